@@ -1,0 +1,392 @@
+"""The record: every event of a sweep, once, durable. The one truth; all else in `results/` is a view of it.
+
+`runs/<name>/sweep.sqlite` is SQLite in WAL mode with one writer, the driver. Keys make a row impossible to
+write twice: trials(trial), reports(trial, attempt, step). A trial's last report and its end are one
+transaction, so no crash can part them. `seq` keeps the order of arrival, from which ASHA's rungs are rebuilt.
+
+Views read through `Record.reader()`, from any process, while the driver writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+FORMAT = 1
+FILE = "sweep.sqlite"
+COMMIT_SECONDS = 1.0  # a crash loses at most this much of the reports of trials in flight
+
+
+class State(StrEnum):
+    """How a trial ended; DESIGN's one truth, from which Optuna's and MLflow's words are derived."""
+
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"  # reached its budget
+    STOPPED = "STOPPED"  # the scheduler stopped it: rung and cutoff are kept
+    DIVERGED = "DIVERGED"  # a non-finite loss or metric
+    FAILED = "FAILED"  # an exception in the trial: not retried, it would fail again
+    LOST = "LOST"  # its process or node died more often than the retries allow
+
+    @property
+    def ended(self) -> bool:
+        return self is not State.RUNNING
+
+
+class SweepState(StrEnum):
+    """How a driver session of the sweep ended."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command goes on
+    FAILED = "FAILED"
+
+
+class RecordError(RuntimeError):
+    """The record cannot be read or is not ours; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One hyperparameter set and what became of it. Times are seconds since the epoch (UTC)."""
+
+    trial: int  # 1, 2, 3, ... in the order of dealing
+    arm: str
+    phase: str  # search, confirm, audit
+    state: State
+    params: dict[str, Any]  # what the sampler suggested
+    distributions: dict[str, str]  # param -> Optuna distribution as JSON
+    config: dict[str, Any]  # the whole Config that was trained
+    attempts: int
+    stop_rung: float | None  # epochs
+    cutoff: float | None  # what the objective was compared with at that rung
+    reason: str | None  # why it ended, one line
+    error: str | None  # traceback of a FAILED trial
+    node: str | None
+    device: str | None
+    created: float
+    started: float | None
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the scheduler said at a rung: `stopped` when the objective was on the wrong side of `cutoff`."""
+
+    rung: float  # epochs
+    cutoff: float | None  # None: nobody was there before
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One report as recorded. `metrics` holds epoch, train_loss, val_loss, val_accuracy, ... (floats)."""
+
+    seq: int
+    trial: int
+    attempt: int
+    step: int  # 1-based index within the trial
+    at: float
+    decision: Decision | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One driver process that worked on this run."""
+
+    session: int
+    state: SweepState
+    started: float
+    ended: float | None
+    info: dict[str, Any]  # host, pid, command, versions, git commit
+
+
+_SCHEMA = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE sessions(
+  session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL) STRICT;
+CREATE TABLE trials(
+  trial INTEGER PRIMARY KEY, arm TEXT NOT NULL, phase TEXT NOT NULL, state TEXT NOT NULL, params TEXT NOT NULL,
+  distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
+  cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL) STRICT;
+CREATE TABLE reports(
+  seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
+  at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, UNIQUE(trial, attempt, step));
+CREATE TABLE events(
+  seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, trial INTEGER, data TEXT NOT NULL) STRICT;
+"""
+_REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
+_TRIAL_COLUMNS = tuple(Trial.__dataclass_fields__)
+
+
+class Record:
+    """The driver's handle: the only writer. Use as a context manager; `close()` commits."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the record in `folder`, making it when absent. Raises RecordError when it is not whole."""
+        self.path = folder / FILE
+        fresh = not self.path.exists()
+        self._db = _connect(self.path, read_only=False)
+        self._last_commit = time.monotonic()
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if fresh:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            _check(self._db, self.path)
+            self._metrics = _metric_columns(self._db)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise _broken(self.path, error) from error
+
+    @classmethod
+    def reader(cls, folder: Path) -> Reader:
+        """A read-only view of the record in `folder`, usable while a driver writes."""
+        return Reader(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.commit()
+        self._db.close()
+
+    def commit(self) -> None:
+        """Make everything written so far durable."""
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._last_commit = time.monotonic()
+
+    def commit_if_due(self) -> None:
+        """Commit when the last commit is `COMMIT_SECONDS` old: the driver calls this on every turn of its loop."""
+        if self._db.in_transaction and time.monotonic() - self._last_commit >= COMMIT_SECONDS:
+            self.commit()
+
+    def _write(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        return self._db.execute(sql, tuple(values))
+
+    # -- the sweep ---------------------------------------------------------------------------------------------
+
+    def set_meta(self, key: str, value: object) -> None:
+        """Keep one JSON value about the sweep: its definition, its answer, its forecast."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def start_session(self, info: Mapping[str, object]) -> int:
+        """A driver begins to work on this run."""
+        cursor = self._write(
+            "INSERT INTO sessions(state, started, info) VALUES (?, ?, ?)",
+            (SweepState.RUNNING, time.time(), json.dumps(info)),
+        )
+        self.commit()
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def end_session(self, session: int, state: SweepState) -> None:
+        self._write("UPDATE sessions SET state = ?, ended = ? WHERE session = ?", (state, time.time(), session))
+        self.commit()
+
+    def event(self, kind: str, trial: int | None = None, **data: object) -> None:
+        """Something worth knowing later that is not a report: a retry, a checkpoint refused, a signal."""
+        self._write(
+            "INSERT INTO events(at, kind, trial, data) VALUES (?, ?, ?, ?)",
+            (time.time(), kind, trial, json.dumps(data)),
+        )
+
+    # -- trials ------------------------------------------------------------------------------------------------
+
+    def add_trial(
+        self,
+        trial: int,
+        *,
+        arm: str,
+        phase: str,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        distributions: Mapping[str, str],
+    ) -> None:
+        """A suggestion was dealt. Raises sqlite3.IntegrityError when `trial` exists."""
+        self._write(
+            "INSERT INTO trials(trial, arm, phase, state, params, distributions, config, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (trial, arm, phase, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
+        )
+
+    def start_attempt(self, trial: int, node: str | None, device: str | None) -> int:
+        """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
+        cursor = self._write(
+            "UPDATE trials SET attempts = attempts + 1, node = ?, device = ?, started = coalesce(started, ?) "
+            "WHERE trial = ? RETURNING attempts",
+            (node, device, time.time(), trial),
+        )
+        return int(cursor.fetchone()[0])
+
+    def add_report(
+        self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
+    ) -> None:
+        """One row a trial sent. Raises sqlite3.IntegrityError when (trial, attempt, step) exists."""
+        for name in metrics.keys() - self._metrics:
+            self._write(f"ALTER TABLE reports ADD COLUMN {_quoted(name)} REAL")
+            self._metrics.add(name)
+        judged = (decision.rung, decision.cutoff, int(decision.stopped)) if decision else (None, None, None)
+        columns = ", ".join(map(_quoted, metrics))
+        marks = ", ".join("?" * (7 + len(metrics)))
+        self._write(
+            f"INSERT INTO reports(trial, attempt, step, at, rung, cutoff, stopped, {columns}) VALUES ({marks})",
+            (trial, attempt, step, time.time(), *judged, *map(_storable, metrics.values())),
+        )
+
+    def end_trial(
+        self,
+        trial: int,
+        state: State,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        """The trial is over. Commits, together with its last report."""
+        self._write(
+            "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? WHERE trial = ?",
+            (
+                state,
+                reason,
+                error,
+                decision.rung if decision else None,
+                decision.cutoff if decision else None,
+                time.time(),
+                trial,
+            ),
+        )
+        self.commit()
+
+
+class Reader:
+    """A read-only view of a record; every method sees one consistent state of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises RecordError when there is no whole record in `folder`."""
+        self.folder = folder
+        path = folder / FILE
+        if not path.is_file():
+            raise RecordError(f"a run's folder holds {FILE}, but {folder} has none")
+        try:
+            self._db = _connect(path, read_only=True)
+            _check(self._db, path)
+        except sqlite3.DatabaseError as error:
+            raise _broken(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def meta(self, key: str) -> Any:
+        """The JSON value kept under `key`, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def sessions(self) -> list[Session]:
+        rows = self._db.execute("SELECT session, state, started, ended, info FROM sessions ORDER BY session")
+        return [Session(n, SweepState(state), start, end, json.loads(info)) for n, state, start, end, info in rows]
+
+    def state(self) -> SweepState:
+        """How the last session ended; RUNNING while a driver works, or when it died without a word."""
+        row = self._db.execute("SELECT state FROM sessions ORDER BY session DESC LIMIT 1").fetchone()
+        return SweepState(row[0]) if row else SweepState.RUNNING
+
+    def trials(self, phase: str | None = None) -> list[Trial]:
+        """All trials, in the order they were dealt."""
+        rows = self._db.execute(
+            f"SELECT {', '.join(_TRIAL_COLUMNS)} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
+            (phase, phase),
+        )
+        return [_trial(row) for row in rows]
+
+    def metric_names(self) -> list[str]:
+        """Names of all metrics that any trial reported."""
+        return sorted(_metric_columns(self._db))
+
+    def reports(self, after: int = 0) -> Iterator[ReportRow]:
+        """Reports with seq > `after`, in order of arrival."""
+        names = self.metric_names()
+        columns = ", ".join([*_REPORT_COLUMNS, *map(_quoted, names)])
+        for row in self._db.execute(f"SELECT {columns} FROM reports WHERE seq > ? ORDER BY seq", (after,)):
+            seq, trial, attempt, step, at, rung, cutoff, stopped = row[:8]
+            decision = None if rung is None else Decision(rung, cutoff, bool(stopped))
+            metrics = {name: _restored(v) for name, v in zip(names, row[8:], strict=True) if v is not None}
+            yield ReportRow(seq, trial, attempt, step, at, decision, metrics)
+
+    def report_columns(self) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Names and raw rows of the whole reports table, for bulk export; a NaN is the text 'nan'."""
+        names = [*_REPORT_COLUMNS, *self.metric_names()]
+        rows = self._db.execute(f"SELECT {', '.join(map(_quoted, names))} FROM reports ORDER BY trial, attempt, step")
+        return names, rows.fetchall()
+
+    def curves(self) -> dict[int, dict[int, ReportRow]]:
+        """{trial: {step: report}}: the last attempt's word on every step, for studies, rungs and plots."""
+        curves: dict[int, dict[int, ReportRow]] = {}
+        for report in sorted(self.reports(), key=lambda row: (row.attempt, row.step)):
+            curves.setdefault(report.trial, {})[report.step] = report
+        return curves
+
+    def events(self) -> list[tuple[float, str, int | None, dict[str, Any]]]:
+        """(time, kind, trial, data) in order."""
+        rows = self._db.execute("SELECT at, kind, trial, data FROM events ORDER BY seq")
+        return [(at, kind, trial, json.loads(data)) for at, kind, trial, data in rows]
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    # isolation_level=None: we say BEGIN and COMMIT ourselves. The timeout covers a reader's checkpoint.
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=20)
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != FORMAT:
+        raise RecordError(f"{path} must be a record of format {FORMAT}, but its format is {version}")
+
+
+def _broken(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path} cannot be read as a record ({error}); restore it from a copy, or choose a new --name")
+
+
+def _metric_columns(db: sqlite3.Connection) -> set[str]:
+    return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - set(_REPORT_COLUMNS)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _storable(value: float) -> float | str:
+    return "nan" if math.isnan(value) else float(value)  # SQLite would turn a NaN into NULL
+
+
+def _restored(value: float | str) -> float:
+    return float(value)
+
+
+def _trial(row: tuple[Any, ...]) -> Trial:
+    values = dict(zip(_TRIAL_COLUMNS, row, strict=True))
+    for name in ("params", "distributions", "config"):
+        values[name] = json.loads(values[name])
+    values["state"] = State(values["state"])
+    return Trial(**values)
