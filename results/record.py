@@ -14,6 +14,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -297,6 +298,19 @@ class Reader:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Within the block all methods see one and the same state of the record; the driver writes on unhindered."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def version(self) -> int:
+        """A number that changes when the driver has committed something since the last call: cheap to poll."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     def meta(self, key: str) -> Any:
         """The JSON value kept under `key`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -335,9 +349,14 @@ class Reader:
 
     def report_columns(self) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Names and raw rows of the whole reports table, for bulk export; a NaN is the text 'nan'."""
+        names, chunks = self.report_chunks(1 << 16)
+        return names, [row for chunk in chunks for row in chunk]
+
+    def report_chunks(self, size: int) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """`report_columns()`, at most `size` rows at a time."""
         names = [*_REPORT_COLUMNS, *self.metric_names()]
         rows = self._db.execute(f"SELECT {', '.join(map(_quoted, names))} FROM reports ORDER BY trial, attempt, step")
-        return names, rows.fetchall()
+        return names, iter(lambda: rows.fetchmany(size), [])
 
     def curves(self) -> dict[int, dict[int, ReportRow]]:
         """{trial: {step: report}}: the last attempt's word on every step, for studies, rungs and plots."""

@@ -1,0 +1,273 @@
+"""The record as two Arrow tables: `trials`, one row a trial, and `reports`, one row a report.
+
+A column's name fixes its type for good: metrics are float64, a hyperparameter's type is its field's, and a new
+hyperparameter is a new column. NaN and infinities are values that were reported; NULL says that nothing was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from results.record import FORMAT, Reader, State, Trial
+
+UTC = pa.timestamp("us", tz="UTC")
+NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
+_CHUNK = 65_536  # rows turned into columns at a time: bounds the Python objects alive at once
+
+# name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
+METRICS: dict[str, tuple[str, str]] = {
+    "epoch": ("epochs", "training progress when the report was sent"),
+    "train_loss": ("nats/sample", "data loss on the training set, without the penalty"),
+    "penalty": ("nats/sample", "L1 and L2 penalty added to the training loss"),
+    "val_loss": ("nats/sample", "data loss on the validation set"),
+    "val_accuracy": ("fraction", "share of the validation set classified correctly"),
+    "lr": ("step size", "learning rate of the last step"),
+    "seconds": ("s", "time that this report's training and evaluation took"),
+}
+_REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
+    "trial": (pa.int64(), "", "number of the trial in the run"),
+    "attempt": (pa.int64(), "", "which start of the trial sent it, 1 = the first"),
+    "step": (pa.int64(), "reports", "index of the report within the trial, from 1"),
+    "at": (UTC, "UTC", "when the driver recorded it"),
+    "rung": (pa.float64(), "epochs", "rung at which the scheduler compared it; NULL between rungs"),
+    "cutoff": (pa.float64(), "objective", "what the objective was compared with at that rung"),
+    "stopped": (pa.bool_(), "", "whether the scheduler stopped the trial at that rung"),
+    "seq": (pa.int64(), "", "order of arrival over the whole run"),
+}
+_TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
+    "trial": (pa.int64(), "", "number of the trial in the run, in the order of dealing"),
+    "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
+    "phase": (pa.string(), "", "search, confirm or audit"),
+    "state": (pa.string(), "", ", ".join(State)),
+    "stop_rung": (pa.float64(), "epochs", "rung at which the scheduler stopped it"),
+    "cutoff": (pa.float64(), "objective", "what its objective was compared with at stop_rung"),
+    "reason": (pa.string(), "", "why it ended, one line"),
+    "rank": (pa.int64(), "", "place by best_value within its phase, 1 = best; NULL for diverged, failed and lost"),
+    "best_value": (pa.float64(), "objective", "best finite value of the objective"),
+    "best_step": (pa.int64(), "reports", "report of best_value"),
+    "best_epoch": (pa.float64(), "epochs", "training progress at best_value"),
+    "epochs": (pa.float64(), "epochs", "training progress at the last report"),
+    "seconds": (pa.float64(), "s", "training time of all attempts"),
+    "attempts": (pa.int64(), "", "how often it was started"),
+    "node": (pa.string(), "", "host of the last attempt"),
+    "device": (pa.string(), "", "device of the last attempt"),
+    "seed": (pa.int64(), "", "seed of weights, sample order and noise"),
+    "started": (UTC, "UTC", "start of the first attempt"),
+    "ended": (UTC, "UTC", "end of the trial"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Both tables of one consistent state of the record."""
+
+    trials: pa.Table
+    reports: pa.Table
+
+
+def tables(reader: Reader) -> Tables:
+    """Read the record once and turn it into `trials` and `reports`, ordered by their keys."""
+    with reader.snapshot():
+        definition = reader.meta("definition") or {}
+        described = reader.meta("hyperparameters") or {}
+        trials = reader.trials()
+        reports = _reports(reader)
+        name = str(definition.get("name") or reader.folder.name)
+    about = {
+        b"rungwise.run": name.encode(),
+        b"rungwise.format": str(FORMAT).encode(),
+        b"rungwise.definition": json.dumps(definition).encode(),
+        b"rungwise.version": _version().encode(),
+    }
+    summary = _trials(trials, reports, definition, described)
+    return Tables(summary.replace_schema_metadata(about), reports.replace_schema_metadata(about))
+
+
+# -- reports ---------------------------------------------------------------------------------------------------
+
+
+def _reports(reader: Reader) -> pa.Table:
+    names, chunks = reader.report_chunks(_CHUNK)
+    fields = {name: _report_field(name) for name in names}
+    columns: dict[str, list[pa.Array]] = {name: [] for name in names}
+    for rows in chunks:
+        for name, values in zip(names, zip(*rows, strict=True), strict=True):
+            columns[name].append(_column(values, fields[name].type))
+    order = ["trial", "attempt", "step", *METRICS]
+    order += [name for name in names if name not in order and name not in _REPORT_FIELDS]
+    order += ["at", "rung", "cutoff", "stopped", "seq"]
+    schema = pa.schema([fields.get(name) or _report_field(name) for name in order])
+    length = sum(map(len, columns["seq"]))
+    arrays = [
+        pa.chunked_array(columns[field.name], field.type) if field.name in columns else pa.nulls(length, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _report_field(name: str) -> pa.Field:
+    if name in _REPORT_FIELDS:
+        return _field(name, *_REPORT_FIELDS[name])
+    unit, description = METRICS.get(name, ("", "metric reported by the trial"))
+    return _field(name, pa.float64(), unit, description)
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if kind == UTC:
+        return _timestamps(values)
+    if kind == pa.bool_():
+        values = [None if value is None else bool(value) for value in values]
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # a NaN is the text 'nan' in SQLite
+        return pa.array([None if value is None else float(value) for value in values], kind)
+
+
+def _timestamps(values: Iterable[float | None]) -> pa.Array:
+    seconds = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    known = np.isfinite(seconds)
+    micros = np.round(np.where(known, seconds, 0.0) * 1e6).astype(np.int64)
+    return pa.array(micros, pa.int64(), mask=~known).cast(UTC)
+
+
+# -- trials ----------------------------------------------------------------------------------------------------
+
+
+def _trials(
+    trials: Sequence[Trial], reports: pa.Table, definition: Mapping[str, Any], described: Mapping[str, Any]
+) -> pa.Table:
+    metric, mode = definition.get("metric", "val_accuracy"), definition.get("mode", "max")
+    known = set(_TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
+    values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in known}
+    values["seed"] = [trial.config.get("seed") for trial in trials]
+    summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, metric, mode)
+    values.update(summary)
+    values["rank"] = _ranks(trials, values["best_value"], mode)
+    fields = [_field(name, *spec) for name, spec in _TRIAL_FIELDS.items()]
+    at = 1 + [field.name for field in fields].index("reason")
+    for name, kind, column in _hyperparameters(trials, described):
+        about = described.get(name, {})
+        field = _field(f"params_{name}", kind, about.get("unit", ""), about.get("help", "hyperparameter"))
+        fields.insert(at, field)
+        values[field.name] = column
+        at += 1
+    fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of")))
+    values[f"best_{metric}"] = values["best_value"]
+    for name in summary:
+        if name.startswith("last_"):
+            fields.append(_field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of")))
+    arrays = []
+    for field in fields:
+        column = values[field.name]
+        arrays.append(column if isinstance(column, pa.Array) else _column(column, field.type))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _about(metric: str, what: str) -> tuple[str, str]:
+    unit, description = METRICS.get(metric, ("", f"metric {metric}"))
+    return unit, f"{what} {metric}: {description}"
+
+
+def _summary(trials: np.ndarray, reports: pa.Table, metric: str, mode: str) -> dict[str, pa.Array]:
+    """best_*, last_*, epochs and seconds of each trial; `trials` is sorted, and so are `reports` by their key."""
+    trial, attempt, step = (reports[name].to_numpy() for name in ("trial", "attempt", "step"))
+    names = [field.name for field in reports.schema if field.name not in _REPORT_FIELDS]
+    columns = {name: reports[name].to_numpy() for name in names}  # NULL reads as NaN here
+    slot = np.searchsorted(trials, trial)
+    seconds = np.bincount(slot, weights=np.nan_to_num(columns["seconds"]), minlength=len(trials))
+
+    # The last attempt's word on each step: sort by (trial, step, attempt), keep the last of each (trial, step).
+    order = np.arange(len(trial)) if (attempt == 1).all() else np.lexsort((attempt, step, trial))
+    last_word = np.ones(len(order), dtype=bool)
+    same = (trial[order][1:] == trial[order][:-1]) & (step[order][1:] == step[order][:-1])
+    last_word[:-1] = ~same
+    rows = order[last_word]
+
+    last = _pick(slot[rows], rows, len(trials))  # row of each trial's last report, -1 when there is none
+    result = {"seconds": pa.array(seconds, mask=last < 0), "epochs": _take(reports, "epoch", last)}
+    objective = columns.get(metric, np.full(len(trial), np.nan))
+    finite = rows[np.isfinite(objective[rows])]
+    best_first = np.lexsort((step[finite], -objective[finite] if mode == "max" else objective[finite], slot[finite]))
+    best = _pick(slot[finite][best_first][::-1], finite[best_first][::-1], len(trials))
+    known = metric in columns
+    result["best_value"] = _take(reports, metric, best) if known else pa.nulls(len(trials), pa.float64())
+    result["best_step"] = _take(reports, "step", best)
+    result["best_epoch"] = _take(reports, "epoch", best)
+    for name in names:
+        result[f"last_{name}"] = _take(reports, name, last)
+    return result
+
+
+def _pick(slot: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
+    """The last of `rows` in each slot, -1 where there is none."""
+    chosen = np.full(length, -1, dtype=np.int64)
+    chosen[slot] = rows  # NumPy keeps the last of repeated indices
+    return chosen
+
+
+def _take(reports: pa.Table, name: str, rows: np.ndarray) -> pa.Array:
+    taken = reports[name].take(pa.array(rows, mask=rows < 0))
+    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
+
+
+def _ranks(trials: Sequence[Trial], best: pa.Array, mode: str) -> list[int | None]:
+    """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none."""
+    sign = -1.0 if mode == "max" else 1.0
+    ranks: list[int | None] = [None] * len(trials)
+    seen: dict[str, int] = {}
+    values = best.to_pylist()
+    able = [i for i, trial in enumerate(trials) if trial.state not in NEVER_BEST and values[i] is not None]
+    for i in sorted(able, key=lambda i: (sign * values[i], i)):
+        ranks[i] = seen[trials[i].phase] = seen.get(trials[i].phase, 0) + 1
+    return ranks
+
+
+def _hyperparameters(
+    trials: Sequence[Trial], described: Mapping[str, Any]
+) -> Iterator[tuple[str, pa.DataType, list[Any]]]:
+    """(name, type, values) of everything that was set: the whole Config, and suggestions that are not in it."""
+    whole = [{**trial.params, **trial.config} for trial in trials]
+    floats = {
+        name for trial in trials for name, text in trial.distributions.items() if '"FloatDistribution"' in text
+    }
+    for name in dict.fromkeys(chain(described, *whole)):
+        values = [config.get(name) for config in whole]
+        kind = pa.float64() if name in floats else _kind(values)
+        yield name, kind, [_scalar(value, kind) for value in values]
+
+
+def _kind(values: Iterable[Any]) -> pa.DataType:
+    """The Arrow type of a hyperparameter. Config has validated the values, so a float field holds floats only."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int}:
+        return pa.int64()
+    if kinds and kinds <= {int, float}:
+        return pa.float64()
+    return pa.string()
+
+
+def _scalar(value: Any, kind: pa.DataType) -> Any:
+    if value is None or kind != pa.string():
+        return value
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": unit, "description": description})
+
+
+def _version() -> str:
+    try:
+        return metadata.version("rungwise")
+    except metadata.PackageNotFoundError:
+        return "unknown"
