@@ -1,0 +1,72 @@
+"""Build `mnist.parquet`, the MNIST that ships with the package, from the four original idx files.
+
+    python -m trainable.build_mnist RAW [OUT]
+
+RAW is the folder that holds `train-images-idx3-ubyte` and its three siblings. Rows keep the original order:
+60,000 training images, then 10,000 test images.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SOURCE = "MNIST, Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
+OUT = Path(__file__).with_name("mnist.parquet")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an idx file of unsigned bytes: magic 00 00 08 D, D big-endian sizes, then the bytes in C order."""
+    content = path.read_bytes()
+    if content[:3] != b"\x00\x00\x08":
+        raise ValueError(f"an idx file of unsigned bytes starts with 00 00 08, but {path} with {content[:3].hex(' ')}")
+    sizes = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
+
+
+def table(raw: Path) -> pa.Table:
+    """All 70,000 rows: `image` as 784 bytes, `label` as one."""
+    images = np.concatenate([read_idx(raw / f"{part}-images-idx3-ubyte") for part in ("train", "t10k")])
+    labels = np.concatenate([read_idx(raw / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")])
+    image, label = pa.binary(784), pa.uint8()
+    schema = pa.schema(
+        [
+            pa.field(
+                "image", image, False, {"unit": "grey level 0..255", "shape": "1,28,28", "order": "C, rows first"}
+            ),
+            pa.field("label", label, False, {"unit": "digit 0..9"}),
+        ],
+        metadata={
+            "title": "MNIST handwritten digits",
+            "source": SOURCE,
+            "licence": "CC BY-SA 3.0",
+            "rows": "60000 original training images, then 10000 original test images, in their original order",
+        },
+    )
+    columns = [
+        pa.FixedSizeBinaryArray.from_buffers(image, len(images), [None, pa.py_buffer(images.tobytes())]),
+        pa.array(labels, label),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def main(raw: str, out: str = str(OUT)) -> None:
+    # Row groups of 10,000 let the reader decompress on several threads, for 0.3 % more bytes.
+    pq.write_table(
+        table(Path(raw)),
+        out,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=False,
+        row_group_size=10_000,
+        data_page_size=8 << 20,
+        write_page_checksum=True,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

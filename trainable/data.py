@@ -1,0 +1,247 @@
+"""Data in memory: a dataset is arrays with a fixed split and the statistics of its training part.
+
+    dataset = load("mnist").without_test()    # what a search is given
+    data = Tensors.of(dataset, "cpu")         # once a process, kept over many trials
+
+Where samples come from is `sources.py`; normalisation happens per batch on the device (`train.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainable import sources
+from trainable.config import unknown
+from trainable.sources import Array, DataError, Pair
+
+__all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "Tensors", "load", "problems"]
+
+DATASETS: tuple[str, ...] = sources.NAMES
+DEFAULT_ROOT = Path("~/.cache/rungwise/data")
+
+# Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
+SPLIT_SEED = 20_210_511
+VALIDATION_OF_PUBLISHED = 1 / 6  # 10,000 of MNIST's 60,000
+VALIDATION_OF_DIGITS = 0.2
+VALIDATION_OF_FILE = 0.15
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples x: uint8 (N, C, H, W) or float32 (N, F); labels y: int64 (N,), 0..K-1. Both read-only."""
+
+    x: Array
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One sample: (C, H, W) or (F,)."""
+        return tuple(self.train.x.shape[1:])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of samples, labels and split, in hex. 0.1 s for MNIST, once."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            for array in (part.x, part.y) if part else ():
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+            digest.update(b"|")
+        return digest.hexdigest()
+
+    def without_test(self) -> Dataset:
+        """The same data with no test split in it: all that a search ever gets."""
+        return replace(self, test=None)
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A dataset's training and validation split, resident on one device.
+
+    x: uint8 (N, C, H, W) or float32 (N, F); y: int64 (N,); mean, std: float32 (C, 1, 1) or (F,).
+    On the CPU these share the dataset's memory: nothing may write to them.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_validation: Tensor
+    y_validation: Tensor
+    mean: Tensor
+    std: Tensor
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One sample: (C, H, W) or (F,)."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.x_train.device
+
+    @classmethod
+    def of(cls, dataset: Dataset, device: torch.device | str) -> Tensors:
+        """Put `dataset` on `device`; without a copy when that is the CPU."""
+
+        def put(array: Array) -> Tensor:
+            with warnings.catch_warnings():
+                # Object-store arrays are read-only and torch cannot say so; training only reads them.
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                return torch.from_numpy(array).to(device)
+
+        broadcast = (-1, *[1] * (len(dataset.shape) - 1))
+        return cls(
+            x_train=put(dataset.train.x),
+            y_train=put(dataset.train.y),
+            x_validation=put(dataset.validation.x),
+            y_validation=put(dataset.validation.y),
+            mean=torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(broadcast),
+            std=torch.tensor(dataset.std, dtype=torch.float32, device=device).view(broadcast),
+            classes=len(dataset.classes),
+        )
+
+
+def load(name: str, data_root: str | Path | None = None) -> Dataset:
+    """Load a dataset by name, or a user's `.npz` or `.parquet` file by path, with its fixed split.
+
+    `data_root` is where torchvision's datasets are, or go when they must be downloaded.
+    Raises DataError for anything that cannot be used.
+    """
+    if found := problems(name, data_root):
+        raise DataError(found[0])
+    raw = sources.read(name, _root(data_root))
+    parts = [_checked(name, part) if part else None for part in (raw.train, raw.validation, raw.test)]
+    train, validation, test = parts
+    assert train is not None
+    if validation is None:
+        share = VALIDATION_OF_DIGITS if name == "digits" else VALIDATION_OF_FILE
+        if test is None:
+            train, test = _draw(train, share, SPLIT_SEED + 1)
+            share /= 1 - share
+        else:
+            share = VALIDATION_OF_PUBLISHED
+        train, validation = _draw(train, share, SPLIT_SEED)
+    splits = [part for part in (train, validation, test) if part is not None]
+    classes = _classes(name, splits, raw.classes)
+    mean, std = _statistics(train.x)
+    frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
+    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source)
+
+
+def problems(name: str, data_root: str | Path | None = None) -> list[str]:
+    """What can be known to be wrong before anything is read whole or downloaded: one line each, [] = fine."""
+    if name in DATASETS:
+        root = _root(data_root)
+        if name in sources.TORCHVISION and root.exists() and not root.is_dir():
+            return [f"the data root must be a folder, but {str(root)!r} is a file"]
+        return []
+    if not sources.is_file(name):
+        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file"]
+    found = sources.check_file(Path(name))
+    return [found] if found else []
+
+
+def _root(data_root: str | Path | None) -> Path:
+    return Path(data_root or DEFAULT_ROOT).expanduser()
+
+
+def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Split off a random `share`; both parts keep the original order.
+
+    Ranks PCG64's raw stream, which NumPy keeps for ever; `Generator.permutation` may change (NEP 19).
+    """
+    count = round(len(split) * share)
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
+    drawn, rest = np.sort(order[:count]), np.sort(order[count:])
+    if not len(drawn) or not len(rest):
+        raise DataError(f"every split must have a sample, but {len(split)} samples are too few to draw them")
+    return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
+
+
+def _checked(name: str, pair: Pair) -> Split:
+    x, y = pair
+    if x.ndim == 3 and x.dtype == np.uint8:
+        x = x[:, None]  # grey images without their channel axis
+    if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and np.issubdtype(x.dtype, np.number)):
+        raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"y must be integers (N,), but {name!r} has {y.dtype} {y.shape}")
+    if len(x) != len(y):
+        raise DataError(f"x and y must have one length, but {name!r} has {len(x)} samples and {len(y)} labels")
+    if not x.size:
+        raise DataError(f"a split must have a sample and a feature, but {name!r} has x of shape {x.shape}")
+    if x.ndim == 2:
+        x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise DataError(
+                f"x must be finite in float32, but {name!r} has {np.sum(~np.isfinite(x))} values that are not"
+            )
+    return Split(x, y.astype(np.int64))
+
+
+def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[str, ...]:
+    shapes = {part.x.shape[1:] for part in splits}
+    if len(shapes) > 1:
+        raise DataError(f"samples of every split must have one shape, but {name!r} has {sorted(shapes)}")
+    labels = np.unique(np.concatenate([part.y for part in splits]))
+    count = len(classes) or len(labels)
+    if count < 2 or not np.array_equal(labels, np.arange(count)):
+        raise DataError(
+            f"labels must be 0..K-1 with each of K >= 2 present, but {name!r} has {len(labels)} labels from "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return classes or tuple(str(label) for label in labels)
+
+
+def _statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel or column; a constant one has std 1, so that it becomes 0."""
+    axes: Any = (0,) if x.ndim == 2 else (1, 2)
+    values = x.astype(np.float64) if x.ndim == 2 else x.reshape(len(x), x.shape[1], -1)
+    if x.ndim == 2:
+        mean, variance = values.mean(axes), values.var(axes)
+    else:
+        # Exact sums of integers: 255^2 times 1e14 pixels fit 64 bits.
+        counts = np.stack([_histogram(values[:, channel]) for channel in range(x.shape[1])])
+        levels = np.arange(256)
+        total = counts.sum(1)
+        mean = (counts * levels).sum(1) / total
+        variance = (counts * levels**2).sum(1) / total - mean**2
+    std = np.sqrt(np.maximum(variance, 0))
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def _histogram(values: Array) -> Array:
+    """Counts of the 256 levels, a block at a time: bincount widens its input eightfold."""
+    return sum((np.bincount(block.ravel(), minlength=256) for block in np.array_split(values, 64)), np.zeros(256, int))
+
+
+def _frozen(array: Array) -> Array:
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array

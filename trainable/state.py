@@ -1,0 +1,143 @@
+"""Everything a trial is at a report boundary, and its one-file checkpoint.
+
+No random state is kept: every random number of a trial follows from (seed, purpose, position), so model,
+optimiser and step are all there is, and a restored trial goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from trainable.config import Config
+from trainable.data import Tensors
+from trainable.model import build, weights
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be trusted or does not belong to this trial."""
+
+
+def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.Generator:
+    """A generator whose stream depends on the seed, what it is for and where in the trial, and on nothing else."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return torch.Generator(device).manual_seed(key)
+
+
+def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """The optimiser over two groups: regularised weights, which decay, and all the rest, which never does."""
+    decayed = weights(model)
+    ids = {id(w) for w in decayed}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    betas = (config.momentum, 0.999)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, config.lr, betas=betas, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.lr, betas=betas, fused=True)
+    return torch.optim.RMSprop(groups, config.lr, momentum=config.momentum, foreach=True)
+
+
+@dataclass
+class State:
+    """A trial between two reports: `step` reports have been sent."""
+
+    config: Config
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def fresh(cls, config: Config, tensors: Tensors) -> State:
+        """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
+        model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
+        model.to(tensors.device)
+        return cls(config, model, optimizer_of(model, config))
+
+    def save(self, path: str | Path) -> str:
+        """Write to `path`, whole or not at all; returns the content's SHA-256 in hex."""
+        path = Path(path)
+        content = serialise(self._tensors(), {"rungwise": self._header()})
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename too must survive a power cut
+        finally:
+            os.close(folder)
+        return hashlib.sha256(content).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | Path, config: Config, tensors: Tensors, sha256: str | None = None) -> State:
+        """Read what `save` wrote. Raises CheckpointError if it is torn, altered or another trial's.
+
+        Give `sha256`: safetensors itself notices a torn file, but no flipped bit.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"a checkpoint must be readable, but {str(path)!r} is not: {error}") from error
+        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise CheckpointError(f"checkpoint {str(path)!r} must have SHA-256 {sha256}, but has {found}")
+        try:
+            flat = parse(content)
+            size = int.from_bytes(content[:8], "little")
+            header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["rungwise"])
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint {str(path)!r} must be whole, but is not: {error}") from error
+        state = cls.fresh(config, tensors)
+        state._restore(str(path), header, flat)
+        return state
+
+    def _header(self) -> str:
+        # One key only: safetensors writes several in no fixed order, and the digest must not change.
+        return json.dumps({"format": FORMAT, "config": self.config.model_dump(mode="json"), "step": self.step})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        flat = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            flat |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
+        return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
+
+    def _restore(self, path: str, header: dict[str, Any], flat: dict[str, Tensor]) -> None:
+        wanted = self.config.model_dump(mode="json")
+        if header.get("format") != FORMAT:
+            raise CheckpointError(f"checkpoint {path!r} must have format {FORMAT}, but has {header.get('format')}")
+        saved = header["config"]
+        if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
+            raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in flat.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = value
+        model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
+        try:
+            self.model.load_state_dict(model)
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
+        self.step = int(header["step"])

@@ -1,0 +1,184 @@
+"""Train one trial: a generator of reports that knows no Ray, no MLflow and no files.
+
+    for report in train(config, data):
+        print(report)
+
+Randomness is stateless: epoch e's order of samples comes from (seed, "order", e), an interval's dropout noise
+from (seed, "noise", report). Nothing inside an interval waits for the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainable.config import Config
+from trainable.data import Tensors
+from trainable.model import Dropout, add_penalty_gradient, penalty, weights
+from trainable.schedule import learning_rate
+from trainable.state import State, generator
+
+EVALUATION_BATCH = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One row a trial sends. Losses are nats a sample, `seconds` wall time of training and validation."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    penalty: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    seconds: float
+
+    @property
+    def finite(self) -> bool:
+        """False when the trial has diverged."""
+        return all(math.isfinite(value) for value in (self.train_loss, self.penalty, self.val_loss, self.val_accuracy))
+
+    def asdict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def pick_device(spec: str = "auto") -> torch.device:
+    """`auto`: CUDA, else Apple's MPS, else the CPU; anything else is torch's own name of a device."""
+    if spec != "auto":
+        return torch.device(spec)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def set_threads(count: int) -> None:
+    """Bound this process to `count` threads a matrix product. `train` leaves threads to its caller."""
+    torch.set_num_threads(count)
+
+
+def normalise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 or (B, F) float32 -> float32 of mean 0 and standard deviation 1 over the training split."""
+    return torch.sub(x, mean).div_(std)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """bf16: matrix products in bfloat16, weights and sums in float32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, x: Tensor, y: Tensor, mean: Tensor, std: Tensor, precision: str = "fp32"
+) -> tuple[float, float]:
+    """Mean cross-entropy (nats, no smoothing) and accuracy (0..1) in eval mode; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    loss = torch.zeros((), device=x.device)
+    right = torch.zeros((), dtype=torch.int64, device=x.device)
+    for start in range(0, len(x), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        with autocast(x.device, precision):
+            logits = model(normalise(x[part], mean, std))
+        loss += F.cross_entropy(logits.float(), y[part], reduction="sum")
+        right += (logits.argmax(1) == y[part]).sum()
+    model.train(training)
+    return loss.item() / len(x), right.item() / len(x)
+
+
+def steps_per_epoch(config: Config, samples: int) -> int:
+    """Optimiser steps an epoch: whole batches only; a batch is never larger than the training split."""
+    steps = samples // min(config.batch_size, samples)
+    if steps < config.reports_per_epoch:
+        raise ValueError(
+            f"reports_per_epoch <= steps an epoch must hold, but got reports_per_epoch={config.reports_per_epoch} and "
+            f"{steps} steps ({samples} samples, batch_size={config.batch_size})"
+        )
+    return steps
+
+
+def train(
+    config: Config, data: Tensors, device: torch.device | str | None = None, *, state: State | None = None
+) -> Iterator[Report]:
+    """Train to `config.epochs` and yield a Report each 1/reports_per_epoch of an epoch.
+
+    `state` (fresh by default) is advanced in place, so a caller can save it between reports. The stream ends
+    after a report that is not finite, which holds the true nan or inf. `device`, if given, must be the data's.
+    """
+    if device is not None and torch.device(device).type != data.device.type:
+        raise ValueError(f"data must be on the training device, but is on {data.device}, not {device}")
+    steps_per_epoch(config, len(data.y_train))
+    state = state or State.fresh(config, data)
+    if data.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32: as good here, several times as fast
+    while state.step < config.reports:
+        started = time.perf_counter()
+        train_loss, lr = _interval(state, data)
+        state.step += 1
+        val_loss, val_accuracy = evaluate(
+            state.model, data.x_validation, data.y_validation, data.mean, data.std, config.precision
+        )
+        report = Report(
+            step=state.step,
+            epoch=state.step / config.reports_per_epoch,
+            train_loss=train_loss,
+            penalty=penalty(weights(state.model), config).item(),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lr=lr,
+            seconds=time.perf_counter() - started,
+        )
+        yield report
+        if not report.finite:
+            return
+
+
+def _interval(state: State, data: Tensors) -> tuple[float, float]:
+    """Take the optimiser steps up to the next report; returns their mean data loss and the last learning rate."""
+    config, model, optimizer = state.config, state.model, state.optimizer
+    samples = len(data.y_train)
+    batch = min(config.batch_size, samples)
+    steps = steps_per_epoch(config, samples)
+    epoch, part = divmod(state.step, config.reports_per_epoch)
+    first, last = (steps * i // config.reports_per_epoch for i in (part, part + 1))
+
+    order = torch.randperm(samples, generator=generator("cpu", config.seed, "order", epoch))
+    order = order[first * batch : last * batch].to(data.device)
+    xs = data.x_train[order].split(batch)
+    ys = data.y_train[order].split(batch)
+    noise = generator(data.device, config.seed, "noise", state.step)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generator = noise
+
+    model.train()
+    regularised = weights(model)
+    parameters = list(model.parameters())
+    total = torch.zeros((), device=data.device)
+    lr = config.lr
+    for step, (x, y) in enumerate(zip(xs, ys, strict=True), epoch * steps + first):
+        lr = learning_rate(config, step, steps * config.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with autocast(data.device, config.precision):
+            loss = F.cross_entropy(model(normalise(x, data.mean, data.std)), y, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        if config.l1 > 0 or config.l2 > 0:
+            add_penalty_gradient(regularised, config)
+        if config.clip_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimizer.step()
+        total += loss.detach()
+    return total.item() / (last - first), lr
