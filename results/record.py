@@ -225,14 +225,17 @@ class Record:
             (trial, arm, phase, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
         )
 
-    def start_attempt(self, trial: int, node: str | None, device: str | None) -> int:
+    def start_attempt(self, trial: int) -> int:
         """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
         cursor = self._write(
-            "UPDATE trials SET attempts = attempts + 1, node = ?, device = ?, started = coalesce(started, ?) "
-            "WHERE trial = ? RETURNING attempts",
-            (node, device, time.time(), trial),
+            "UPDATE trials SET attempts = attempts + 1, started = coalesce(started, ?) WHERE trial = ? RETURNING attempts",
+            (time.time(), trial),
         )
         return int(cursor.fetchone()[0])
+
+    def place(self, trial: int, node: str, device: str) -> None:
+        """Where the current attempt runs: known from its first report."""
+        self._write("UPDATE trials SET node = ?, device = ? WHERE trial = ?", (node, device, trial))
 
     def add_report(
         self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
@@ -337,11 +340,12 @@ class Reader:
         """Names of all metrics that any trial reported."""
         return sorted(_metric_columns(self._db))
 
-    def reports(self, after: int = 0) -> Iterator[ReportRow]:
-        """Reports with seq > `after`, in order of arrival."""
+    def reports(self, after: int = 0, trial: int | None = None) -> Iterator[ReportRow]:
+        """Reports with seq > `after`, of one trial or of all, in order of arrival."""
         names = self.metric_names()
         columns = ", ".join([*_REPORT_COLUMNS, *map(_quoted, names)])
-        for row in self._db.execute(f"SELECT {columns} FROM reports WHERE seq > ? ORDER BY seq", (after,)):
+        where, values = ("trial = ? AND seq > ?", (trial, after)) if trial is not None else ("seq > ?", (after,))
+        for row in self._db.execute(f"SELECT {columns} FROM reports WHERE {where} ORDER BY seq", values):
             seq, trial, attempt, step, at, rung, cutoff, stopped = row[:8]
             decision = None if rung is None else Decision(rung, cutoff, bool(stopped))
             metrics = {name: _restored(v) for name, v in zip(names, row[8:], strict=True) if v is not None}
@@ -357,6 +361,13 @@ class Reader:
         names = [*_REPORT_COLUMNS, *self.metric_names()]
         rows = self._db.execute(f"SELECT {', '.join(map(_quoted, names))} FROM reports ORDER BY trial, attempt, step")
         return names, iter(lambda: rows.fetchmany(size), [])
+
+    def last_at(self) -> float | None:
+        """When the last report or event was recorded; None when there is neither."""
+        row = self._db.execute(
+            "SELECT max(at) FROM (SELECT at FROM reports UNION ALL SELECT at FROM events)"
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
 
     def curves(self) -> dict[int, dict[int, ReportRow]]:
         """{trial: {step: report}}: the last attempt's word on every step, for studies, rungs and plots."""

@@ -235,9 +235,7 @@ def _hyperparameters(
 ) -> Iterator[tuple[str, pa.DataType, list[Any]]]:
     """(name, type, values) of everything that was set: the whole Config, and suggestions that are not in it."""
     whole = [{**trial.params, **trial.config} for trial in trials]
-    floats = {
-        name for trial in trials for name, text in trial.distributions.items() if '"FloatDistribution"' in text
-    }
+    floats = {name for trial in trials for name, text in trial.distributions.items() if '"FloatDistribution"' in text}
     for name in dict.fromkeys(chain(described, *whole)):
         values = [config.get(name) for config in whole]
         kind = pa.float64() if name in floats else _kind(values)
