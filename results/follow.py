@@ -1,0 +1,180 @@
+"""The live exporter: a process of low priority that tails the record, so that nothing slow stands in the loop.
+
+MLflow's imports (2-3 s of CPU) and a server that hangs cost the driver nothing: it starts a `Follower` and, at the
+end, gives it so many seconds to finish. The follower lives as long as its standard input is open, so it also makes
+the last export of a driver that was killed.
+
+Its whole protocol: a number of seconds on standard input, then end of file; one JSON line on standard output:
+`{"parquet": true or error text, "mlflow": "complete" or error text, "trials": 32, "metrics": 1234}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+EVERY = 2.0  # seconds between two MLflow passes
+PARQUET_EVERY = 10.0  # seconds between two Parquet exports
+LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
+_GRACE = 2.0  # of the driver's deadline: what starting and printing may take
+_SLOWEST = 60.0  # seconds between two tries while MLflow cannot be reached
+_SHARE = 10  # an export that took t seconds is not repeated before 10 t have passed
+
+
+class Follower:
+    """The driver's handle on the exporter process: `start()` once, `finish()` once."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self._process = process
+        self._errors = errors
+
+    @classmethod
+    def start(cls, run: Path, tracking_uri: str | None = None) -> Follower:
+        """Start to follow `run`; returns at once. The URI travels in the environment: `ps` shows command lines."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if tracking_uri:
+            environment["RUNGWISE_TRACKING_URI"] = tracking_uri
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by finish)
+        # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "results", "follow", str(run.absolute())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        return cls(process, errors)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def finish(self, timeout: float = 60.0) -> dict[str, Any]:
+        """Ask for the last pass and wait for it, at most `timeout` seconds. Never raises: errors are in the answer."""
+        try:
+            output, _ = self._process.communicate(f"{max(timeout - _GRACE, 0.0)}\n", timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            output, _ = self._process.communicate()
+        with self._errors:
+            self._errors.seek(0)
+            said = self._errors.read().strip().splitlines()
+        try:
+            answer = json.loads(output.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            reason = said[-1] if said else f"the exporter gave no answer within {timeout:g} s"
+            answer = {"parquet": reason, "mlflow": reason, "trials": 0, "metrics": 0}
+        return dict(answer)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the exporter has reached; the JSON line."""
+
+    parquet: bool | str = False
+    mlflow: str = "not reached"
+    trials: int = 0
+    metrics: int = 0
+
+
+def follow(run: Path, every: float = EVERY) -> int:
+    """Export until standard input closes, then once more; prints the JSON line. Returns the exit status.
+
+    Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)
+    stop = threading.Event()
+    limit = [LIMIT]
+    threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
+    progress = _Progress()
+    feeder = threading.Thread(target=_feed, args=(run, every, stop, progress), daemon=True)
+    feeder.start()
+    _write_tables(run, stop, progress)
+    feeder.join(limit[0])
+    if feeder.is_alive():
+        progress.mlflow = f"no answer within {limit[0]:g} s; complete it with: python -m results export {run}"
+    line = {
+        "parquet": progress.parquet,
+        "mlflow": progress.mlflow,
+        "trials": progress.trials,
+        "metrics": progress.metrics,
+    }
+    print(json.dumps(line), flush=True)
+    whole = progress.parquet is True and progress.mlflow == "complete"
+    sys.stderr.flush()
+    os._exit(0 if whole else 1)  # a thread that hangs in a request would keep the interpreter
+
+
+def _listen(stop: threading.Event, limit: list[float]) -> None:
+    """Wait for the driver's word, or its end."""
+    text = sys.stdin.readline()
+    if text.strip():
+        limit[0] = float(text)
+    else:
+        sys.stdin.read()
+    stop.set()
+
+
+def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None:
+    from results import parquet
+    from results.record import Record, RecordError
+
+    pause, version, exported = PARQUET_EVERY, -1, -1
+    with Record.reader(run) as reader:
+        while True:
+            last = stop.wait(pause)
+            version = reader.version()
+            if version != exported or last:
+                began = time.monotonic()
+                try:
+                    parquet.export(run)
+                    progress.parquet, exported = True, version
+                except (parquet.ParquetError, RecordError) as error:
+                    progress.parquet = str(error)
+                pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
+            if last:
+                return
+
+
+def _feed(run: Path, every: float, stop: threading.Event, progress: _Progress) -> None:
+    """MLflow passes; one that fails is retried later and later, and once more at the end."""
+    from results.mlflow import ExportError, Exporter
+    from results.record import Record, RecordError
+
+    try:
+        exporter = Exporter(run)
+    except ExportError as error:
+        progress.mlflow = str(error)
+        return
+    pause, exported = every, -1
+    with Record.reader(run) as reader:
+        while True:
+            last = stop.wait(pause)
+            version = reader.version()
+            if version == exported and not last:
+                continue
+            began = time.monotonic()
+            try:
+                done = exporter.sync(abandoned=last)
+            except (ExportError, RecordError) as error:
+                progress.mlflow = str(error)
+                pause = min(2 * pause, _SLOWEST)
+            else:
+                exported = version
+                progress.mlflow, progress.trials = "complete", done.trials
+                progress.metrics += done.metrics
+                pause = max(every, _SHARE * (time.monotonic() - began) / 5)
+            if last:
+                return
