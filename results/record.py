@@ -261,19 +261,15 @@ class Record:
         error: str | None = None,
         decision: Decision | None = None,
     ) -> None:
-        """The trial is over. Commits, together with its last report."""
-        self._write(
-            "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? WHERE trial = ?",
-            (
-                state,
-                reason,
-                error,
-                decision.rung if decision else None,
-                decision.cutoff if decision else None,
-                time.time(),
-                trial,
-            ),
+        """The trial is over. Commits, together with its last report. The first word counts: an end is never rewritten."""
+        rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
+        cursor = self._write(
+            "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
+            "WHERE trial = ? AND state = ?",
+            (state, reason, error, rung, cutoff, time.time(), trial, State.RUNNING),
         )
+        if cursor.rowcount != 1:
+            self.event("ended twice", trial, state=state, reason=reason)
         self.commit()
 
 

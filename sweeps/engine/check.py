@@ -1,0 +1,138 @@
+"""Everything that can be known to be wrong before Ray starts, all of it at once: rule, value, valid choices."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+from results.record import FILE, Record, RecordError
+from results.tracking import valid_uri
+from sweeps.engine import space
+from sweeps.engine.cluster import local_resources
+from sweeps.engine.lock import LOCK
+from sweeps.engine.options import Options
+from sweeps.engine.samplers import SAMPLERS, SCHEDULERS
+from sweeps.engine.sweep import Sweep
+from trainable import config as hyper
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def problems(sweep: Sweep, options: Options) -> list[str]:
+    """One line a problem; [] when the sweep can start."""
+    from trainable import data
+
+    found = [*_numbers(sweep, options), *_choices(options), *data.problems(options.data, options.data_root)]
+    found += _hyperparameters(sweep)
+    found += _resources(options) if options.address is None else []
+    found += _folder(sweep, options)
+    if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
+        found.append(wrong)
+    return list(dict.fromkeys(found))
+
+
+def one_problems(sweep: Sweep, options: Options) -> list[str]:
+    """The same for `--one`, which needs legal hyperparameters and data, and no Ray."""
+    from trainable import data
+
+    try:
+        values = json.loads(options.one or "")
+    except json.JSONDecodeError as error:
+        return [f"--one takes a JSON object, but got {options.one!r} ({error})"]
+    if not isinstance(values, dict):
+        return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
+    return [*hyper.problems({**sweep.fixed, **values}), *data.problems(options.data, options.data_root)]
+
+
+def _numbers(sweep: Sweep, options: Options) -> list[str]:
+    rules: list[tuple[bool, str, Any]] = [
+        (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
+        (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
+        (options.eta > 1, "--eta > 1 must hold, but got", options.eta),
+        (options.seed >= 0, "--seed >= 0 must hold, but got", options.seed),
+        (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
+        (sweep.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", sweep.reports_per_epoch),
+        (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
+         options.time_budget),
+    ]  # fmt: skip
+    found = [f"{rule} {value}" for holds, rule, value in rules if not holds]
+    if options.grace > options.epochs:
+        found.append(f"grace <= epochs must hold, but got grace={options.grace:g}, epochs={options.epochs}")
+    if options.grace * sweep.reports_per_epoch < 1:
+        found.append(
+            f"grace must be at least one report, but got grace={options.grace:g} epochs "
+            f"at {sweep.reports_per_epoch} report(s) an epoch"
+        )
+    if sweep.mode not in ("max", "min"):
+        found.append(f"mode must be 'max' or 'min', but got {sweep.mode!r}")
+    return found
+
+
+def _choices(options: Options) -> list[str]:
+    found = []
+    if options.sampler not in SAMPLERS:
+        found.append(hyper.unknown("--sampler", options.sampler, list(SAMPLERS)))
+    if options.scheduler not in SCHEDULERS:
+        found.append(hyper.unknown("--scheduler", options.scheduler, list(SCHEDULERS)))
+    if not RUN_NAME.fullmatch(options.name):
+        found.append(f"--name takes letters, digits, '.', '_' and '-', but got {options.name!r}")
+    return found
+
+
+def _hyperparameters(sweep: Sweep) -> list[str]:
+    found = [] if sweep.arms else ["a sweep has at least one arm, but arms is empty"]
+    for name in ("epochs", "reports_per_epoch"):
+        if any(name in where for where in (sweep.fixed, *sweep.arms.values())) or (
+            not callable(sweep.space) and name in sweep.space
+        ):
+            found.append(f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag")
+    for arm, fixes in sweep.arms.items():
+        found += [
+            f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"
+            for name, value in fixes.items()
+            if name in sweep.fixed and sweep.fixed[name] != value
+        ]
+        given = sweep.given(arm)
+        found += [line for line in hyper.problems(given) if line not in found]
+        legal = {name: value for name, value in given.items() if not hyper.problems({name: value})}
+        found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
+    return found
+
+
+def _resources(options: Options) -> list[str]:
+    have, found = local_resources(), []
+    for kind, asked, exist in (
+        ("CPUs", options.cpus_per_trial, have.cpus),
+        ("GPUs", options.gpus_per_trial, have.gpus),
+    ):
+        flag = f"--{kind.lower()}-per-trial"
+        if asked < 0:
+            found.append(f"{flag} >= 0 must hold, but got {asked:g}")
+        elif asked > exist:
+            found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
+    if options.cpus_per_trial == 0 and options.gpus_per_trial == 0:
+        found.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
+    return found
+
+
+def _folder(sweep: Sweep, options: Options) -> list[str]:
+    folder = options.out / options.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [f"--out must be a folder that can be written, but {folder} cannot"]
+    if not (folder / FILE).exists():
+        foreign = sorted(child.name for child in folder.iterdir() if child.name != LOCK)
+        return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
+    try:
+        with Record.reader(folder) as reader:
+            owner = (reader.meta("definition") or {}).get("sweep", sweep.name)
+    except RecordError as error:
+        return [str(error)]
+    if owner != sweep.name:
+        return [f"--name {options.name!r} is taken by a run of sweep {owner!r} in {options.out}; choose another"]
+    return []

@@ -1,0 +1,119 @@
+"""What makes a run the run of this sweep: kept in its record, and compared when the same name is used again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.tracking import redacted
+from sweeps.engine import space
+from sweeps.engine.options import Options
+from sweeps.engine.sweep import Sweep
+
+if TYPE_CHECKING:
+    from trainable.data import Dataset
+
+_PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")
+_MAY_CHANGE = {"trials", "question", "sampler"}  # between two drivers of one run
+
+
+def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
+    """The sweep as JSON: what was asked, of which data, within which budget."""
+    return {
+        "name": options.name,
+        "sweep": sweep.name,
+        "question": " ".join(sweep.question.split()),
+        "metric": sweep.metric,
+        "mode": sweep.mode,
+        "trials": options.trials,
+        "epochs": options.epochs,
+        "reports_per_epoch": sweep.reports_per_epoch,
+        "grace": options.grace,
+        "eta": options.eta,
+        "scheduler": options.scheduler,
+        "sampler": options.sampler,
+        "seed": options.seed,
+        "arms": {arm: dict(fixes) for arm, fixes in sweep.arms.items()},
+        "fixed": dict(sweep.fixed),
+        "space": space.to_json(sweep.space),
+        "data": {
+            "name": data.name,
+            "digest": data.digest,
+            "source": data.source,
+            "shape": list(data.shape),
+            "classes": list(data.classes),
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test) if data.test else 0,
+        },
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What keeps `now` from continuing a run that was defined as `before`: 'key: old -> new', a line each."""
+    now = json.loads(json.dumps(now))  # tuples become lists, as in the record
+    found = []
+    for key in before.keys() | now.keys() - _MAY_CHANGE:
+        if key in _MAY_CHANGE or before.get(key) == now.get(key):
+            continue
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [
+                f"{key}.{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+                for name in sorted(old.keys() | new.keys())
+                if old.get(name) != new.get(name)
+            ]
+        else:
+            found.append(f"{key}: {old} -> {new}")
+    return sorted(found)
+
+
+def session_info() -> dict[str, Any]:
+    """Who drives: host, process, command line without secrets, versions, commit."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": command_line(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {package: metadata.version(package) for package in _PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def command_line() -> list[str]:
+    """The command that was typed, with any password in it starred out."""
+    words = [sys.argv[0], *sys.argv[1:]]
+    for index, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if equals and "://" in value:
+            words[index] = f"{flag}={redacted(value)}"
+        elif "://" in word:
+            words[index] = redacted(word)
+    return ["python", *words]
+
+
+def _commit() -> str | None:
+    """The git commit of the sweep script, with '+' when there are uncommitted changes; None outside a checkout."""
+    where = Path(sys.argv[0]).resolve().parent
+    git = ["git", "-C", str(where)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,72 @@
+"""The command line that every sweep script has: a dataclass read by tyro, with defaults from the script's `Sweep`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sweeps.engine.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Options:
+    trials: int
+    """Hyperparameter sets to try in all. Asking for more than the run holds adds the difference."""
+    epochs: int
+    """Full budget of a trial, in epochs."""
+    grace: float
+    """Epochs before the first rung, where ASHA may stop a trial."""
+    eta: float
+    """A rung lets about 1/eta of the trials pass; rungs lie at grace, grace*eta, grace*eta^2, ... epochs."""
+    name: str
+    """Name of the run: its folder is OUT/NAME."""
+    data: str
+    """Dataset: a known name, or a .npz or .parquet file."""
+    out: Path = Path("runs")
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    sampler: str = "tpe"
+    """How hyperparameter sets are suggested: tpe, random."""
+    scheduler: str = "asha"
+    """How poor trials are stopped early: asha, none."""
+    concurrency: int = 0
+    """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
+    cpus_per_trial: float = 1.0
+    """CPU cores a trial takes; torch uses as many threads."""
+    gpus_per_trial: float = 0.0
+    """GPUs a trial takes; 0.25 packs four trials on one. 0 = train on the CPU."""
+    address: str | None = None
+    """Ray cluster to attach to: auto, or host:port. Default: a private Ray on this machine."""
+    tracking_uri: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
+    """MLflow store: sqlite:///file or http(s)://server. Default: sqlite:///OUT/mlflow.db."""
+    data_root: Path | None = None
+    """Where torchvision datasets lie, or are downloaded to when missing."""
+    time_budget: float | None = None
+    """Minutes after which no more is trained; the same command goes on later."""
+    one: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
+    """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
+    quiet: bool = False
+    """Print the result only."""
+
+
+def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
+    """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
+    question = " ".join(sweep.question.split())
+    return tyro.cli(
+        Options,
+        args=arguments,
+        description=question or f"Sweep {sweep.name}.",
+        default=Options(
+            trials=sweep.trials,
+            epochs=sweep.epochs,
+            grace=sweep.grace,
+            eta=sweep.eta,
+            name=sweep.name,
+            data=sweep.data,
+        ),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )

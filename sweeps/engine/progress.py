@@ -1,0 +1,200 @@
+"""What a user sees while a sweep runs: a live picture on a terminal, a plain line now and then when piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from results.record import State
+
+PLAIN_SECONDS = 10.0  # between two lines of the plain view
+
+
+@dataclass
+class Running:
+    """A trial in flight."""
+
+    arm: str
+    epoch: float = 0.0
+    objective: float | None = None
+
+
+@dataclass
+class Board:
+    """Where the sweep stands, in numbers."""
+
+    trials: int  # asked for in all
+    arms: Sequence[str]
+    rungs: Sequence[float]  # epochs, the budget last
+    sign: int  # 1: the objective is maximised, -1: minimised
+    metric: str
+    states: Counter[State] = field(default_factory=Counter)
+    running: dict[int, Running] = field(default_factory=dict)
+    best: dict[str, tuple[float, int]] = field(default_factory=dict)  # arm -> (objective, trial)
+    reached: Counter[float] = field(default_factory=Counter)  # rung -> trials
+    stopped: Counter[float] = field(default_factory=Counter)  # rung -> trials
+    epochs: float = 0.0  # trained by ended trials and those in flight
+    epochs_here: float = 0.0  # trained since this driver started
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        return self.states.total()
+
+    def started(self, number: int, arm: str) -> None:
+        self.running[number] = Running(arm)
+
+    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+        trial = self.running[number]
+        self.epochs += max(0.0, epoch - trial.epoch)
+        self.epochs_here += max(0.0, epoch - trial.epoch)
+        for rung in self.rungs:
+            if trial.epoch < rung <= epoch:
+                self.reached[rung] += 1
+        trial.epoch, trial.objective = epoch, objective
+        if objective is not None and (
+            trial.arm not in self.best or self.sign * (objective - self.best[trial.arm][0]) > 0
+        ):
+            self.best[trial.arm] = (objective, number)
+
+    def ended(self, number: int, state: State) -> None:
+        self.states[state] += 1
+        trial = self.running.pop(number, None)
+        if trial and state is State.STOPPED:
+            self.stopped[trial.epoch] += 1
+
+    @property
+    def rate(self) -> float:
+        """Trial-epochs a second, of this driver."""
+        return self.epochs_here / max(1e-9, time.monotonic() - self.since)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """A guess from the mean epochs a trial took so far; None before the first trial ended."""
+        if not self.done or not self.epochs_here:
+            return None
+        in_flight = sum(trial.epoch for trial in self.running.values())
+        mean = (self.epochs - in_flight) / self.done
+        return max(0.0, mean * (self.trials - self.done) - in_flight) / self.rate
+
+    def line(self) -> str:
+        """All of it in one line."""
+        states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
+        best = ", ".join(f"{arm} {value:.4f} (trial {number})" for arm, (value, number) in sorted(self.best.items()))
+        left = self.seconds_left
+        parts = [
+            f"{self.done}/{self.trials} trials ended" + (f" ({states})" if states else ""),
+            f"{len(self.running)} in flight",
+            f"best {self.metric}: {best}" if best else "no report yet",
+            f"{self.rate:.2f} epochs/s",
+        ]
+        return "; ".join(parts + ([f"about {clock(left)} left"] if left is not None else []))
+
+
+class View:
+    """Shows nothing but notes: --quiet, and the base of the other two."""
+
+    def __init__(self, board: Board, stream: TextIO | None = None) -> None:
+        self.board = board
+        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def note(self, line: str) -> None:
+        """One line that a user should see whatever the view."""
+        self.console.print(line, markup=False)
+
+    def started(self, number: int, arm: str) -> None:
+        self.board.started(number, arm)
+
+    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+        self.board.reported(number, epoch, objective)
+
+    def ended(self, number: int, state: State) -> None:
+        self.board.ended(number, state)
+
+
+class PlainView(View):
+    """A line every `PLAIN_SECONDS`, for logs and pipes."""
+
+    _last = 0.0
+
+    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+        super().reported(number, epoch, objective)
+        if time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self.note(f"[{clock(time.monotonic() - self.board.since)}] {self.board.line()}")
+
+
+class LiveView(View):
+    """A picture that is redrawn four times a second."""
+
+    def __enter__(self) -> LiveView:
+        self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def render(self) -> RenderableType:
+        board = self.board
+        left = board.seconds_left
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(f"{board.done}/{board.trials} trials", style="bold"),
+            ProgressBar(total=board.trials, completed=board.done, width=24),
+            f"{clock(time.monotonic() - board.since)} gone",
+            f"about {clock(left)} left" if left is not None else "",
+            f"{board.rate:.2f} epochs/s",
+        )
+        states = Text("  ".join(f"{state.lower()} {count}" for state, count in sorted(board.states.items())))
+        return Group(head, states, self._arms(), self._rungs(), self._in_flight())
+
+    def _arms(self) -> Table:
+        table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for arm in self.board.arms:
+            value, number = self.board.best.get(arm, (None, None))
+            table.add_row(Text(arm), "-" if value is None else f"{value:.4f}", str(number or "-"))
+        return table
+
+    def _rungs(self) -> Table:
+        table = Table("rung", "reached", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for rung in self.board.rungs:
+            table.add_row(f"epoch {rung:g}", str(self.board.reached[rung]), str(self.board.stopped[rung]))
+        return table
+
+    def _in_flight(self) -> Table:
+        table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for number, trial in sorted(self.board.running.copy().items())[:12]:
+            score = "-" if trial.objective is None else f"{trial.objective:.4f}"
+            table.add_row(str(number), Text(trial.arm), f"{trial.epoch:g}", score)
+        return table
+
+
+def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:
+    """The view that suits where the output goes."""
+    if quiet:
+        return View(board, stream)
+    return (LiveView if (stream or sys.stderr).isatty() else PlainView)(board, stream)
+
+
+def clock(seconds: float) -> str:
+    """75 -> '1m15s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -1,0 +1,67 @@
+"""Enters what happens in the record, once, and tells the view. It runs in Tune's loop: microseconds, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback
+
+from results.record import Record, State
+from sweeps.engine.outcome import objective, outcome
+from sweeps.engine.progress import View
+from sweeps.engine.rungs import Rungs
+
+
+class Recorder(Callback):  # type: ignore[misc]  # ray.tune is untyped
+    """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
+
+    def __init__(self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None]) -> None:
+        self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self._attempts: dict[int, int] = {}
+        self._placed: set[int] = set()  # trials whose attempt is known to run on a node
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into snapshots that nobody reads: the record is what we resume from
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["trial"]
+        self._attempts[number] = self._record.start_attempt(number)
+        self._placed.discard(number)
+        self._view.started(number, trial.config["arm"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        number = trial.config["trial"]
+        if number not in self._placed and "device" in result:
+            self._record.place(number, f"{result['hostname']}:{result['pid']}", result["device"])
+            self._placed.add(number)
+        decision = self._rungs.take_decision(number)
+        if "metrics" in result:
+            self._record.add_report(number, self._attempts[number], result["step"], result["metrics"], decision)
+            self._view.reported(number, result["metrics"]["epoch"], objective(result))
+        if result.get("done"):
+            self._end(number, outcome(result), result, decision if decision and decision.stopped else None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["trial"]
+        cause = trial.get_error()
+        reason = str(cause).strip().splitlines()[-1] if cause else "its process died"
+        self._end(number, outcome(None, error=True), {"reason": reason}, None)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._record.event("retry", trial.config["trial"], failures=trial.num_failures)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._record.commit_if_due()
+
+    def _end(self, number: int, state: State, result: dict[str, Any], decision: Any) -> None:
+        reason = result.get("reason")
+        if decision:
+            reason = f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+        self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
+        self._attempts.pop(number, None)
+        self._placed.discard(number)
+        self._view.ended(number, state)
+        self._ended(state, reason)

@@ -1,0 +1,206 @@
+"""What is tried next: one Optuna study an arm, trials dealt to the arms in turn, every deal entered in the record.
+
+Resume is the same code: trials that the record holds as RUNNING are dealt again before any new one, and the studies
+start from what the record knows (`results.study`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+from pydantic import ValidationError
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from results.record import Record, State, Trial
+from sweeps.engine.outcome import OBJECTIVE, objective, outcome
+from sweeps.engine.samplers import SAMPLERS
+from sweeps.engine.space import to_optuna
+from sweeps.engine.sweep import Sweep
+from trainable.config import Config
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+_OPTUNA_STATE = {
+    State.COMPLETED: TrialState.COMPLETE,
+    State.STOPPED: TrialState.PRUNED,
+    State.DIVERGED: TrialState.FAIL,
+    State.FAILED: TrialState.FAIL,
+    State.LOST: TrialState.FAIL,
+}
+
+
+def derived_seed(*parts: object) -> int:
+    """A 31-bit seed from `parts`: equal parts, equal seed, on every machine; it does not count earlier draws."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
+
+
+class ArmStudy(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are untyped
+    """One arm's study behind Ray's OptunaSearch. It mends three things (ray 2.60, optuna_search.py):
+
+    - a trial that ASHA stopped is told COMPLETE with its last value, so TPE mixes short with full-length scores, and
+      the stopping report itself is dropped; here it is reported, and told PRUNED;
+    - a NaN makes `tell` raise, and the trial stays RUNNING for ever; here it is told FAIL;
+    - the sampler's random state depends on how many draws came before; here every suggestion has a sampler seeded by
+      the trial's number, so a resumed search suggests what an uninterrupted one would have.
+    """
+
+    def __init__(self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], seed: int) -> None:
+        super().__init__(space=to_optuna(sweep.space_of(arm)), metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
+        self._sampler_of = sampler
+        self._seed = seed
+        self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
+
+    def adopt(self, study: optuna.Study) -> None:
+        """Go on with a study rebuilt from the record."""
+        self._ot_study = study
+
+    def continue_trial(self, trial_id: str, number: int) -> None:
+        """The Tune trial `trial_id` carries on the study's RUNNING trial `number`."""
+        frozen = self._ot_study.trials[number]
+        self._ot_trials[trial_id] = optuna.trial.Trial(self._ot_study, frozen._trial_id)
+        self._steps[trial_id] = max(frozen.intermediate_values, default=0)
+
+    def ask(self, trial_id: str, number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+        """Suggest for our trial `number`: (hyperparameters, sampled parameters, their distributions as JSON)."""
+        self._ot_study.sampler = self._sampler_of(derived_seed(self._seed, "sampler", number))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if callable(self._space):  # Ray would mix the sampled parameters into what the function returns
+                self._ot_trials[trial_id] = self._ot_study.ask()
+                values = dict(self._space(self._ot_trials[trial_id]))
+            else:
+                values = self.suggest(trial_id)
+        asked = self._ot_trials[trial_id]
+        distributions = {
+            name: optuna.distributions.distribution_to_json(distribution)
+            for name, distribution in asked.distributions.items()
+        }
+        return values, dict(asked.params), distributions
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        value, step = objective(result), result.get("step", 0)
+        if value is not None and step > self._steps.get(trial_id, 0):  # a second attempt repeats the first one's steps
+            self._ot_trials[trial_id].report(value, step)
+            self._steps[trial_id] = step
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if result:
+            self.on_trial_result(trial_id, result)
+        state = _OPTUNA_STATE[outcome(result, error=error)]
+        asked = self._ot_trials.pop(trial_id)
+        value = objective(result) if state is TrialState.COMPLETE else None
+        if state is TrialState.COMPLETE and value is None:
+            state = TrialState.FAIL
+        if state is TrialState.PRUNED and not self._steps.get(trial_id):
+            state = TrialState.FAIL  # stopped before it said anything
+        self._ot_study.tell(asked, value, state=state)
+        self._steps.pop(trial_id, None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the search is asked for, beside the sweep itself."""
+
+    trials: int  # in all, those in the record included
+    epochs: int
+    seed: int
+    sampler: str
+
+
+class Search(Searcher):  # type: ignore[misc]
+    """Deals trials to the arms in turn, from the record first, then from the arms' studies."""
+
+    def __init__(self, sweep: Sweep, plan: Plan, record: Record, in_flight: Callable[[], int]) -> None:
+        super().__init__(metric=OBJECTIVE, mode=sweep.mode)
+        self.finished = False  # set to deal no more
+        self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
+        self._arms = list(sweep.arms)
+        self._studies = {arm: ArmStudy(sweep, arm, SAMPLERS[plan.sampler], plan.seed) for arm in self._arms}
+        self._again: deque[tuple[Trial, int]] = deque()  # in flight when the last driver ended, number in its study
+        self._next = 1
+        self._live: dict[str, str] = {}  # Tune trial -> arm
+
+    def replay(self, trials: list[Trial], studies: Mapping[str, optuna.Study]) -> None:
+        """Start from what the record holds: `trials` in order of dealing, `studies` as `results.study` rebuilt them."""
+        for arm, study in studies.items():
+            self._studies[arm].adopt(study)
+        seen = dict.fromkeys(self._arms, 0)
+        for trial in trials:
+            if trial.state is State.RUNNING:
+                self._again.append((trial, seen[trial.arm]))
+            seen[trial.arm] += 1
+        self._next = len(trials) + 1
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's message to its worker; None while enough are in flight; FINISHED when all are dealt."""
+        if self.finished or (not self._again and self._next > self._plan.trials):
+            return str(Searcher.FINISHED)
+        if len(self._live) >= self._in_flight():
+            return None
+        if self._again:
+            trial, number = self._again.popleft()
+            self._studies[trial.arm].continue_trial(trial_id, number)
+            return self._deal(trial_id, trial.trial, trial.arm, trial.config)
+        while self._next <= self._plan.trials:
+            number, self._next = self._next, self._next + 1
+            arm = self._arms[(number - 1) % len(self._arms)]
+            if config := self._ask(trial_id, number, arm):
+                return self._deal(trial_id, number, arm, config)
+        return str(Searcher.FINISHED)
+
+    def _ask(self, trial_id: str, number: int, arm: str) -> dict[str, Any] | None:
+        """A new trial's Config as a dict, entered in the record; None when the space suggested an illegal one."""
+        values, params, distributions = self._studies[arm].ask(trial_id, number)
+        values = {
+            "seed": derived_seed(self._plan.seed, "trial", number),
+            **self._sweep.given(arm),
+            **values,
+            "epochs": self._plan.epochs,
+            "reports_per_epoch": self._sweep.reports_per_epoch,
+        }
+        problem = None
+        try:
+            values = Config.model_validate(values).model_dump(mode="json")
+        except ValidationError as error:
+            problem = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        self._record.add_trial(
+            number, arm=arm, phase="search", config=values, params=params, distributions=distributions
+        )
+        if problem is None:
+            return values
+        self._record.end_trial(number, State.FAILED, reason=f"illegal hyperparameters: {problem}")
+        self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED})
+        return None
+
+    def _deal(self, trial_id: str, number: int, arm: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        self._live[trial_id] = arm
+        return {"trial": number, "arm": arm, "phase": "search", "config": dict(config)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._studies[self._live[trial_id]].on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._studies[self._live.pop(trial_id)].on_trial_complete(trial_id, result, error)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher into snapshots that nobody reads: the record is what we resume from
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search is rebuilt from the record, by `replay`, not from Tune's snapshots")

@@ -1,0 +1,164 @@
+"""The search space: which hyperparameters are searched, and between which bounds.
+
+A space is a dict of distributions, or a define-by-run function of an Optuna trial that returns the hyperparameters
+(https://optuna.readthedocs.io, "Pythonic search space"), for widths per layer and other conditions.
+
+The three distributions here have the names and arguments of `optuna.distributions`, which are accepted too. They
+differ in one thing: a bad range does not raise where it is written, but is reported by `problems` together with
+everything else that is wrong with the sweep. They also keep Optuna's import out of `--help`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainable import config as hyper
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class FloatDistribution:
+    """A real number in [low, high]; uniform, or uniform in its logarithm, or on a grid of `step`."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+@dataclass(frozen=True)
+class IntDistribution:
+    """A whole number in [low, high], both included."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class CategoricalDistribution:
+    """One of `choices`: booleans, numbers, strings."""
+
+    choices: Sequence[Scalar]
+
+
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+DefineByRun = Callable[["Trial"], Mapping[str, Any]]
+Space = Mapping[str, "Distribution | BaseDistribution"] | DefineByRun
+
+PROBES = 16  # random draws of a define-by-run space that are checked before the sweep starts
+
+
+def to_optuna(space: Space) -> dict[str, BaseDistribution] | DefineByRun:
+    """The same space as Optuna takes it. Raises ValueError for a bad range, as Optuna does."""
+    if callable(space):
+        return space
+    return {name: _to_optuna(distribution) for name, distribution in space.items()}
+
+
+def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistribution:
+    from optuna import distributions as od
+
+    match distribution:
+        case FloatDistribution(low, high, log, step):
+            return od.FloatDistribution(low, high, log=log, step=step)
+        case IntDistribution(low, high, log, step):
+            return od.IntDistribution(low, high, log=log, step=step)
+        case CategoricalDistribution(choices):
+            return od.CategoricalDistribution(tuple(choices))
+    return distribution
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """What the record keeps of a space: {name: distribution as JSON}, or a function's name and source."""
+    if callable(space):
+        return {"function": getattr(space, "__name__", repr(space)), "source": _source(space)}
+    from optuna.distributions import distribution_to_json
+
+    return {name: distribution_to_json(_to_optuna(distribution)) for name, distribution in space.items()}
+
+
+def _source(function: Callable[..., object]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except OSError:  # typed at a prompt
+        return repr(function)
+
+
+def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
+    """Everything wrong with a space, given the hyperparameters that the sweep and one arm fix: one line each.
+
+    Both ends of every range, and every choice, must be a legal `Config`; a function is tried `PROBES` times.
+    """
+    if callable(space):
+        return _probe(space, given)
+    found: list[str] = []
+    if not space:
+        found.append("a space holds at least one hyperparameter, but got an empty dict")
+    for name, distribution in space.items():
+        if name in given and name in hyper.Config.model_fields:
+            found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
+        if wrong := _range_problem(name, distribution):
+            found.append(wrong)
+            continue
+        for value in _ends(_to_optuna(distribution)):
+            found += [line for line in hyper.problems({**given, name: value}) if line not in found]
+    return found
+
+
+def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> str | None:
+    match distribution:
+        case FloatDistribution(low, high, log, _) | IntDistribution(low, high, log, _):
+            if low > high:
+                return f"{name}: low <= high must hold, but got low={low}, high={high}"
+            if log and low <= 0:
+                return (
+                    f"{name}: a log range cannot contain 0, but got low={low}, high={high}; "
+                    "start above 0 and make 0 an arm of its own"
+                )
+            if log and distribution.step not in (None, 1):
+                return f"{name}: log and step exclude each other, but got log=True, step={distribution.step}"
+        case CategoricalDistribution(choices):
+            if not choices:
+                return f"{name}: choices must not be empty"
+    try:
+        _to_optuna(distribution)
+    except ValueError as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _ends(distribution: BaseDistribution) -> list[Any]:
+    from optuna.distributions import CategoricalDistribution as Choice
+
+    if isinstance(distribution, Choice):
+        return list(distribution.choices)
+    return [distribution.low, distribution.high]  # type: ignore[attr-defined]
+
+
+def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found: list[str] = []
+    for _ in range(PROBES):
+        try:
+            values = dict(function(study.ask()))
+        except Exception as error:
+            return [f"the space function {getattr(function, '__name__', '')!r} raised {type(error).__name__}: {error}"]
+        found += [
+            f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})"
+            for name in values.keys() & given.keys()
+        ]
+        found += hyper.problems({**given, **values})
+    return list(dict.fromkeys(found))

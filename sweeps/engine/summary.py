@@ -1,0 +1,69 @@
+"""What the terminal says at the end, from the record alone."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results.record import Reader, State, Trial
+from sweeps.engine.progress import clock
+
+
+def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float) -> str:
+    """Best configuration, trials by state, epochs saved, wall time, where the files are."""
+    definition = reader.meta("definition")
+    trials, curves = reader.trials("search"), reader.curves()
+    lines = [f"{definition['sweep']}: {reader.state().lower()} after {clock(seconds)}"]
+    lines += _best_lines(trials, curves, definition)
+    states = Counter(trial.state for trial in trials)
+    lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
+    lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
+    lines.append(f"files   {folder}/trials.parquet, reports.parquet, sweep.sqlite")
+    lines.append(f"mlflow  {_mlflow(folder, exported)}")
+    return "\n".join(lines)
+
+
+def _best_lines(
+    trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], definition: Mapping[str, Any]
+) -> list[str]:
+    metric, sign = definition["metric"], 1 if definition["mode"] == "max" else -1
+    lines = []
+    for arm in definition["arms"]:
+        scored = [
+            (sign * report.metrics[metric], trial, report)
+            for trial in trials
+            if trial.arm == arm and trial.state in (State.COMPLETED, State.STOPPED, State.RUNNING)
+            for report in curves.get(trial.trial, {}).values()
+            if metric in report.metrics
+        ]
+        if not scored:
+            lines.append(f"best    {arm}: no trial reported {metric}")
+            continue
+        _, trial, report = max(scored, key=lambda item: item[0])
+        params = ", ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+        where = f"trial {trial.trial}, epoch {report.metrics['epoch']:g}"
+        lines.append(f"best    {arm}: {metric} {report.metrics[metric]:.4f} ({where}) with {params}")
+    return lines
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget: int) -> str:
+    ended = [trial for trial in trials if trial.state.ended and trial.state is not State.FAILED]
+    trained = sum(max((r.metrics["epoch"] for r in curves.get(trial.trial, {}).values()), default=0) for trial in ended)
+    full = budget * len(ended)
+    share = f"{1 - trained / full:.0%}" if full else "nothing"
+    return f"{trained:g} of {full} trained: early stopping saved {share} of running all to the end"
+
+
+def _mlflow(folder: Path, exported: Mapping[str, Any]) -> str:
+    if exported.get("mlflow") != "complete":
+        return f"incomplete ({exported.get('mlflow')}); later: python -m results export {folder}"
+    mlflow = Path(sys.executable).with_name("mlflow")
+    here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+    return f"{here} ui --backend-store-uri sqlite:///{folder.parent}/mlflow.db"

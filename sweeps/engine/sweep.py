@@ -1,0 +1,43 @@
+"""A sweep: one question, as a value. A sweep script is a docstring, one `Sweep` and one call of `main`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sweeps.engine.space import Space
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The question, the space, the arms it compares, and the budget.
+
+    Every trial trains to `epochs` unless ASHA stops it: after `grace` epochs, and then at every eta-fold of that,
+    a trial goes on only when its `metric` is within the best 1/eta of what its arm reported there before
+    (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
+    """
+
+    name: str  # of the sweep, and of its run's folder unless --name says otherwise
+    space: Space  # what is searched
+    question: str = ""  # one sentence; the script's docstring is a good place: question=__doc__
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that no trial varies
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})  # name -> what the arm fixes
+    data: str = "mnist"
+    metric: str = "val_accuracy"
+    mode: Literal["max", "min"] = "max"
+    trials: int = 32
+    epochs: int = 6
+    reports_per_epoch: int = 1
+    grace: float = 1.0  # epochs before the first rung
+    eta: float = 3.0  # a rung lets about 1/eta of the trials pass
+
+    def space_of(self, arm: str) -> Space:
+        """The space that `arm` searches: what it fixes is not searched."""
+        if callable(self.space):
+            return self.space
+        return {name: dist for name, dist in self.space.items() if name not in self.arms[arm]}
+
+    def given(self, arm: str) -> dict[str, Any]:
+        """The hyperparameters that no trial of `arm` varies."""
+        return {**self.fixed, **self.arms[arm]}
