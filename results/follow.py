@@ -40,13 +40,16 @@ class Follower:
     @classmethod
     def start(cls, run: Path, tracking_uri: str | None = None) -> Follower:
         """Start to follow `run`; returns at once. The URI travels in the environment: `ps` shows command lines."""
+        here = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         if tracking_uri:
             environment["RUNGWISE_TRACKING_URI"] = tracking_uri
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by finish)
+        # -P: a folder `results` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
         process = subprocess.Popen(
-            [sys.executable, "-m", "results", "follow", str(run.absolute())],
+            [sys.executable, "-P", "-m", "results", "follow", str(run.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -99,7 +102,8 @@ def follow(run: Path, every: float = EVERY) -> int:
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
     progress = _Progress()
-    feeder = threading.Thread(target=_feed, args=(run, every, stop, progress), daemon=True)
+    driver = os.getppid()
+    feeder = threading.Thread(target=_feed, args=(run, every, driver, stop, progress), daemon=True)
     feeder.start()
     _write_tables(run, stop, progress)
     feeder.join(limit[0])
@@ -148,9 +152,9 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 return
 
 
-def _feed(run: Path, every: float, stop: threading.Event, progress: _Progress) -> None:
+def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:
     """MLflow passes; one that fails is retried later and later, and once more at the end."""
-    from results.mlflow import ExportError, Exporter
+    from results.mlflow import Exporter, ExportError
     from results.record import Record, RecordError
 
     try:
@@ -167,7 +171,7 @@ def _feed(run: Path, every: float, stop: threading.Event, progress: _Progress) -
                 continue
             began = time.monotonic()
             try:
-                done = exporter.sync(abandoned=last)
+                done = exporter.sync(dead=driver if last else None)
             except (ExportError, RecordError) as error:
                 progress.mlflow = str(error)
                 pause = min(2 * pause, _SLOWEST)

@@ -7,33 +7,30 @@ the next one.
 
 A metric's step is the report's index in its trial, which is the epoch when there is one report an epoch; with more,
 `epoch` is a metric too. Of a step reported by several attempts the last attempt's word counts (MLflow cannot take
-back what an earlier attempt has said while it was followed live; where both said the same, nothing is added).
-MLflow keeps NaN; its SQL stores keep an infinity as the largest float. A run set back to RUNNING keeps the old
-`end_time` until it ends again: MLflow cannot clear it.
+back what an earlier attempt said while it was followed live; where both said the same, nothing is added). MLflow
+keeps NaN; its SQL stores keep an infinity as the largest float.
 """
 
 from __future__ import annotations
 
-import getpass
 import json
-import logging
 import math
 import os
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.files import locked
+from results.mlflow_store import ExportError, Known, Store, errors
 from results.record import Reader, Record, ReportRow, State, SweepState, Trial
+from results.sessions import ended_at, sweep_state
 from results.tables import NEVER_BEST
-from results.tracking import redacted, sqlite_path, tracking_uri, valid_uri, without_secrets
+from results.tracking import redacted, tracking_uri, valid_uri
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric
 
 __all__ = ["ExportError", "Exported", "Exporter", "export", "redacted", "tracking_uri", "valid_uri"]
 
@@ -51,13 +48,11 @@ SWEEP_STATUS = {
     SweepState.INTERRUPTED: "KILLED",
     SweepState.FAILED: "FAILED",
 }
-_BATCH = 1000  # metrics a request, MLflow's limit; 100 for params and tags
-_TAG_LENGTH = 5000  # what older servers accept; 8000 since MLflow 2.15
-_DIGEST_LENGTH = 36
-
-
-class ExportError(RuntimeError):
-    """MLflow could not be brought up to date; one line, without passwords."""
+# What a resumed run cannot change is a param of the parent, the rest are tags: MLflow's params are for good.
+_PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "seed")
+_TAGS = ("trials", "sampler")
+_TAG_LENGTH = 5000  # that every server accepts
+_DIGEST_LENGTH = 36  # MLflow's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +65,23 @@ class Exported:
     metrics: int  # logged by this pass; 0 when all was there
 
 
-@dataclass(slots=True)
-class _Known:
-    """A run as MLflow has it."""
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass knows of the sweep."""
 
-    run_id: str
-    status: str
-    end_time: int | None
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    inputs: bool = False
-
-    @property
-    def seq(self) -> int:
-        return int(self.tags.get("rungwise.seq", 0))
+    reader: Reader
+    definition: Mapping[str, Any]
+    name: str
+    identity: str  # the same for all exports of this run, of no other run
+    state: SweepState
+    ended: float | None
 
 
 def export(run: Path, tracking_uri: str | None = None) -> Exported:
-    """Bring MLflow up to the record of `run` in one pass. Raises ExportError, or RecordError without a record."""
+    """Bring MLflow up to the record of `run` in one pass. Raises ExportError, or RecordError without a record.
+
+    `tracking_uri`: as `results.tracking.tracking_uri` resolves it; by default the store `mlflow.db` beside the run.
+    """
     return Exporter(run, tracking_uri).sync()
 
 
@@ -100,285 +94,188 @@ class Exporter:
         self.uri = tracking_uri(run, uri)
         if problem := valid_uri(self.uri):
             raise ExportError(problem)
-        self._client: MlflowClient | None = None
+        self._token = os.urandom(8)  # tells this exporter from others of the same run
         self._forget()
 
     def _forget(self) -> None:
-        self._experiment: str | None = None
-        self._parent: _Known | None = None
-        self._children: dict[int, _Known] = {}
-        self._seq = 0
+        self._store: Store | None = None
+        self._experiment = ""
+        self._parent: Known | None = None
+        self._children: dict[int, Known] = {}
+        self._seq = 0  # reports up to here are in MLflow
         self._logged = 0
 
-    def sync(self, *, abandoned: bool = False) -> Exported:
-        """One pass. `abandoned`: no driver works on the run any more, whatever its record says.
+    def sync(self, dead: int | None = None) -> Exported:
+        """One pass. `dead`: process id of a driver that is known to be gone, whatever the record says.
 
-        Raises ExportError; the next pass then looks at MLflow afresh.
+        Raises ExportError; the next pass then looks at MLflow afresh, as it does when another exporter was at work.
         """
-        _configure()
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        with Record.reader(self.run) as reader, locked(self.run / ".mlflow.lock") as turn:
+            if turn.read() != self._token:
+                self._forget()
+                turn.seek(0)
+                turn.write(self._token)
+                turn.truncate()
+            try:
+                with errors(self.uri), reader.snapshot():
+                    return self._sync(_pass(reader, dead))
+            except ExportError:
+                self._forget()
+                raise
 
-        try:
-            with Record.reader(self.run) as reader, reader.snapshot():
-                return self._sync(reader, abandoned)
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            self._forget()
-            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            line = without_secrets(lines[0], self.uri)
-            raise ExportError(f"MLflow at {redacted(self.uri)} must accept the runs, but {line}") from None
-
-    def _sync(self, reader: Reader, abandoned: bool) -> Exported:
-        definition = reader.meta("definition") or {}
-        name = str(definition.get("name") or reader.folder.name)
-        identity = str(reader.meta("id") or name).replace("'", "")
-        state = reader.state()
-        if abandoned and state is SweepState.RUNNING:
-            state = SweepState.INTERRUPTED
-        if self._client is None:
-            self._client = _client(self.uri)
+    def _sync(self, now: _Pass) -> Exported:
+        if self._store is None:
+            self._store = Store(self.uri)
         if self._parent is None:
-            self._experiment = self._find_experiment(str(definition.get("sweep") or name))
-            self._find_runs(identity)
+            self._experiment = self._store.experiment(str(now.definition.get("sweep") or now.name))
+            for known in self._store.find(self._experiment, "rungwise.run", now.identity):
+                if "rungwise.trial" not in known.tags:
+                    self._parent = self._parent or known
+                else:
+                    self._children.setdefault(int(known.tags["rungwise.trial"]), known)
         before = self._logged
-        trials = reader.trials()
-        parent = self._sync_parent(reader, definition, name, identity, state, trials)
+        trials = now.reader.trials()
+        self._parent = self._sync_parent(now, trials, self._store)
         rows: dict[int, list[ReportRow]] = {}
-        for row in reader.reports(self._seq):
+        seq = self._seq
+        for row in now.reader.reports(seq):
             rows.setdefault(row.trial, []).append(row)
-            self._seq = row.seq
-        ended = _ended(reader)
+            seq = row.seq
         for trial in trials:
             if trial.started is not None or trial.state.ended:
-                self._sync_trial(reader, definition, identity, trial, rows.get(trial.trial, []), state, ended)
-        self._finish(parent, SWEEP_STATUS[state], ended)
-        return Exported(redacted(self.uri), parent.run_id, len(self._children), self._logged - before)
+                self._sync_trial(now, trial, rows.get(trial.trial, []), self._store, self._parent.run_id)
+        self._seq = seq
+        self._store.set_status(self._parent, SWEEP_STATUS[now.state], _ms(now.ended))
+        return Exported(redacted(self.uri), self._parent.run_id, len(self._children), self._logged - before)
 
-    # -- finding ----------------------------------------------------------------------------------------------
-
-    def _find_experiment(self, name: str) -> str:
-        assert self._client is not None
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            database = sqlite_path(self.uri)
-            beside = (database.absolute().parent / "mlartifacts").as_uri() if database else None
-            try:
-                return str(self._client.create_experiment(name, artifact_location=beside))
-            except MlflowException:  # another sweep of this script made it between the two calls
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            raise MlflowException(f"its experiment {name!r} is deleted; restore it, or remove it for good (mlflow gc)")
-        return str(found.experiment_id)
-
-    def _find_runs(self, identity: str) -> None:
-        assert self._client is not None
-        assert self._experiment is not None
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`rungwise.run` = '{identity}'", max_results=1000, page_token=token
-            )
-            for found in page:
-                known = _known(found)
-                trial = known.tags.get("rungwise.trial")
-                if trial is None:
-                    self._parent = known
-                else:
-                    self._children[int(trial)] = known
-            token = page.token
-            if not token:
-                return
-
-    # -- the parent -------------------------------------------------------------------------------------------
-
-    def _sync_parent(
-        self,
-        reader: Reader,
-        definition: Mapping[str, Any],
-        name: str,
-        identity: str,
-        state: SweepState,
-        trials: Sequence[Trial],
-    ) -> _Known:
-        assert self._client is not None
-        sessions = reader.sessions()
-        tags = {
-            "mlflow.runName": name,
-            "mlflow.source.type": "LOCAL",
-            "rungwise.run": identity,
-            "rungwise.state": state,
-            **_definition_tags(definition),
-        }
-        if sessions:
-            info = sessions[-1].info
-            tags.update({f"rungwise.{key}": str(info[key]) for key in ("host", "commit") if info.get(key)})
+    def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
+        tags = _parent_tags(now)
+        sessions = now.reader.sessions()
         if self._parent is None:
-            started = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
-            self._parent = self._create(name, started, tags)
-        fixed = definition.get("fixed") or {}
-        params = {key: definition[key] for key in _PARAMS if definition.get(key) is not None}
-        params.update({f"fixed.{key}": value for key, value in fixed.items()})
-        metrics = _answer(reader, definition, trials, _ended(reader)) if state is not SweepState.RUNNING else []
-        if self._parent.tags.get("rungwise.answered") == _key(metrics):
+            began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
+            self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
+        given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
+        given.update({f"fixed.{key}": value for key, value in (now.definition.get("fixed") or {}).items()})
+        metrics = [] if now.state is SweepState.RUNNING else _answer(now, trials)
+        answered = json.dumps([(metric.key, metric.value) for metric in metrics])[:_TAG_LENGTH]
+        if metrics and self._parent.tags.get("rungwise.answered") != answered:
+            tags["rungwise.answered"] = answered
+        else:
             metrics = []
-        if metrics:
-            tags["rungwise.answered"] = _key(metrics)
-        self._log(self._parent, metrics, params, tags)
-        if definition.get("data") and not self._parent.inputs:
-            self._client.log_inputs(self._parent.run_id, datasets=[_dataset(definition["data"])])
-            self._parent.inputs = True
+        store.log(self._parent, metrics, _texts(given), tags)
+        self._logged += len(metrics)
+        if now.definition.get("data"):
+            store.add_input(self._parent, _dataset(now.definition["data"]))
         return self._parent
 
-    # -- trials -----------------------------------------------------------------------------------------------
-
-    def _sync_trial(
-        self,
-        reader: Reader,
-        definition: Mapping[str, Any],
-        identity: str,
-        trial: Trial,
-        rows: list[ReportRow],
-        sweep: SweepState,
-        ended: float | None,
-    ) -> None:
-        assert self._parent is not None
-        left_open = trial.state is State.RUNNING and sweep is not SweepState.RUNNING
-        tags = {
-            "mlflow.runName": f"trial {trial.trial} ({trial.arm})",
-            "mlflow.source.type": "LOCAL",
-            "mlflow.parentRunId": self._parent.run_id,
-            "rungwise.run": identity,
-            "rungwise.trial": str(trial.trial),
-            "rungwise.arm": trial.arm,
-            "rungwise.phase": trial.phase,
-            "rungwise.state": SweepState.INTERRUPTED if left_open else trial.state,
-            "rungwise.attempts": str(trial.attempts),
-        }
-        for key in ("stop_rung", "cutoff", "reason", "error", "node", "device"):
-            value = getattr(trial, key)
-            if value is not None:
-                tags[f"rungwise.{key}"] = str(value)[-_TAG_LENGTH:]
-        data = definition.get("data") or {}
-        if data.get("digest"):
-            tags["rungwise.data"] = f"{data.get('name')} {data['digest']}"
+    def _sync_trial(self, now: _Pass, trial: Trial, rows: Sequence[ReportRow], store: Store, parent: str) -> None:
+        left_open = trial.state is State.RUNNING and now.state is not SweepState.RUNNING
+        state: str = SweepState.INTERRUPTED if left_open else trial.state
+        tags = _trial_tags(now, trial, state, parent)
         child = self._children.get(trial.trial)
         if child is None:
-            child = self._create(tags["mlflow.runName"], trial.started or trial.created, tags)
-            self._children[trial.trial] = child
-        params = {} if "rungwise.seq" in child.tags else {**trial.params, **trial.config}
-        new = [row for row in rows if row.seq > child.seq]
+            began = _ms(trial.started or trial.created) or 0
+            child = self._children[trial.trial] = store.create(self._experiment, tags["mlflow.runName"], began, tags)
+        seq = int(child.tags.get("rungwise.seq", 0))
+        new = [row for row in rows if row.seq > seq]
+        params = {} if "rungwise.seq" in child.tags else _texts({**trial.params, **trial.config})
+        tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
-            new = list(reader.reports(trial=trial.trial))
-        keep_epoch = definition.get("reports_per_epoch", 1) != 1
-        metrics = list(_metrics(new, child.seq, keep_epoch))
-        if "rungwise.seq" not in child.tags or new:
-            tags["rungwise.seq"] = str(max([child.seq, *(row.seq for row in new)]))
-        self._log(child, metrics, params, tags)
-        if left_open:
-            self._finish(child, "KILLED", ended)
-        else:
-            self._finish(child, STATUS[trial.state], trial.ended)
-
-    # -- writing ----------------------------------------------------------------------------------------------
-
-    def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _Known:
-        assert self._client is not None
-        assert self._experiment is not None
-        tags = {"mlflow.user": _user(), **tags}
-        made = self._client.create_run(self._experiment, start_time=_ms(started), tags=dict(tags), run_name=name)
-        return _Known(made.info.run_id, "RUNNING", None, dict(tags))
-
-    def _log(
-        self, known: _Known, metrics: Sequence[Metric], params: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> None:
-        """Log what MLflow lacks. The tags go last: a pass that dies before them is repeated, never believed."""
-        assert self._client is not None
-        from mlflow.entities import Param, RunTag
-
-        new_tags = [RunTag(key, value) for key, value in tags.items() if known.tags.get(key) != value]
-        new_params = [Param(key, _text(value)) for key, value in params.items() if key not in known.params]
-        if not (metrics or new_tags or new_params):
-            return
-        requests = max(math.ceil(len(metrics) / _BATCH), math.ceil(len(new_params) / 100), 1)
-        for i in range(requests):
-            self._client.log_batch(
-                known.run_id,
-                metrics=metrics[i * _BATCH : (i + 1) * _BATCH],
-                params=new_params[i * 100 : (i + 1) * 100],
-                tags=new_tags if i == requests - 1 else [],
-                synchronous=True,
-            )
+            new = list(now.reader.reports(trial=trial.trial))
+        metrics = list(_metrics(new, seq, keep_epoch=now.definition.get("reports_per_epoch", 1) != 1))
+        store.log(child, metrics, params, tags)
         self._logged += len(metrics)
-        known.tags.update({tag.key: tag.value for tag in new_tags})
-        known.params.update({param.key: param.value for param in new_params})
-
-    def _finish(self, known: _Known, status: str, ended: float | None) -> None:
-        assert self._client is not None
-        if status == "RUNNING":
-            if known.status != "RUNNING":
-                self._client.update_run(known.run_id, status="RUNNING")
-                known.status = "RUNNING"
-            return
-        end_time = _ms(ended) if ended is not None else known.end_time
-        if known.status != status or known.end_time != end_time:
-            self._client.set_terminated(known.run_id, status, end_time)
-            known.status, known.end_time = status, end_time
+        if left_open:
+            store.set_status(child, "KILLED", _ms(now.ended))
+        else:
+            store.set_status(child, STATUS[trial.state], _ms(trial.ended))
 
 
-_PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "sampler", "seed")
+def _pass(reader: Reader, dead: int | None) -> _Pass:
+    definition = reader.meta("definition") or {}
+    name = str(definition.get("name") or reader.folder.name)
+    identity = str(reader.meta("id") or name).replace("'", "")  # it is quoted in a filter
+    return _Pass(reader, definition, name, identity, sweep_state(reader, dead), ended_at(reader))
 
 
-def _definition_tags(definition: Mapping[str, Any]) -> dict[str, str]:
-    """What a resumed run may change is a tag: MLflow's params cannot change."""
-    whole = json.dumps(definition)
-    tags = {"rungwise.definition": whole} if len(whole) <= _TAG_LENGTH else {}
-    if definition.get("trials") is not None:
-        tags["rungwise.trials"] = str(definition["trials"])
-    if definition.get("question"):
-        tags["mlflow.note.content"] = str(definition["question"])[:_TAG_LENGTH]
-    if definition.get("sweep"):
-        tags["mlflow.source.name"] = str(definition["sweep"])
+def _parent_tags(now: _Pass) -> dict[str, str]:
+    tags = {
+        "mlflow.runName": now.name,
+        "mlflow.source.type": "LOCAL",
+        "rungwise.run": now.identity,
+        "rungwise.state": str(now.state),
+    }
+    for key, value in (("mlflow.source.name", "sweep"), ("mlflow.note.content", "question")):
+        if now.definition.get(value):
+            tags[key] = str(now.definition[value])[:_TAG_LENGTH]
+    tags.update({f"rungwise.{key}": str(now.definition[key]) for key in _TAGS if key in now.definition})
+    whole = json.dumps(now.definition)
+    if len(whole) <= _TAG_LENGTH:
+        tags["rungwise.definition"] = whole
+    sessions = now.reader.sessions()
+    info = sessions[-1].info if sessions else {}
+    if info.get("commit"):
+        tags["mlflow.source.git.commit"] = str(info["commit"])
+    if info.get("host"):
+        tags["rungwise.host"] = str(info["host"])
     return tags
 
 
-def _answer(
-    reader: Reader, definition: Mapping[str, Any], trials: Sequence[Trial], ended: float | None
-) -> list[Metric]:
-    """best_<metric> of the sweep and of each arm, and how many trials ended how; at the time the session ended."""
+def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, str]:
+    tags = {
+        "mlflow.runName": f"trial {trial.trial} ({trial.arm})",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.parentRunId": parent,
+        "rungwise.run": now.identity,
+        "rungwise.trial": str(trial.trial),
+        "rungwise.arm": trial.arm,
+        "rungwise.phase": trial.phase,
+        "rungwise.state": state,
+        "rungwise.attempts": str(trial.attempts),
+    }
+    for key in ("stop_rung", "cutoff", "reason", "error", "node", "device"):
+        if (value := getattr(trial, key)) is not None:
+            tags[f"rungwise.{key}"] = str(value)[-_TAG_LENGTH:]  # a traceback's end tells more than its beginning
+    data = now.definition.get("data") or {}
+    if data.get("digest"):
+        tags["rungwise.data"] = f"{data.get('name', 'data')} {data['digest']}"
+    return tags
+
+
+def _answer(now: _Pass, trials: Sequence[Trial]) -> list[Metric]:
+    """best_<metric> of the search, and of each arm, and how many trials ended how; dated when the session ended."""
     from mlflow.entities import Metric
 
-    metric, sign = str(definition.get("metric", "val_accuracy")), 1 if definition.get("mode", "max") == "max" else -1
-    best: dict[str, float] = {}
-    able = {trial.trial: trial.arm for trial in trials if trial.state not in NEVER_BEST}
-    for number, curve in reader.curves().items():
+    metric = str(now.definition.get("metric", "val_accuracy"))
+    better = min if now.definition.get("mode") == "min" else max
+    able = {trial.trial: trial.arm for trial in trials if trial.phase == "search" and trial.state not in NEVER_BEST}
+    answer: dict[str, float] = {}
+    for number, curve in now.reader.curves().items():
         values = [row.metrics[metric] for row in curve.values() if math.isfinite(row.metrics.get(metric, math.nan))]
         if number in able and values:
             for key in (f"best_{metric}", f"best_{metric}/{able[number]}"):
-                best[key] = max([*values, *([best[key]] if key in best else [])], key=lambda value: sign * value)
-    values = {**best, **{f"trials_{state.lower()}": float(sum(t.state is state for t in trials)) for state in State}}
-    step = len(reader.sessions())
-    return [Metric(_metric_name(key), value, _ms(ended or 0.0), step) for key, value in values.items()]
+                answer[key] = better([*values, answer[key]] if key in answer else values)
+    for state in State:
+        answer[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
+    at, step = _ms(now.ended) or 0, len(now.reader.sessions())
+    return [Metric(_metric_name(key), value, at, step) for key, value in answer.items()]
 
 
-def _metrics(rows: Sequence[ReportRow], after: int, keep_epoch: bool) -> Iterator[Metric]:
-    """The last attempt's word on each step, dated when it was first said, as far as that is later than `after`."""
+def _metrics(rows: Sequence[ReportRow], after: int, *, keep_epoch: bool) -> Iterator[Metric]:
+    """The last attempt's word on each step, dated when it was first said; only what was said after seq `after`."""
     from mlflow.entities import Metric
 
     said: dict[int, dict[str, tuple[float, ReportRow]]] = {}
     for row in rows:
-        old = said.get(row.step, {})
+        before = said.get(row.step, {})
         said[row.step] = {
-            name: old[name] if name in old and _same(old[name][0], value) else (value, row)
+            name: before[name] if name in before and _same(before[name][0], value) else (value, row)
             for name, value in row.metrics.items()
         }
     for step, words in said.items():
         for name, (value, row) in words.items():
             if row.seq > after and (keep_epoch or name != "epoch"):
-                yield Metric(_metric_name(name), value, _ms(row.at), step)
+                yield Metric(_metric_name(name), value, round(row.at * 1000), step)
 
 
 def _same(a: float, b: float) -> bool:
@@ -386,67 +283,28 @@ def _same(a: float, b: float) -> bool:
 
 
 def _metric_name(name: str) -> str:
-    return re.sub(r"[^\w\-. /]", "_", name)[:250]
+    return re.sub(r"[^\w\-. /]", "_", name)[:250]  # what MLflow allows
 
 
-def _key(metrics: Sequence[Metric]) -> str:
-    return json.dumps([[metric.key, metric.value] for metric in metrics])[:_TAG_LENGTH]
-
-
-def _dataset(data: Mapping[str, Any]) -> Any:
+def _dataset(data: Mapping[str, Any]) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {key: data[key] for key in ("train", "validation", "test") if key in data}
     entity = Dataset(
         name=str(data.get("name", "data")),
         digest=str(data.get("digest", ""))[:_DIGEST_LENGTH],
         source_type="local",
         source=json.dumps({"uri": str(data.get("source", ""))}),
-        profile=json.dumps(profile),
+        profile=json.dumps({key: data[key] for key in ("train", "validation", "test") if key in data}),
     )
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
 
 
-def _known(found: Run) -> _Known:
-    info, data = found.info, found.data
-    inputs = bool(found.inputs and found.inputs.dataset_inputs)
-    return _Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), inputs)
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
 
 
-def _ended(reader: Reader) -> float | None:
-    """When the last session ended; of a driver that died without a word, the last thing it recorded."""
-    sessions = reader.sessions()
-    if sessions and sessions[-1].ended is not None:
-        return sessions[-1].ended
-    return reader.last_at()
-
-
-def _client(uri: str) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
-    return client
-
-
-def _configure() -> None:
-    """MLflow's own defaults wait 247 s for a dead server and print a line for every migration of a new database."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _text(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for key, value in values.items()
+    }

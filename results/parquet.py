@@ -6,16 +6,13 @@ bytes. Parquet readers check no checksum unless asked: use `read()`, or ask (`pa
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.files import replacing
 from results.record import Record
 from results.tables import tables
 
@@ -66,42 +63,9 @@ def read_many(paths: Iterable[Path]) -> pa.Table:
 
 def _write(table: pa.Table, path: Path) -> None:
     try:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             pq.write_table(
                 table, file, compression="zstd", write_page_checksum=True, row_group_size=262_144, version="2.6"
             )
     except OSError as error:
         raise ParquetError(f"{path} must be writable, but {error}; the record is untouched: export it again") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes `path`'s place when the block ends well, durably and at once.
-
-    The temporary name is fixed and locked: what a killed export left behind is overwritten by the next one, and two
-    exports at a time take turns.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _locked(temporary) as file:
-        file.truncate()
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    while True:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # While we waited, the other export may have renamed the file that we hold: take the new one then.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                yield file
-                return

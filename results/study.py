@@ -23,13 +23,14 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     left out. Of a step reported by several attempts the last attempt's word counts.
     """
     import optuna
+    from optuna.study import StudyDirection
 
     with reader.snapshot():
         definition = reader.meta("definition") or {}
         trials = reader.trials("search")
         curves = reader.curves()
     metric = str(definition.get("metric", "val_accuracy"))
-    direction = "minimize" if definition.get("mode", "max") == "min" else "maximize"
+    direction = StudyDirection.MINIMIZE if definition.get("mode") == "min" else StudyDirection.MAXIMIZE
     arms = dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)])
     made = {arm: optuna.create_study(study_name=arm, direction=direction) for arm in arms}
     for trial in trials:

@@ -21,7 +21,9 @@ from results.record import FORMAT, Reader, State, Trial
 
 UTC = pa.timestamp("us", tz="UTC")
 NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
-_CHUNK = 1_024  # rows turned into columns at a time: few enough that their objects stay in the cache (25 % faster than 64 k)
+_CHUNK = (
+    1_024  # rows turned into columns at a time: few enough that their objects stay in the cache (25 % faster than 64 k)
+)
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {

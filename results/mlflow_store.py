@@ -1,0 +1,185 @@
+"""The door to MLflow: find runs before making them, log only what is missing, wait for nobody long."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import math
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.files import locked
+from results.tracking import redacted, sqlite_path, without_secrets
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric, Run
+
+_METRICS, _OTHERS = 1000, 100  # metrics, and params or tags, that MLflow takes in one request
+# MLflow's own defaults wait 247 s for a dead server. Telemetry is one more request to a host nobody named.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class ExportError(RuntimeError):
+    """MLflow could not be brought up to date; one line, without passwords."""
+
+
+@dataclass(slots=True)
+class Known:
+    """A run as MLflow has it. Times are milliseconds since the epoch."""
+
+    run_id: str
+    status: str
+    end_time: int | None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    has_input: bool = False
+
+
+class Store:
+    """One MLflow tracking store, as far as an exporter needs it. Its methods raise what MLflow raises: `errors()`."""
+
+    def __init__(self, uri: str) -> None:
+        """Connect; a new SQLite store is made, readable while it is written (WAL)."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        for name in ("alembic", "mlflow.store.db.utils"):  # a line for every migration of a new database
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.database = sqlite_path(uri)
+        if self.database is not None and not self.database.exists():
+            _make(self.database, uri)
+        self._client = MlflowClient(uri)
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            beside = (self.database.absolute().parent / "mlartifacts").as_uri() if self.database else None
+            try:
+                return str(self._client.create_experiment(name, artifact_location=beside))
+            except MlflowException:  # another sweep made it between the two calls
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise MlflowException(f"its experiment {name!r} is deleted; restore it, or delete it for good (mlflow gc)")
+        return str(found.experiment_id)
+
+    def find(self, experiment: str, tag: str, value: str) -> Iterator[Known]:
+        """All runs that are not deleted and carry the tag, the oldest first."""
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [experiment],
+                f"tags.`{tag}` = '{value}'",
+                max_results=1000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            yield from map(_known, page)
+            token = page.token
+            if not token:
+                return
+
+    def create(self, experiment: str, name: str, start_time: int, tags: Mapping[str, str]) -> Known:
+        """A new RUNNING run."""
+        tags = {"mlflow.user": _user(), **tags}
+        made = self._client.create_run(experiment, start_time=start_time, tags=dict(tags), run_name=name)
+        return Known(made.info.run_id, "RUNNING", None, dict(tags))
+
+    def log(self, known: Known, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Log what the run lacks, in as few requests as MLflow allows.
+
+        Tags go last: a call that died before them is repeated, never believed. A param keeps its first value, as
+        MLflow wants it.
+        """
+        from mlflow.entities import Param, RunTag
+
+        new_tags = [RunTag(key, value) for key, value in tags.items() if known.tags.get(key) != value]
+        new_params = [Param(key, value) for key, value in params.items() if key not in known.params]
+        if not (metrics or new_tags or new_params):
+            return
+        requests = max(math.ceil(len(metrics) / _METRICS), math.ceil(len(new_params) / _OTHERS), 1)
+        for i in range(requests):
+            self._client.log_batch(
+                known.run_id,
+                metrics=metrics[i * _METRICS : (i + 1) * _METRICS],
+                params=new_params[i * _OTHERS : (i + 1) * _OTHERS],
+                tags=new_tags if i == requests - 1 else [],
+                synchronous=True,
+            )
+        known.tags.update({tag.key: tag.value for tag in new_tags})
+        known.params.update({param.key: param.value for param in new_params})
+
+    def add_input(self, known: Known, dataset: DatasetInput) -> None:
+        """Say once which data the run learned from."""
+        if not known.has_input:
+            self._client.log_inputs(known.run_id, datasets=[dataset])
+            known.has_input = True
+
+    def set_status(self, known: Known, status: str, end_time: int | None) -> None:
+        """End the run, or set it back to RUNNING; nothing when it is so. MLflow cannot clear an old end_time."""
+        if status == "RUNNING":
+            if known.status != status:
+                self._client.update_run(known.run_id, status=status)
+        elif (known.status, known.end_time) != (status, end_time):
+            self._client.set_terminated(known.run_id, status, end_time)
+            known.end_time = end_time
+        known.status = status
+
+
+@contextmanager
+def errors(uri: str) -> Iterator[None]:
+    """Whatever MLflow, its database driver or the network raises becomes one ExportError without passwords."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        raise ExportError(f"MLflow at {redacted(uri)} must accept the runs, but {_line(error, uri)}") from None
+
+
+def _line(error: Exception, uri: str) -> str:
+    text = without_secrets(str(error), uri).strip()
+    if cause := re.search(
+        r"\[Errno -?\d+\] [^\"')]+|Read timed out|[Cc]onnection timed out|Name or service not known", text
+    ):
+        return f"it cannot be reached ({cause.group()})"
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
+def _make(path: Path, uri: str) -> None:
+    """Let one process make the tables: two at once fail half-way through MLflow's migrations."""
+    from mlflow import MlflowClient
+
+    with locked(path.with_name(f".{path.name}.lock")):
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode = WAL")  # the file remembers it
+        MlflowClient(uri).search_experiments(max_results=1)
+
+
+def _known(found: Run) -> Known:
+    info, data = found.info, found.data
+    has_input = bool(found.inputs and found.inputs.dataset_inputs)
+    return Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
