@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
     from trainable.train import Report
 
 
-class Trial(tune.Trainable):  # type: ignore[misc]  # ray.tune is untyped
+class Trial(tune.Trainable):
     """Trains one hyperparameter set after another in the same process, on the same resident data."""
 
     def setup(

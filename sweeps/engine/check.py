@@ -83,11 +83,12 @@ def _choices(options: Options) -> list[str]:
 
 def _hyperparameters(sweep: Sweep) -> list[str]:
     found = [] if sweep.arms else ["a sweep has at least one arm, but arms is empty"]
-    for name in ("epochs", "reports_per_epoch"):
-        if any(name in where for where in (sweep.fixed, *sweep.arms.values())) or (
-            not callable(sweep.space) and name in sweep.space
-        ):
-            found.append(f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag")
+    searched = {} if callable(sweep.space) else sweep.space
+    found += [
+        f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag"
+        for name in ("epochs", "reports_per_epoch")
+        if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
+    ]
     for arm, fixes in sweep.arms.items():
         found += [
             f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"

@@ -101,8 +101,9 @@ class Ray:
         """What the cluster offers now."""
         import ray
 
-        total = ray.cluster_resources()
-        return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), sum(n["Alive"] for n in ray.nodes()))
+        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), sum(node["Alive"] for node in nodes))
 
     def stop(self) -> None:
         """End what `start` started."""

@@ -13,7 +13,7 @@ from sweeps.engine.progress import View
 from sweeps.engine.rungs import Rungs
 
 
-class Recorder(Callback):  # type: ignore[misc]  # ray.tune is untyped
+class Recorder(Callback):
     """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
 
     def __init__(self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None]) -> None:

@@ -44,13 +44,27 @@ class _Key:
     trial_id: str
 
 
-class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray's schedulers are untyped
+_NOBODY: Any = None  # ASHA is handed a controller, and never looks at it
+
+
+class Asha(AsyncHyperBandScheduler):
     """One arm's ASHA. It mends two things of Ray's:
 
     - a NaN passes every rung, because `nan < cutoff` is false, and an infinite score counts as best in mode min;
       here a non-finite objective stops its trial at once and enters no rung;
     - a stop leaves no trace; here `judge` returns the rung and the cutoff.
     """
+
+    def __init__(self, ladder: Ladder, grace: int, mode: str) -> None:
+        self._sign = 1.0 if mode == "max" else -1.0
+        super().__init__(
+            time_attr="step",
+            metric=OBJECTIVE,
+            mode=mode,
+            max_t=ladder.budget,
+            grace_period=grace,
+            reduction_factor=ladder.eta,
+        )
 
     def judge(self, number: int, step: int, value: float | None) -> tuple[str, Decision | None]:
         """Tell the rungs that trial `number` reached `value` at report `step`; None is a non-finite value.
@@ -62,28 +76,28 @@ class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray's schedulers a
             return TrialScheduler.STOP, None
         if step >= self._max_t:  # reaching the budget is COMPLETED, never STOPPED
             return TrialScheduler.CONTINUE, None
-        key = _Key(str(number))
+        key: Any = _Key(str(number))
         if key.trial_id not in self._trial_info:
-            self.on_trial_add(None, key)
+            self.on_trial_add(_NOBODY, key)
         bracket = self._trial_info[key.trial_id]
         rung = next((m for m, seen in bracket._rungs if step >= m and key.trial_id not in seen), None)
         cutoff = None
         if rung is not None:
             against = bracket.cutoff(dict(bracket._rungs)[rung])
-            cutoff = None if against is None else float(against) * self._metric_op
-        verdict = self.on_trial_result(None, key, {self._time_attr: step, OBJECTIVE: value})
+            cutoff = None if against is None else float(against) * self._sign
+        verdict = self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value})
         if rung is None:
             return verdict, None
         return verdict, Decision(float(rung), cutoff, verdict == TrialScheduler.STOP)
 
 
-class Rungs(FIFOScheduler):  # type: ignore[misc]
+class Rungs(FIFOScheduler):
     """Deals every report to the ASHA of its arm, so that no arm's trials stop another's."""
 
     def __init__(self, arms: Iterable[str], ladder: Ladder, mode: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ladder = ladder
-        self._arms = {arm: _asha(ladder, mode) for arm in arms}
+        self._arms = {arm: None if ladder.grace is None else Asha(ladder, ladder.grace, mode) for arm in arms}
         self._decisions: dict[int, Decision] = {}
 
     def replay(self, trials: Iterable[Trial], reports: Iterable[ReportRow], metric: str) -> None:
@@ -119,16 +133,3 @@ class Rungs(FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself.
         return None
-
-
-def _asha(ladder: Ladder, mode: str) -> Asha | None:
-    if ladder.grace is None:
-        return None
-    return Asha(
-        time_attr="step",
-        metric=OBJECTIVE,
-        mode=mode,
-        max_t=ladder.budget,
-        grace_period=ladder.grace,
-        reduction_factor=ladder.eta,
-    )

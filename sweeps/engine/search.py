@@ -48,7 +48,7 @@ def derived_seed(*parts: object) -> int:
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
 
 
-class ArmStudy(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are untyped
+class ArmStudy(OptunaSearch):
     """One arm's study behind Ray's OptunaSearch. It mends three things (ray 2.60, optuna_search.py):
 
     - a trial that ASHA stopped is told COMPLETE with its last value, so TPE mixes short with full-length scores, and
@@ -59,7 +59,10 @@ class ArmStudy(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are untyp
     """
 
     def __init__(self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], seed: int) -> None:
-        super().__init__(space=to_optuna(sweep.space_of(arm)), metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
+        self._ot_study: Any  # Ray's class says None
+        self._space: Any
+        space: Any = to_optuna(sweep.space_of(arm))
+        super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
         self._sampler_of = sampler
         self._seed = seed
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
@@ -83,7 +86,7 @@ class ArmStudy(OptunaSearch):  # type: ignore[misc]  # Ray's searchers are untyp
                 self._ot_trials[trial_id] = self._ot_study.ask()
                 values = dict(self._space(self._ot_trials[trial_id]))
             else:
-                values = self.suggest(trial_id)
+                values = self.suggest(trial_id) or {}
         asked = self._ot_trials[trial_id]
         distributions = {
             name: optuna.distributions.distribution_to_json(distribution)
@@ -121,7 +124,7 @@ class Plan:
     sampler: str
 
 
-class Search(Searcher):  # type: ignore[misc]
+class Search(Searcher):
     """Deals trials to the arms in turn, from the record first, then from the arms' studies."""
 
     def __init__(self, sweep: Sweep, plan: Plan, record: Record, in_flight: Callable[[], int]) -> None:
@@ -145,7 +148,7 @@ class Search(Searcher):  # type: ignore[misc]
             seen[trial.arm] += 1
         self._next = len(trials) + 1
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's message to its worker; None while enough are in flight; FINISHED when all are dealt."""
         if self.finished or (not self._again and self._next > self._plan.trials):
             return str(Searcher.FINISHED)

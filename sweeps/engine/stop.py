@@ -17,7 +17,7 @@ from results.record import State
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 
 
-class Stop(Stopper):  # type: ignore[misc]  # ray.tune is untyped
+class Stop(Stopper):
     """Asked by Tune at every turn of its loop."""
 
     def __init__(self, time_budget: float | None) -> None:

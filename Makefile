@@ -1,0 +1,30 @@
+# `make sweep` and `make test` set up .venv and do the rest; nothing else needs to be installed by hand.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: sweep test lint types unit bench clean
+
+sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
+	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
+
+test: lint types unit  ## lint, types and the whole test suite
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(READY)
+	$(VENV)/bin/mypy
+
+unit: $(READY)
+	$(PYTHON) -m pytest $(ARGS)
+
+# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
+$(READY): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
