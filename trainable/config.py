@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 
 def _widths(value: object) -> object:
     """Accept "256-128" beside (256, 128): Optuna's categorical choices must be scalars."""
     if isinstance(value, str):
-        return tuple(int(part) for part in value.split("-") if part.strip())
+        try:
+            return tuple(int(part) for part in value.split("-") if part.strip())
+        except ValueError as error:
+            raise ValueError("widths must be whole numbers with dashes between, such as '256-128'") from error
     return value
 
 
 Width = Annotated[int, Field(ge=1)]
 
 
-def _field(default: Any, unit: str, help: str, **bounds: float) -> Any:
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)  # type: ignore[arg-type]
+def _field(default: Any, unit: str, description: str, **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
 
 
 class Config(BaseModel):
@@ -64,6 +67,12 @@ class Config(BaseModel):
     precision: Literal["fp32", "bf16"] = _field("fp32", "", "bf16 = autocast matrix products to bfloat16")
     seed: int = _field(0, "", "initial weights, order of samples, dropout noise", ge=0, lt=2**63)
 
+    @model_validator(mode="after")
+    def _batch_has_statistics(self) -> Self:
+        if self.batch_norm and self.hidden and self.batch_size < 2:
+            raise ValueError(f"batch_size >= 2 must hold with batch_norm=True, but got batch_size={self.batch_size}")
+        return self
+
     @property
     def reports(self) -> int:
         """Number of reports a trial sends when nobody stops it."""
@@ -88,7 +97,10 @@ def problems(values: Mapping[str, object]) -> list[str]:
     except ValidationError as error:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])
-            found.append(f"{where}: {item['msg'].lower()}, but got {item['input']!r}")
+            if where:
+                found.append(f"{where}: {item['msg'].removeprefix('Value error, ').lower()}, but got {item['input']!r}")
+            else:  # a rule between fields, which says its own values
+                found.append(item["msg"].removeprefix("Value error, "))
     return found
 
 

@@ -13,7 +13,6 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -220,25 +219,25 @@ def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[
 
 
 def _statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel or column; a constant one has std 1, so that it becomes 0."""
-    axes: Any = (0,) if x.ndim == 2 else (1, 2)
-    values = x.astype(np.float64) if x.ndim == 2 else x.reshape(len(x), x.shape[1], -1)
+    """Mean and standard deviation per channel or column; a constant one gets std 1, so that it becomes 0."""
     if x.ndim == 2:
-        mean, variance = values.mean(axes), values.var(axes)
+        mean, variance = x.mean(0, dtype=np.float64), x.var(0, dtype=np.float64)
     else:
-        # Exact sums of integers: 255^2 times 1e14 pixels fit 64 bits.
-        counts = np.stack([_histogram(values[:, channel]) for channel in range(x.shape[1])])
         levels = np.arange(256)
+        counts = np.stack([_histogram(x[:, channel]) for channel in range(x.shape[1])])  # (C, 256)
         total = counts.sum(1)
         mean = (counts * levels).sum(1) / total
-        variance = (counts * levels**2).sum(1) / total - mean**2
-    std = np.sqrt(np.maximum(variance, 0))
+        variance = np.maximum((counts * levels**2).sum(1) / total - mean**2, 0)
+    std = np.sqrt(variance)
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
 def _histogram(values: Array) -> Array:
     """Counts of the 256 levels, a block at a time: bincount widens its input eightfold."""
-    return sum((np.bincount(block.ravel(), minlength=256) for block in np.array_split(values, 64)), np.zeros(256, int))
+    counts = np.zeros(256, np.int64)
+    for block in np.array_split(values, 64):
+        counts += np.bincount(block.ravel(), minlength=256)
+    return counts
 
 
 def _frozen(array: Array) -> Array:

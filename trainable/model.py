@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,9 @@ def build(config: Config, shape: tuple[int, ...], classes: int, generator: torch
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(
+        device="cpu"
+    )  # drawn once, and not from torch's global stream
     bound = 1 / math.sqrt(inputs)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
@@ -89,7 +92,7 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 def weights(model: nn.Module) -> list[nn.Parameter]:
     """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [module.weight for module in model.modules() if isinstance(module, kinds)]
+    return [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, kinds)]
 
 
 def penalty(weights: Sequence[Tensor], config: Config) -> Tensor:

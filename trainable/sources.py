@@ -155,17 +155,14 @@ def _channels_first(name: str, x: Array) -> Array:
 def _npz(path: Path) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as file:
-            _check_keys(path, file.files)
             arrays = {key: file[key] for key in file.files}
-    except DataError:
-        raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(_unreadable(path, error)) from error
-    if any(array.dtype == object for array in arrays.values()):
-        raise DataError(f"arrays of {str(path)!r} must be numbers, not objects")
+    _check_keys(path, arrays)
     parts = [(arrays["x" + end], arrays["y" + end]) for end in ("", "_validation", "_test") if "x" + end in arrays]
     source = f"{path.name}, the user's file"
-    return Raw(*parts, source) if len(parts) == 3 else Raw(parts[0], None, None, source)
+    validation, test = parts[1:] or (None, None)
+    return Raw(parts[0], validation, test, source)
 
 
 def _check_keys(path: Path, keys: Iterable[str]) -> None:

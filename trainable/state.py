@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,17 @@ def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 @dataclass
 class State:
-    """A trial between two reports: `step` reports have been sent."""
+    """A trial between two reports: `step` reports have been sent, and `history` holds them as dicts.
+
+    The history travels in the checkpoint because the driver may die after a checkpoint and before it has recorded
+    the reports that led to it.
+    """
 
     config: Config
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, config: Config, tensors: Tensors) -> State:
@@ -113,7 +118,8 @@ class State:
 
     def _header(self) -> str:
         # One key only: safetensors writes several in no fixed order, and the digest must not change.
-        return json.dumps({"format": FORMAT, "config": self.config.model_dump(mode="json"), "step": self.step})
+        config = self.config.model_dump(mode="json")
+        return json.dumps({"format": FORMAT, "config": config, "step": self.step, "history": self.history})
 
     def _tensors(self) -> dict[str, Tensor]:
         flat = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -141,3 +147,4 @@ class State:
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
         self.step = int(header["step"])
+        self.history = list(header["history"])
