@@ -1,4 +1,10 @@
-"""`python -m results`: export, follow, list and show runs."""
+"""Look at runs, and make their views again from the record.
+
+export  bring the run's Parquet files and MLflow up to its record
+follow  do so while a sweep runs, until standard input closes (the sweep starts this itself)
+list    the runs in a folder
+show    the trials of a run, best first
+"""
 
 from __future__ import annotations
 
@@ -6,25 +12,94 @@ import argparse
 import sys
 from pathlib import Path
 
+from results.record import FILE, Reader, RecordError
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("export", help="bring Parquet and MLflow up to the record")
-    one.add_argument("run", type=Path)
-    one.add_argument("--tracking-uri", default=None)
-    one = commands.add_parser("follow", help="export while a sweep runs, until standard input closes")
-    one.add_argument("run", type=Path)
-    one.add_argument("--every", type=float, default=2.0)
-    given = parser.parse_args(arguments)
-    if given.command == "follow":
+    """Exit status: 0; 1 when a view could not be made; 2 when the command or the run's folder is wrong."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.command == "list":
+            return _list(given.out)
+        with Reader(given.run) as reader:
+            if given.command == "show":
+                return _show(reader, given.top)
+        if given.command == "export":
+            return _export(given.run, given.tracking_uri)
         from results.follow import follow
 
         return follow(given.run, given.every)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # | head
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("run", type=Path, metavar="RUN", help=f"the run's folder, which holds {FILE}")
+    export = commands.add_parser("export", parents=[run], help="bring Parquet and MLflow up to the record")
+    export.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow store; default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run. "
+        "A URI with a password belongs into the variable: command lines are public",
+    )
+    follow = commands.add_parser("follow", parents=[run], help="export until standard input closes")
+    follow.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two passes (default: 2)")
+    listed = commands.add_parser("list", help="the runs in a folder")
+    listed.add_argument("out", type=Path, nargs="?", default=Path("runs"), metavar="OUT", help="default: runs")
+    show = commands.add_parser("show", parents=[run], help="the trials of a run, best first")
+    show.add_argument("--top", type=int, default=30, metavar="N", help="lines at most (default: 30)")
+    return parser
+
+
+def _export(run: Path, uri: str | None) -> int:
     from results import mlflow, parquet
 
-    parquet.export(given.run)
-    print(mlflow.export(given.run, given.tracking_uri))
+    status = 0
+    try:
+        parquet.export(run)
+        print(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}", flush=True)
+    except parquet.ParquetError as error:
+        print(f"parquet {error}", file=sys.stderr)
+        status = 1
+    try:
+        done = mlflow.export(run, uri)
+        print(f"mlflow  {done.uri}: {done.trials} trials, {done.metrics} metrics new")
+    except mlflow.ExportError as error:
+        print(f"mlflow  {error}", file=sys.stderr)
+        status = 1
+    return status
+
+
+def _list(out: Path) -> int:
+    from results.show import console, run_table, runs
+
+    found = runs(out)
+    if not found:
+        print(f"a folder of runs holds RUN/{FILE}, but {out} has none", file=sys.stderr)
+        return 2
+    console().print(run_table(found))
+    return 0
+
+
+def _show(reader: Reader, top: int) -> int:
+    from results.sessions import sweep_state
+    from results.show import console, trial_table
+
+    definition = reader.meta("definition") or {}
+    shown = console()
+    shown.print(f"{definition.get('name', reader.folder.name)}: {sweep_state(reader).lower()}", style="bold")
+    if definition.get("question"):
+        shown.print(str(definition["question"]), markup=False)
+    shown.print(trial_table(reader, top))
     return 0
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import locked
-from results.mlflow_store import ExportError, Known, Store, errors
+from results.mlflow_store import ExportError, Known, Store, errors, rare_collections
 from results.record import Reader, Record, ReportRow, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
 from results.tables import NEVER_BEST
@@ -117,7 +117,7 @@ class Exporter:
                 turn.write(self._token)
                 turn.truncate()
             try:
-                with errors(self.uri), reader.snapshot():
+                with errors(self.uri), rare_collections(), reader.snapshot():
                     return self._sync(_pass(reader, dead))
             except ExportError:
                 self._forget()

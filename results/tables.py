@@ -162,9 +162,11 @@ def _trials(
         at += 1
     fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of")))
     values[f"best_{metric}"] = values["best_value"]
-    for name in summary:
-        if name.startswith("last_"):
-            fields.append(_field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of")))
+    fields += [
+        _field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of"))
+        for name in summary
+        if name.startswith("last_")
+    ]
     arrays = []
     for field in fields:
         column = values[field.name]

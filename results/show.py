@@ -1,0 +1,128 @@
+"""Runs and trials on the terminal: `python -m results list` and `python -m results show`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from results.record import FILE, Reader, ReportRow, State
+from results.sessions import ended_at, sweep_state
+from results.tables import tables
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 24  # characters a curve takes
+_PIPED = 200  # characters a line when nobody looks at a terminal
+_COLOURS = {
+    State.COMPLETED: "green",
+    State.STOPPED: "dim",
+    State.RUNNING: "cyan",
+    State.DIVERGED: "yellow",
+    State.FAILED: "red",
+    State.LOST: "red",
+}
+
+
+def console() -> Console:
+    """Standard output; wide when it is piped, so that no column is cut."""
+    shown = Console(highlight=False)
+    return shown if shown.is_terminal else Console(highlight=False, width=_PIPED)
+
+
+def runs(out: Path) -> list[Path]:
+    """The folders in `out` that hold a record, by name."""
+    return sorted(path.parent for path in out.glob(f"*/{FILE}"))
+
+
+def run_table(folders: Sequence[Path]) -> Table:
+    """One line a run: its state, its trials by state, its best value."""
+    table = Table("run", "sweep", "state", "trials", "best", "started", "time", box=None, header_style="bold")
+    for folder in folders:
+        with Reader(folder) as reader:
+            definition = reader.meta("definition") or {}
+            trials, sessions = reader.trials(), reader.sessions()
+            state, end = sweep_state(reader), ended_at(reader)
+            both = tables(reader)
+        counts = Counter(trial.state for trial in trials)
+        began = sessions[0].started if sessions else None
+        table.add_row(
+            folder.name,
+            str(definition.get("sweep", "")),
+            state,
+            ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state]) or "none",
+            _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), str(definition.get("metric", ""))),
+            "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "" if began is None or end is None else _duration(end - began),
+        )
+    return table
+
+
+def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    best = [row["best_value"] for row in rows if row["phase"] == "search" and row["rank"] == 1]
+    return f"{metric} {best[0]:.4f}" if best else ""
+
+
+def trial_table(reader: Reader, top: int) -> Table:
+    """The `top` best trials, then those that cannot be best: state, objective, curve and what distinguishes them."""
+    definition = reader.meta("definition") or {}
+    metric = str(definition.get("metric", "val_accuracy"))
+    both, curves = tables(reader), reader.curves()
+    rows = both.trials.to_pylist()
+    rows.sort(key=lambda row: (row["phase"] != "search", row["rank"] is None, row["rank"], row["trial"]))
+    varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
+    table = Table("rank", "trial", "arm", "state", metric, "epochs", box=None, header_style="bold")
+    table.add_column(f"{metric} over reports", no_wrap=True)
+    for name in varied:
+        table.add_column(name.removeprefix("params_"))
+    table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=40)
+    for row in rows[:top]:
+        phase = "" if row["phase"] == "search" else f" ({row['phase']})"
+        table.add_row(
+            _text(row["rank"]),
+            f"{row['trial']}{phase}",
+            row["arm"],
+            row["state"],
+            "" if row["best_value"] is None else f"{row['best_value']:.4f}",
+            _text(row["epochs"]),
+            sparkline(_values(curves.get(row["trial"], {}), metric)),
+            *(_text(row[name]) for name in varied),
+            row["reason"] or "",
+            style=_COLOURS[State(row["state"])],
+        )
+    return table
+
+
+def sparkline(values: Sequence[float], width: int = _CURVE) -> str:
+    """A curve in one line of at most `width` characters, lowest to highest value; a non-finite value is an x."""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "x" for value in values)
+
+
+def _values(curve: Mapping[int, ReportRow], metric: str) -> list[float]:
+    return [row.metrics.get(metric, math.nan) for _, row in sorted(curve.items())]
+
+
+def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return name != "params_seed" and len({row[name] for row in rows}) > 1
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
