@@ -120,6 +120,9 @@ CREATE TABLE trials(
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
   at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, UNIQUE(trial, attempt, step));
+CREATE TABLE checkpoints(
+  trial INTEGER NOT NULL REFERENCES trials, step INTEGER NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY(trial, step)) STRICT;
 CREATE TABLE events(
   seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, trial INTEGER, data TEXT NOT NULL) STRICT;
 """
@@ -252,6 +255,10 @@ class Record:
             (trial, attempt, step, time.time(), *judged, *map(_storable, metrics.values())),
         )
 
+    def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:
+        """The trial can go on from report `step`, with a file of this digest."""
+        self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", (trial, step, sha256, time.time()))
+
     def end_trial(
         self,
         trial: int,
@@ -270,6 +277,7 @@ class Record:
         )
         if cursor.rowcount != 1:
             self.event("ended twice", trial, state=state, reason=reason)
+        self._write("DELETE FROM checkpoints WHERE trial = ?", (trial,))  # it will not go on
         self.commit()
 
 
@@ -371,6 +379,13 @@ class Reader:
         for report in sorted(self.reports(), key=lambda row: (row.attempt, row.step)):
             curves.setdefault(report.trial, {})[report.step] = report
         return curves
+
+    def checkpoints(self) -> dict[int, dict[int, str]]:
+        """{trial: {step: sha256}} of the trials in flight."""
+        found: dict[int, dict[int, str]] = {}
+        for trial, step, sha256 in self._db.execute("SELECT trial, step, sha256 FROM checkpoints ORDER BY trial, step"):
+            found.setdefault(trial, {})[step] = sha256
+        return found
 
     def events(self) -> list[tuple[float, str, int | None, dict[str, Any]]]:
         """(time, kind, trial, data) in order."""

@@ -1,4 +1,4 @@
-"""How good can an MLP be on Fashion-MNIST when all of it is tuned: depth, width of every layer, regularisers, optimiser?
+"""How good can an MLP be on Fashion-MNIST when all of it is tuned: depth, widths, regularisers, optimiser?
 
 The space is define-by-run: a network of three layers has three widths, one of one layer has one.
 """

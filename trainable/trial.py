@@ -3,33 +3,50 @@
 What a step returns:
     step, objective, metrics    the report: its index, the number the sweep looks at, all its numbers
     device                      where it was trained
+    remembered                  this report comes from a checkpoint's memory, and may be known
+    checkpoint                  (step, sha256), when one was taken after this report
+    restored, refused           on the first one after a restart: the step it went on from, and why not a later one
     done, state, reason, error  on the last one: COMPLETED, DIVERGED or FAILED, and why
 
 A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again. Retries
-are for processes and nodes that die, and are Tune's.
+are for processes and nodes that die, and are Tune's; the new process finds the trial's checkpoints by itself.
 """
 
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from trainable.checkpoints import Checkpoints
 from trainable.config import Config
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
     from trainable.data import Dataset
+    from trainable.state import State
     from trainable.train import Report
 
 
 class Trial(tune.Trainable):
-    """Trains one hyperparameter set after another in the same process, on the same resident data."""
+    """Trains one hyperparameter set after another in the same process, on the same resident data.
+
+    Its config is what `sweeps.engine.search` deals: trial (its number), arm, config (a Config as a dict),
+    reported (the last step in the record) and checkpoints ({step: sha256} in the record).
+    """
 
     def setup(
-        self, config: dict[str, Any], data: Dataset | None = None, objective: str = "val_accuracy", threads: int = 1
+        self,
+        config: dict[str, Any],
+        data: Dataset | None = None,
+        objective: str = "val_accuracy",
+        threads: int = 1,
+        checkpoints: str = "",
+        checkpoint_seconds: float = 30.0,
     ) -> None:
         """`data` (without its test split) is mapped from Ray's object store and made resident once a process."""
         from trainable.data import Tensors
@@ -40,24 +57,66 @@ class Trial(tune.Trainable):
         self._device = pick_device()
         self._data = Tensors.of(data, self._device)
         self._objective = objective
+        self._root, self._every = checkpoints, checkpoint_seconds
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
         self.config = new_config
         self._reports: Iterator[Report] | None = None
+        self._state: State | None = None  # None also when the trial is done
+        self._once: dict[str, Any] = {}  # what the next result says once
+        self._saved = (0, time.monotonic())  # step and time of the last checkpoint
         return True
 
     def step(self) -> dict[str, Any]:
         try:
             if self._reports is None:
-                from trainable.train import train
-
-                self._trained = Config.model_validate(self.config["config"])
-                self._reports = train(self._trained, self._data, self._device)
-            return self._result(next(self._reports))
+                self._reports = self._begin()
+            result = self._result(next(self._reports))
         except Exception as error:
-            return _failed(error)
+            result = _failed(error)
+        result |= self._once
+        self._once = {}
+        if result.get("done"):
+            self._state = None
+        elif time.monotonic() - self._saved[1] >= self._every:
+            result["checkpoint"] = self._checkpoint()
+        return result
+
+    def cleanup(self) -> None:
+        """Tune ends this process: keep what the trial has reached, if it is in the middle of something."""
+        if self._state is not None and self._state.step > self._saved[0]:
+            self._checkpoint()
+
+    def _begin(self) -> Iterator[Report]:
+        """The trial's reports, from its newest checkpoint on, if it has one.
+
+        A checkpoint holds the reports that led to it; those that the driver died too early to record come again.
+        """
+        from trainable.state import State
+        from trainable.train import Report, train
+
+        config = Config.model_validate(self.config["config"])
+        known = {int(step): digest for step, digest in self.config.get("checkpoints", {}).items()}
+        self._store = Checkpoints(self._root, self.config["trial"])
+        self._state, refused = self._store.load(config, self._data, known)
+        if self._state:
+            self._once["restored"] = self._state.step
+            self._saved = (self._state.step, time.monotonic())
+        if refused:
+            self._once["refused"] = refused
+        self._state = self._state or State.fresh(config, self._data)
+        self._remembered = self._state.step
+        known_step = self.config.get("reported", 0)
+        missing = [Report(**row) for row in self._state.history if row["step"] > known_step]
+        return chain(missing, train(config, self._data, self._device, state=self._state))
+
+    def _checkpoint(self) -> tuple[int, str]:
+        assert self._state is not None
+        saved = self._store.save(self._state)
+        self._saved = (saved.step, time.monotonic())
+        return saved.step, saved.sha256
 
     def _result(self, report: Report) -> dict[str, Any]:
         metrics = report.asdict()
@@ -70,10 +129,12 @@ class Trial(tune.Trainable):
             "metrics": metrics,
             "device": str(self._device),
         }
+        if report.step <= self._remembered:
+            result["remembered"] = True
         if not report.finite:
             bad = ", ".join(f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
             result |= {"done": True, "state": "DIVERGED", "reason": f"{bad} at epoch {report.epoch:g}"}
-        elif report.step >= self._trained.reports:
+        elif self._state is not None and report.step >= self._state.config.reports:
             result |= {"done": True, "state": "COMPLETED"}
         return result
 

@@ -8,11 +8,13 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.record import Trial
 from results.tracking import redacted
 from sweeps.engine import space
 from sweeps.engine.options import Options
@@ -74,6 +76,48 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         else:
             found.append(f"{key}: {old} -> {new}")
     return sorted(found)
+
+
+def widening_problems(sweep: Sweep, before: Mapping[str, Any], trials: Iterable[Trial]) -> list[str]:
+    """Why the sweep's space does not contain the one it had `before`; [] when it does.
+
+    A dict must hold every old hyperparameter with a range around the old one; a function must be able to suggest
+    every trial that was tried.
+    """
+    if callable(sweep.space):
+        return [problem for trial in trials if (problem := _cannot_suggest(sweep.space, trial))]
+    import optuna
+
+    old = {name: optuna.distributions.json_to_distribution(text) for name, text in before["space"].items()}
+    new = space.distributions(sweep.space)
+    found = [f"{name}: the old space has it, the new one must too" for name in old.keys() - new.keys()]
+    found += [f"{name}: the earlier trials have no value for it" for name in new.keys() - old.keys()]
+    return found + [
+        f"{name}: {new[name]} must contain {old[name]}"
+        for name in old.keys() & new.keys()
+        if not _contains(new[name], old[name])
+    ]
+
+
+def _contains(new: Any, old: Any) -> bool:
+    if type(new) is not type(old):
+        return False
+    if hasattr(old, "choices"):
+        return set(old.choices) <= set(new.choices)
+    same = new.log == old.log and new.step == old.step
+    return bool(same and new.low <= old.low and new.high >= old.high)
+
+
+def _cannot_suggest(function: space.DefineByRun, trial: Trial) -> str | None:
+    import optuna
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Optuna only warns of a value out of range
+            function(optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
+    except Exception as error:
+        return f"trial {trial.trial} ({trial.params}) could not be suggested: {error}"
+    return None
 
 
 def session_info() -> dict[str, Any]:

@@ -47,6 +47,14 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints of a trial in flight."""
+    retries: int = 3
+    """How often a trial whose process or node died goes on from its last checkpoint, before it is LOST."""
+    widen: bool = False
+    """Go on although the space changed: the new one must contain the old one."""
+    fresh: bool = False
+    """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
     one: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
     """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
     quiet: bool = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.record import State
+from results.record import ReportRow, State, Trial
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 
@@ -40,7 +41,8 @@ class Board:
     metric: str
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
-    best: dict[str, tuple[float, int]] = field(default_factory=dict)  # arm -> (objective, trial)
+    waiting: dict[int, Running] = field(default_factory=dict)  # of an earlier driver, to be carried on
+    scores: dict[int, tuple[str, float]] = field(default_factory=dict)  # trial -> arm, best objective
     reached: Counter[float] = field(default_factory=Counter)  # rung -> trials
     stopped: Counter[float] = field(default_factory=Counter)  # rung -> trials
     epochs: float = 0.0  # trained by ended trials and those in flight
@@ -51,27 +53,48 @@ class Board:
     def done(self) -> int:
         return self.states.total()
 
+    @property
+    def best(self) -> dict[str, tuple[float, int]]:
+        """{arm: (objective, trial)}; a diverged, failed or lost trial is never best."""
+        best: dict[str, tuple[float, int]] = {}
+        for number, (arm, score) in self.scores.copy().items():
+            if arm not in best or self.sign * (score - best[arm][0]) > 0:
+                best[arm] = (score, number)
+        return best
+
     def started(self, number: int, arm: str) -> None:
-        self.running[number] = Running(arm)
+        # A second attempt, and a trial of an earlier driver, go on where they were.
+        self.running.setdefault(number, self.waiting.pop(number, Running(arm)))
 
     def reported(self, number: int, epoch: float, objective: float | None) -> None:
         trial = self.running[number]
-        self.epochs += max(0.0, epoch - trial.epoch)
-        self.epochs_here += max(0.0, epoch - trial.epoch)
-        for rung in self.rungs:
-            if trial.epoch < rung <= epoch:
-                self.reached[rung] += 1
-        trial.epoch, trial.objective = epoch, objective
-        if objective is not None and (
-            trial.arm not in self.best or self.sign * (objective - self.best[trial.arm][0]) > 0
-        ):
-            self.best[trial.arm] = (objective, number)
+        gained = max(0.0, epoch - trial.epoch)
+        self.epochs += gained
+        self.epochs_here += gained
+        self.reached.update(rung for rung in self.rungs if trial.epoch < rung <= epoch)
+        trial.epoch, trial.objective = max(epoch, trial.epoch), objective
+        if objective is not None:
+            before = self.scores.get(number, (trial.arm, objective))[1]
+            self.scores[number] = (trial.arm, max(before, objective, key=lambda score: self.sign * score))
 
     def ended(self, number: int, state: State) -> None:
         self.states[state] += 1
         trial = self.running.pop(number, None)
         if trial and state is State.STOPPED:
             self.stopped[trial.epoch] += 1
+        if state in (State.DIVERGED, State.FAILED, State.LOST):
+            self.scores.pop(number, None)
+
+    def replay(self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
+        """Show what the record holds, as if it had been seen happening."""
+        for trial in trials:
+            self.started(trial.trial, trial.arm)
+            for _, report in sorted(curves.get(trial.trial, {}).items()):
+                score = report.metrics.get(self.metric, nan)
+                self.reported(trial.trial, report.metrics["epoch"], score if isfinite(score) else None)
+            if trial.state.ended:
+                self.ended(trial.trial, trial.state)
+        self.waiting, self.running, self.epochs_here = self.running, {}, 0.0
 
     @property
     def rate(self) -> float:
@@ -167,8 +190,9 @@ class LiveView(View):
 
     def _arms(self) -> Table:
         table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        best = self.board.best
         for arm in self.board.arms:
-            value, number = self.board.best.get(arm, (None, None))
+            value, number = best.get(arm, (None, None))
             table.add_row(Text(arm), "-" if value is None else f"{value:.4f}", str(number or "-"))
         return table
 

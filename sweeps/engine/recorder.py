@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import Callback
 
-from results.record import Record, State
+from results.record import Decision, Record, ReportRow, State
 from sweeps.engine.outcome import objective, outcome
 from sweeps.engine.progress import View
 from sweeps.engine.rungs import Rungs
+from trainable.checkpoints import FOLDER, Checkpoints
 
 
 class Recorder(Callback):
@@ -18,8 +19,14 @@ class Recorder(Callback):
 
     def __init__(self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None]) -> None:
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
-        self._attempts: dict[int, int] = {}
+        self._checkpoints = record.path.parent / FOLDER
+        self._attempts: dict[int, int] = {}  # of trials in flight
+        self._reported: dict[int, int] = {}  # last step in the record, of trials in flight
         self._placed: set[int] = set()  # trials whose attempt is known to run on a node
+
+    def replay(self, curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
+        """Know which reports the record holds: a restored trial may send some again."""
+        self._reported = {trial: max(curve, default=0) for trial, curve in curves.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into snapshots that nobody reads: the record is what we resume from
@@ -37,12 +44,25 @@ class Recorder(Callback):
         if number not in self._placed and "device" in result:
             self._record.place(number, f"{result['hostname']}:{result['pid']}", result["device"])
             self._placed.add(number)
+        if "restored" in result:
+            self._record.event("restored", number, step=result["restored"])
+        for reason in result.get("refused", ()):
+            self._record.event("checkpoint refused", number, reason=reason)
+            self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
         decision = self._rungs.take_decision(number)
-        if "metrics" in result:
+        if "metrics" in result and not self._again(number, result):
             self._record.add_report(number, self._attempts[number], result["step"], result["metrics"], decision)
             self._view.reported(number, result["metrics"]["epoch"], objective(result))
+        if "checkpoint" in result:
+            self._record.add_checkpoint(number, *result["checkpoint"])
         if result.get("done"):
             self._end(number, outcome(result), result, decision if decision and decision.stopped else None)
+
+    def _again(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Whether this is a report from a checkpoint's memory that the record holds already."""
+        known = self._reported.get(number, 0)
+        self._reported[number] = max(known, result["step"])
+        return bool(result.get("remembered")) and result["step"] <= known
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["trial"]
@@ -51,17 +71,23 @@ class Recorder(Callback):
         self._end(number, outcome(None, error=True), {"reason": reason}, None)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._record.event("retry", trial.config["trial"], failures=trial.num_failures)
+        number = trial.config["trial"]
+        self._record.event("retry", number, failures=trial.num_failures)
+        self._view.note(
+            f"trial {number} lost its process; it goes on from its last checkpoint (try {trial.num_failures})"
+        )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._record.commit_if_due()
 
-    def _end(self, number: int, state: State, result: dict[str, Any], decision: Any) -> None:
+    def _end(self, number: int, state: State, result: Mapping[str, Any], decision: Decision | None) -> None:
         reason = result.get("reason")
-        if decision:
+        if decision and decision.cutoff is not None:
             reason = f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
         self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
-        self._attempts.pop(number, None)
+        Checkpoints(self._checkpoints, number).remove()
+        for known in (self._attempts, self._reported):
+            known.pop(number, None)
         self._placed.discard(number)
         self._view.ended(number, state)
         self._ended(state, reason)

@@ -12,18 +12,26 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from results.record import Reader, Record, SweepState
+from results.record import FILE, Reader, Record, ReportRow, SweepState
 from sweeps.engine.cluster import Ray, Resources, local_resources
 from sweeps.engine.options import Options, parse
+from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
+from trainable.checkpoints import FOLDER, Checkpoints
 
 if TYPE_CHECKING:
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
+
+
+EXPORT_SECONDS = 60.0  # for the last pass of the exporters
+EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
 
 
 class CannotRun(RuntimeError):
@@ -77,6 +85,8 @@ def _sweep(sweep: Sweep, options: Options) -> int:
     from sweeps.engine.lock import Locked, locked
 
     started = time.monotonic()
+    if options.fresh:
+        options = replace(options, name=_free_name(options))
     _refuse(check.problems(sweep, options))
     try:
         with locked(options.out / options.name):
@@ -85,32 +95,50 @@ def _sweep(sweep: Sweep, options: Options) -> int:
         raise CannotRun(str(problem), code=2) from None
 
 
+def _free_name(options: Options) -> str:
+    names = (f"{options.name}-{number}" for number in count(2))
+    taken = (options.out / options.name).exists()
+    return next(name for name in names if not (options.out / name).exists()) if taken else options.name
+
+
 def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     folder = options.out / options.name
     flight = Flight(options)
     with ExitStack() as stack:
-        ray = stack.enter_context(_ray(options, flight))
+        signals = stack.enter_context(Signals())
+        todo = _todo(folder, options)
+        ray = stack.enter_context(_ray(options, flight)) if todo else None
         from results.follow import Follower  # while Ray's processes start
         from sweeps.engine.stop import Stop
         from trainable.data import load
 
         data = load(options.data, options.data_root)
         record = stack.enter_context(_open(folder, sweep, options, data))
+        session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
         follower = Follower.start(folder, options.tracking_uri)
-        session = Session(sweep, options, record, Stop(options.time_budget), flight)
+        exported: dict[str, Any] = {}
+        stack.callback(lambda: exported.update(follower.finish(session.export_seconds())))
         state = SweepState.FAILED
         try:
-            with session.stop.signals():
+            if ray:
                 session.search(ray, data)
             state = session.state()
         finally:
-            record.end_session(session.number, state)
-    exported = follower.finish(timeout=60)
+            session.end(state)
     from sweeps.engine.summary import summarise
 
     with Reader(folder) as reader:
         print(summarise(reader, folder, exported, time.monotonic() - started))
     return session.exit_code()
+
+
+def _todo(folder: Path, options: Options) -> bool:
+    """Whether any trial is to be trained: not when the record holds all that were asked for."""
+    if not (folder / FILE).exists():
+        return True
+    with Reader(folder) as reader:
+        trials = reader.trials("search")
+    return len(trials) < options.trials or not all(trial.state.ended for trial in trials)
 
 
 @contextmanager
@@ -133,24 +161,31 @@ def _ray(options: Options, flight: Flight) -> Iterator[Future[Ray]]:
 
 def _open(folder: Path, sweep: Sweep, options: Options, data: Dataset) -> Record:
     """The run's record: new, or the one that this sweep left there."""
-    from sweeps.engine.definition import definition, differences
+    from sweeps.engine.definition import definition, differences, widening_problems
 
     now = definition(sweep, options, data)
     record = Record(folder)
     with Reader(folder) as reader:
-        before = reader.meta("definition")
-    if before and (changed := differences(before, now)):
-        record.close()
-        raise CannotRun(
-            f"--name {options.name!r} holds a run of another definition; choose another --name. What changed:\n  "
-            + "\n  ".join(changed),
-            code=2,
-        )
-    if not before:
+        before, trials = reader.meta("definition"), reader.trials("search")
+    if before is None:
         record.set_meta("id", uuid.uuid4().hex)
+    elif changed := differences(before, now):
+        problems = widening_problems(sweep, before, trials) if options.widen else []
+        if problems or not (options.widen and all(line.startswith("space") for line in changed)):
+            record.close()
+            raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
+        record.event("widened", changed=changed)
+    if before is not None:
+        now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
     record.commit()
     return record
+
+
+REFUSAL = (
+    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
+    "new space contains the old one. What changed:"
+)
 
 
 class Flight:
@@ -180,14 +215,31 @@ class Session:
         self.sweep, self.options, self.record, self.stop, self.flight = sweep, options, record, stop, flight
         self.number = record.start_session(session_info())
 
+    def end(self, state: SweepState) -> None:
+        """Enter how it ended, and the checkpoints that processes took when they were told to stop."""
+        with Reader(self.record.path.parent) as reader:
+            trials = reader.trials()
+        for trial in trials:
+            store = Checkpoints(self.record.path.parent / FOLDER, trial.trial)
+            if trial.state.ended:
+                store.remove()
+            else:
+                for saved in store.saved():
+                    self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
+        self.record.end_session(self.number, state)
+
     def state(self) -> SweepState:
         if self.stop.failure:
             return SweepState.FAILED
         return SweepState.INTERRUPTED if self.stop.interrupted else SweepState.FINISHED
 
+    def export_seconds(self) -> float:
+        """How long the exporters' last pass may take."""
+        return EXPORT_SECONDS if self.stop.signals.caught is None else EXPORT_SECONDS_INTERRUPTED
+
     def exit_code(self) -> int:
-        if self.stop.signal is not None:
-            return 128 + self.stop.signal
+        if self.stop.signals.caught is not None:
+            return 128 + self.stop.signals.caught
         return 1 if self.stop.failure else 0
 
     def search(self, ray: Future[Ray], data: Dataset) -> None:
@@ -206,14 +258,18 @@ class Session:
         search = Search(sweep, plan, self.record, self.flight.limit)
         sign = 1 if sweep.mode == "max" else -1
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric)
+        curves: dict[int, dict[int, ReportRow]] = {}
         with Reader(self.record.path.parent) as reader:
             if trials := reader.trials("search"):
                 from results.study import studies
 
-                search.replay(trials, studies(reader))
+                curves = reader.curves()
+                search.replay(trials, studies(reader), curves, reader.checkpoints())
                 rungs.replay(trials, reader.reports(), sweep.metric)
+                board.replay(trials, curves)
         with view(board, quiet=options.quiet) as shown:
             recorder = Recorder(self.record, rungs, shown, self.stop.ended)
+            recorder.replay(curves)
             self._tune(ray.result(), data, search, rungs, recorder)
         if self.stop.failure:
             raise CannotRun(self.stop.failure)
@@ -234,6 +290,8 @@ class Session:
             data=data.without_test(),
             objective=self.sweep.metric,
             threads=max(1, int(options.cpus_per_trial)),
+            checkpoints=str((self.record.path.parent / FOLDER).absolute()),
+            checkpoint_seconds=options.checkpoint_seconds,
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),
@@ -251,7 +309,7 @@ class Session:
                 verbose=0,
                 stop=self.stop,
                 callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=3),
+                failure_config=tune.FailureConfig(max_failures=options.retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )

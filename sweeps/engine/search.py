@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from results.record import Record, State, Trial
+from results.record import Record, ReportRow, State, Trial
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.samplers import SAMPLERS
 from sweeps.engine.space import to_optuna
@@ -124,6 +124,16 @@ class Plan:
     sampler: str
 
 
+@dataclass(frozen=True)
+class _Again:
+    """A trial to be carried on."""
+
+    trial: Trial
+    number: int  # in its arm's study
+    reported: int  # last step in the record
+    checkpoints: Mapping[int, str]  # step -> sha256
+
+
 class Search(Searcher):
     """Deals trials to the arms in turn, from the record first, then from the arms' studies."""
 
@@ -133,19 +143,28 @@ class Search(Searcher):
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
         self._studies = {arm: ArmStudy(sweep, arm, SAMPLERS[plan.sampler], plan.seed) for arm in self._arms}
-        self._again: deque[tuple[Trial, int]] = deque()  # in flight when the last driver ended, number in its study
+        self._again: deque[_Again] = deque()  # in flight when the last driver ended
         self._next = 1
         self._live: dict[str, str] = {}  # Tune trial -> arm
 
-    def replay(self, trials: list[Trial], studies: Mapping[str, optuna.Study]) -> None:
+    def replay(
+        self,
+        trials: list[Trial],
+        studies: Mapping[str, optuna.Study],
+        curves: Mapping[int, Mapping[int, ReportRow]],
+        checkpoints: Mapping[int, Mapping[int, str]],
+    ) -> None:
         """Start from what the record holds: `trials` in order of dealing, `studies` as `results.study` rebuilt them."""
         for arm, study in studies.items():
             self._studies[arm].adopt(study)
         seen = dict.fromkeys(self._arms, 0)
         for trial in trials:
             if trial.state is State.RUNNING:
-                self._again.append((trial, seen[trial.arm]))
+                reported = max(curves.get(trial.trial, {}), default=0)
+                self._again.append(_Again(trial, seen[trial.arm], reported, checkpoints.get(trial.trial, {})))
             seen[trial.arm] += 1
+        # Those that had begun come first, as they would have in an uninterrupted sweep; those only staged wait.
+        self._again = deque(sorted(self._again, key=lambda again: again.trial.attempts == 0))
         self._next = len(trials) + 1
 
     def suggest(self, trial_id: str) -> Any:
@@ -155,9 +174,11 @@ class Search(Searcher):
         if len(self._live) >= self._in_flight():
             return None
         if self._again:
-            trial, number = self._again.popleft()
-            self._studies[trial.arm].continue_trial(trial_id, number)
-            return self._deal(trial_id, trial.trial, trial.arm, trial.config)
+            again = self._again.popleft()
+            trial = again.trial
+            self._studies[trial.arm].continue_trial(trial_id, again.number)
+            message = self._deal(trial_id, trial.trial, trial.arm, trial.config)
+            return message | {"reported": again.reported, "checkpoints": dict(again.checkpoints)}
         while self._next <= self._plan.trials:
             number, self._next = self._next, self._next + 1
             arm = self._arms[(number - 1) % len(self._arms)]

@@ -61,8 +61,11 @@ PROBES = 16  # random draws of a define-by-run space that are checked before the
 
 def to_optuna(space: Space) -> dict[str, BaseDistribution] | DefineByRun:
     """The same space as Optuna takes it. Raises ValueError for a bad range, as Optuna does."""
-    if callable(space):
-        return space
+    return space if callable(space) else distributions(space)
+
+
+def distributions(space: Mapping[str, Distribution | BaseDistribution]) -> dict[str, BaseDistribution]:
+    """A dict of distributions as Optuna's."""
     return {name: _to_optuna(distribution) for name, distribution in space.items()}
 
 

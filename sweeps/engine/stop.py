@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from ray.tune import Stopper
 
 from results.record import State
+from sweeps.engine.signals import Signals
 
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 
@@ -20,9 +16,9 @@ ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 class Stop(Stopper):
     """Asked by Tune at every turn of its loop."""
 
-    def __init__(self, time_budget: float | None) -> None:
+    def __init__(self, signals: Signals, time_budget: float | None) -> None:
         """`time_budget` in minutes; None = none."""
-        self.signal: int | None = None
+        self.signals = signals
         self.failure: str | None = None  # why the sweep could not finish
         self._deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
@@ -31,7 +27,7 @@ class Stop(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self.signal is not None or self.failure is not None or self.out_of_time
+        return self.signals.caught is not None or self.failure is not None or self.out_of_time
 
     @property
     def out_of_time(self) -> bool:
@@ -40,7 +36,7 @@ class Stop(Stopper):
     @property
     def interrupted(self) -> bool:
         """The same command would go on."""
-        return self.signal is not None or self.out_of_time
+        return self.signals.caught is not None or self.out_of_time
 
     def ended(self, state: State, reason: str | None) -> None:
         """A trial ended. Ends the sweep when the first `ALL_FAILED` all FAILED."""
@@ -53,22 +49,3 @@ class Stop(Stopper):
         if len(self._reasons) == ALL_FAILED:
             common, times = Counter(self._reasons).most_common(1)[0]
             self.failure = f"the first {ALL_FAILED} trials all FAILED, {times} of them with: {common}"
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the sweep in order; a second one ends the process at once.
-
-        What is committed stays committed either way: the record does not depend on an orderly end.
-        """
-
-        def handle(number: int, _frame: FrameType | None) -> None:
-            if self.signal is not None:
-                os._exit(128 + number)
-            self.signal = number
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

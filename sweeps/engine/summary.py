@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results.record import Reader, State, Trial
+from results.record import Reader, State, SweepState, Trial
 from sweeps.engine.progress import clock
 
 
@@ -23,6 +24,8 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
     lines.append(f"files   {folder}/trials.parquet, reports.parquet, sweep.sqlite")
     lines.append(f"mlflow  {_mlflow(folder, exported)}")
+    if reader.state() is not SweepState.FINISHED:
+        lines.append(f"go on   {shlex.join(reader.sessions()[-1].info['command'])}")
     return "\n".join(lines)
 
 
