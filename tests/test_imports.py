@@ -1,0 +1,140 @@
+"""The rooms of the house: which may import which, and what a user's `--help` may load."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("sweeps", "trainable", "results")
+HEAVY = {"ray", "torch", "optuna", "mlflow"}
+# The flags of DESIGN.md that exist; the others join when they are built.
+FLAGS = (
+    "trials", "epochs", "name", "out", "seed", "sampler", "scheduler", "concurrency", "cpus-per-trial",
+    "gpus-per-trial", "address", "tracking-uri", "data-root", "time-budget", "one", "quiet",
+)  # fmt: skip
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions and under TYPE_CHECKING: 'ray.tune', 'ray.tune.Tuner'."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide which room is meant"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            assert isinstance(node.args[0], ast.Constant), f"{file}:{node.lineno} imports what nobody can know"
+            yield str(node.args[0].value)
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).glob("*.py"))
+    assert found, f"{folder} holds no module: the walk would prove nothing"
+    return found
+
+
+def offenders(folder: str, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{file.relative_to(ROOT)} imports {module}"
+        for file in files(folder)
+        for module in imports(file)
+        if within(module, *forbidden) and not within(module, *allowed)
+    ]
+
+
+def test_the_walk_sees_imports_in_functions_and_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import a.b\nfrom c import d as e\n"
+        "def f():\n    from ray import tune\n    import_module('mlflow')\n    importlib.import_module('torch')\n"
+    )
+    assert sorted(imports(file)) == ["a.b", "c.d", "mlflow", "ray.tune", "torch"]
+
+
+def test_a_sweep_script_needs_the_engine_and_optuna_only() -> None:
+    for file in files("sweeps"):
+        for module in imports(file):
+            ours = within(module, *ROOMS)
+            # Names of `sweeps.engine` itself: 'sweeps.engine.Sweep', never 'sweeps.engine.run.main'.
+            assert not ours or re.fullmatch(r"sweeps\.engine\.\w+", module), f"{file.name} imports {module}"
+            top = module.partition(".")[0]
+            assert ours or top in {"optuna", *sys.stdlib_module_names}, f"{file.name} imports {module}"
+
+
+def test_the_engine_imports_no_sweep_script() -> None:
+    assert offenders("sweeps/engine", ("sweeps",), allowed=("sweeps.engine",)) == []
+
+
+def test_trainable_imports_no_other_room_and_neither_optuna_nor_mlflow() -> None:
+    assert offenders("trainable", ("sweeps", "results", "optuna", "mlflow")) == []
+
+
+def test_results_import_neither_ray_nor_another_room() -> None:
+    assert offenders("results", ("ray", "sweeps", "trainable")) == []
+
+
+def test_results_import_torch_in_the_model_only() -> None:
+    assert [line for line in offenders("results", ("torch",)) if not line.startswith("results/model.py")] == []
+
+
+def test_only_the_engine_knows_tunes_driver_side() -> None:
+    in_trainable = set(offenders("trainable", ("ray",)))
+    assert in_trainable == {"trainable/trial.py imports ray.tune"}
+    tree = ast.parse((ROOT / "trainable/trial.py").read_text())
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tune"
+    }
+    assert used == {"Trainable"}
+
+
+def test_importing_the_engine_loads_nothing_heavy() -> None:
+    code = "import sys, sweeps.engine; print(*sorted(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "tyro" in loaded  # it is the engine that was imported
+    assert loaded & HEAVY == set()
+
+
+@pytest.fixture(scope="module")
+def help_page() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-X", "importtime", str(ROOT / "sweeps/mnist_l2.py"), "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_help_loads_nothing_heavy(help_page: subprocess.CompletedProcess[str]) -> None:
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in help_page.stderr.splitlines()}
+    assert "tyro" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_help_names_every_flag_with_its_meaning_and_default(help_page: subprocess.CompletedProcess[str]) -> None:
+    from sweeps.engine.options import Options
+
+    flags = {*FLAGS, *(field.name.replace("_", "-") for field in dataclasses.fields(Options))}
+    text = " ".join(help_page.stdout.replace("│", " ").split())
+    entries = {entry.split()[0]: entry for entry in re.split(r" --(?=[a-z])", text)[1:]}
+    assert flags - entries.keys() == set()
+    for flag in flags:
+        assert "(default: " in entries[flag], f"--{flag} has no default in --help"
+        assert len(entries[flag].split("(default: ")[0].split()) > 4, f"--{flag} has no meaning in --help"
+
+
+def test_help_asks_the_scripts_question(help_page: subprocess.CompletedProcess[str]) -> None:
+    assert "Does L2 help" in " ".join(help_page.stdout.split())
