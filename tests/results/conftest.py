@@ -1,0 +1,71 @@
+"""Runs in a temporary folder, beside an MLflow store of their own."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from demo import begin, fill
+
+from results.record import SweepState
+
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """MLflow 3.17 asks SQLAlchemy 2.1 for a loader that it deprecates; every other warning stays an error."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"))
+
+
+@pytest.fixture
+def run(out: Path) -> Path:
+    """A finished session's run with a trial in every state."""
+    folder = out / "demo"
+    record, session = begin(folder)
+    with record:
+        fill(record)
+        record.end_session(session, SweepState.INTERRUPTED)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: its migrations take 3 s."""
+    from results.mlflow_store import Store
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for runs with an empty MLflow store in it."""
+    for name in ("RUNGWISE_TRACKING_URI", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder
+
+
+Rows = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def rows(out: Path) -> Rows:
+    """Query the MLflow store behind MLflow's back."""
+
+    def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(out / "mlflow.db")) as database:
+            return database.execute(sql, values).fetchall()
+
+    return query
