@@ -14,7 +14,6 @@ from demo import begin, fill
 
 from results.record import SweepState
 
-
 HERE = Path(__file__).parent
 
 
