@@ -1,0 +1,123 @@
+"""Tune's controller without Ray: whom it tells of what, in its order (ray 2.60, tune_controller.py).
+
+The searcher, the scheduler, the recorder, the record and the studies are the real ones; only processes are missing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray.tune.experiment import Trial
+from ray.tune.utils import flatten_dict
+
+from results.record import Record, State
+from results.record import Trial as Row
+from results.study import studies
+from sweeps.engine.progress import Board, View
+from sweeps.engine.recorder import Recorder
+from sweeps.engine.rungs import Ladder, Rungs
+from sweeps.engine.search import Plan, Search
+from sweeps.engine.sweep import Sweep
+
+
+class Loop:
+    """A search over the record in `folder`, continued when there is one. `deal`, `report` and `die` until FINISHED."""
+
+    def __init__(
+        self, folder: Path, sweep: Sweep, *, trials: int = 32, seed: int = 0, sampler: str = "tpe", in_flight: int = 99
+    ) -> None:
+        self.sweep = sweep
+        self.record = Record(folder)
+        self.record.set_meta("definition", {"metric": sweep.metric, "mode": sweep.mode, "arms": dict(sweep.arms)})
+        self.record.commit()
+        ladder = Ladder(sweep.epochs, round(sweep.grace), sweep.eta, sweep.reports_per_epoch)
+        self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
+        self.search = Search(sweep, Plan(trials, sweep.epochs, seed, sampler), self.record, lambda: in_flight)
+        sign = 1 if sweep.mode == "max" else -1
+        self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
+        self.ended: list[tuple[State, str | None]] = []
+        view = View(self.board, io.StringIO())
+        self.recorder = Recorder(self.record, self.rungs, view, lambda *end: self.ended.append(end))
+        self._dealt = 0
+        with Record.reader(folder) as reader:
+            if before := reader.trials("search"):
+                curves = reader.curves()
+                self.search.replay(before, studies(reader), curves, reader.checkpoints())
+                self.rungs.replay(before, reader.reports(), sweep.metric)
+                self.recorder.replay(curves)
+                self.board.replay(before, curves)
+
+    def deal(self) -> Trial | str | None:
+        """Tune asks for a trial and starts it; None or FINISHED when it gets none."""
+        self._dealt += 1
+        trial_id = f"{id(self):x}_{self._dealt}"
+        message = self.search.suggest(trial_id)
+        if message is None or isinstance(message, str):
+            return message
+        trial = Trial("rungwise", config=message, trial_id=trial_id, stub=True)
+        self.recorder.on_trial_start(0, [], trial)
+        return trial
+
+    def report(self, trial: Trial, value: float, step: int, **more: Any) -> bool:
+        """A trial's process sends a result; whether the trial is over."""
+        result = {
+            "step": step,
+            "objective": value,
+            "metrics": {"epoch": step / self.sweep.reports_per_epoch, self.sweep.metric: value},
+            "device": "cpu",
+            "hostname": "here",
+            "pid": 1,
+            **more,
+        }
+        return self.tell(trial, result)
+
+    def tell(self, trial: Trial, result: dict[str, Any]) -> bool:
+        stop = result.get("done") or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
+        if stop:
+            result["done"] = True
+        else:
+            self.search.on_trial_result(trial.trial_id, flatten_dict(result))
+        self.recorder.on_trial_result(0, [], trial, result)
+        if stop:
+            self.search.on_trial_complete(trial.trial_id, flatten_dict(result))
+        return bool(stop)
+
+    def die(self, trial: Trial) -> None:
+        """A trial's process died once more than the retries allow."""
+        self.recorder.on_trial_error(0, [], trial)
+        self.search.on_trial_complete(trial.trial_id, None, error=True)
+
+    def train(self, trial: Trial, score: Callable[[dict[str, Any], int], float], first: int = 1) -> None:
+        """Report `score(config, step)` from report `first` to the budget, or until ASHA stops the trial."""
+        budget = self.sweep.epochs * self.sweep.reports_per_epoch
+        for step in range(first, budget + 1):
+            more = {"done": True, "state": "COMPLETED"} if step == budget else {}
+            if self.report(trial, score(trial.config["config"], step), step, **more):
+                return
+
+    def crash(self) -> None:
+        """The driver is killed: what it had not committed is lost."""
+        self.record._db.close()
+
+    # -- what came of it ---------------------------------------------------------------------------------------
+
+    def rows(self) -> dict[int, Row]:
+        """{trial: its row in the record}"""
+        self.record.commit()
+        with Record.reader(self.record.path.parent) as reader:
+            return {row.trial: row for row in reader.trials()}
+
+    def live(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
+        """The arm's Optuna trials as this driver's study has them."""
+        found: list[optuna.trial.FrozenTrial] = self.search._studies[arm]._ot_study.trials
+        return found
+
+    def rebuilt(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
+        """The arm's Optuna trials as the record has them."""
+        self.record.commit()
+        with Record.reader(self.record.path.parent) as reader:
+            return studies(reader)[arm].trials
