@@ -13,14 +13,17 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from trainable import sources
 from trainable.config import unknown
 from trainable.sources import Array, DataError, Pair
+
+if TYPE_CHECKING:  # the driver loads data, and never imports torch
+    import torch
+    from torch import Tensor
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "Tensors", "load", "problems"]
 
@@ -107,6 +110,7 @@ class Tensors:
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device | str) -> Tensors:
         """Put `dataset` on `device`; without a copy when that is the CPU."""
+        import torch
 
         def put(array: Array) -> Tensor:
             with warnings.catch_warnings():
@@ -187,7 +191,8 @@ def _checked(name: str, pair: Pair) -> Split:
     x, y = pair
     if x.ndim == 3 and x.dtype == np.uint8:
         x = x[:, None]  # grey images without their channel axis
-    if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and np.issubdtype(x.dtype, np.number)):
+    real = any(np.issubdtype(x.dtype, kind) for kind in (np.integer, np.floating))
+    if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and real):
         raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}")
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         raise DataError(f"y must be integers (N,), but {name!r} has {y.dtype} {y.shape}")
@@ -196,7 +201,8 @@ def _checked(name: str, pair: Pair) -> Split:
     if not x.size:
         raise DataError(f"a split must have a sample and a feature, but {name!r} has x of shape {x.shape}")
     if x.ndim == 2:
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes inf, and is counted
+            x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise DataError(
                 f"x must be finite in float32, but {name!r} has {np.sum(~np.isfinite(x))} values that are not"

@@ -112,9 +112,12 @@ def images(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
 
 def _mnist(path: Path) -> Raw:
     table = read_table(path)
+    if table.column_names != ["image", "label"] or len(table) != 70_000:
+        raise DataError(f"the embedded MNIST must have 70000 rows of image and label, but {str(path)!r} has not")
     x = images(table["image"], (1, 28, 28))
     y = table["label"].to_numpy()
-    source = table.schema.metadata[b"source"].decode()
+    metadata = table.schema.metadata or {}
+    source = metadata.get(b"source", b"MNIST").decode(errors="replace")
     return Raw((x[:60_000], y[:60_000]), None, (x[60_000:], y[60_000:]), source, tuple("0123456789"))
 
 
@@ -181,7 +184,7 @@ def _parquet(path: Path) -> Raw:
         field = table.schema.field("image")
         x = images(table["image"], _shape(path, field))
     else:
-        x = np.column_stack([table[name].to_numpy().astype(np.float32) for name in names])
+        x = np.column_stack([table[name].to_numpy() for name in names])
     y = table["label"].to_numpy()
     source = f"{path.name}, the user's file"
     if "split" not in table.column_names:
@@ -189,7 +192,8 @@ def _parquet(path: Path) -> Raw:
     split = np.asarray(table["split"].to_pylist())
     wanted = ("train", "validation", "test")
     if set(split) != set(wanted):
-        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {sorted(set(split))}")
+        found = ", ".join(sorted({str(part) for part in split}))
+        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {found}")
     parts = [(x[split == part], y[split == part]) for part in wanted]
     return Raw(parts[0], parts[1], parts[2], source)
 

@@ -131,20 +131,20 @@ class State:
         wanted = self.config.model_dump(mode="json")
         if header.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {path!r} must have format {FORMAT}, but has {header.get('format')}")
-        saved = header["config"]
+        saved = header.get("config", {})
         if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in flat.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
+                state.setdefault(int(index), {})[key] = value.clone()  # out of the file's buffer, aligned
         model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
         try:
             self.model.load_state_dict(model)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        except (RuntimeError, ValueError) as error:
+            self.step = int(header["step"])
+            self.history = list(header["history"])
+        except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
-        self.step = int(header["step"])
-        self.history = list(header["history"])
