@@ -7,11 +7,9 @@ import getpass
 import logging
 import os
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.files import locked
@@ -49,7 +47,7 @@ class Store:
     """One MLflow tracking store, as far as an exporter needs it. Its methods raise what MLflow raises: `errors()`."""
 
     def __init__(self, uri: str) -> None:
-        """Connect; a new SQLite store is made, readable while it is written (WAL)."""
+        """Connect; a new SQLite store is made."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -57,9 +55,13 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils"):  # a line for every migration of a new database
             logging.getLogger(name).setLevel(logging.WARNING)
         self.database = sqlite_path(uri)
-        if self.database is not None and not self.database.exists():
-            _make(self.database, uri)
         self._client = MlflowClient(uri)
+        # MLflow makes the tables at the first call; two processes at once fail half-way through its migrations.
+        turn: AbstractContextManager[object] = (
+            locked(self.database.with_name(f".{self.database.name}.lock")) if self.database else nullcontext()
+        )
+        with turn:
+            self._client.search_experiments(max_results=1)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
@@ -170,16 +172,6 @@ def _line(error: Exception, uri: str) -> str:
     ):
         return f"it cannot be reached ({cause.group()})"
     return (text.splitlines() or [type(error).__name__])[0]
-
-
-def _make(path: Path, uri: str) -> None:
-    """Let one process make the tables: two at once fail half-way through MLflow's migrations."""
-    from mlflow import MlflowClient
-
-    with locked(path.with_name(f".{path.name}.lock")):
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode = WAL")  # the file remembers it
-        MlflowClient(uri).search_experiments(max_results=1)
 
 
 def _known(found: Run) -> Known:

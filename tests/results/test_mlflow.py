@@ -1,0 +1,343 @@
+"""MLflow says what the record says, row by row, however often and whenever it is exported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Rows
+from demo import INF, add, attempt, begin, metrics
+
+from results.mlflow import Exporter, ExportError, export
+from results.record import Reader, Record, State, SweepState
+
+TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")
+
+
+def everything(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
+    return {table: sorted(rows(f"SELECT * FROM {table}"), key=str) for table in TABLES}
+
+
+def children(rows: Rows) -> dict[int, dict[str, object]]:
+    """{trial: its run as MLflow has it}"""
+    found: dict[int, dict[str, object]] = {}
+    sql = "SELECT r.*, t.value FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'rungwise.trial'"
+    for uuid, trial in rows("SELECT run_uuid, value FROM tags WHERE key = 'rungwise.trial'"):
+        names = ("name", "status", "start_time", "end_time")
+        run = rows(f"SELECT {', '.join(names)} FROM runs WHERE run_uuid = ?", uuid)[0]
+        assert int(trial) not in found, sql
+        found[int(trial)] = {
+            **dict(zip(names, run, strict=True)),
+            "tags": dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", uuid)),
+            "params": dict(rows("SELECT key, value FROM params WHERE run_uuid = ?", uuid)),
+            "metrics": sorted(rows("SELECT step, key, value, is_nan, timestamp FROM metrics WHERE run_uuid = ?", uuid)),
+        }
+    return found
+
+
+def parent(rows: Rows) -> tuple[str, str, int | None]:
+    (found,) = rows(
+        "SELECT run_uuid, status, end_time FROM runs WHERE run_uuid NOT IN "
+        "(SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId')"
+    )
+    return found  # type: ignore[return-value]
+
+
+def test_mlflow_holds_the_record_row_by_row(run: Path, rows: Rows) -> None:
+    done = export(run)
+    with Reader(run) as reader:
+        trials, curves = reader.trials(), reader.curves()
+    found = children(rows)
+    assert sorted(found) == [1, 2, 3, 4, 5, 6, 7]  # 8 was dealt, but never started
+    for trial in trials[:7]:
+        expected = []
+        for step, report in curves.get(trial.trial, {}).items():
+            for name, value in report.metrics.items():
+                if name == "epoch":  # is the step
+                    continue
+                nan = value != value
+                stored = 0.0 if nan else max(-sys.float_info.max, min(value, sys.float_info.max))
+                expected.append((step, name, stored, int(nan), round(report.at * 1000)))
+        said = [line[:4] for line in found[trial.trial]["metrics"]]
+        assert said == [line[:4] for line in sorted(expected)]
+        assert trial.started is not None
+        assert found[trial.trial]["start_time"] == round(trial.started * 1000)
+        if trial.ended is not None:
+            assert found[trial.trial]["end_time"] == round(trial.ended * 1000)
+    assert done.trials == 7
+    assert done.metrics == sum(len(child["metrics"]) for child in found.values()) + len(
+        rows("SELECT * FROM metrics WHERE run_uuid = ?", parent(rows)[0])
+    )
+
+
+def test_statuses_and_tags_follow_the_one_truth(run: Path, rows: Rows) -> None:
+    export(run)
+    found = children(rows)
+    assert {trial: child["status"] for trial, child in found.items()} == {
+        1: "FINISHED",
+        2: "KILLED",
+        3: "FAILED",
+        4: "FAILED",
+        5: "FAILED",
+        6: "FINISHED",
+        7: "KILLED",  # in flight when the sweep was interrupted
+    }
+    states = {trial: child["tags"]["rungwise.state"] for trial, child in found.items()}
+    assert states[2] == "STOPPED"
+    assert states[7] == "INTERRUPTED"
+    tags = found[2]["tags"]
+    assert (tags["rungwise.stop_rung"], tags["rungwise.cutoff"], tags["rungwise.arm"]) == ("1.0", "0.5", "L2")
+    assert tags["rungwise.reason"] == "0.4 against a cutoff of 0.5"
+    assert tags["mlflow.parentRunId"] == parent(rows)[0]
+    assert found[1]["name"] == "trial 1 (no L2)"
+    assert "ZeroDivisionError: 1 / 0" in found[4]["tags"]["rungwise.error"]
+    assert found[5]["tags"]["rungwise.attempts"] == "2"
+
+
+def test_the_whole_config_is_a_trials_params_and_nothing_else_is(run: Path, rows: Rows) -> None:
+    export(run)
+    assert children(rows)[6]["params"] == {
+        "hidden": "128-64",
+        "lr": "0.01",
+        "l2": "0.0",
+        "batch_norm": "True",
+        "optimizer": "sgd",
+        "seed": "6",
+    }
+
+
+def test_the_parent_holds_definition_dataset_and_best(run: Path, rows: Rows) -> None:
+    export(run)
+    uuid, status, _ = parent(rows)
+    assert status == "KILLED"
+    tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", uuid))
+    assert tags["mlflow.runName"] == "demo"
+    assert tags["rungwise.state"] == "INTERRUPTED"
+    assert tags["mlflow.note.content"] == "Does L2 help?"
+    assert json.loads(tags["rungwise.definition"])["eta"] == 3
+    params = dict(rows("SELECT key, value FROM params WHERE run_uuid = ?", uuid))
+    assert (params["metric"], params["grace"], params["fixed.batch_norm"]) == ("val_accuracy", "1", "True")
+    best = dict(rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", uuid))
+    assert best["best_val_accuracy"] == best["best_val_accuracy/no L2"] == 0.9  # not the diverged 0.99
+    assert best["best_val_accuracy/L2"] == 0.85
+    assert (best["trials_completed"], best["trials_lost"], best["trials_running"]) == (2.0, 1.0, 2.0)
+    (dataset,) = rows("SELECT name, digest, dataset_source FROM datasets")
+    assert dataset[:2] == ("mnist", ("ab" * 32)[:36])
+    assert rows("SELECT name FROM experiments WHERE name = 'mnist_l2'") == [("mnist_l2",)]
+    (where,) = rows("SELECT artifact_location FROM experiments WHERE name = 'mnist_l2'")[0]
+    assert where == (run.parent / "mlartifacts").as_uri()
+
+
+def test_exporting_twice_changes_nothing(run: Path, rows: Rows) -> None:
+    exporter = Exporter(run)
+    exporter.sync()
+    before = everything(rows)
+    assert exporter.sync().metrics == 0
+    assert everything(rows) == before
+    assert export(run).metrics == 0  # a new exporter, which has to look first
+    assert everything(rows) == before
+
+
+def test_metrics_logged_before_the_exporter_died_are_not_doubled(run: Path, rows: Rows, out: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    export(run)
+    before = everything(rows)
+    with closing(sqlite3.connect(out / "mlflow.db")) as database, database:
+        # as if killed after trial 1's metrics, before their tag, and in the middle of trial 6's
+        database.execute("DELETE FROM tags WHERE key = 'rungwise.seq'")
+        database.execute("DELETE FROM metrics WHERE key = 'penalty'")
+    export(run)
+    assert everything(rows) == before
+
+
+def test_a_sweep_followed_pass_by_pass_ends_up_as_one_exported_at_the_end(out: Path, rows: Rows) -> None:
+    record, session = begin(out / "demo")
+    exporter = Exporter(out / "demo")
+    with record:
+        exporter.sync()
+        assert parent(rows)[1:] == ("RUNNING", None)
+        add(record, 1)
+        attempt(record, 1, 0.5, 0.6)
+        exporter.sync()
+        assert children(rows)[1]["status"] == "RUNNING"
+        attempt(record, 1, 0.6, 0.7, first=2)  # the second attempt says the same of step 2
+        exporter.sync()
+        record.end_trial(1, State.COMPLETED)
+        record.end_session(session, SweepState.FINISHED)
+    exporter.sync()
+    followed = children(rows)
+    assert len(followed[1]["metrics"]) == 3 * 6  # nothing said twice
+    assert followed[1]["status"] == "FINISHED"
+    for table in TABLES:
+        assert len(rows(f"SELECT * FROM {table}")) > 0
+
+
+def test_where_a_second_attempt_differs_its_word_is_the_later_one(out: Path, rows: Rows) -> None:
+    record, _ = begin(out / "demo")
+    exporter = Exporter(out / "demo")
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5, 0.6)
+        exporter.sync()
+        attempt(record, 1, 0.4, first=2)
+        exporter.sync()
+    said = [line for line in children(rows)[1]["metrics"] if line[:2] == (2, "val_accuracy")]
+    assert max(said, key=lambda line: line[4])[2] == 0.4
+
+
+def test_reports_finer_than_an_epoch_keep_their_epoch(out: Path, rows: Rows) -> None:
+    record, _ = begin(out / "demo", reports_per_epoch=2)
+    with record:
+        add(record, 1)
+        number = record.start_attempt(1)
+        for step in (1, 2, 3):
+            record.add_report(1, number, step, metrics(step / 2, 0.5))
+    export(out / "demo")
+    assert [line[:3] for line in children(rows)[1]["metrics"] if line[1] == "epoch"] == [
+        (1, "epoch", 0.5),
+        (2, "epoch", 1.0),
+        (3, "epoch", 1.5),
+    ]
+
+
+def test_interrupted_then_resumed_then_finished(run: Path, rows: Rows) -> None:
+    exporter = Exporter(run)
+    exporter.sync()
+    assert children(rows)[7]["status"] == "KILLED"
+    with Record(run) as record:
+        session = record.start_session({})
+        exporter.sync()
+        assert parent(rows)[1] == "RUNNING"
+        assert children(rows)[7]["status"] == "RUNNING"
+        assert children(rows)[7]["tags"]["rungwise.state"] == "RUNNING"
+        assert children(rows)[1]["status"] == "FINISHED"
+        for trial in (7, 8):
+            attempt(record, trial, 0.9, 0.95)
+            record.end_trial(trial, State.COMPLETED)
+        record.end_session(session, SweepState.FINISHED)
+    export(run)
+    with Reader(run) as reader:
+        ended = {trial.trial: trial.ended for trial in reader.trials()}
+        last = reader.sessions()[-1].ended
+    found = children(rows)
+    assert len(found) == 8
+    for trial in (7, 8):
+        assert found[trial]["status"] == "FINISHED"
+        assert found[trial]["end_time"] == round((ended[trial] or 0) * 1000)
+    assert parent(rows)[1:] == ("FINISHED", round((last or 0) * 1000))
+    best = dict(rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", parent(rows)[0]))
+    assert best["best_val_accuracy"] == 0.95
+
+
+def test_a_killed_drivers_run_is_interrupted_not_running(out: Path, rows: Rows) -> None:
+    import socket
+
+    record, _ = begin(out / "demo")
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        record.start_session({"host": socket.gethostname(), "pid": 2**22 + 1})  # beyond any process id
+    export(out / "demo")
+    assert parent(rows)[1] == "KILLED"
+    assert children(rows)[1]["tags"]["rungwise.state"] == "INTERRUPTED"
+
+
+def test_more_trials_of_a_resumed_run_are_a_tag_not_a_stale_param(run: Path, rows: Rows) -> None:
+    export(run)
+    with Record(run) as record:
+        definition = Reader(run).meta("definition")
+        record.set_meta("definition", definition | {"trials": 64, "sampler": "random"})
+    export(run)
+    tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", parent(rows)[0]))
+    assert (tags["rungwise.trials"], tags["rungwise.sampler"]) == ("64", "random")
+
+
+def test_long_curves_are_split_and_complete(out: Path, rows: Rows) -> None:
+    record, _ = begin(out / "demo")
+    with record:
+        add(record, 1, **{f"p{i}": i for i in range(250)})
+        number = record.start_attempt(1)
+        for step in range(1, 402):
+            record.add_report(1, number, step, metrics(float(step), 0.5))
+    done = export(out / "demo")
+    assert done.metrics == 401 * 6 == len(children(rows)[1]["metrics"])
+    assert len(children(rows)[1]["params"]) == 256
+    assert children(rows)[1]["tags"]["rungwise.seq"] == "401"
+
+
+def test_metric_names_that_mlflow_refuses_are_mended(out: Path, rows: Rows) -> None:
+    record, _ = begin(out / "demo")
+    with record:
+        add(record, 1)
+        record.add_report(1, record.start_attempt(1), 1, {"epoch": 1.0, "top@5 (%)": 0.5})
+    export(out / "demo")
+    assert [line[1] for line in children(rows)[1]["metrics"]] == ["top_5 ___"]
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "hi"', "ünïcode"])
+def test_odd_names_of_runs_are_found_again(out: Path, rows: Rows, name: str) -> None:
+    record, _ = begin(out / "demo", name=name)
+    with record:
+        record.set_meta("id", None)
+        add(record, 1)
+        attempt(record, 1, 0.5)
+    export(out / "demo")
+    assert export(out / "demo").metrics == 0
+    assert len(rows("SELECT * FROM runs")) == 2
+
+
+def test_an_empty_sweep_is_a_parent_alone(out: Path, rows: Rows) -> None:
+    record, session = begin(out / "demo")
+    with record:
+        record.end_session(session, SweepState.FAILED)
+    assert export(out / "demo").trials == 0
+    assert parent(rows)[1] == "FAILED"
+
+
+def test_a_deleted_trial_is_made_again_and_a_deleted_experiment_refused(run: Path, rows: Rows, out: Path) -> None:
+    from mlflow import MlflowClient
+
+    export(run)
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (uuid,) = rows("SELECT run_uuid FROM tags WHERE key = 'rungwise.trial' AND value = '1'")[0]
+    client.delete_run(uuid)
+    assert export(run).metrics == 4 * 6
+    client.delete_experiment(client.get_experiment_by_name("mnist_l2").experiment_id)
+    with pytest.raises(ExportError, match="experiment 'mnist_l2' is deleted; restore it"):
+        export(run)
+
+
+def test_a_dead_server_is_one_line_within_seconds(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ExportError) as caught:
+        export(run, "http://ada:sesame@127.0.0.1:9")
+    assert str(caught.value) == (
+        "MLflow at http://***@127.0.0.1:9 must accept the runs, "
+        "but it cannot be reached ([Errno 111] Connection refused)"
+    )
+
+
+def test_a_bad_uri_is_refused_before_mlflow_is_asked(run: Path) -> None:
+    with pytest.raises(ExportError, match="no runs in plain folders"):
+        export(run, "./mlruns")
+
+
+def test_a_file_that_is_no_database_is_one_line(run: Path, out: Path) -> None:
+    (out / "mlflow.db").write_text("this is not SQLite, but long enough to be looked at" * 100)
+    with pytest.raises(ExportError, match="not a database"):
+        export(run)
+
+
+def test_infinity_is_the_largest_float_and_nan_is_nan(run: Path, out: Path) -> None:
+    from mlflow import MlflowClient
+
+    export(run)
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mnist_l2").experiment_id
+    (found,) = client.search_runs([experiment], "tags.`rungwise.trial` = '3'")
+    assert found.data.metrics["train_loss"] == sys.float_info.max < INF
+    assert found.data.metrics["val_loss"] != found.data.metrics["val_loss"]
