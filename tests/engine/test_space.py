@@ -1,0 +1,146 @@
+"""The search space: what Optuna is given, what the record keeps, and what is wrong with it."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna import distributions as od
+
+from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution
+from sweeps.engine.space import PROBES, problems, to_json, to_optuna
+
+PAIRS = [
+    (FloatDistribution(0.0, 0.5), od.FloatDistribution(0.0, 0.5)),
+    (FloatDistribution(1e-5, 1e-1, log=True), od.FloatDistribution(1e-5, 1e-1, log=True)),
+    (FloatDistribution(0.0, 1.0, step=0.25), od.FloatDistribution(0.0, 1.0, step=0.25)),
+    (IntDistribution(1, 9), od.IntDistribution(1, 9)),
+    (IntDistribution(16, 512, log=True), od.IntDistribution(16, 512, log=True)),
+    (IntDistribution(2, 8, step=2), od.IntDistribution(2, 8, step=2)),
+    (CategoricalDistribution(["relu", "tanh"]), od.CategoricalDistribution(("relu", "tanh"))),
+    (CategoricalDistribution([True, False]), od.CategoricalDistribution((True, False))),
+]
+
+
+@pytest.mark.parametrize(("ours", "optunas"), PAIRS)
+def test_our_distributions_are_optunas(ours: Any, optunas: Any) -> None:
+    assert to_optuna({"x": ours}) == {"x": optunas}
+    assert to_optuna({"x": optunas}) == {"x": optunas}  # which may be written too
+
+
+@pytest.mark.parametrize(("ours", "optunas"), PAIRS)
+def test_what_the_record_keeps_of_a_distribution_reads_back_as_optunas(ours: Any, optunas: Any) -> None:
+    assert od.json_to_distribution(to_json({"x": ours})["x"]) == optunas
+
+
+def test_what_the_record_keeps_of_a_function_is_its_name_and_source() -> None:
+    def widths(trial: optuna.Trial) -> dict[str, Any]:
+        return {"hidden": [trial.suggest_int("width", 8, 64)]}
+
+    kept = to_json(widths)
+    assert kept["function"] == "widths"
+    assert kept["source"].startswith("def widths(")
+    assert 'trial.suggest_int("width", 8, 64)' in kept["source"]
+
+
+def test_a_sound_space_has_no_problems() -> None:
+    space = {
+        "lr": FloatDistribution(1e-4, 1e-1, log=True),
+        "dropout": FloatDistribution(0.0, 0.5),
+        "batch_size": IntDistribution(16, 512, log=True),
+        "optimizer": CategoricalDistribution(["sgd", "adam"]),
+        "hidden": CategoricalDistribution(["128-64", "64"]),
+        "clip_norm": od.FloatDistribution(0.0, 1.0),
+    }
+    assert problems(space, {"batch_norm": True, "seed": 3}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "says"),
+    [
+        ("lr", FloatDistribution(0.1, 0.01), ["lr: low <= high must hold", "low=0.1, high=0.01"]),
+        ("batch_size", IntDistribution(64, 32), ["batch_size: low <= high must hold", "low=64, high=32"]),
+        ("l2", FloatDistribution(0.0, 0.01, log=True), ["l2: a log range cannot contain 0", "low=0.0", "an arm"]),
+        ("l2", FloatDistribution(-1.0, 0.01, log=True), ["l2: a log range cannot contain 0", "low=-1.0"]),
+        ("lr", FloatDistribution(0.1, 0.5, log=True, step=0.1), ["lr: log and step exclude each other", "step=0.1"]),
+        ("batch_size", IntDistribution(2, 64, log=True, step=2), ["batch_size: log and step exclude each other"]),
+        ("activation", CategoricalDistribution([]), ["activation: choices must not be empty"]),
+        ("dropout", FloatDistribution(0.0, 0.5, step=-0.1), ["dropout: ", "step"]),
+        # The ends must be legal hyperparameters: the lower one, the upper one, every choice.
+        ("lr", FloatDistribution(0.0, 0.1), ["lr: ", "greater than 0", "0.0"]),
+        ("dropout", FloatDistribution(0.0, 1.0), ["dropout: ", "less than 1", "1.0"]),
+        ("dropout", od.FloatDistribution(-0.5, 0.5), ["dropout: ", "greater than or equal to 0", "-0.5"]),
+        ("optimizer", CategoricalDistribution(["sgd", "sdg"]), ["optimizer: ", "'sdg'", "'rmsprop'"]),
+        ("hidden", CategoricalDistribution(["64", "64-x"]), ["hidden: ", "64-x", "'256-128'"]),
+        ("dorpout", FloatDistribution(0.0, 0.5), ["unknown hyperparameter 'dorpout'", "did you mean 'dropout'?"]),
+        ("batch_size", IntDistribution(1, 64), ["batch_size >= 2 must hold with batch_norm=True"]),
+    ],
+)
+def test_a_bad_range_is_told_with_rule_and_value(name: str, distribution: Any, says: list[str]) -> None:
+    found = problems({name: distribution, "momentum": FloatDistribution(0.5, 0.9)}, {})
+    assert len(found) == 1, found
+    for part in says:
+        assert part in found[0]
+
+
+def test_both_ends_and_all_names_are_told_at_once() -> None:
+    found = problems({"dropout": FloatDistribution(-1.0, 2.0), "lr": FloatDistribution(1, 0), "x": PAIRS[0][0]}, {})
+    assert len(found) == 4, found
+    for part in ("-1.0", "2.0", "low <= high", "unknown hyperparameter 'x'"):
+        assert sum(part in line for line in found) == 1
+
+
+def test_a_hyperparameter_is_searched_or_fixed_but_not_both() -> None:
+    assert problems({"lr": FloatDistribution(0.1, 0.2)}, {"lr": 0.15}) == [
+        "a hyperparameter is either searched or fixed, but lr is both (fixed=0.15)"
+    ]
+
+
+def test_an_empty_space_is_refused() -> None:
+    assert problems({}, {}) == ["a space holds at least one hyperparameter, but got an empty dict"]
+
+
+# -- functions -------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_tried_before_the_sweep_starts() -> None:
+    calls = []
+
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        calls.append(trial.number)
+        return {"dropout": trial.suggest_float("dropout", 0.0, 0.5)}
+
+    assert problems(space, {}) == []
+    assert calls == list(range(PROBES))
+
+
+def test_a_function_that_suggests_an_illegal_value_now_and_then_is_caught() -> None:
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        return {"lr": trial.suggest_categorical("lr", [0.1, 0.2, 0.0])}
+
+    found = problems(space, {})
+    assert len(found) == 1
+    assert "lr: " in found[0]
+    assert "0.0" in found[0]
+
+
+def test_a_function_that_raises_is_named_with_its_error() -> None:
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        return {"lr": trial.suggest_float("lr", 0.0, 0.1, log=True)}
+
+    (found,) = problems(space, {})
+    assert found.startswith("the space function 'space' raised ValueError: ")
+
+
+def test_a_function_that_returns_an_unknown_name_or_a_fixed_one_is_told() -> None:
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        return {"widths": [trial.suggest_int("width", 8, 64)], "l2": 0.5}
+
+    found = problems(space, {"l2": 0.0})
+    assert len(found) == 2, found
+    assert "l2 is both (fixed=0.0)" in found[0]
+    assert "unknown hyperparameter 'widths'" in found[1]
+
+
+def test_a_function_that_returns_no_hyperparameters_is_told() -> None:
+    (found,) = problems(lambda _trial: None, {})  # type: ignore[arg-type,return-value]
+    assert "raised TypeError" in found
