@@ -7,6 +7,7 @@ The private one is closed: it listens on loopback only, asks every client for a 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
 _ENVIRONMENT = {
@@ -63,8 +65,11 @@ class Ray:
     def __init__(self, address: str | None) -> None:
         """Sets the environment that Ray reads when it is first imported; starts nothing yet."""
         self._address = address
+        _remove_abandoned()
         # A short path: a Unix socket's name has room for 107 bytes, and Ray uses most of them.
-        self._folder = Path(tempfile.mkdtemp(prefix="rw-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._owner = (self._folder / OWNER).open("w")
+        fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._environment = dict(_ENVIRONMENT)
         if address is None:
             token = self._folder / "token"
@@ -91,6 +96,11 @@ class Ray:
         else:
             options["address"] = self._address
         ray.init(**options)
+        if self._address is None:
+            # Ray starts one worker a CPU ahead of need; let them import while the driver does.
+            warm = ray.remote(num_cpus=1)(_import_what_trials_need)
+            for _ in range(int(cpus)):
+                warm.remote()
 
     @property
     def storage(self) -> str:
@@ -113,3 +123,21 @@ class Ray:
         for name in self._environment:
             os.environ.pop(name, None)
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._owner.close()
+
+
+def _import_what_trials_need() -> None:
+    import torch  # noqa: F401
+
+    import trainable.trial  # noqa: F401
+
+
+def _remove_abandoned() -> None:
+    """Remove the temporary folders of drivers that were killed: the kernel let go of their locks."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            with (folder / OWNER).open("r+") as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, another user's, or gone meanwhile
+            continue
