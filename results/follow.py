@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from results.record import Record
+from results.tracking import without_secrets
+
 EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
@@ -65,20 +68,29 @@ class Follower:
 
     def finish(self, timeout: float = 60.0) -> dict[str, Any]:
         """Ask for the last pass and wait for it, at most `timeout` seconds. Never raises: errors are in the answer."""
+        killed = False
         try:
             output, _ = self._process.communicate(f"{max(timeout - _GRACE, 0.0)}\n", timeout=timeout)
         except subprocess.TimeoutExpired:
+            killed = True
             self._process.kill()
             output, _ = self._process.communicate()
         with self._errors:
             self._errors.seek(0)
             said = self._errors.read().strip().splitlines()
         try:
-            answer = json.loads(output.strip().splitlines()[-1])
+            return dict(json.loads(output.strip().splitlines()[-1]))
         except (IndexError, ValueError):
-            reason = said[-1] if said else f"the exporter gave no answer within {timeout:g} s"
-            answer = {"parquet": reason, "mlflow": reason, "trials": 0, "metrics": 0}
-        return dict(answer)
+            reason = self._silence(timeout if killed else None, said)
+            return {"parquet": reason, "mlflow": reason, "trials": 0, "metrics": 0}
+
+    def _silence(self, waited: float | None, said: list[str]) -> str:
+        """Why there was no answer."""
+        if waited is not None:
+            return f"the exporter gave no answer within {waited:g} s"
+        if self._process.returncode < 0:
+            return f"the exporter was killed ({signal.Signals(-self._process.returncode).name})"
+        return said[-1] if said else f"the exporter ended with exit status {self._process.returncode} and no answer"
 
 
 @dataclass(slots=True)
@@ -89,6 +101,9 @@ class _Progress:
     mlflow: str = "not reached"
     trials: int = 0
     metrics: int = 0
+
+
+COMPLETE = "complete"
 
 
 def follow(run: Path, every: float = EVERY) -> int:
@@ -116,7 +131,7 @@ def follow(run: Path, every: float = EVERY) -> int:
         "metrics": progress.metrics,
     }
     print(json.dumps(line), flush=True)
-    whole = progress.parquet is True and progress.mlflow == "complete"
+    whole = progress.parquet is True and progress.mlflow == COMPLETE
     sys.stderr.flush()
     os._exit(0 if whole else 1)  # a thread that hangs in a request would keep the interpreter
 
@@ -132,10 +147,10 @@ def _listen(stop: threading.Event, limit: list[float]) -> None:
 
 
 def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None:
+    """Parquet, when the record has changed and not too often; at the end in any case."""
     from results import parquet
-    from results.record import Record, RecordError
 
-    pause, version, exported = PARQUET_EVERY, -1, -1
+    pause, exported = PARQUET_EVERY, -1
     with Record.reader(run) as reader:
         while True:
             last = stop.wait(pause)
@@ -145,40 +160,44 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 try:
                     parquet.export(run)
                     progress.parquet, exported = True, version
-                except (parquet.ParquetError, RecordError) as error:
-                    progress.parquet = str(error)
+                except Exception as error:  # it is reported: an exporter that dies tells nobody anything
+                    progress.parquet = _told(error)
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
                 return
 
 
 def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:
-    """MLflow passes; one that fails is retried later and later, and once more at the end."""
+    """MLflow passes, when the record has changed; one that fails is retried later and later, and once at the end."""
     from results.mlflow import Exporter, ExportError
-    from results.record import Record, RecordError
 
     try:
         exporter = Exporter(run)
     except ExportError as error:
-        progress.mlflow = str(error)
+        progress.mlflow = _told(error)
         return
     pause, exported = every, -1
     with Record.reader(run) as reader:
         while True:
             last = stop.wait(pause)
             version = reader.version()
-            if version == exported and not last:
-                continue
-            began = time.monotonic()
-            try:
-                done = exporter.sync(dead=driver if last else None)
-            except (ExportError, RecordError) as error:
-                progress.mlflow = str(error)
-                pause = min(2 * pause, _SLOWEST)
-            else:
-                exported = version
-                progress.mlflow, progress.trials = "complete", done.trials
-                progress.metrics += done.metrics
-                pause = max(every, _SHARE * (time.monotonic() - began) / 5)
+            if version != exported or last:
+                began = time.monotonic()
+                try:
+                    done = exporter.sync(dead=driver if last else None)
+                except Exception as error:  # as above
+                    progress.mlflow = without_secrets(_told(error), exporter.uri)
+                    pause = min(2 * pause, _SLOWEST)
+                else:
+                    exported = version
+                    progress.mlflow, progress.trials = COMPLETE, done.trials
+                    progress.metrics += done.metrics
+                    pause = max(every, _SHARE * (time.monotonic() - began))
             if last:
                 return
+
+
+def _told(error: Exception) -> str:
+    """One line; the names of errors that are not our own say more than their text."""
+    text = (str(error).splitlines() or [""])[0]
+    return text if type(error).__module__.startswith("results.") else f"{type(error).__name__}: {text}"

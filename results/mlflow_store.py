@@ -55,13 +55,12 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils"):  # a line for every migration of a new database
             logging.getLogger(name).setLevel(logging.WARNING)
         self.database = sqlite_path(uri)
-        self._client = MlflowClient(uri)
-        # MLflow makes the tables at the first call; two processes at once fail half-way through its migrations.
-        turn: AbstractContextManager[object] = (
-            locked(self.database.with_name(f".{self.database.name}.lock")) if self.database else nullcontext()
-        )
+        # The client makes a new database's tables: two at once fail half-way through MLflow's migrations.
+        turn: AbstractContextManager[object] = nullcontext()
+        if self.database is not None:
+            turn = locked(self.database.with_name(f".{self.database.name}.lock"))
         with turn:
-            self._client.search_experiments(max_results=1)
+            self._client = MlflowClient(uri)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
@@ -156,12 +155,13 @@ def rare_collections() -> Iterator[None]:
 @contextmanager
 def errors(uri: str) -> Iterator[None]:
     """Whatever MLflow, its database driver or the network raises becomes one ExportError without passwords."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         raise ExportError(f"MLflow at {redacted(uri)} must accept the runs, but {_line(error, uri)}") from None
 
 

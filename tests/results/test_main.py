@@ -1,0 +1,137 @@
+"""`python -m results` as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Rows
+
+from results.__main__ import main
+from results.show import sparkline
+
+COMMANDS = ("export", "follow", "list", "show")
+
+
+def results(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "results", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def test_export_says_what_it_did_and_nothing_else(run: Path, out: Path, rows: Rows) -> None:
+    (out / "mlflow.db").unlink()  # the first export makes the store, quietly
+    done = results("export", run)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"parquet {run / 'trials.parquet'}, reports.parquet"
+    assert (
+        lines[1] == f"mlflow  sqlite:///{out / 'mlflow.db'}: 7 trials, {len(rows('SELECT * FROM metrics'))} metrics new"
+    )
+    assert len(lines) == 2
+
+
+def test_export_takes_the_uri_from_the_environment_and_exits_1_when_it_fails(run: Path) -> None:
+    done = results("export", run, MLFLOW_TRACKING_URI="http://ada:sesame@127.0.0.1:9")
+    assert done.returncode == 1
+    assert done.stdout.startswith("parquet ")
+    assert "cannot be reached" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "sesame" not in done.stdout + done.stderr
+
+
+def test_follow_prints_one_json_line(run: Path) -> None:
+    done = results("follow", run)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["mlflow"] == "complete"
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["export", "show", "follow"])
+def test_a_folder_without_a_record_is_refused_with_2(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"a run's folder holds sweep.sqlite, but {tmp_path} has none\n"
+
+
+def test_a_damaged_record_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.sqlite").write_bytes(b"no record" * 1000)
+    assert main(["show", str(tmp_path)]) == 2
+    assert "cannot be read as a record" in capsys.readouterr().err
+
+
+def test_list_is_a_line_a_run(run: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", str(out)]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[:2] == ["run", "sweep"]
+    assert "demo" in line
+    assert "INTERRUPTED" in line
+    assert "2 running, 2 completed, 1 stopped, 1 diverged, 1 failed, 1 lost" in line
+    assert "val_accuracy 0.9000" in line
+
+
+def test_list_of_nothing_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", str(tmp_path)]) == 2
+    assert "holds RUN/sweep.sqlite" in capsys.readouterr().err
+
+
+def test_show_puts_the_best_first_and_shows_what_varies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(run)]) == 0
+    title, question, heading, *lines = capsys.readouterr().out.splitlines()
+    assert (title, question) == ("demo: interrupted", "Does L2 help?")
+    assert "optimizer" in heading  # adam or sgd
+    assert "params" not in heading
+    assert "hidden" not in heading  # the same in all trials
+    assert [line.split()[:2] for line in lines[:3]] == [["1", "1"], ["2", "6"], ["3", "2"]]
+    assert "▁▅█▆" in lines[0]
+    assert len(lines) == 8
+
+
+def test_show_stops_at_top(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(run), "--top", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 + 2
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    began = time.monotonic()
+    done = results("--help")
+    assert time.monotonic() - began < 1
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_a_closed_pipe_is_no_error(run: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m results show {run} | head -1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "demo: interrupted\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "curve"),
+    [
+        ([], ""),
+        ([0.5], "▁"),
+        ([0.0, 1.0, float("nan"), 0.5], "▁█x▅"),
+        ([float("inf")], "x"),
+        (list(range(1000)), "▁▁▂▂▂▂▃▃▃▄▄▄▅▅▅▆▆▆▇▇▇▇██"),
+    ],
+)
+def test_a_sparkline_runs_from_lowest_to_highest(values: list[float], curve: str) -> None:
+    assert sparkline(values) == curve
