@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from results.record import FILE, Record, RecordError
@@ -17,6 +19,7 @@ from sweeps.engine.samplers import SAMPLERS, SCHEDULERS
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
 
+BUDGET = ("epochs", "reports_per_epoch")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -28,6 +31,8 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     found += _hyperparameters(sweep)
     found += _resources(options) if options.address is None else []
     found += _folder(sweep, options)
+    if not found:  # bad input leaves nothing behind
+        found += _unmakeable(options.out / options.name)
     if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
         found.append(wrong)
     return list(dict.fromkeys(found))
@@ -43,22 +48,28 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
         return [f"--one takes a JSON object, but got {options.one!r} ({error})"]
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
-    return [*hyper.problems({**sweep.fixed, **values}), *data.problems(options.data, options.data_root)]
+    found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
+    values = {"seed": options.seed, **sweep.fixed, **values, "epochs": options.epochs}
+    return [*found, *hyper.problems(values), *data.problems(options.data, options.data_root)]
 
 
 def _numbers(sweep: Sweep, options: Options) -> list[str]:
+    from trainable.train import Report
+
     rules: list[tuple[bool, str, Any]] = [
         (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
         (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
         (options.eta > 1, "--eta > 1 must hold, but got", options.eta),
         (options.seed >= 0, "--seed >= 0 must hold, but got", options.seed),
         (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
+        (options.retries >= 0, "--retries >= 0 must hold, but got", options.retries),
+        (options.checkpoint_seconds >= 0, "--checkpoint-seconds >= 0 must hold, but got", options.checkpoint_seconds),
         (sweep.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", sweep.reports_per_epoch),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
     ]  # fmt: skip
     found = [f"{rule} {value}" for holds, rule, value in rules if not holds]
-    if options.grace > options.epochs:
+    if not options.grace <= options.epochs:  # a NaN is refused too
         found.append(f"grace <= epochs must hold, but got grace={options.grace:g}, epochs={options.epochs}")
     if options.grace * sweep.reports_per_epoch < 1:
         found.append(
@@ -67,6 +78,8 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
         )
     if sweep.mode not in ("max", "min"):
         found.append(f"mode must be 'max' or 'min', but got {sweep.mode!r}")
+    if sweep.metric not in (metrics := [field.name for field in fields(Report) if field.name != "step"]):
+        found.append(hyper.unknown("metric", sweep.metric, metrics))
     return found
 
 
@@ -86,7 +99,7 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
     searched = {} if callable(sweep.space) else sweep.space
     found += [
         f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag"
-        for name in ("epochs", "reports_per_epoch")
+        for name in BUDGET
         if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
     ]
     for arm, fixes in sweep.arms.items():
@@ -109,7 +122,7 @@ def _resources(options: Options) -> list[str]:
         ("GPUs", options.gpus_per_trial, have.gpus),
     ):
         flag = f"--{kind.lower()}-per-trial"
-        if asked < 0:
+        if not asked >= 0:
             found.append(f"{flag} >= 0 must hold, but got {asked:g}")
         elif asked > exist:
             found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
@@ -120,12 +133,11 @@ def _resources(options: Options) -> list[str]:
 
 def _folder(sweep: Sweep, options: Options) -> list[str]:
     folder = options.out / options.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return [f"--out must be a folder that can be written, but {folder} cannot"]
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return [f"--out must be a folder that can be written, but {folder} cannot, because of {there}"]
+    if not folder.exists():
+        return []
     if not (folder / FILE).exists():
         foreign = sorted(child.name for child in folder.iterdir() if child.name != LOCK)
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
@@ -136,4 +148,12 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
         return [str(error)]
     if owner != sweep.name:
         return [f"--name {options.name!r} is taken by a run of sweep {owner!r} in {options.out}; choose another"]
+    return []
+
+
+def _unmakeable(folder: Path) -> list[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
     return []

@@ -152,6 +152,7 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
 def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     found: list[str] = []
     for _ in range(PROBES):

@@ -1,0 +1,301 @@
+"""Bad input ends with exit code 2 before Ray starts, and names every problem at once: rule, value, valid choices."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from results.record import Record
+from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from sweeps.engine.definition import definition, differences
+from sweeps.engine.lock import Locked, locked
+from sweeps.engine.options import parse
+from trainable.data import load
+
+SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}
+SWEEP = Sweep(name="demo", space=SPACE, data="digits", trials=4, epochs=3)
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """refused(sweep, *arguments) -> the lines on standard error of a command that must not get as far as Ray."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def refuse(sweep: Sweep, *arguments: str) -> list[str]:
+        with pytest.raises(SystemExit) as end:
+            main(sweep, ["--out", str(tmp_path / "runs"), *arguments])
+        said = capsys.readouterr()
+        assert end.value.code == 2, said
+        assert said.out == ""
+        return said.err.splitlines()
+
+    yield refuse
+    assert not ray.is_initialized()
+    assert list(temporary.glob("rw-*")) == []  # Ray's folder is the first thing that starting it makes
+
+
+BAD_FLAGS = [
+    (["--trials", "0"], ["--trials >= 1 must hold", "got 0"]),
+    (["--eta", "1"], ["--eta > 1 must hold", "got 1.0"]),
+    (["--eta", "nan"], ["--eta > 1 must hold", "got nan"]),
+    (["--seed", "-1"], ["--seed >= 0 must hold", "got -1"]),
+    (["--concurrency", "-2"], ["--concurrency >= 0 must hold", "got -2"]),
+    (["--retries", "-1"], ["--retries >= 0 must hold", "got -1"]),
+    (["--checkpoint-seconds", "nan"], ["--checkpoint-seconds >= 0 must hold", "got nan"]),
+    (["--time-budget", "0"], ["--time-budget > 0 must hold", "got 0.0"]),
+    (["--grace", "9"], ["grace <= epochs must hold", "grace=9, epochs=3"]),
+    (["--grace", "nan"], ["grace <= epochs must hold", "grace=nan, epochs=3"]),
+    (["--grace", "0.5"], ["grace must be at least one report", "grace=0.5 epochs at 1 report(s) an epoch"]),
+    (["--cpus-per-trial", "100000"], ["--cpus-per-trial: this machine has", "CPUs, but got 100000", "--address"]),
+    (["--gpus-per-trial", "1000"], ["--gpus-per-trial: this machine has", "GPUs, but got 1000", "--address"]),
+    (["--cpus-per-trial", "-1"], ["--cpus-per-trial >= 0 must hold", "got -1"]),
+    (["--cpus-per-trial", "nan"], ["--cpus-per-trial >= 0 must hold", "got nan"]),
+    (["--cpus-per-trial", "0"], ["a trial needs a CPU or a GPU"]),
+    (["--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?", "mnist", ".npz or .parquet"]),
+    (["--data", "no/such/file.npz"], ["a data file must exist", "'no/such/file.npz'"]),
+    (["--data", "no/such/file.csv"], ["a data file must end in .npz or .parquet", "'no/such/file.csv'"]),
+    (["--sampler", "tp"], ["unknown --sampler 'tp'", "did you mean 'tpe'?", "random"]),
+    (["--scheduler", "asah"], ["unknown --scheduler 'asah'", "did you mean 'asha'?", "none"]),
+    (["--name", "a/b"], ["--name takes letters, digits", "got 'a/b'"]),
+    (["--name", "../up"], ["--name takes letters, digits", "got '../up'"]),
+    (["--name", ""], ["--name takes letters, digits", "got ''"]),
+    (["--tracking-uri", "ftp://host/x"], ["a tracking URI must be sqlite:///FILE, http(s)://HOST", "'ftp://host/x'"]),
+    (["--tracking-uri", "./mlruns"], ["no runs in plain folders", "sqlite:///FILE", "'./mlruns'"]),
+    (["--tracking-uri", "http://"], ["must name a host", "'http://'"]),
+    (["--tracking-uri", "sqlite:////no/such/folder/x.db"], ["the folder of sqlite:////no/such/folder/x.db must exist"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD_FLAGS, ids=lambda value: " ".join(value[:2]))
+def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[str]) -> None:
+    (line,) = refused(SWEEP, *arguments)
+    for part in ("error: ", *says):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"fixed": {"dorpout": 0.1}}, ["unknown hyperparameter 'dorpout'", "did you mean 'dropout'?", "momentum"]),
+        ({"fixed": {"dropout": 1.0}}, ["dropout: ", "less than 1", "got 1.0"]),
+        ({"fixed": {"lr": 0.1}}, ["either searched or fixed, but lr is both (fixed=0.1)"]),
+        ({"fixed": {"epochs": 3}}, ["epochs is the sweep's budget"]),
+        ({"space": {"lr": FloatDistribution(0.0, 0.1, log=True)}}, ["lr: a log range cannot contain 0", "low=0.0"]),
+        ({"space": {"lr": FloatDistribution(0.2, 0.1)}}, ["lr: low <= high must hold", "low=0.2, high=0.1"]),
+        ({"space": {"lr": CategoricalDistribution([])}}, ["lr: choices must not be empty"]),
+        ({"space": {}}, ["a space holds at least one hyperparameter"]),
+        ({"space": lambda _: {"lr": -1.0}}, ["lr: ", "greater than 0", "got -1.0"]),
+        ({"arms": {}}, ["a sweep has at least one arm"]),
+        ({"arms": {"a": {"batch": 8}}}, ["unknown hyperparameter 'batch'", "did you mean 'batch_size'?"]),
+        ({"fixed": {"l1": 0.5}, "arms": {"a": {"l1": 0.0}}}, ["arm 'a' says l1=0.0 and fixed 0.5"]),
+        ({"epochs": 0}, ["--epochs >= 1 must hold", "got 0"]),
+        ({"mode": "best"}, ["mode must be 'max' or 'min', but got 'best'"]),
+        ({"metric": "val_acuracy"}, ["unknown metric 'val_acuracy'", "did you mean 'val_accuracy'?", "val_loss"]),
+        ({"reports_per_epoch": 0, "grace": 1.0}, ["reports_per_epoch >= 1 must hold", "got 0"]),
+    ],
+    ids=str,
+)
+def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: list[str]) -> None:
+    lines = refused(replace(SWEEP, **changes))
+    for part in says:
+        assert part in lines[0]
+
+
+def test_every_problem_is_named_at_once_and_nothing_is_left_behind(refused: Any, tmp_path: Path) -> None:
+    space = {"lr": FloatDistribution(0.0, 0.1, log=True), "dorpout": FloatDistribution(0.5, 0.1)}
+    flags = ["--trials", "0", "--grace", "9", "--gpus-per-trial", "1000", "--data", "digit", "--sampler", "tp"]
+    lines = refused(replace(SWEEP, space=space), *flags, "--tracking-uri", "ftp://host/x")
+    for part in ("--trials", "grace", "GPUs", "dataset 'digit'", "--sampler", "log range", "low <= high", "ftp:"):
+        assert sum(part in line for line in lines) == 1, (part, lines)
+    assert len(lines) == 8
+    assert all(line.startswith("error: ") for line in lines)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_password_in_a_refused_tracking_uri_is_not_printed(refused: Any) -> None:
+    (line,) = refused(SWEEP, "--tracking-uri", "ftp://someone:secret@host/x")
+    assert "secret" not in line
+    assert "ftp://***@host/x" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"PAR1 torn PAR1"])
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_an_unreadable_data_file_is_refused(refused: Any, tmp_path: Path, content: bytes, suffix: str) -> None:
+    file = tmp_path / f"data{suffix}"
+    file.write_bytes(content)
+    (line,) = refused(SWEEP, "--data", str(file))
+    assert line.startswith(f"error: a data file must be readable and whole, but '{file}' is not")
+
+
+def test_a_data_file_without_labels_is_refused(refused: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((8, 3)))
+    (line,) = refused(SWEEP, "--data", str(tmp_path / "data.npz"))
+    assert "must hold the arrays x, y" in line
+    assert "but holds x" in line
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(refused: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (line,) = refused(SWEEP, "--out", str(tmp_path / "file" / "runs"))
+    assert line.startswith("error: --out must be a folder that can be written, but ")
+    assert line.endswith(f"because of {tmp_path / 'file'}")
+
+
+def test_an_output_folder_that_the_kernel_refuses_is_refused(refused: Any) -> None:
+    (line,) = refused(SWEEP, "--out", "/proc/runs")
+    assert line.startswith("error: --out must be a folder that can be written, but /proc/runs/demo")
+
+
+def test_a_run_name_taken_by_another_sweep_is_refused(refused: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "taken"
+    folder.mkdir(parents=True)
+    with Record(folder) as record:
+        record.set_meta("definition", {"sweep": "other"})
+    (line,) = refused(SWEEP, "--name", "taken")
+    assert "--name 'taken' is taken by a run of sweep 'other'" in line
+    assert "choose another" in line
+
+
+def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
+    (line,) = refused(SWEEP)
+    assert "holds thesis.tex but no sweep.sqlite; choose another --name" in line
+    assert [child.name for child in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_a_record_that_is_none_is_refused_and_untouched(refused: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "sweep.sqlite").write_bytes(b"torn" * 1000)
+    (line,) = refused(SWEEP)
+    assert "sweep.sqlite cannot be read as a record" in line
+    assert (folder / "sweep.sqlite").read_bytes() == b"torn" * 1000
+
+
+# -- one trial in this process ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{"], ["--one takes a JSON object, but got '{'"]),
+        (["[0.1]"], ["--one takes a JSON object such as", "got '[0.1]'"]),
+        (['{"lr": -1}'], ["lr: ", "greater than 0", "got -1"]),
+        (['{"lr": NaN}'], ["lr: ", "finite", "got nan"]),
+        (['{"learning_rate": 1}'], ["unknown hyperparameter 'learning_rate'"]),
+        (['{"epochs": 2}'], ["epochs is the sweep's budget; say --epochs"]),
+        (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
+        (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
+        (["{}", "--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?"]),
+    ],
+)
+def test_a_bad_single_trial_is_refused(refused: Any, arguments: list[str], says: list[str]) -> None:
+    (line,) = refused(SWEEP, "--one", *arguments)
+    for part in says:
+        assert part in line
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--tirals", "3"], ["--tirals", "--trials"]), (["--trials", "many"], ["--trials", "many"]), (["x"], ["x"])],
+)
+def test_a_wrong_flag_is_refused(refused: Any, arguments: list[str], says: list[str]) -> None:
+    lines = " ".join(refused(SWEEP, *arguments))
+    for part in says:
+        assert part in lines
+
+
+def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:
+    script = tmp_path / "question.py"
+    script.write_text(
+        "from sweeps.engine import FloatDistribution, Sweep, main\n"
+        "if __name__ == '__main__':\n"
+        "    main(Sweep(name='q', space={'lr': FloatDistribution(0.0, 0.1, log=True)}, fixed={'drop': 0.1}))\n"
+    )
+    command = [sys.executable, "-X", "importtime", str(script), "--out", str(tmp_path / "runs"), "--trials", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert [line.partition(":")[0] for line in said] == ["error"] * 3
+    assert "torch" in modules  # the walk works
+    assert not any(module == "ray" or module.startswith("ray.") for module in modules)
+    assert not (tmp_path / "runs").exists()
+
+
+# -- one run, one definition -----------------------------------------------------------------------------------
+
+
+def test_the_definition_of_the_same_sweep_has_no_differences() -> None:
+    digits = load("digits")
+    before = definition(SWEEP, parse(SWEEP, []), digits)
+    more = definition(SWEEP, parse(SWEEP, ["--trials", "99", "--sampler", "random"]), digits)
+    assert differences(before, before) == []
+    assert differences(before, more) == []  # extending a run is no change of it
+    assert differences(before, definition(replace(SWEEP, fixed={"hidden": (8, 4)}), parse(SWEEP, []), digits)) == [
+        "fixed.hidden: absent -> [8, 4]"
+    ]
+
+
+def test_what_changed_between_two_definitions_is_told_line_by_line() -> None:
+    before = definition(SWEEP, parse(SWEEP, []), load("digits"))
+    changed = replace(
+        SWEEP, space={"lr": FloatDistribution(1e-4, 0.5, log=True)}, arms={"a": {}}, epochs=4, metric="val_loss"
+    )
+    found = differences(before, definition(changed, parse(changed, []), load("digits")))
+    assert [line.partition(":")[0] for line in found] == [
+        "arms.a", "arms.all", "epochs", "metric", "space.l2", "space.lr",
+    ]  # fmt: skip
+    assert "epochs: 3 -> 4" in found
+    assert "metric: val_accuracy -> val_loss" in found
+    assert any(line.startswith("space.l2: ") and line.endswith("-> absent") for line in found)
+    assert '"high": 0.1' in found[-1].partition(" -> ")[0]
+    assert '"high": 0.5' in found[-1].partition(" -> ")[2]
+
+
+# -- one run, one driver ---------------------------------------------------------------------------------------
+
+
+def test_a_second_driver_of_a_run_is_refused_and_told_who_holds_it(refused: Any, tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "demo"):
+        (line,) = refused(SWEEP)
+    assert f"is being written by pid {os.getpid()} on " in line
+    assert "one driver a run" in line
+
+
+def _hold(folder: Path, ready: Any) -> None:
+    with locked(folder):
+        ready.set()
+        signal.pause()
+
+
+def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    driver = context.Process(target=_hold, args=(tmp_path, ready))
+    driver.start()
+    assert ready.wait(60)
+    with pytest.raises(Locked, match=f"pid {driver.pid} on "), locked(tmp_path):
+        pass
+    driver.kill()
+    driver.join()
+    with locked(tmp_path):
+        assert (tmp_path / "lock").read_text().startswith(f"pid {os.getpid()} on ")
