@@ -128,7 +128,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     from sweeps.engine.summary import summarise
 
     with Reader(folder) as reader:
-        print(summarise(reader, folder, exported, time.monotonic() - started))
+        print(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
     return session.exit_code()
 
 

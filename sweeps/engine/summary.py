@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from results.record import Reader, State, SweepState, Trial
+from results.tracking import redacted, tracking_uri
 from sweeps.engine.progress import clock
 
 
-def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float) -> str:
-    """Best configuration, trials by state, epochs saved, wall time, where the files are."""
+def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
+    """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
     definition = reader.meta("definition")
     trials, curves = reader.trials("search"), reader.curves()
     lines = [f"{definition['sweep']}: {reader.state().lower()} after {clock(seconds)}"]
@@ -23,7 +24,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
     lines.append(f"files   {folder}/trials.parquet, reports.parquet, sweep.sqlite")
-    lines.append(f"mlflow  {_mlflow(folder, exported)}")
+    lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
     if reader.state() is not SweepState.FINISHED:
         lines.append(f"go on   {shlex.join(reader.sessions()[-1].info['command'])}")
     return "\n".join(lines)
@@ -64,9 +65,11 @@ def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget:
     return f"{trained:g} of {full} trained: early stopping saved {share} of running all to the end"
 
 
-def _mlflow(folder: Path, exported: Mapping[str, Any]) -> str:
+def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
     if exported.get("mlflow") != "complete":
         return f"incomplete ({exported.get('mlflow')}); later: python -m results export {folder}"
+    if uri.startswith("http"):
+        return redacted(uri)
     mlflow = Path(sys.executable).with_name("mlflow")
     here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    return f"{here} ui --backend-store-uri sqlite:///{folder.parent}/mlflow.db"
+    return f"{here} ui --backend-store-uri {redacted(uri)}"
