@@ -60,6 +60,7 @@ class Trial:
     trial: int  # 1, 2, 3, ... in the order of dealing
     arm: str
     phase: str  # search, confirm, audit
+    source: int | None  # the search trial that a confirmation or an audit repeats
     state: State
     params: dict[str, Any]  # what the sampler suggested
     distributions: dict[str, str]  # param -> Optuna distribution as JSON
@@ -114,12 +115,16 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE sessions(
   session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL) STRICT;
 CREATE TABLE trials(
-  trial INTEGER PRIMARY KEY, arm TEXT NOT NULL, phase TEXT NOT NULL, state TEXT NOT NULL, params TEXT NOT NULL,
+  trial INTEGER PRIMARY KEY, arm TEXT NOT NULL, phase TEXT NOT NULL, source INTEGER REFERENCES trials,
+  state TEXT NOT NULL, params TEXT NOT NULL,
   distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
   cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL) STRICT;
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
   at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, UNIQUE(trial, attempt, step));
+CREATE TABLE scores(
+  trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
+  PRIMARY KEY(trial, split, metric)) STRICT;
 CREATE TABLE checkpoints(
   trial INTEGER NOT NULL REFERENCES trials, step INTEGER NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL,
   PRIMARY KEY(trial, step)) STRICT;
@@ -220,18 +225,20 @@ class Record:
         config: Mapping[str, Any],
         params: Mapping[str, Any],
         distributions: Mapping[str, str],
+        source: int | None = None,
     ) -> None:
         """A suggestion was dealt. Raises sqlite3.IntegrityError when `trial` exists."""
         self._write(
-            "INSERT INTO trials(trial, arm, phase, state, params, distributions, config, created) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (trial, arm, phase, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
+            "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (trial, arm, phase, source, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
         )
 
     def start_attempt(self, trial: int) -> int:
         """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
         cursor = self._write(
-            "UPDATE trials SET attempts = attempts + 1, started = coalesce(started, ?) WHERE trial = ? RETURNING attempts",
+            "UPDATE trials SET attempts = attempts + 1, started = coalesce(started, ?) WHERE trial = ? "
+            "RETURNING attempts",
             (time.time(), trial),
         )
         return int(cursor.fetchone()[0])
@@ -255,6 +262,10 @@ class Record:
             (trial, attempt, step, time.time(), *judged, *map(_storable, metrics.values())),
         )
 
+    def add_score(self, trial: int, split: str, metric: str, value: float) -> None:
+        """What the trial's final model scores on a split that no search saw. The first word counts: once is once."""
+        self._write("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?)", (trial, split, metric, value))
+
     def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:
         """The trial can go on from report `step`, with a file of this digest."""
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", (trial, step, sha256, time.time()))
@@ -268,7 +279,7 @@ class Record:
         error: str | None = None,
         decision: Decision | None = None,
     ) -> None:
-        """The trial is over. Commits, together with its last report. The first word counts: an end is never rewritten."""
+        """The trial is over. Commits, together with its last report. An end is never rewritten: the first word counts."""
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
@@ -379,6 +390,15 @@ class Reader:
         for report in sorted(self.reports(), key=lambda row: (row.attempt, row.step)):
             curves.setdefault(report.trial, {})[report.step] = report
         return curves
+
+    def scores(self, split: str = "test") -> dict[int, dict[str, float]]:
+        """{trial: {metric: value}} of final models on `split`."""
+        found: dict[int, dict[str, float]] = {}
+        for trial, metric, value in self._db.execute(
+            "SELECT trial, metric, value FROM scores WHERE split = ? ORDER BY trial, metric", (split,)
+        ):
+            found.setdefault(trial, {})[metric] = value
+        return found
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
         """{trial: {step: sha256}} of the trials in flight."""
