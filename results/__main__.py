@@ -9,6 +9,7 @@ show    the trials of a run, best first
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         return follow(given.run, given.every)
     except RecordError as error:
         print(error, file=sys.stderr)
+        return 2
+    except sqlite3.DatabaseError as error:
+        print(f"a record must be whole, but {FILE} is not ({error}); restore it from a copy", file=sys.stderr)
         return 2
     except BrokenPipeError:  # | head
         sys.stderr.close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from demo import begin, fill
+from demo import Rows, begin, fill
 
 from results.record import SweepState
 
@@ -46,17 +45,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def out(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def out(tmp_path: Path, empty_store: Path) -> Path:
     """A folder for runs with an empty MLflow store in it."""
-    for name in ("RUNGWISE_TRACKING_URI", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "runs"
     folder.mkdir()
     shutil.copy(empty_store, folder / "mlflow.db")
     return folder
-
-
-Rows = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from results.record import Decision, Record, State
+from results.record import FILE, Decision, Record, State
 
+Rows = Callable[..., list[tuple[Any, ...]]]  # of a query to the MLflow store
 NAN, INF = float("nan"), float("inf")
 DISTRIBUTIONS = {
     "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0001, "high": 0.1, "log": true}}',
@@ -114,3 +118,12 @@ def fill(record: Record) -> None:
     record.add_report(7, number, 1, {"epoch": 1.0, "train_loss": 0.5, "seconds": 2.0, "val_f1": 0.5})
     add(record, 8)  # dealt, not started
     record.commit()
+
+
+def damage(run: Path) -> None:
+    """Overwrite all but the first page of the record."""
+    with closing(sqlite3.connect(run / FILE)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damaged = bytearray((run / FILE).read_bytes())
+    damaged[4096:] = bytes(len(damaged) - 4096)
+    (run / FILE).write_bytes(damaged)

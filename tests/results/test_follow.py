@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -13,8 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from conftest import Rows
-from demo import add, attempt, begin, metrics
+from demo import Rows, add, attempt, begin, damage, metrics
 
 from results import parquet
 from results.follow import Follower
@@ -135,11 +133,7 @@ def test_a_folder_without_a_record_is_an_answer_not_an_exception(tmp_path: Path)
 
 
 def test_a_damaged_record_is_an_answer_not_an_exception(run: Path) -> None:
-    with closing(sqlite3.connect(run / "sweep.sqlite")) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    damaged = bytearray((run / "sweep.sqlite").read_bytes())
-    damaged[4096:] = bytes(len(damaged) - 4096)
-    (run / "sweep.sqlite").write_bytes(damaged)
+    damage(run)
     answer = Follower.start(run).finish(timeout=20)
     assert "malformed" in answer["parquet"]
     assert "malformed" in answer["mlflow"]

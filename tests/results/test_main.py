@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Rows
+from demo import Rows, damage
 
 from results.__main__ import main
 from results.show import sparkline
@@ -36,10 +36,9 @@ def test_export_says_what_it_did_and_nothing_else(run: Path, out: Path, rows: Ro
     assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()
+    metrics = len(rows("SELECT * FROM metrics"))
     assert lines[0] == f"parquet {run / 'trials.parquet'}, reports.parquet"
-    assert (
-        lines[1] == f"mlflow  sqlite:///{out / 'mlflow.db'}: 7 trials, {len(rows('SELECT * FROM metrics'))} metrics new"
-    )
+    assert lines[1] == f"mlflow  sqlite:///{out / 'mlflow.db'}: 7 trials, {metrics} metrics new"
     assert len(lines) == 2
 
 
@@ -73,7 +72,17 @@ def test_a_damaged_record_is_refused_with_2(tmp_path: Path, capsys: pytest.Captu
     assert "cannot be read as a record" in capsys.readouterr().err
 
 
-def test_list_is_a_line_a_run(run: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["show", "export"])
+def test_a_record_damaged_further_on_is_refused_with_2(
+    run: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(run)
+    assert main([command, str(run)]) == 2
+    assert "malformed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("run")
+def test_list_is_a_line_a_run(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", str(out)]) == 0
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split()[:2] == ["run", "sweep"]
@@ -96,7 +105,7 @@ def test_show_puts_the_best_first_and_shows_what_varies(run: Path, capsys: pytes
     assert "params" not in heading
     assert "hidden" not in heading  # the same in all trials
     assert [line.split()[:2] for line in lines[:3]] == [["1", "1"], ["2", "6"], ["3", "2"]]
-    assert "▁▅█▆" in lines[0]
+    assert "▁▄█▆" in lines[0]
     assert len(lines) == 8
 
 
@@ -130,7 +139,7 @@ def test_a_closed_pipe_is_no_error(run: Path) -> None:
         ([0.5], "▁"),
         ([0.0, 1.0, float("nan"), 0.5], "▁█x▅"),
         ([float("inf")], "x"),
-        (list(range(1000)), "▁▁▂▂▂▂▃▃▃▄▄▄▅▅▅▆▆▆▇▇▇▇██"),
+        (list(range(1000)), "▁▁▂▂▂▃▃▃▃▄▄▄▅▅▅▆▆▆▆▇▇▇██"),
     ],
 )
 def test_a_sparkline_runs_from_lowest_to_highest(values: list[float], curve: str) -> None:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Rows
-from demo import INF, add, attempt, begin, metrics
+from demo import INF, Rows, add, attempt, begin, metrics
 
 from results.mlflow import Exporter, ExportError, export
 from results.record import Reader, Record, State, SweepState
