@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint types unit bench clean
+.PHONY: sweep test lint types unit system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -17,8 +17,11 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-unit: $(READY)
+unit: $(READY) system
 	$(PYTHON) -m pytest $(ARGS)
+
+system:  ## what the tests need of the system: Chromium, to look at report.html
+	@sh scripts/system-packages.sh
 
 # constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
 $(READY): pyproject.toml constraints.txt
