@@ -1,0 +1,152 @@
+"""The exported model: the same answers in a fresh process that knows torch and nothing of this project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainable.config import Config
+from trainable.data import Dataset, Tensors, load
+from trainable.export import CONFIG, PROGRAM, WEIGHTS, classifier, export
+from trainable.final import File, score
+from trainable.state import CheckpointError, State
+from trainable.train import train
+
+SETTINGS: dict[str, Any] = {"hidden": (16,), "dropout": 0.2, "input_dropout": 0.1, "lr": 0.01, "epochs": 3}
+# Run in a folder of its own: no module of this project is on its path.
+USER = """
+import sys
+import numpy, torch
+program = torch.export.load(sys.argv[1]).module()
+images = numpy.load(sys.argv[2])
+numpy.save(sys.argv[3], program(torch.from_numpy(images)).detach().numpy())
+assert not {"trainable", "results", "sweeps"} & sys.modules.keys()
+"""
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def trained(data: Dataset, path: Path, **changed: Any) -> tuple[dict[str, Any], File]:
+    config = Config.model_validate(SETTINGS | changed)
+    tensors = Tensors.of(data.without_test(), "cpu")
+    state = State.fresh(config, tensors)
+    for _ in train(config, tensors, state=state):
+        pass
+    return config.model_dump(mode="json"), (path, state.save(path))
+
+
+@pytest.fixture(scope="module")
+def made(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], File, Path]:
+    """(config, final state, the exported folder)"""
+    run = tmp_path_factory.mktemp("run")
+    config, file = trained(digits, run / "41.safetensors")
+    export(file, config, digits.without_test(), run / "model", {"trial": 41, "validation": 0.5})
+    return config, file, run / "model"
+
+
+def test_a_fresh_process_gives_the_same_probabilities_and_the_same_test_accuracy(
+    digits: Dataset, made: tuple[dict[str, Any], File, Path], tmp_path: Path
+) -> None:
+    config, file, folder = made
+    assert digits.test is not None
+    np.save(tmp_path / "images.npy", digits.test.x)
+    command = [sys.executable, "-W", "error", "-c", USER, folder / PROGRAM, "images.npy", "probabilities.npy"]
+    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, timeout=60)
+    probabilities = np.load(tmp_path / "probabilities.npy")
+    with torch.no_grad():
+        wanted = classifier(file, Config.model_validate(config), digits)(torch.tensor(digits.test.x)).numpy()
+    assert np.abs(probabilities - wanted).max() < 1e-6
+    assert np.abs(probabilities.sum(1) - 1).max() < 1e-6
+    accuracy = np.mean(probabilities.argmax(1) == digits.test.y)
+    assert accuracy == score({41: file}, {41: config}, digits, "cpu")[41]["accuracy"]
+    assert accuracy > 0.5
+
+
+def test_the_program_takes_any_number_of_images_and_is_the_same_each_time(
+    digits: Dataset, made: tuple[dict[str, Any], File, Path]
+) -> None:
+    program = torch.export.load(made[2] / PROGRAM).module()
+    images = torch.tensor(digits.validation.x)
+    whole = program(images)
+    assert torch.equal(whole, program(images))  # no dropout
+    for count in (0, 1, 2, 63, 65):
+        part = program(images[:count])
+        assert part.shape == (count, 10)
+        assert torch.allclose(part, whole[:count], atol=1e-6)
+
+
+def test_config_json_says_what_the_files_are(digits: Dataset, made: tuple[dict[str, Any], File, Path]) -> None:
+    config, _, folder = made
+    whole = json.loads((folder / CONFIG).read_text())
+    assert sorted(path.name for path in folder.iterdir()) == sorted([CONFIG, WEIGHTS, PROGRAM])
+    assert whole["sha256"] == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, PROGRAM)
+    }
+    assert Config.model_validate(whole["config"]) == Config.model_validate(config)
+    assert (whole["shape"], whole["dtype"], whole["highest"]) == ([1, 8, 8], "uint8", 16.0)
+    assert whole["classes"] == [str(digit) for digit in range(10)]
+    assert (whole["mean"], whole["std"]) == (list(digits.mean), list(digits.std))
+    assert whole["data"] == {"name": "digits", "digest": digits.without_test().digest}
+    assert whole["about"] == {"trial": 41, "validation": 0.5}
+
+
+def test_the_weights_are_the_models_and_no_optimiser(made: tuple[dict[str, Any], File, Path]) -> None:
+    _, (path, _), folder = made
+    weights, state = load_file(folder / WEIGHTS), load_file(path)
+    assert {f"model.{name}" for name in weights} == {name for name in state if name.startswith("model.")}
+    assert all(torch.equal(value, state[f"model.{name}"]) for name, value in weights.items())
+
+
+def test_an_export_over_an_older_one_replaces_it(
+    digits: Dataset, made: tuple[dict[str, Any], File, Path], tmp_path: Path
+) -> None:
+    config, file, _ = made
+    for left in (".model.tmp", ".model.old"):  # by a driver that was killed
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "torn").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "older").touch()
+    export(file, config, digits, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["model", CONFIG, WEIGHTS, PROGRAM])
+
+
+def test_a_damaged_state_leaves_the_older_model_and_nothing_else(
+    digits: Dataset, made: tuple[dict[str, Any], File, Path], tmp_path: Path
+) -> None:
+    config, (path, _), _ = made
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "older").touch()
+    with pytest.raises(CheckpointError, match="must have SHA-256"):
+        export((path, "0" * 64), config, digits, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", "older"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"precision": "bf16"}, {"hidden": (), "batch_norm": False}, {"activation": "gelu"}]
+)
+def test_every_kind_of_network_can_be_exported(digits: Dataset, tmp_path: Path, changed: dict[str, Any]) -> None:
+    config, file = trained(digits, tmp_path / "1.safetensors", epochs=1, **changed)
+    export(file, config, digits, tmp_path / "model")  # compares the program with the model
+    assert torch.export.load(tmp_path / "model" / PROGRAM).module()(torch.tensor(digits.train.x[:3])).shape == (3, 10)
+
+
+def test_columns_of_numbers_can_be_exported(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 6))
+    np.savez(tmp_path / "table.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    data = load(str(tmp_path / "table.npz"))
+    config, file = trained(data, tmp_path / "1.safetensors")
+    assert export(file, config, data, tmp_path / "model")["dtype"] == "float32"
+    program = torch.export.load(tmp_path / "model" / PROGRAM).module()
+    assert program(torch.tensor(data.validation.x)).shape == (len(data.validation), 2)

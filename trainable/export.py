@@ -1,0 +1,143 @@
+"""The confirmed model as a folder that needs none of this project to be used.
+
+model/config.json           hyperparameters, classes, shape, normalisation, scores, digests of the files
+model/weights.safetensors   the weights, named as in `trainable.model.build`
+model/model.pt2             torch.export program: raw samples (N, *shape) in, class probabilities (N, K) out
+
+program = torch.export.load("model/model.pt2").module()
+program(torch.from_numpy(images))   # uint8 (N, C, H, W); any N
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from trainable.config import Config
+from trainable.data import Dataset, Split, Tensors
+from trainable.final import File, load
+
+FORMAT = 1
+CONFIG, WEIGHTS, PROGRAM = "config.json", "weights.safetensors", "model.pt2"
+_TOLERANCE = 1e-6  # of a probability, between the program read back and the model in memory
+_EXAMPLES = 64
+
+
+class Classifier(nn.Module):
+    """A model between raw samples and probabilities: (N, *shape) uint8 or float32 -> (N, K) float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std)
+        return logits.softmax(1)
+
+
+def export(
+    file: File,
+    config: Mapping[str, Any],
+    data: Dataset,
+    folder: str | Path,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the model of a final state to `folder`, whole or not at all; returns what config.json holds.
+
+    `about` (JSON) is kept in config.json as it is: the trial, its arm, its scores. The program computes in float32 on
+    the CPU, also after bf16 training. It is read back and compared with the model before the folder gets its name.
+    Raises CheckpointError for a file that is not what its digest says, RuntimeError when the program differs.
+    """
+    folder = Path(folder)
+    checked = Config.model_validate(config)
+    model = classifier(file, checked, data)
+    temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        weights = {name: value.contiguous() for name, value in model.model.state_dict().items()}
+        (temporary / WEIGHTS).write_bytes(serialise(weights))
+        examples = torch.tensor(data.validation.x[:_EXAMPLES])
+        _write_program(model, examples, temporary / PROGRAM)
+        whole = {
+            "format": FORMAT,
+            "config": checked.model_dump(mode="json"),
+            "classes": list(data.classes),
+            "shape": list(data.shape),
+            "dtype": str(data.train.x.dtype),
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "highest": float(data.train.x.max()),
+            "data": {"name": data.name, "digest": data.digest},
+            "about": dict(about or {}),
+            "versions": {name: metadata.version(name) for name in ("rungwise", "torch")},
+            "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM)},
+        }
+        (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
+        _take_place(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return whole
+
+
+def classifier(file: File, config: Config, data: Dataset) -> Classifier:
+    """The model of a final state with its normalisation, on the CPU, in eval mode. Raises CheckpointError."""
+    few = Split(data.train.x[:1], data.train.y[:1])
+    tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
+    return Classifier(load(file, config, tensors), tensors.mean, tensors.std).eval()
+
+
+@torch.no_grad()
+def _write_program(model: Classifier, examples: Tensor, path: Path) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (examples,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    torch.export.save(program, path)
+    again = torch.export.load(path).module()
+    for count in (len(examples), 1):
+        difference = (again(examples[:count]) - model(examples[:count])).abs().max().item()
+        if not difference <= _TOLERANCE:
+            raise RuntimeError(
+                f"the exported program must agree with the model to {_TOLERANCE}, but differs by {difference} "
+                f"on {count} samples"
+            )
+
+
+def _take_place(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`. A folder cannot be renamed over another, so an old one steps aside first."""
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
