@@ -4,7 +4,7 @@ What a step returns:
     step, objective, metrics    the report: its index, the number the sweep looks at, all its numbers
     device                      where it was trained
     remembered                  this report comes from a checkpoint's memory, and may be known
-    checkpoint                  (step, sha256), when one was taken after this report
+    checkpoint                  (step, sha256), when one was taken after this report; always after a confirmation
     restored, refused           on the first one after a restart: the step it went on from, and why not a later one
     done, state, reason, error  on the last one: COMPLETED, DIVERGED or FAILED, and why
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
 class Trial(tune.Trainable):
     """Trains one hyperparameter set after another in the same process, on the same resident data.
 
-    Its config is what `sweeps.engine.search` deals: trial (its number), arm, config (a Config as a dict),
+    Its config is what `sweeps.engine.search` deals: trial (its number), arm, phase, config (a Config as a dict),
     reported (the last step in the record) and checkpoints ({step: sha256} in the record).
     """
 
@@ -79,6 +79,8 @@ class Trial(tune.Trainable):
         result |= self._once
         self._once = {}
         if result.get("done"):
+            if result["state"] == "COMPLETED" and self.config["phase"] == "confirm":
+                result["checkpoint"] = self._checkpoint()  # the model that is scored on the test split
             self._state = None
         elif time.monotonic() - self._saved[1] >= self._every:
             result["checkpoint"] = self._checkpoint()

@@ -47,6 +47,14 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
+    confirm_configs: int = 3
+    """Best configurations of each arm that are trained again on fresh seeds."""
+    confirm_seeds: int = 5
+    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split."""
+    confirm: bool = True
+    """Confirm at all; --no-confirm ends with the search, and no answer."""
+    audit: float = 0.0
+    """Share of the trials stopped early that are trained to the end after all, to see whether a winner was stopped."""
     checkpoint_seconds: float = 30.0
     """Seconds between two checkpoints of a trial in flight."""
     retries: int = 3

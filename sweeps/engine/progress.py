@@ -26,6 +26,7 @@ class Running:
     """A trial in flight."""
 
     arm: str
+    phase: str = "search"
     epoch: float = 0.0
     objective: float | None = None
 
@@ -34,13 +35,15 @@ class Running:
 class Board:
     """Where the sweep stands, in numbers."""
 
-    trials: int  # asked for in all
+    trials: int  # of the search, asked for in all
     arms: Sequence[str]
     rungs: Sequence[float]  # epochs, the budget last
     sign: int  # 1: the objective is maximised, -1: minimised
     metric: str
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
+    repeats: int = 0  # confirmations and audits to come, about
+    repeated: int = 0  # of them, those that ended
     waiting: dict[int, Running] = field(default_factory=dict)  # of an earlier driver, to be carried on
     scores: dict[int, tuple[str, float]] = field(default_factory=dict)  # trial -> arm, best objective
     reached: Counter[float] = field(default_factory=Counter)  # rung -> trials
@@ -62,24 +65,29 @@ class Board:
                 best[arm] = (score, number)
         return best
 
-    def started(self, number: int, arm: str) -> None:
+    def started(self, number: int, arm: str, phase: str = "search") -> None:
         # A second attempt, and a trial of an earlier driver, go on where they were.
-        self.running.setdefault(number, self.waiting.pop(number, Running(arm)))
+        self.running.setdefault(number, self.waiting.pop(number, Running(arm, phase)))
 
     def reported(self, number: int, epoch: float, objective: float | None) -> None:
         trial = self.running[number]
         gained = max(0.0, epoch - trial.epoch)
         self.epochs += gained
         self.epochs_here += gained
-        self.reached.update(rung for rung in self.rungs if trial.epoch < rung <= epoch)
-        trial.epoch, trial.objective = max(epoch, trial.epoch), objective
+        before, trial.epoch, trial.objective = trial.epoch, max(epoch, trial.epoch), objective
+        if trial.phase != "search":
+            return
+        self.reached.update(rung for rung in self.rungs if before < rung <= epoch)
         if objective is not None:
-            before = self.scores.get(number, (trial.arm, objective))[1]
-            self.scores[number] = (trial.arm, max(before, objective, key=lambda score: self.sign * score))
+            score = self.scores.get(number, (trial.arm, objective))[1]
+            self.scores[number] = (trial.arm, max(score, objective, key=lambda value: self.sign * value))
 
     def ended(self, number: int, state: State) -> None:
-        self.states[state] += 1
         trial = self.running.pop(number, None)
+        if trial and trial.phase != "search":
+            self.repeated += 1
+            return
+        self.states[state] += 1
         if trial and state is State.STOPPED:
             self.stopped[trial.epoch] += 1
         if state in (State.DIVERGED, State.FAILED, State.LOST):
@@ -88,7 +96,7 @@ class Board:
     def replay(self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
         """Show what the record holds, as if it had been seen happening."""
         for trial in trials:
-            self.started(trial.trial, trial.arm)
+            self.started(trial.trial, trial.arm, trial.phase)
             for _, report in sorted(curves.get(trial.trial, {}).items()):
                 score = report.metrics.get(self.metric, nan)
                 self.reported(trial.trial, report.metrics["epoch"], score if isfinite(score) else None)
@@ -107,8 +115,10 @@ class Board:
         if not self.done or not self.epochs_here:
             return None
         in_flight = sum(trial.epoch for trial in self.running.values())
-        mean = (self.epochs - in_flight) / self.done
-        return max(0.0, mean * (self.trials - self.done) - in_flight) / self.rate
+        budget = self.rungs[-1]
+        mean = (self.epochs - in_flight - budget * self.repeated) / self.done
+        to_come = mean * (self.trials - self.done) + budget * max(0, self.repeats - self.repeated)
+        return max(0.0, to_come - in_flight) / self.rate
 
     def line(self) -> str:
         """All of it in one line."""
@@ -117,6 +127,7 @@ class Board:
         left = self.seconds_left
         parts = [
             f"{self.done}/{self.trials} trials ended" + (f" ({states})" if states else ""),
+            *([f"{self.repeated} of about {self.repeats} repeats"] if self.repeated else []),
             f"{len(self.running)} in flight",
             f"best {self.metric}: {best}" if best else "no report yet",
             f"{self.rate:.2f} epochs/s",
@@ -141,8 +152,8 @@ class View:
         """One line that a user should see whatever the view."""
         self.console.print(line, markup=False)
 
-    def started(self, number: int, arm: str) -> None:
-        self.board.started(number, arm)
+    def started(self, number: int, arm: str, phase: str = "search") -> None:
+        self.board.started(number, arm, phase)
 
     def reported(self, number: int, epoch: float, objective: float | None) -> None:
         self.board.reported(number, epoch, objective)
@@ -180,12 +191,13 @@ class LiveView(View):
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(f"{board.done}/{board.trials} trials", style="bold"),
-            ProgressBar(total=board.trials, completed=board.done, width=24),
+            ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
             f"{clock(time.monotonic() - board.since)} gone",
             f"about {clock(left)} left" if left is not None else "",
             f"{board.rate:.2f} epochs/s",
         )
-        states = Text("  ".join(f"{state.lower()} {count}" for state, count in sorted(board.states.items())))
+        counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
+        states = Text("  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else [])))
         return Group(head, states, self._arms(), self._rungs(), self._in_flight())
 
     def _arms(self) -> Table:

@@ -35,7 +35,7 @@ class Recorder(Callback):
         number = trial.config["trial"]
         self._attempts[number] = self._record.start_attempt(number)
         self._placed.discard(number)
-        self._view.started(number, trial.config["arm"])
+        self._view.started(number, trial.config["arm"], trial.config["phase"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -53,10 +53,10 @@ class Recorder(Callback):
         if "metrics" in result and not self._again(number, result):
             self._record.add_report(number, self._attempts[number], result["step"], result["metrics"], decision)
             self._view.reported(number, result["metrics"]["epoch"], objective(result))
-        if "checkpoint" in result:
-            self._record.add_checkpoint(number, *result["checkpoint"])
         if result.get("done"):
             self._end(number, outcome(result), result, decision if decision and decision.stopped else None)
+        if "checkpoint" in result and (not result.get("done") or trial.config["phase"] == "confirm"):
+            self._record.add_checkpoint(number, *result["checkpoint"])
 
     def _again(self, number: int, result: Mapping[str, Any]) -> bool:
         """Whether this is a report from a checkpoint's memory that the record holds already."""
@@ -85,7 +85,8 @@ class Recorder(Callback):
         if decision and decision.cutoff is not None:
             reason = f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
         self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
-        Checkpoints(self._checkpoints, number).remove()
+        if "checkpoint" not in result:  # a confirmed model is kept to be scored
+            Checkpoints(self._checkpoints, number).remove()
         for known in (self._attempts, self._reported):
             known.pop(number, None)
         self._placed.discard(number)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import sqlite3
 import sys
 import time
 import uuid
@@ -14,32 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from results.record import FILE, Reader, Record, ReportRow, SweepState
-from sweeps.engine.cluster import Ray, Resources, local_resources
+from results.record import FILE, Reader, Record, SweepState
+from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, parse
+from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
-from trainable.checkpoints import FOLDER, Checkpoints
 
 if TYPE_CHECKING:
-    from sweeps.engine.stop import Stop
     from trainable.data import Dataset
-
-
-EXPORT_SECONDS = 60.0  # for the last pass of the exporters
-EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
-
-
-class CannotRun(RuntimeError):
-    """The sweep cannot start or go on; the message is for the user. `code` is the exit code."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
@@ -106,8 +89,8 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     flight = Flight(options)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        todo = _todo(folder, options)
-        ray = stack.enter_context(_ray(options, flight)) if todo else None
+        work = not (folder / FILE).exists() or todo(folder, sweep, options)
+        ray = stack.enter_context(_ray(options, flight)) if work else None
         from results.follow import Follower  # while Ray's processes start
         from sweeps.engine.stop import Stop
         from trainable.data import load
@@ -122,6 +105,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         try:
             if ray:
                 session.search(ray, data)
+                pass  # session.confirm(data)
             state = session.state()
         finally:
             session.end(state)
@@ -130,15 +114,6 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     with Reader(folder) as reader:
         print(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
     return session.exit_code()
-
-
-def _todo(folder: Path, options: Options) -> bool:
-    """Whether any trial is to be trained: not when the record holds all that were asked for."""
-    if not (folder / FILE).exists():
-        return True
-    with Reader(folder) as reader:
-        trials = reader.trials("search")
-    return len(trials) < options.trials or not all(trial.state.ended for trial in trials)
 
 
 @contextmanager
@@ -186,141 +161,3 @@ REFUSAL = (
     "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
     "new space contains the old one. What changed:"
 )
-
-
-class Flight:
-    """How many trials are in flight: as many as fit, few enough for the sampler to learn, and some more staged.
-
-    TPE that sees too few results is random search: at most a quarter of the trials run at once (constant liar; about
-    an eighth without). A staged trial lets Tune keep the process of one that ends instead of starting another
-    (ray 2.60, tune_controller.py, `_maybe_cache_trial_actor`), and costs its suggestion one result of knowledge.
-    """
-
-    def __init__(self, options: Options) -> None:
-        here = local_resources() if options.address is None else Resources(10**6, 10**6)
-        fit = here.slots(options.cpus_per_trial, options.gpus_per_trial)
-        self.running = min(fit, options.concurrency or max(2, options.trials // 4))
-
-    def limit(self) -> int:
-        """Trials dealt and not ended."""
-        return self.running + ceil(self.running / 4)
-
-
-class Session:
-    """One driver's work on a run."""
-
-    def __init__(self, sweep: Sweep, options: Options, record: Record, stop: Stop, flight: Flight) -> None:
-        from sweeps.engine.definition import session_info
-
-        self.sweep, self.options, self.record, self.stop, self.flight = sweep, options, record, stop, flight
-        self.number = record.start_session(session_info())
-
-    def end(self, state: SweepState) -> None:
-        """Enter how it ended, and the checkpoints that processes took when they were told to stop."""
-        with Reader(self.record.path.parent) as reader:
-            trials = reader.trials()
-        for trial in trials:
-            store = Checkpoints(self.record.path.parent / FOLDER, trial.trial)
-            if trial.state.ended:
-                store.remove()
-            else:
-                for saved in store.saved():
-                    self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
-        self.record.end_session(self.number, state)
-
-    def state(self) -> SweepState:
-        if self.stop.failure:
-            return SweepState.FAILED
-        return SweepState.INTERRUPTED if self.stop.interrupted else SweepState.FINISHED
-
-    def export_seconds(self) -> float:
-        """How long the exporters' last pass may take."""
-        return EXPORT_SECONDS if self.stop.signals.caught is None else EXPORT_SECONDS_INTERRUPTED
-
-    def exit_code(self) -> int:
-        if self.stop.signals.caught is not None:
-            return 128 + self.stop.signals.caught
-        return 1 if self.stop.failure else 0
-
-    def search(self, ray: Future[Ray], data: Dataset) -> None:
-        """Deal, train, judge and record until all trials ended or the sweep is told to stop."""
-
-        from sweeps.engine.progress import Board, view
-        from sweeps.engine.recorder import Recorder
-        from sweeps.engine.rungs import Ladder, Rungs
-        from sweeps.engine.search import Plan, Search
-
-        sweep, options = self.sweep, self.options
-        per_epoch = sweep.reports_per_epoch
-        grace = max(1, round(options.grace * per_epoch)) if options.scheduler == "asha" else None
-        rungs = Rungs(sweep.arms, Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch), sweep.mode)
-        plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
-        search = Search(sweep, plan, self.record, self.flight.limit)
-        sign = 1 if sweep.mode == "max" else -1
-        board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric)
-        curves: dict[int, dict[int, ReportRow]] = {}
-        with Reader(self.record.path.parent) as reader:
-            if trials := reader.trials("search"):
-                from results.study import studies
-
-                curves = reader.curves()
-                search.replay(trials, studies(reader), curves, reader.checkpoints())
-                rungs.replay(trials, reader.reports(), sweep.metric)
-                board.replay(trials, curves)
-        with view(board, quiet=options.quiet) as shown:
-            recorder = Recorder(self.record, rungs, shown, self.stop.ended)
-            recorder.replay(curves)
-            self._tune(ray.result(), data, search, rungs, recorder)
-        if self.stop.failure:
-            raise CannotRun(self.stop.failure)
-
-    def _tune(self, ray: Ray, data: Dataset, search: Any, rungs: Any, recorder: Any) -> None:
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the search bounds what is staged
-        from ray import tune
-        from ray.tune.error import TuneError
-
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
-
-        from trainable.trial import Trial
-
-        options = self.options
-        resources = {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}
-        trainable = tune.with_parameters(
-            Trial,
-            data=data.without_test(),
-            objective=self.sweep.metric,
-            threads=max(1, int(options.cpus_per_trial)),
-            checkpoints=str((self.record.path.parent / FOLDER).absolute()),
-            checkpoint_seconds=options.checkpoint_seconds,
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                metric="objective",
-                mode=self.sweep.mode,
-                search_alg=search,
-                scheduler=rungs,
-                num_samples=-1,  # the search says when it is finished
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=options.name,
-                storage_path=ray.storage,
-                verbose=0,
-                stop=self.stop,
-                callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=options.retries),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            ),
-        )
-        try:
-            tuner.fit()
-        except (TuneError, sqlite3.Error, OSError) as error:
-            raise CannotRun(_cause(error)) from error
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost cause of what Tune wraps: the line that helps."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return f"{type(error).__name__}: {error}"

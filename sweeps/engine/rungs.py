@@ -128,6 +128,8 @@ class Rungs(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if "step" not in result:  # a trial that failed before its first report
             return str(TrialScheduler.STOP)
+        if trial.config["phase"] != "search":  # a repeat runs to its end
+            return str(TrialScheduler.CONTINUE)
         return self.judge(trial.config["arm"], trial.config["trial"], result["step"], objective(result))
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:

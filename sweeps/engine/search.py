@@ -6,10 +6,9 @@ start from what the record knows (`results.study`).
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from results.record import Record, ReportRow, State, Trial
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
+from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import SAMPLERS
+from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import to_optuna
 from sweeps.engine.sweep import Sweep
 from trainable.config import Config
@@ -37,12 +38,6 @@ _OPTUNA_STATE = {
     State.FAILED: TrialState.FAIL,
     State.LOST: TrialState.FAIL,
 }
-
-
-def derived_seed(*parts: object) -> int:
-    """A 31-bit seed from `parts`: equal parts, equal seed, on every machine; it does not count earlier draws."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
@@ -129,23 +124,34 @@ class _Again:
     """A trial to be carried on."""
 
     trial: Trial
-    number: int  # in its arm's study
+    number: int  # in its arm's study, when it is of the search
     reported: int  # last step in the record
     checkpoints: Mapping[int, str]  # step -> sha256
 
 
 class Search(Searcher):
-    """Deals trials to the arms in turn, from the record first, then from the arms' studies."""
+    """Deals trials: first those that the record holds as in flight, then new ones to the arms in turn, and when all
+    of these have ended, what `repeats` asks to be trained again."""
 
-    def __init__(self, sweep: Sweep, plan: Plan, record: Record, in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        plan: Plan,
+        record: Record,
+        in_flight: Callable[[], int],
+        repeats: Callable[[], Iterable[Repeat]] = tuple,
+    ) -> None:
         super().__init__(metric=OBJECTIVE, mode=sweep.mode)
         self.finished = False  # set to deal no more
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
         self._studies = {arm: ArmStudy(sweep, arm, SAMPLERS[plan.sampler], plan.seed) for arm in self._arms}
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
-        self._next = 1
-        self._live: dict[str, str] = {}  # Tune trial -> arm
+        self._searched = 0  # search trials dealt
+        self._last = 0  # the highest number of any trial
+        self._ask_repeats = repeats
+        self._repeats: deque[Repeat] | None = None  # None: not asked yet
+        self._live: dict[str, str | None] = {}  # Tune trial -> arm of its study; None for a repeat
 
     def replay(
         self,
@@ -158,39 +164,55 @@ class Search(Searcher):
         for arm, study in studies.items():
             self._studies[arm].adopt(study)
         seen = dict.fromkeys(self._arms, 0)
+        again = []
         for trial in trials:
             if trial.state is State.RUNNING:
                 reported = max(curves.get(trial.trial, {}), default=0)
-                self._again.append(_Again(trial, seen[trial.arm], reported, checkpoints.get(trial.trial, {})))
-            seen[trial.arm] += 1
+                again.append(_Again(trial, seen[trial.arm], reported, checkpoints.get(trial.trial, {})))
+            seen[trial.arm] += trial.phase == "search"
         # Those that had begun come first, as they would have in an uninterrupted sweep; those only staged wait.
-        self._again = deque(sorted(self._again, key=lambda again: again.trial.attempts == 0))
-        self._next = len(trials) + 1
+        self._again = deque(sorted(again, key=lambda one: one.trial.attempts == 0))
+        self._searched = sum(seen.values())
+        self._last = max((trial.trial for trial in trials), default=0)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's message to its worker; None while enough are in flight; FINISHED when all are dealt."""
-        if self.finished or (not self._again and self._next > self._plan.trials):
+        if self.finished:
             return str(Searcher.FINISHED)
         if len(self._live) >= self._in_flight():
             return None
         if self._again:
-            again = self._again.popleft()
-            trial = again.trial
-            self._studies[trial.arm].continue_trial(trial_id, again.number)
-            message = self._deal(trial_id, trial.trial, trial.arm, trial.config)
-            return message | {"reported": again.reported, "checkpoints": dict(again.checkpoints)}
-        while self._next <= self._plan.trials:
-            number, self._next = self._next, self._next + 1
-            arm = self._arms[(number - 1) % len(self._arms)]
-            if config := self._ask(trial_id, number, arm):
-                return self._deal(trial_id, number, arm, config)
+            return self._carry_on(trial_id, self._again.popleft())
+        while self._searched < self._plan.trials:
+            if message := self._ask(trial_id):
+                return message
+        if any(self._live.values()):
+            return None  # what is trained again depends on how the last trials end
+        if self._repeats is None:
+            self._repeats = deque(self._ask_repeats())
+        if self._repeats:
+            return self._repeat(trial_id, self._repeats.popleft())
         return str(Searcher.FINISHED)
 
-    def _ask(self, trial_id: str, number: int, arm: str) -> dict[str, Any] | None:
-        """A new trial's Config as a dict, entered in the record; None when the space suggested an illegal one."""
-        values, params, distributions = self._studies[arm].ask(trial_id, number)
+    def _carry_on(self, trial_id: str, again: _Again) -> dict[str, Any]:
+        trial = again.trial
+        if trial.phase == "search":
+            self._studies[trial.arm].continue_trial(trial_id, again.number)
+        message = self._message(trial_id, trial.trial, trial.arm, trial.phase)
+        return message | {
+            "config": trial.config,
+            "reported": again.reported,
+            "checkpoints": dict(again.checkpoints),
+        }
+
+    def _ask(self, trial_id: str) -> dict[str, Any] | None:
+        """A new search trial, entered in the record; None when the space suggested an illegal one, which FAILED."""
+        index, self._searched = self._searched + 1, self._searched + 1
+        self._last += 1
+        number, arm = self._last, self._arms[(index - 1) % len(self._arms)]
+        values, params, distributions = self._studies[arm].ask(trial_id, index)
         values = {
-            "seed": derived_seed(self._plan.seed, "trial", number),
+            "seed": derived_seed(self._plan.seed, "trial", index),
             **self._sweep.given(arm),
             **values,
             "epochs": self._plan.epochs,
@@ -205,20 +227,36 @@ class Search(Searcher):
             number, arm=arm, phase="search", config=values, params=params, distributions=distributions
         )
         if problem is None:
-            return values
+            return self._message(trial_id, number, arm, "search") | {"config": values}
         self._record.end_trial(number, State.FAILED, reason=f"illegal hyperparameters: {problem}")
         self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED})
         return None
 
-    def _deal(self, trial_id: str, number: int, arm: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        self._live[trial_id] = arm
-        return {"trial": number, "arm": arm, "phase": "search", "config": dict(config)}
+    def _repeat(self, trial_id: str, repeat: Repeat) -> dict[str, Any]:
+        self._last += 1
+        source = repeat.source
+        self._record.add_trial(
+            self._last,
+            arm=source.arm,
+            phase=repeat.phase,
+            config=repeat.config,
+            params=source.params,
+            distributions=source.distributions,
+            source=source.trial,
+        )
+        return self._message(trial_id, self._last, source.arm, repeat.phase) | {"config": repeat.config}
+
+    def _message(self, trial_id: str, number: int, arm: str, phase: str) -> dict[str, Any]:
+        self._live[trial_id] = arm if phase == "search" else None
+        return {"trial": number, "arm": arm, "phase": phase}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._studies[self._live[trial_id]].on_trial_result(trial_id, result)
+        if arm := self._live[trial_id]:
+            self._studies[arm].on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._studies[self._live.pop(trial_id)].on_trial_complete(trial_id, result, error)
+        if arm := self._live.pop(trial_id):
+            self._studies[arm].on_trial_complete(trial_id, result, error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into snapshots that nobody reads: the record is what we resume from

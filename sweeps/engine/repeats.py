@@ -1,0 +1,84 @@
+"""What is trained again once the search is over: confirmations on fresh seeds, and audits of early stopping.
+
+The best of many noisy scores is a lucky one (the winner's curse), so each arm's best few configurations are trained
+again, on seeds that no trial of the search had. The same seeds serve all arms: differences are paired.
+
+An audit trains a stopped trial again, with its own seed, to the end: it is what would have become of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from results.record import ReportRow, State, Trial
+from sweeps.engine.seeds import derived_seed
+from sweeps.engine.sweep import Sweep
+
+Curves = Mapping[int, Mapping[int, ReportRow]]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How much is trained again."""
+
+    configurations: int  # of each arm
+    seeds: int  # for each of them
+    audit: float  # share of the stopped trials
+    seed: int  # of the sweep
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One trial to be trained again."""
+
+    phase: str  # confirm or audit
+    source: Trial
+    config: dict[str, Any]
+
+
+def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
+    """All that the record `trials` ask for and do not hold yet: audits first, then confirmations, seed by seed."""
+    trials = list(trials)
+    held = {(trial.phase, trial.source, trial.config["seed"]) for trial in trials}
+    searched = [trial for trial in trials if trial.phase == "search"]
+    wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, asked)]
+    best = [trial for arm in sweep.arms for trial in best_of(arm, searched, curves, sweep)[: asked.configurations]]
+    wanted += [
+        Repeat("confirm", trial, {**trial.config, "seed": derived_seed(asked.seed, "confirm", number)})
+        for number in range(1, asked.seeds + 1)
+        for trial in best
+    ]
+    return [repeat for repeat in wanted if (repeat.phase, repeat.source.trial, repeat.config["seed"]) not in held]
+
+
+def best_of(arm: str, searched: Iterable[Trial], curves: Curves, sweep: Sweep) -> list[Trial]:
+    """The arm's trials, best first: those trained longest first, then by their last objective.
+
+    Only scores after equal training compare, so a trial that was stopped counts when too few reached the end.
+    """
+    sign = 1 if sweep.mode == "max" else -1
+
+    def rank(trial: Trial) -> tuple[int, float]:
+        curve = curves.get(trial.trial, {})
+        last = max(curve, default=0)
+        return last, sign * curve[last].metrics.get(sweep.metric, math.nan) if last else math.nan
+
+    ranked = [
+        (rank(trial), trial)
+        for trial in searched
+        if trial.arm == arm and trial.state in (State.COMPLETED, State.STOPPED)
+    ]
+    ranked = [pair for pair in ranked if math.isfinite(pair[0][1])]
+    return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
+
+
+def audited(searched: Iterable[Trial], asked: Repeats) -> list[Trial]:
+    """The stopped trials that are audited: drawn by their number, so that a resumed sweep draws the same ones."""
+    return [
+        trial
+        for trial in searched
+        if trial.state is State.STOPPED and derived_seed(asked.seed, "audit", trial.trial) < asked.audit * 2**31
+    ]

@@ -1,0 +1,198 @@
+"""One driver's work on a run: search, train the best again, score them once on the test split."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from concurrent.futures import Future
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.record import Reader, Record, ReportRow, State, SweepState
+from sweeps.engine.cluster import Ray, Resources, local_resources
+from sweeps.engine.definition import session_info
+from sweeps.engine.options import Options
+from sweeps.engine.sweep import Sweep
+from trainable.checkpoints import FOLDER, Checkpoints
+
+if TYPE_CHECKING:
+    from sweeps.engine.recorder import Recorder
+    from sweeps.engine.repeats import Repeat
+    from sweeps.engine.rungs import Rungs
+    from sweeps.engine.search import Search
+    from sweeps.engine.stop import Stop
+    from trainable.data import Dataset
+
+EXPORT_SECONDS = 60.0  # for the last pass of the exporters
+EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
+
+
+class CannotRun(RuntimeError):
+    """The sweep cannot start or go on; the message is for the user. `code` is the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Flight:
+    """How many trials are in flight: as many as fit, few enough for the sampler to learn, and some more staged.
+
+    TPE that sees too few results is random search: at most a quarter of the trials run at once (constant liar; about
+    an eighth without). A staged trial lets Tune keep the process of one that ends instead of starting another
+    (ray 2.60, tune_controller.py, `_maybe_cache_trial_actor`). Tune gives a freed process to the newest trial, so the
+    one that is staged first waits until the end, and all others are suggested when they are needed.
+    """
+
+    def __init__(self, options: Options) -> None:
+        here = local_resources() if options.address is None else Resources(10**6, 10**6)
+        fit = here.slots(options.cpus_per_trial, options.gpus_per_trial)
+        self.running = min(fit, options.concurrency or max(2, options.trials // 4))
+
+    def limit(self) -> int:
+        """Trials dealt and not ended."""
+        return self.running + ceil(self.running / 4)
+
+
+class Session:
+    """What a driver does between opening the record and closing it."""
+
+    def __init__(self, sweep: Sweep, options: Options, record: Record, stop: Stop, flight: Flight) -> None:
+        self.sweep, self.options, self.record, self.stop, self.flight = sweep, options, record, stop, flight
+        self.folder = record.path.parent
+        self.number = record.start_session(session_info())
+
+    def search(self, ray: Future[Ray], data: Dataset) -> None:
+        """Deal, train, judge and record until all trials ended or the sweep is told to stop. Raises CannotRun."""
+        from sweeps.engine.progress import Board, view
+        from sweeps.engine.recorder import Recorder
+        from sweeps.engine.rungs import Ladder, Rungs
+        from sweeps.engine.search import Plan, Search
+
+        sweep, options = self.sweep, self.options
+        per_epoch = sweep.reports_per_epoch
+        grace = max(1, round(options.grace * per_epoch)) if options.scheduler == "asha" else None
+        rungs = Rungs(sweep.arms, Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch), sweep.mode)
+        plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
+        search = Search(sweep, plan, self.record, self.flight.limit, self._repeats)
+        sign = 1 if sweep.mode == "max" else -1
+        to_confirm = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
+        board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
+        curves: dict[int, dict[int, ReportRow]] = {}
+        with Reader(self.folder) as reader:
+            if trials := reader.trials():
+                from results.study import studies
+
+                curves = reader.curves()
+                search.replay(trials, studies(reader), curves, reader.checkpoints())
+                rungs.replay(trials, reader.reports(), sweep.metric)
+                board.replay(trials, curves)
+        with view(board, quiet=options.quiet) as shown:
+            recorder = Recorder(self.record, rungs, shown, self.stop.ended)
+            recorder.replay(curves)
+            self._tune(ray.result(), data, search, rungs, recorder)
+        if self.stop.failure:
+            raise CannotRun(self.stop.failure)
+
+    def _repeats(self) -> list[Repeat]:
+        """What is trained again, now that the search has ended."""
+        self.record.commit()
+        with Reader(self.folder) as reader:
+            return _missing(reader, self.sweep, self.options)
+
+    def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the search bounds what is staged
+        from ray import tune
+        from ray.tune.error import TuneError
+
+        from trainable.trial import Trial
+
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
+        options = self.options
+        trainable = tune.with_parameters(
+            Trial,
+            data=data.without_test(),
+            objective=self.sweep.metric,
+            threads=max(1, int(options.cpus_per_trial)),
+            checkpoints=str((self.folder / FOLDER).absolute()),
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+            tune_config=tune.TuneConfig(
+                metric="objective",
+                mode=self.sweep.mode,
+                search_alg=search,
+                scheduler=rungs,
+                num_samples=-1,  # the search says when it is finished
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=options.name,
+                storage_path=ray.storage,
+                verbose=0,
+                stop=self.stop,
+                callbacks=[recorder],
+                failure_config=tune.FailureConfig(max_failures=options.retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except (TuneError, sqlite3.Error, OSError) as error:
+            raise CannotRun(_cause(error)) from error
+
+    def end(self, state: SweepState) -> None:
+        """Enter how it ended, and the checkpoints that processes took when they were told to stop."""
+        self.record.commit()
+        with Reader(self.folder) as reader:
+            trials, known = reader.trials(), reader.checkpoints()
+        for trial in trials:
+            store = Checkpoints(self.folder / FOLDER, trial.trial)
+            if trial.state is State.RUNNING:
+                for saved in store.saved():
+                    self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
+            elif trial.trial not in known:
+                store.remove()
+        self.record.end_session(self.number, state)
+
+    def state(self) -> SweepState:
+        if self.stop.failure:
+            return SweepState.FAILED
+        return SweepState.INTERRUPTED if self.stop.interrupted else SweepState.FINISHED
+
+    def export_seconds(self) -> float:
+        """How long the exporters' last pass may take."""
+        return EXPORT_SECONDS if self.stop.signals.caught is None else EXPORT_SECONDS_INTERRUPTED
+
+    def exit_code(self) -> int:
+        if self.stop.signals.caught is not None:
+            return 128 + self.stop.signals.caught
+        return 1 if self.stop.failure else 0
+
+
+def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
+    """Whether anything is left to do: not when the record in `folder` holds all that is asked for."""
+    with Reader(folder) as reader:
+        trials = reader.trials()
+        searched = sum(trial.phase == "search" for trial in trials)
+        unended = any(not trial.state.ended for trial in trials)
+        return searched < options.trials or unended or bool(_missing(reader, sweep, options))
+
+
+def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
+    """The repeats that the record does not hold yet."""
+    from sweeps.engine.repeats import Repeats, repeats
+
+    seeds = options.confirm_seeds if options.confirm else 0
+    asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
+    return repeats(sweep, asked, reader.trials(), reader.curves())
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause of what Tune wraps: the line that helps."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {error}"
