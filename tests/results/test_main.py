@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from demo import Rows, damage
+from demo import Rows, add, attempt, begin, damage
 
 from results.__main__ import main
+from results.record import SweepState
 from results.show import sparkline
 
 COMMANDS = ("export", "follow", "list", "show")
 
 
-def results(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    import os
-
-    return subprocess.run(
+def start(*words: object, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "results", *map(str, words)],
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        check=False,
     )
 
 
-def test_export_says_what_it_did_and_nothing_else(run: Path, out: Path, rows: Rows) -> None:
-    (out / "mlflow.db").unlink()  # the first export makes the store, quietly
-    done = results("export", run)
-    assert done.returncode == 0
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    metrics = len(rows("SELECT * FROM metrics"))
-    assert lines[0] == f"parquet {run / 'trials.parquet'}, reports.parquet"
-    assert lines[1] == f"mlflow  sqlite:///{out / 'mlflow.db'}: 7 trials, {metrics} metrics new"
-    assert len(lines) == 2
+def results(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    process = start(*words, **variables)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def test_two_exports_that_make_the_store_at_once_both_say_what_they_did_and_nothing_else(out: Path, rows: Rows) -> None:
+    (out / "mlflow.db").unlink()
+    exports = []
+    for name in ("a", "b"):
+        record, session = begin(out / name)
+        with record:
+            add(record, 1)
+            attempt(record, 1, 0.5)
+            record.end_session(session, SweepState.FINISHED)
+        exports.append(start("export", out / name))
+    for name, process in zip("ab", exports, strict=True):
+        said, complained = process.communicate()
+        assert complained == ""
+        assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet"
+        assert said.splitlines()[1].startswith(f"mlflow  sqlite:///{out / 'mlflow.db'}: 1 trials, ")
+        assert len(said.splitlines()) == 2
+        assert process.returncode == 0
+    assert rows("SELECT count(*) FROM runs") == [(4,)]
+    assert rows("SELECT count(*) FROM experiments WHERE name = 'mnist_l2'") == [(1,)]
 
 
 def test_export_takes_the_uri_from_the_environment_and_exits_1_when_it_fails(run: Path) -> None:
