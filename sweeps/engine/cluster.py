@@ -75,7 +75,13 @@ class Ray:
             token = self._folder / "token"
             token.touch(0o600)
             token.write_text(secrets.token_hex(32))
-            self._environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+            self._environment |= {
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token),
+                # "Not a cluster": without it Ray turns 127.0.0.1 into this host's address and listens everywhere
+                # (ray 2.60, services.py, resolve_ip_for_localhost).
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            }
         os.environ.update(self._environment)
 
     def start(self, cpus: float, gpus: float) -> None:
@@ -91,7 +97,7 @@ class Ray:
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "_node_ip_address": "127.0.0.1",
-                "_temp_dir": str(self._folder),
+                "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
             }
         else:
             options["address"] = self._address
