@@ -10,11 +10,8 @@ from (seed, "noise", report). Nothing inside an interval waits for the device.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,32 +21,11 @@ from torch.nn import functional as F
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import Dropout, add_penalty_gradient, penalty, weights
+from trainable.report import Report
 from trainable.schedule import learning_rate
 from trainable.state import State, generator
 
 EVALUATION_BATCH = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One row a trial sends. Losses are nats a sample, `seconds` wall time of training and validation."""
-
-    step: int
-    epoch: float
-    train_loss: float
-    penalty: float
-    val_loss: float
-    val_accuracy: float
-    lr: float
-    seconds: float
-
-    @property
-    def finite(self) -> bool:
-        """False when the trial has diverged."""
-        return all(math.isfinite(value) for value in (self.train_loss, self.penalty, self.val_loss, self.val_accuracy))
-
-    def asdict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def pick_device(spec: str = "auto") -> torch.device:

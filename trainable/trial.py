@@ -25,11 +25,11 @@ from ray import tune
 
 from trainable.checkpoints import Checkpoints
 from trainable.config import Config
+from trainable.report import Report
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
     from trainable.data import Dataset
     from trainable.state import State
-    from trainable.train import Report
 
 
 class Trial(tune.Trainable):
@@ -97,7 +97,7 @@ class Trial(tune.Trainable):
         A checkpoint holds the reports that led to it; those that the driver died too early to record come again.
         """
         from trainable.state import State
-        from trainable.train import Report, train
+        from trainable.train import train
 
         config = Config.model_validate(self.config["config"])
         known = {int(step): digest for step, digest in self.config.get("checkpoints", {}).items()}

@@ -18,6 +18,7 @@ from sweeps.engine.options import Options
 from sweeps.engine.samplers import SAMPLERS, SCHEDULERS
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
+from trainable.report import Report
 
 BUDGET = ("epochs", "reports_per_epoch")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -54,8 +55,6 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def _numbers(sweep: Sweep, options: Options) -> list[str]:
-    from trainable.train import Report
-
     rules: list[tuple[bool, str, Any]] = [
         (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
         (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
@@ -63,6 +62,11 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
         (options.seed >= 0, "--seed >= 0 must hold, but got", options.seed),
         (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
         (options.retries >= 0, "--retries >= 0 must hold, but got", options.retries),
+        (options.confirm_configs >= 1, "--confirm-configs >= 1 must hold (or --no-confirm), but got",
+         options.confirm_configs),
+        (options.confirm_seeds >= 1, "--confirm-seeds >= 1 must hold (or --no-confirm), but got",
+         options.confirm_seeds),
+        (0 <= options.audit <= 1, "--audit takes a share from 0 to 1, but got", options.audit),
         (options.checkpoint_seconds >= 0, "--checkpoint-seconds >= 0 must hold, but got", options.checkpoint_seconds),
         (sweep.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", sweep.reports_per_epoch),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
