@@ -233,7 +233,7 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
         "rungwise.state": state,
         "rungwise.attempts": str(trial.attempts),
     }
-    for key in ("stop_rung", "cutoff", "reason", "error", "node", "device"):
+    for key in ("source", "stop_rung", "cutoff", "reason", "error", "node", "device"):
         if (value := getattr(trial, key)) is not None:
             tags[f"rungwise.{key}"] = str(value)[-_TAG_LENGTH:]  # a traceback's end tells more than its beginning
     data = now.definition.get("data") or {}

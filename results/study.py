@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -32,10 +34,24 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     metric = str(definition.get("metric", "val_accuracy"))
     direction = StudyDirection.MINIMIZE if definition.get("mode") == "min" else StudyDirection.MAXIMIZE
     arms = dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)])
-    made = {arm: optuna.create_study(study_name=arm, direction=direction) for arm in arms}
+    with _quiet():
+        made = {arm: optuna.create_study(study_name=arm, direction=direction) for arm in arms}
     for trial in trials:
         made[trial.arm].add_trial(_frozen(trial, curves.get(trial.trial, {}), metric))
     return made
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's line for each study that is created."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _frozen(trial: Trial, curve: dict[int, ReportRow], metric: str) -> optuna.trial.FrozenTrial:

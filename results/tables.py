@@ -48,6 +48,7 @@ _TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run, in the order of dealing"),
     "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
     "phase": (pa.string(), "", "search, confirm or audit"),
+    "source": (pa.int64(), "", "the search trial that a confirmation or an audit repeats"),
     "state": (pa.string(), "", ", ".join(State)),
     "stop_rung": (pa.float64(), "epochs", "rung at which the scheduler stopped it"),
     "cutoff": (pa.float64(), "objective", "what its objective was compared with at stop_rung"),

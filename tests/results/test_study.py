@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -102,7 +104,10 @@ def test_a_completed_trial_without_a_value_fails(out: Path, last: dict[str, floa
     assert trial.intermediate_values == {1: 0.5}
 
 
-def test_nothing_is_said_on_the_way(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Reader(run) as reader:
-        studies(reader)
-    assert capfd.readouterr() == ("", "")
+def test_nothing_is_said_on_the_way(run: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from results.record import Reader; from results.study import studies"
+    )
+    program += "; studies(Reader(Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", program, str(run)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
