@@ -127,7 +127,9 @@ def test_help_loads_nothing_heavy(help_page: subprocess.CompletedProcess[str]) -
 def test_help_names_every_flag_with_its_meaning_and_default(help_page: subprocess.CompletedProcess[str]) -> None:
     from sweeps.engine.options import Options
 
-    flags = {*FLAGS, *(field.name.replace("_", "-") for field in dataclasses.fields(Options))}
+    flags = {*FLAGS}
+    for field in dataclasses.fields(Options):  # what is on by default has a flag that turns it off
+        flags.add(("no-" if field.default is True else "") + field.name.replace("_", "-"))
     text = " ".join(help_page.stdout.replace("│", " ").split())
     entries = {entry.split()[0]: entry for entry in re.split(r" --(?=[a-z])", text)[1:]}
     assert flags - entries.keys() == set()

@@ -6,7 +6,7 @@ The searcher, the scheduler, the recorder, the record and the studies are the re
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from results.record import Trial as Row
 from results.study import studies
 from sweeps.engine.progress import Board, View
 from sweeps.engine.recorder import Recorder
+from sweeps.engine.repeats import Repeat
 from sweeps.engine.rungs import Ladder, Rungs
 from sweeps.engine.search import Plan, Search
 from sweeps.engine.sweep import Sweep
@@ -28,7 +29,15 @@ class Loop:
     """A search over the record in `folder`, continued when there is one. `deal`, `report` and `die` until FINISHED."""
 
     def __init__(
-        self, folder: Path, sweep: Sweep, *, trials: int = 32, seed: int = 0, sampler: str = "tpe", in_flight: int = 99
+        self,
+        folder: Path,
+        sweep: Sweep,
+        *,
+        trials: int = 32,
+        seed: int = 0,
+        sampler: str = "tpe",
+        in_flight: int = 99,
+        repeats: Callable[[], Iterable[Repeat]] = tuple,
     ) -> None:
         self.sweep = sweep
         self.record = Record(folder)
@@ -36,7 +45,8 @@ class Loop:
         self.record.commit()
         ladder = Ladder(sweep.epochs, round(sweep.grace), sweep.eta, sweep.reports_per_epoch)
         self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
-        self.search = Search(sweep, Plan(trials, sweep.epochs, seed, sampler), self.record, lambda: in_flight)
+        plan = Plan(trials, sweep.epochs, seed, sampler)
+        self.search = Search(sweep, plan, self.record, lambda: in_flight, repeats)
         sign = 1 if sweep.mode == "max" else -1
         self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
         self.ended: list[tuple[State, str | None]] = []
@@ -44,7 +54,7 @@ class Loop:
         self.recorder = Recorder(self.record, self.rungs, view, lambda *end: self.ended.append(end))
         self._dealt = 0
         with Record.reader(folder) as reader:
-            if before := reader.trials("search"):
+            if before := reader.trials():
                 curves = reader.curves()
                 self.search.replay(before, studies(reader), curves, reader.checkpoints())
                 self.rungs.replay(before, reader.reports(), sweep.metric)

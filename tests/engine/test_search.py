@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from results.record import State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
+from sweeps.engine.repeats import Repeat
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 
@@ -52,7 +53,7 @@ def test_trials_are_numbered_from_1_and_dealt_to_the_arms_in_turn(tmp_path: Path
         (6, "third", 0.25),
         (7, "plain", 0.0),
     ]
-    assert loop.deal() == Searcher.FINISHED
+    assert loop.deal() is None
 
 
 def test_an_ended_trial_does_not_change_whose_turn_it_is(tmp_path: Path) -> None:
@@ -75,12 +76,13 @@ def test_no_more_than_the_bound_are_in_flight_and_an_end_makes_room_for_one(tmp_
     assert list(loop.rows()) == [1, 2, 3]  # what was not dealt is not in the record
 
 
-def test_the_search_is_finished_when_all_are_dealt_and_while_some_still_train(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, sweep(), trials=2, in_flight=2)
-    trials = [loop.deal(), loop.deal()]
-    assert loop.deal() == Searcher.FINISHED
-    for trial in trials:
-        loop.train(trial, flat)
+def test_the_search_is_finished_when_all_that_were_dealt_have_ended(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, sweep(), trials=2)
+    first, second = loop.deal(), loop.deal()
+    assert loop.deal() is None  # what comes next depends on how these end
+    loop.train(first, flat)
+    assert loop.deal() is None
+    loop.train(second, flat)
     assert loop.deal() == Searcher.FINISHED
     assert [row.state for row in loop.rows().values()] == [State.COMPLETED, State.COMPLETED]
 
@@ -287,7 +289,7 @@ def test_trials_in_flight_are_dealt_again_before_any_new_one_and_keep_their_numb
     again = Loop(tmp_path, sweep(arms={"a": {}, "b": {}}), trials=5)
     dealt = [again.deal().config for _ in range(4)]
     assert [(message["trial"], message["arm"]) for message in dealt] == [(1, "a"), (3, "a"), (4, "b"), (5, "a")]
-    assert again.deal() == Searcher.FINISHED
+    assert again.deal() is None
     assert dealt[0]["config"] == one.config["config"]
     assert dealt[1]["config"] == three.config["config"]
     assert (dealt[0]["reported"], dealt[1]["reported"]) == (2, 0)  # which of its reports need not come again
@@ -317,8 +319,35 @@ def test_asking_for_more_trials_adds_the_difference(tmp_path: Path) -> None:
         first.train(first.deal(), flat)
     first.record.commit()
     again = Loop(tmp_path, sweep(), trials=3)
-    assert again.deal().config["trial"] == 3
+    third = again.deal()
+    assert third.config["trial"] == 3
+    again.train(third, flat)
     assert again.deal() == Searcher.FINISHED
+
+
+def test_what_is_trained_again_comes_after_the_search_runs_to_its_end_and_is_not_in_the_study(tmp_path: Path) -> None:
+    def again() -> list[Repeat]:
+        source = loop.rows()[1]
+        return [Repeat("confirm", source, {**source.config, "seed": seed}) for seed in (5, 6)]
+
+    loop = Loop(tmp_path, sweep(), trials=1, repeats=again)
+    loop.train(loop.deal(), flat)
+    for number, seed in ((2, 5), (3, 6)):
+        trial = loop.deal()
+        assert (trial.config["trial"], trial.config["phase"], trial.config["config"]["seed"]) == (
+            number,
+            "confirm",
+            seed,
+        )
+        loop.train(trial, constant(0.0))  # worse than all at every rung
+    assert loop.deal() == Searcher.FINISHED
+    rows = loop.rows()
+    assert [(row.phase, row.state, row.source) for row in rows.values()] == [
+        ("search", State.COMPLETED, None),
+        ("confirm", State.COMPLETED, 1),
+        ("confirm", State.COMPLETED, 1),
+    ]
+    assert len(loop.live()) == len(loop.rebuilt()) == 1
 
 
 # -- spaces ----------------------------------------------------------------------------------------------------
