@@ -39,7 +39,7 @@ def test_the_build_script_makes_the_table_that_ships(originals: Path) -> None:
 
 def test_the_build_script_refuses_what_is_no_idx_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\x1f\x8b\x08 a gzip")
-    with pytest.raises(ValueError, match="starts with 00 00 08, but .* with 1f 8b 08"):
+    with pytest.raises(ValueError, match=r"starts with 00 00 08, but .* with 1f 8b 08"):
         read_idx(tmp_path / "x")
 
 

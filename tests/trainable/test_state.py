@@ -6,6 +6,7 @@ import hashlib
 import random
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,25 +116,37 @@ def test_a_checkpoint_of_other_data_is_refused(saved: tuple[Path, Config, str], 
         State.load(path, config, smaller, digest)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
     """No file may grow past 4 KiB: the write of a checkpoint fails in its middle."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_a_failed_write_leaves_the_last_checkpoint_and_nothing_else(
-    saved: tuple[Path, Config, str], tensors: Tensors, full_disk: None
+    saved: tuple[Path, Config, str], tensors: Tensors
 ) -> None:
     path, config, digest = saved
     state = State.load(path, config, tensors, digest)
     next(train(config, tensors, state=state))
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         state.save(path)
     assert State.load(path, config, tensors, digest).step == 1
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_checkpoint_is_replaced_as_a_whole(saved: tuple[Path, Config, str], tensors: Tensors) -> None:
+    """Who has the old file open goes on reading the old one: no byte of it is written over."""
+    path, config, digest = saved
+    state = State.load(path, config, tensors, digest)
+    next(train(config, tensors, state=state))
+    with path.open("rb") as old:
+        assert state.save(path) != digest
+        assert hashlib.sha256(old.read()).hexdigest() == digest
 
 
 def test_a_generators_stream_follows_from_seed_purpose_and_place() -> None:

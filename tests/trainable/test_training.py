@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from trainable.config import Config
 from trainable.data import Tensors
+from trainable.model import Dropout
 from trainable.state import State
 from trainable.train import Report, evaluate, pick_device, steps_per_epoch, train
 
@@ -112,6 +113,16 @@ def test_every_epoch_takes_every_sample_once_in_a_new_order(tensors: Tensors) ->
     assert first != pytest.approx(second, rel=1e-6)
 
 
+def test_every_interval_has_noise_of_its_own(tensors: Tensors) -> None:
+    state = State.fresh(Config(**SMALL, reports_per_epoch=2), tensors)
+    layers = [module for module in state.model.modules() if isinstance(module, Dropout)]
+    seeds = []
+    for _ in train(state.config, tensors, state=state):
+        assert len({layer.generator for layer in layers}) == 1  # one stream, so no two layers share a mask
+        seeds.append(layers[0].generator.initial_seed())
+    assert len(set(seeds)) == 4
+
+
 def test_validation_knows_neither_smoothing_nor_noise(tensors: Tensors) -> None:
     config = Config(**SMALL | {"epochs": 1}, label_smoothing=0.3, input_dropout=0.3)
     state = State.fresh(config, tensors)
@@ -145,7 +156,7 @@ def test_a_nan_among_the_weights_is_reported_as_it_is(tensors: Tensors) -> None:
     assert list(reports) == []
 
 
-def test_an_infinite_penalty_alone_is_a_divergence(tensors: Tensors) -> None:
+def test_an_infinite_penalty_alone_is_a_divergence() -> None:
     assert not Report(1, 1.0, 0.1, math.inf, 0.1, 0.9, 0.1, 1.0).finite
     assert Report(1, 1.0, 0.1, 0.0, 0.1, 0.9, 0.1, 1.0).finite
 
