@@ -1,0 +1,99 @@
+"""Numbers of an answer in plain language: points for accuracies, as many digits as are known, and plain verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from results.intervals import CONFIDENCE, MOST, Difference, Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How scores of one metric on one split are told."""
+
+    metric: str  # accuracy, loss, val_accuracy, ...
+    split: str  # test or validation
+    higher: bool  # is better
+
+    @property
+    def measure(self) -> str:
+        """Such as 'test accuracy'."""
+        return f"{self.split} {self.metric.removeprefix('val_')}"
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if "accuracy" in self.metric else 1.0
+
+    @property
+    def unit(self) -> str:
+        """Of a difference: percentage points, nats, or nothing."""
+        if "accuracy" in self.metric:
+            return "points"
+        return "nats" if "loss" in self.metric else ""
+
+    def value(self, value: float) -> str:
+        """A score: '98.31 %' or '0.0712'."""
+        return f"{100 * value:.2f} %" if self.scale == 100 else f"{value:.4g}"
+
+    def change(self, value: float, digits: str = ".2f") -> str:
+        """A difference without its unit."""
+        text = f"{value * self.scale:{digits if self.scale == 100 else '.3g'}}"
+        return text.removeprefix("-") if float(text) == 0 else text
+
+    def level(self, score: Estimate) -> str:
+        """'98.31 % test accuracy (n=5 seeds, 95 % interval 98.23 to 98.39)'"""
+        seeds = f"n={score.n} seed{'s' if score.n > 1 else ''}"
+        if score.low is None or score.high is None:
+            return f"{self.value(score.mean)} {self.measure} ({seeds}, so no interval)"
+        low, high = (self.value(bound).removesuffix(" %") for bound in (score.low, score.high))
+        return f"{self.value(score.mean)} {self.measure} ({seeds}, {_PERCENT} interval {low} to {high})"
+
+    def effect(self, a: str, b: str, found: Difference) -> str:
+        """A difference that the data can tell, its size and interval counted in its own direction."""
+        low, high = found.low or 0.0, found.high or 0.0
+        if found.mean < 0:
+            low, high = -high, -low
+        helps = "helps" if (found.mean > 0) is self.higher else "hurts"
+        size = f"{self.change(abs(found.mean))} \N{PLUS-MINUS SIGN} {self.change((high - low) / 2)}"
+        if self.scale == 100:
+            what = f"{a} {helps} by {size} points of {self.measure}"
+        else:
+            verb = "raises" if found.mean > 0 else "lowers"
+            what = f"{a} {helps}: it {verb} the {self.measure} by {size} {self.unit}".rstrip()
+        return f"{what} against {b} ({_seeds(found)}, {_PERCENT} interval {self.change(low)} to {self.change(high)})."
+
+    def no_effect(self, a: str, b: str, found: Difference, p_holm: float | None, together: int) -> str:
+        """Why the data cannot tell the two apart, and what it would take."""
+        start = f"Cannot tell whether {a} helps against {b}"
+        mean = f"{self.change(found.mean)} {self.unit}".strip()
+        if found.n < 2:
+            return f"{start}: the difference is {mean} of {self.measure}, but one seed has no spread."
+        if found.p is None:
+            return f"{start}: every seed gives the same difference of {self.measure}, {mean} ({_seeds(found)})."
+        low, high = found.low or 0.0, found.high or 0.0
+        interval = f"the {_PERCENT} interval {self.change(low)} to {self.change(high)}"
+        unit = f" {self.unit}" if self.unit else ""
+        if low <= 0 <= high:
+            why = f"{interval}{unit} of {self.measure} contains 0"
+        else:
+            why = (
+                f"{interval}{unit} of {self.measure} leaves 0 out alone, but not as one of {together} comparisons "
+                f"(Holm p={p_holm:.2g})"
+            )
+        seeds = f"about n={found.needed:,}" if found.needed else f"more than {MOST:,}"
+        return f"{start}: {why} ({_seeds(found)}); {seeds} seeds would be needed to see a difference of this size."
+
+
+_PERCENT = f"{CONFIDENCE * 100:.0f} %"
+
+
+def _seeds(found: Difference) -> str:
+    return f"n={found.n} {'paired ' if found.paired else ''}seeds"
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """'l2=3e-05, lr=0.00312'; what a sampler drew, to three digits."""
+    told = [f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()]
+    return ", ".join(told) or "fixed settings"

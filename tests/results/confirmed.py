@@ -1,0 +1,94 @@
+"""Sweeps with a confirmation, written row by row: the numbers are chosen to be counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import demo
+
+from results.record import Record, State, SweepState
+
+SEEDS = (11, 12, 13, 14, 15)  # of the confirmation
+NO_L2 = (0.980, 0.981, 0.982, 0.981, 0.981)  # mean 0.9810
+L2 = (0.983, 0.983, 0.985, 0.984, 0.985)  # mean 0.9840
+
+
+class Sweep:
+    """Adds one thing after another to a record; trials are numbered as they come."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.trials = 0
+
+    def search(self, arm: str, *told: float, state: State = State.COMPLETED, metric: str = "", **params: Any) -> int:
+        """A search trial with one report per value; returns its number."""
+        return self._trial(arm, "search", None, self.trials + 1, told, state, metric, params or {"lr": 0.01})
+
+    def confirm(
+        self, arm: str, source: int, seed: int, *told: float, state: State = State.COMPLETED, metric: str = ""
+    ) -> int:
+        """A trial on a fresh seed; returns its number."""
+        return self._trial(arm, "confirm", source, seed, told, state, metric, {})
+
+    def confirmed(self, arm: str, source: int, values: Sequence[float], seeds: Sequence[int] = SEEDS) -> list[int]:
+        """One completed trial a value, whose last report it is."""
+        return [self.confirm(arm, source, seed, value - 0.1, value) for seed, value in zip(seeds, values, strict=False)]
+
+    def score(self, trials: Sequence[int], values: Sequence[float], metric: str = "accuracy") -> None:
+        for trial, value in zip(trials, values, strict=True):
+            self.record.add_score(trial, "test", metric, value)
+        self.record.commit()
+
+    def _trial(
+        self,
+        arm: str,
+        phase: str,
+        source: int | None,
+        seed: int,
+        told: Sequence[float],
+        state: State,
+        metric: str,
+        params: Mapping[str, Any],
+    ) -> int:
+        self.trials += 1
+        number = self.trials
+        self.record.add_trial(
+            number,
+            arm=arm,
+            phase=phase,
+            source=source,
+            config=demo.config(seed, **params),
+            params=params,
+            distributions={name: demo.DISTRIBUTIONS[name] for name in params if name in demo.DISTRIBUTIONS},
+        )
+        attempt = self.record.start_attempt(number)
+        for step, value in enumerate(told, 1):
+            changed = {metric: value} if metric else {}
+            self.record.add_report(number, attempt, step, demo.metrics(float(step), value, **changed))
+        if state.ended:
+            self.record.end_trial(number, state)
+        self.record.commit()
+        return number
+
+
+def sweep(folder: Path, **definition: Any) -> Sweep:
+    """A new run, to be filled."""
+    return Sweep(demo.begin(folder, **definition)[0])
+
+
+def two_arms(folder: Path, **definition: Any) -> Path:
+    """Both arms of `demo.DEFINITION`, searched, confirmed on five seeds and scored: L2 is 0.3 points better."""
+    made = sweep(folder, **definition)
+    plain = made.search("no L2", 0.97, 0.985, lr=0.01)
+    best = made.search("L2", 0.97, 0.99, lr=0.003)
+    other = made.search("L2", 0.97, 0.988, lr=0.001)
+    scored = made.confirmed("no L2", plain, [value + 0.001 for value in NO_L2])
+    made.score(scored, NO_L2)
+    made.confirmed("L2", other, [value - 0.01 for value in L2])
+    scored = made.confirmed("L2", best, [value + 0.001 for value in L2])
+    made.score(scored, L2)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    return folder
