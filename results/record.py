@@ -270,6 +270,10 @@ class Record:
         """The trial can go on from report `step`, with a file of this digest."""
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", (trial, step, sha256, time.time()))
 
+    def forget_checkpoints(self, trial: int) -> None:
+        """The trial's files are gone."""
+        self._write("DELETE FROM checkpoints WHERE trial = ?", (trial,))
+
     def end_trial(
         self,
         trial: int,
@@ -288,7 +292,7 @@ class Record:
         )
         if cursor.rowcount != 1:
             self.event("ended twice", trial, state=state, reason=reason)
-        self._write("DELETE FROM checkpoints WHERE trial = ?", (trial,))  # it will not go on
+        self.forget_checkpoints(trial)  # it will not go on
         self.commit()
 
 

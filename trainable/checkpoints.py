@@ -42,11 +42,11 @@ class Checkpoints:
     def save(self, state: State) -> Saved:
         """Write the state, then forget all but the newest two."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        digest = state.save(self._file(state.step))
+        digest = state.save(self.file(state.step))
         _write(self._digest(state.step), digest)
         for step in self._steps()[:-KEPT]:
             self._digest(step).unlink(missing_ok=True)
-            self._file(step).unlink(missing_ok=True)
+            self.file(step).unlink(missing_ok=True)
         return Saved(state.step, digest)
 
     def load(self, config: Config, data: Tensors, known: Mapping[int, str]) -> tuple[State | None, list[str]]:
@@ -57,7 +57,7 @@ class Checkpoints:
         for step in reversed(self._steps()):
             try:
                 digest = known.get(step) or self._digest(step).read_text().strip()
-                return State.load(self._file(step), config, data, digest), refused
+                return State.load(self.file(step), config, data, digest), refused
             except (CheckpointError, OSError) as error:
                 refused.append(str(error))
         return None, refused
@@ -75,7 +75,8 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         return sorted(int(file.stem) for file in self._folder.glob("*.safetensors") if file.stem.isdigit())
 
-    def _file(self, step: int) -> Path:
+    def file(self, step: int) -> Path:
+        """Where the state after report `step` lies."""
         return self._folder / f"{step}.safetensors"
 
     def _digest(self, step: int) -> Path:

@@ -105,7 +105,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         try:
             if ray:
                 session.search(ray, data)
-                # session.confirm(data)
+                session.confirm(data)
             state = session.state()
         finally:
             session.end(state)

@@ -96,6 +96,17 @@ class Session:
         if self.stop.failure:
             raise CannotRun(self.stop.failure)
 
+    def confirm(self, data: Dataset) -> None:
+        """Score the confirmed configurations on the test split, unless there are none or we are told to stop."""
+        from sweeps.engine.confirm import confirm
+
+        if self.options.confirm and not self.stop.stop_all():
+            confirm(self.record, data, self._resources, self.stop)
+
+    @property
+    def _resources(self) -> dict[str, float]:
+        return {"cpu": self.options.cpus_per_trial, "gpu": self.options.gpus_per_trial}
+
     def _repeats(self) -> list[Repeat]:
         """What is trained again, now that the search has ended."""
         self.record.commit()
@@ -120,7 +131,7 @@ class Session:
             checkpoint_seconds=options.checkpoint_seconds,
         )
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+            tune.with_resources(trainable, self._resources),
             tune_config=tune.TuneConfig(
                 metric="objective",
                 mode=self.sweep.mode,
@@ -179,7 +190,11 @@ def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        return searched < options.trials or unended or bool(_missing(reader, sweep, options))
+        if searched < options.trials or unended or _missing(reader, sweep, options):
+            return True
+        from sweeps.engine.confirm import unscored
+
+        return options.confirm and unscored(reader)
 
 
 def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:

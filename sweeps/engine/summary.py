@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from results.answer import answer
 from results.record import Reader, State, SweepState, Trial
 from results.tracking import redacted, tracking_uri
 from sweeps.engine.progress import clock
@@ -17,8 +19,10 @@ from sweeps.engine.progress import clock
 def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
     definition = reader.meta("definition")
-    trials, curves = reader.trials("search"), reader.curves()
+    trials, curves, found = reader.trials("search"), reader.curves(), answer(reader)
     lines = [f"{definition['sweep']}: {reader.state().lower()} after {clock(seconds)}"]
+    if found.model is not None:
+        lines += ["", textwrap.fill(found.sentence, 110), ""]
     lines += _best_lines(trials, curves, definition)
     states = Counter(trial.state for trial in trials)
     lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
