@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.files import locked
-from results.mlflow_store import ExportError, Known, Store, errors, rare_collections
+from results.garbage import rare_collections
+from results.mlflow_store import ExportError, Known, Store, errors
 from results.record import Reader, Record, ReportRow, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
 from results.tables import NEVER_BEST

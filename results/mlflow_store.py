@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import getpass
 import logging
 import os
@@ -139,17 +138,6 @@ class Store:
             self._client.set_terminated(known.run_id, status, end_time)
             known.end_time = end_time
         known.status = status
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Collect cyclic garbage rarely: MLflow makes so many objects a metric that it costs a quarter of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @contextmanager

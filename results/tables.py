@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from results.garbage import rare_collections
 from results.record import FORMAT, Reader, State, Trial
 
 UTC = pa.timestamp("us", tz="UTC")
@@ -78,7 +79,7 @@ class Tables:
 
 def tables(reader: Reader) -> Tables:
     """Read the record once and turn it into `trials` and `reports`, ordered by their keys."""
-    with reader.snapshot():
+    with reader.snapshot(), rare_collections():
         definition = reader.meta("definition") or {}
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
