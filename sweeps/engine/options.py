@@ -63,6 +63,10 @@ class Options:
     """Go on although the space changed: the new one must contain the old one."""
     fresh: bool = False
     """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
+    plan: bool = False
+    """Say what the sweep will cost, from a few timed steps, and stop there."""
+    price_per_hour: float | None = None
+    """Price of one device (GPU, or CPU core) for an hour, for --plan."""
     one: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
     """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
     quiet: bool = False

@@ -73,9 +73,23 @@ def _sweep(sweep: Sweep, options: Options) -> int:
     _refuse(check.problems(sweep, options))
     try:
         with locked(options.out / options.name):
+            if options.plan:
+                return _plan(sweep, options)
             return _locked_sweep(sweep, options, started)
     except Locked as problem:
         raise CannotRun(str(problem), code=2) from None
+
+
+def _plan(sweep: Sweep, options: Options) -> int:
+    """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
+    from sweeps.engine.plan import forecast
+    from trainable.data import load
+
+    with _open(options.out / options.name, sweep, options, load(options.data, options.data_root)) as record:
+        expected = forecast(sweep, options)
+        record.set_meta("forecast", expected.asdict())
+    print(expected.lines())
+    return 0
 
 
 def _free_name(options: Options) -> str:

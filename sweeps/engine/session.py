@@ -20,7 +20,7 @@ from trainable.checkpoints import FOLDER, Checkpoints
 if TYPE_CHECKING:
     from sweeps.engine.recorder import Recorder
     from sweeps.engine.repeats import Repeat
-    from sweeps.engine.rungs import Rungs
+    from sweeps.engine.rungs import Ladder, Rungs
     from sweeps.engine.search import Search
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
@@ -68,13 +68,11 @@ class Session:
         """Deal, train, judge and record until all trials ended or the sweep is told to stop. Raises CannotRun."""
         from sweeps.engine.progress import Board, view
         from sweeps.engine.recorder import Recorder
-        from sweeps.engine.rungs import Ladder, Rungs
+        from sweeps.engine.rungs import Rungs
         from sweeps.engine.search import Plan, Search
 
         sweep, options = self.sweep, self.options
-        per_epoch = sweep.reports_per_epoch
-        grace = max(1, round(options.grace * per_epoch)) if options.scheduler == "asha" else None
-        rungs = Rungs(sweep.arms, Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch), sweep.mode)
+        rungs = Rungs(sweep.arms, ladder(sweep, options), sweep.mode)
         plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
         search = Search(sweep, plan, self.record, self.flight.limit, self._repeats)
         sign = 1 if sweep.mode == "max" else -1
@@ -182,6 +180,15 @@ class Session:
         if self.stop.signals.caught is not None:
             return 128 + self.stop.signals.caught
         return 1 if self.stop.failure else 0
+
+
+def ladder(sweep: Sweep, options: Options) -> Ladder:
+    """The sweep's rungs, in reports."""
+    from sweeps.engine.rungs import Ladder
+
+    per_epoch = sweep.reports_per_epoch
+    grace = max(1, round(options.grace * per_epoch)) if options.scheduler == "asha" else None
+    return Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch)
 
 
 def todo(folder: Path, sweep: Sweep, options: Options) -> bool:

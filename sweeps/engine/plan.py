@@ -1,0 +1,136 @@
+"""What a sweep will cost, before it runs: `--plan`. A few timed probes, the real rungs on imagined scores, and sums.
+
+Probes run side by side, as many as trials will, because trials share the machine's memory. Imagined scores get
+better while a search learns; how much was set once by what mnist_l2 did, and the report shows forecast against actual.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeps.engine.options import Options
+from sweeps.engine.progress import clock
+from sweeps.engine.seeds import derived_seed
+from sweeps.engine.session import Flight, ladder
+from sweeps.engine.sweep import Sweep
+
+PROBES = 6  # configurations that are timed
+GAMES = 40  # imagined searches
+LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
+NOISE = 0.3  # of a report, in standard deviations between configurations
+START_SECONDS, END_SECONDS = 9.0, 8.0  # Ray and the imports; scoring, the model, tables and MLflow
+REPORT_BYTES, TRIAL_BYTES, MODEL_BYTES = 1_500, 12_000, 2_000_000  # record, tables and MLflow together; the model
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of a whole sweep."""
+
+    epochs: float
+    seconds: float
+    device_hours: float
+    bytes: int
+    money: float | None
+    seconds_an_epoch: float
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> str:
+        money = "" if self.money is None else f"\nmoney   {self.money:.2f}"
+        return (
+            f"epochs  {self.epochs:.0f} trial-epochs of {self.seconds_an_epoch:.2f} s, confirmation included\n"
+            f"time    about {clock(self.seconds)}\n"
+            f"devices {self.device_hours:.2f} device-hours{money}\n"
+            f"disk    {self.bytes / 1e6:.1f} MB"
+        )
+
+
+def forecast(sweep: Sweep, options: Options) -> Forecast:
+    """Time some configurations and add up. Takes about ten seconds."""
+    running = Flight(options).running
+    seconds = statistics.mean(_seconds(sweep, options, running))
+    searched = statistics.mean(_imagine(sweep, options, game) for game in range(GAMES))
+    repeats = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
+    epochs = searched + repeats * options.epochs
+    training = epochs * seconds
+    wall = START_SECONDS + training / running + (END_SECONDS if options.confirm else END_SECONDS / 2)
+    hours = wall * running * (options.gpus_per_trial or options.cpus_per_trial) / 3600
+    return Forecast(
+        epochs=epochs,
+        seconds=wall,
+        device_hours=hours,
+        bytes=int(
+            REPORT_BYTES * epochs * sweep.reports_per_epoch
+            + TRIAL_BYTES * (options.trials + repeats)
+            + (MODEL_BYTES if repeats else 0)
+        ),
+        money=None if options.price_per_hour is None else hours * options.price_per_hour,
+        seconds_an_epoch=seconds,
+    )
+
+
+def _seconds(sweep: Sweep, options: Options, running: int) -> list[float]:
+    """Seconds an epoch of `PROBES` random configurations, `running` of them at a time."""
+    configs = list(_random_configs(sweep, options))
+    common = {
+        "data": options.data,
+        "data_root": None if options.data_root is None else str(options.data_root),
+        "threads": max(1, int(options.cpus_per_trial)),
+    }
+    shares = [share for first in range(running) if (share := configs[first::running])]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "trainable.probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in shares
+    ]
+    for process, share in zip(processes, shares, strict=True):
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({**common, "configs": share}))
+        process.stdin.close()
+        process.stdin = None
+    return [second for process in processes for second in json.loads(process.communicate()[0])["seconds"]]
+
+
+def _random_configs(sweep: Sweep, options: Options) -> Iterator[Mapping[str, Any]]:
+    import optuna
+
+    from sweeps.engine.space import to_optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arms = list(sweep.arms)
+    for index in range(PROBES):
+        arm = arms[index % len(arms)]
+        study = optuna.create_study(
+            sampler=optuna.samplers.RandomSampler(seed=derived_seed(options.seed, "probe", index))
+        )
+        space = to_optuna(sweep.space_of(arm))
+        values = dict(space(study.ask())) if callable(space) else study.ask(space).params
+        yield {**sweep.given(arm), **values, "reports_per_epoch": sweep.reports_per_epoch}
+
+
+def _imagine(sweep: Sweep, options: Options, game: int) -> float:
+    """Epochs that one imagined search trains: real rungs, scores from a hat."""
+    from ray.tune.schedulers import TrialScheduler
+
+    from sweeps.engine.rungs import Rungs
+
+    hat = random.Random(game)
+    rungs = Rungs(sweep.arms, ladder(sweep, options), "max")
+    arms, reports = list(sweep.arms), 0
+    for number in range(options.trials):
+        quality = hat.gauss(0, 1) + LEARNING * number / options.trials
+        for step in range(1, rungs.ladder.budget + 1):
+            reports += 1
+            score = quality + hat.gauss(0, NOISE)
+            if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
+                break
+    return reports / sweep.reports_per_epoch

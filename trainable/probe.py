@@ -1,0 +1,51 @@
+"""How long an epoch of some configurations takes on this machine, from a few timed steps of each.
+
+Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
+
+    python -m trainable.probe < '{"data": "mnist", "data_root": null, "threads": 1, "configs": [{...}]}'
+
+prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+SHARE = 8  # a probe trains on one eighth of the training split
+
+
+def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threads: int) -> list[float]:
+    """Seconds an epoch of each config, single-handed."""
+    from trainable.config import Config
+    from trainable.data import Split, Tensors, load
+    from trainable.state import State
+    from trainable.train import evaluate, pick_device, set_threads, train
+
+    set_threads(threads)
+    whole = load(data, data_root).without_test()
+    few = max(len(whole.train) // SHARE, 1)
+    part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))
+    tensors = Tensors.of(part, pick_device())
+    seconds = []
+    for values in [configs[0], *configs]:  # the first one again: it warms the caches
+        config = Config.model_validate({**values, "epochs": 1, "reports_per_epoch": 1})
+        state = State.fresh(config, tensors)
+        report = next(train(config, tensors, state=state))
+        started = time.perf_counter()
+        evaluate(state.model, tensors.x_validation, tensors.y_validation, tensors.mean, tensors.std, config.precision)
+        validation = time.perf_counter() - started
+        training = max(report.seconds - validation, 0.0) * len(whole.train) / few
+        seconds.append(training + validation * int(values.get("reports_per_epoch", 1)))
+    return seconds[1:]
+
+
+def main() -> None:
+    print(json.dumps({"seconds": probe(**json.load(sys.stdin))}))
+
+
+if __name__ == "__main__":
+    main()
