@@ -29,9 +29,9 @@ from trainable.data import Dataset, Split, Tensors
 from trainable.final import File, load
 
 FORMAT = 1
-CONFIG, WEIGHTS, PROGRAM = "config.json", "weights.safetensors", "model.pt2"
+CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"
 _TOLERANCE = 1e-6  # of a probability, between the program read back and the model in memory
-_EXAMPLES = 64
+_COMPARED, _KEPT = 64, 4  # samples
 
 
 class Classifier(nn.Module):
@@ -73,8 +73,10 @@ def export(
     try:
         weights = {name: value.contiguous() for name, value in model.model.state_dict().items()}
         (temporary / WEIGHTS).write_bytes(serialise(weights))
-        examples = torch.tensor(data.validation.x[:_EXAMPLES])
-        _write_program(model, examples, temporary / PROGRAM)
+        samples = torch.tensor(data.validation.x[:_COMPARED])
+        probabilities = _write_program(model, samples, temporary / PROGRAM)
+        kept = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}
+        (temporary / EXAMPLES).write_bytes(serialise({name: value.contiguous() for name, value in kept.items()}))
         whole = {
             "format": FORMAT,
             "config": checked.model_dump(mode="json"),
@@ -87,7 +89,7 @@ def export(
             "data": {"name": data.name, "digest": data.digest},
             "about": dict(about or {}),
             "versions": {name: metadata.version(name) for name in ("rungwise", "torch")},
-            "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM)},
+            "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM, EXAMPLES)},
         }
         (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
         _take_place(temporary, folder)
@@ -104,18 +106,21 @@ def classifier(file: File, config: Config, data: Dataset) -> Classifier:
 
 
 @torch.no_grad()
-def _write_program(model: Classifier, examples: Tensor, path: Path) -> None:
+def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
+    """Export, read back and compare; returns the samples' probabilities."""
     batch = torch.export.Dim("batch")
-    program = torch.export.export(model, (examples,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    program = torch.export.export(model, (samples,), dynamic_shapes={"x": {0: batch}}, strict=False)
     torch.export.save(program, path)
     again = torch.export.load(path).module()
-    for count in (len(examples), 1):
-        difference = (again(examples[:count]) - model(examples[:count])).abs().max().item()
+    for count in (len(samples), 1):
+        difference = (again(samples[:count]) - model(samples[:count])).abs().max().item()
         if not difference <= _TOLERANCE:
             raise RuntimeError(
                 f"the exported program must agree with the model to {_TOLERANCE}, but differs by {difference} "
                 f"on {count} samples"
             )
+    probabilities: Tensor = model(samples)
+    return probabilities
 
 
 def _take_place(temporary: Path, folder: Path) -> None:

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 from trainable.config import Config
 from trainable.data import Dataset, Tensors, load
-from trainable.export import CONFIG, PROGRAM, WEIGHTS, classifier, export
+from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export
 from trainable.final import File, score
 from trainable.state import CheckpointError, State
 from trainable.train import train
 
+FILES = (CONFIG, WEIGHTS, PROGRAM, EXAMPLES)
 SETTINGS: dict[str, Any] = {"hidden": (16,), "dropout": 0.2, "input_dropout": 0.1, "lr": 0.01, "epochs": 3}
 # Run in a folder of its own: no module of this project is on its path.
 USER = """
@@ -90,10 +91,8 @@ def test_the_program_takes_any_number_of_images_and_is_the_same_each_time(
 def test_config_json_says_what_the_files_are(digits: Dataset, made: tuple[dict[str, Any], File, Path]) -> None:
     config, _, folder = made
     whole = json.loads((folder / CONFIG).read_text())
-    assert sorted(path.name for path in folder.iterdir()) == sorted([CONFIG, WEIGHTS, PROGRAM])
-    assert whole["sha256"] == {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, PROGRAM)
-    }
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert whole["sha256"] == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES[1:]}
     assert Config.model_validate(whole["config"]) == Config.model_validate(config)
     assert (whole["shape"], whole["dtype"], whole["highest"]) == ([1, 8, 8], "uint8", 16.0)
     assert whole["classes"] == [str(digit) for digit in range(10)]
@@ -109,6 +108,13 @@ def test_the_weights_are_the_models_and_no_optimiser(made: tuple[dict[str, Any],
     assert all(torch.equal(value, state[f"model.{name}"]) for name, value in weights.items())
 
 
+def test_the_examples_hold_what_the_program_must_say(digits: Dataset, made: tuple[dict[str, Any], File, Path]) -> None:
+    kept = load_file(made[2] / EXAMPLES)
+    assert torch.equal(kept["samples"], torch.tensor(digits.validation.x[:4]))
+    program = torch.export.load(made[2] / PROGRAM).module()
+    assert torch.allclose(kept["probabilities"], program(kept["samples"]), atol=1e-6)
+
+
 def test_an_export_over_an_older_one_replaces_it(
     digits: Dataset, made: tuple[dict[str, Any], File, Path], tmp_path: Path
 ) -> None:
@@ -119,7 +125,7 @@ def test_an_export_over_an_older_one_replaces_it(
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "older").touch()
     export(file, config, digits, tmp_path / "model")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["model", CONFIG, WEIGHTS, PROGRAM])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["model", *FILES])
 
 
 def test_a_damaged_state_leaves_the_older_model_and_nothing_else(
