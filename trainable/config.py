@@ -79,12 +79,16 @@ class Config(BaseModel):
         return self.epochs * self.reports_per_epoch
 
 
-def units() -> dict[str, str]:
-    """The unit of every hyperparameter, for table metadata and `--help`."""
+def described() -> dict[str, dict[str, str]]:
+    """{hyperparameter: {"type", "unit", "help"}}, for the metadata of tables; widths are kept as text, '256-128'."""
+    kinds = {float: "float", int: "int", bool: "bool"}
     return {
-        name: str(field.json_schema_extra["unit"])
+        name: {
+            "type": kinds.get(field.annotation, "str") if isinstance(field.annotation, type) else "str",
+            "unit": str(field.json_schema_extra["unit"]) if isinstance(field.json_schema_extra, dict) else "",
+            "help": field.description or "",
+        }
         for name, field in Config.model_fields.items()
-        if isinstance(field.json_schema_extra, dict)
     }
 
 

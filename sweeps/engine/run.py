@@ -20,6 +20,7 @@ from sweeps.engine.options import Options, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
+from trainable.config import described
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
@@ -167,6 +168,7 @@ def _open(folder: Path, sweep: Sweep, options: Options, data: Dataset) -> Record
     if before is not None:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
+    record.set_meta("hyperparameters", described())
     record.commit()
     return record
 
