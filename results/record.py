@@ -3,6 +3,7 @@
 `runs/<name>/sweep.sqlite` is SQLite in WAL mode with one writer, the driver. Keys make a row impossible to
 write twice: trials(trial), reports(trial, attempt, step). A trial's last report and its end are one
 transaction, so no crash can part them. `seq` keeps the order of arrival, from which ASHA's rungs are rebuilt.
+A record that is damaged or has lost its end is refused, never gone on with (`results.whole`).
 
 Views read through `Record.reader()`, from any process, while the driver writes.
 """
@@ -14,11 +15,14 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
+
+from results import whole
+from results.files import replacing
 
 FORMAT = 1
 FILE = "sweep.sqlite"
@@ -111,25 +115,29 @@ class Session:
 
 
 _SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) STRICT;
 CREATE TABLE sessions(
-  session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL) STRICT;
+  session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL,
+  checksum INTEGER) STRICT;
 CREATE TABLE trials(
   trial INTEGER PRIMARY KEY, arm TEXT NOT NULL, phase TEXT NOT NULL, source INTEGER REFERENCES trials,
   state TEXT NOT NULL, params TEXT NOT NULL,
   distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
-  cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL) STRICT;
+  cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL,
+  checksum INTEGER) STRICT;
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
-  at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, UNIQUE(trial, attempt, step));
+  at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, checksum INTEGER,
+  UNIQUE(trial, attempt, step));
 CREATE TABLE scores(
   trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
-  PRIMARY KEY(trial, split, metric)) STRICT;
+  checksum INTEGER, PRIMARY KEY(trial, split, metric)) STRICT;
 CREATE TABLE checkpoints(
   trial INTEGER NOT NULL REFERENCES trials, step INTEGER NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY(trial, step)) STRICT;
+  checksum INTEGER, PRIMARY KEY(trial, step)) STRICT;
 CREATE TABLE events(
-  seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, trial INTEGER, data TEXT NOT NULL) STRICT;
+  seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, trial INTEGER, data TEXT NOT NULL,
+  checksum INTEGER) STRICT;
 """
 _REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
 _TRIAL_COLUMNS = tuple(Trial.__dataclass_fields__)
@@ -141,17 +149,21 @@ class Record:
     def __init__(self, folder: Path) -> None:
         """Open the record in `folder`, making it when absent. Raises RecordError when it is not whole."""
         self.path = folder / FILE
-        fresh = not self.path.exists()
+        self._mark = whole.Mark(self.path)
+        if not self.path.exists():
+            _create(self.path)
+        with Reader(folder) as reader:  # read-only: a damaged record stays as it is
+            reader.verify()
         self._db = _connect(self.path, read_only=False)
         self._last_commit = time.monotonic()
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
             self._db.execute("PRAGMA foreign_keys = ON")
-            if fresh:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-            _check(self._db, self.path)
+            for table in whole.tables(self._db):
+                whole.guard(self._db, table)
             self._metrics = _metric_columns(self._db)
+            self._trials, self._reports = whole.counted(self._db)
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise _broken(self.path, error) from error
@@ -168,13 +180,18 @@ class Record:
         self.close()
 
     def close(self) -> None:
-        self.commit()
-        self._db.close()
+        try:
+            self.commit()
+        finally:
+            self._db.close()
+            self._mark.close()
 
     def commit(self) -> None:
-        """Make everything written so far durable."""
+        """Make everything written so far durable. Raises RecordError when there is no room."""
         if self._db.in_transaction:
-            self._db.execute("COMMIT")
+            with _writing(self.path):
+                self._db.execute("COMMIT")
+                self._mark.write(self._trials, self._reports)
         self._last_commit = time.monotonic()
 
     def commit_if_due(self) -> None:
@@ -183,15 +200,16 @@ class Record:
             self.commit()
 
     def _write(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
-        return self._db.execute(sql, tuple(values))
+        with _writing(self.path):
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+            return self._db.execute(sql, tuple(values))
 
     # -- the sweep ---------------------------------------------------------------------------------------------
 
     def set_meta(self, key: str, value: object) -> None:
         """Keep one JSON value about the sweep: its definition, its answer, its forecast."""
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, json.dumps(value)))
 
     def start_session(self, info: Mapping[str, object]) -> int:
         """A driver begins to work on this run."""
@@ -233,6 +251,7 @@ class Record:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (trial, arm, phase, source, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
         )
+        self._trials = max(self._trials, trial)
 
     def start_attempt(self, trial: int) -> int:
         """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
@@ -253,6 +272,7 @@ class Record:
         """One row a trial sent. Raises sqlite3.IntegrityError when (trial, attempt, step) exists."""
         for name in metrics.keys() - self._metrics:
             self._write(f"ALTER TABLE reports ADD COLUMN {_quoted(name)} REAL")
+            whole.guard(self._db, "reports")
             self._metrics.add(name)
         judged = (decision.rung, decision.cutoff, int(decision.stopped)) if decision else (None, None, None)
         columns = ", ".join(map(_quoted, metrics))
@@ -261,14 +281,21 @@ class Record:
             f"INSERT INTO reports(trial, attempt, step, at, rung, cutoff, stopped, {columns}) VALUES ({marks})",
             (trial, attempt, step, time.time(), *judged, *map(_storable, metrics.values())),
         )
+        self._reports += 1
 
     def add_score(self, trial: int, split: str, metric: str, value: float) -> None:
         """What the trial's final model scores on a split that no search saw. The first word counts: once is once."""
-        self._write("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?)", (trial, split, metric, value))
+        self._write(
+            "INSERT OR IGNORE INTO scores(trial, split, metric, value) VALUES (?, ?, ?, ?)",
+            (trial, split, metric, value),
+        )
 
     def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:
         """The trial can go on from report `step`, with a file of this digest."""
-        self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)", (trial, step, sha256, time.time()))
+        self._write(
+            "INSERT OR REPLACE INTO checkpoints(trial, step, sha256, at) VALUES (?, ?, ?, ?)",
+            (trial, step, sha256, time.time()),
+        )
 
     def forget_checkpoints(self, trial: int) -> None:
         """The trial's files are gone."""
@@ -283,7 +310,7 @@ class Record:
         error: str | None = None,
         decision: Decision | None = None,
     ) -> None:
-        """The trial is over. Commits, together with its last report. An end is never rewritten: the first word counts."""
+        """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten."""
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
@@ -305,11 +332,23 @@ class Reader:
         path = folder / FILE
         if not path.is_file():
             raise RecordError(f"a run's folder holds {FILE}, but {folder} has none")
+        if not path.stat().st_size:  # opening it would make SQLite remove its write-ahead log
+            raise _broken(path, "it is empty")
         try:
             self._db = _connect(path, read_only=True)
-            _check(self._db, path)
+            _check(self._db, path, whole.Mark(path))
         except sqlite3.DatabaseError as error:
             raise _broken(path, error) from error
+
+    def verify(self) -> None:
+        """Raises RecordError when anything in the record is not as it was written."""
+        path = self.folder / FILE
+        try:
+            found = list(whole.damage(self._db))
+        except sqlite3.DatabaseError as error:
+            raise _broken(path, error) from error
+        if found:
+            raise _broken(path, "; ".join(found))
 
     def __enter__(self) -> Self:
         return self
@@ -423,18 +462,42 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=20)
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def _create(path: Path) -> None:
+    """An empty record, whole from its first moment: a file cut to nothing is never taken for a new one."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(f"{_SCHEMA} PRAGMA user_version = {FORMAT};")
+        content = db.serialize()
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _check(db: sqlite3.Connection, path: Path, mark: whole.Mark) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != FORMAT:
         raise RecordError(f"{path} must be a record of format {FORMAT}, but its format is {version}")
+    if missing := mark.missing(db):
+        raise RecordError(
+            f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or accept "
+            f"what is left: python -m results doctor --mend {path.parent}"
+        )
 
 
-def _broken(path: Path, error: Exception) -> RecordError:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        raise RecordError(
+            f"{path} must be writable, but: {error}; what was committed is safe: make room, and run the same command"
+        ) from error
+
+
+def _broken(path: Path, error: Exception | str) -> RecordError:
     return RecordError(f"{path} cannot be read as a record ({error}); restore it from a copy, or choose a new --name")
 
 
 def _metric_columns(db: sqlite3.Connection) -> set[str]:
-    return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - set(_REPORT_COLUMNS)
+    return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - {*_REPORT_COLUMNS, whole.CHECKSUM}
 
 
 def _quoted(name: str) -> str:

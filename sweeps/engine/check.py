@@ -143,13 +143,14 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
     if not folder.exists():
         return []
     if not (folder / FILE).exists():
-        foreign = sorted(child.name for child in folder.iterdir() if child.name != LOCK)
+        # A killed driver may leave the lock, and a record that was never finished: neither is anybody's work.
+        foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
     try:
         with Record.reader(folder) as reader:
             owner = (reader.meta("definition") or {}).get("sweep", sweep.name)
-    except RecordError as error:
-        return [str(error)]
+    except RecordError:
+        return []  # no bad input: opening it for writing names the file and the damage
     if owner != sweep.name:
         return [f"--name {options.name!r} is taken by a run of sweep {owner!r} in {options.out}; choose another"]
     return []

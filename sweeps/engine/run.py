@@ -11,10 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from results.record import FILE, Reader, Record, SweepState
+from results.record import Reader, Record, RecordError, SweepState
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
@@ -37,6 +36,9 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
     except CannotRun as problem:
         print(f"error: {problem}", file=sys.stderr)
         code = problem.code
+    except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
+        print(f"error: {problem}", file=sys.stderr)
+        code = 1
     sys.stdout.flush()
     sys.exit(code)
 
@@ -104,14 +106,15 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     flight = Flight(options)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
-        work = not (folder / FILE).exists() or todo(folder, sweep, options)
+        record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
+        work = todo(folder, sweep, options)
         ray = stack.enter_context(_ray(options, flight)) if work else None
         from results.follow import Follower  # while Ray's processes start
         from sweeps.engine.stop import Stop
         from trainable.data import load
 
         data = load(options.data, options.data_root)
-        record = stack.enter_context(_open(folder, sweep, options, data))
+        _define(record, sweep, options, data)
         session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
         follower = Follower.start(folder, options.tracking_uri)
         exported: dict[str, Any] = {}
@@ -149,20 +152,18 @@ def _ray(options: Options, flight: Flight) -> Iterator[Future[Ray]]:
             ray.stop()
 
 
-def _open(folder: Path, sweep: Sweep, options: Options, data: Dataset) -> Record:
-    """The run's record: new, or the one that this sweep left there."""
+def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
+    """Enter what is asked, unless the record holds a run of something else."""
     from sweeps.engine.definition import definition, differences, widening_problems
 
     now = definition(sweep, options, data)
-    record = Record(folder)
-    with Reader(folder) as reader:
+    with Reader(record.path.parent) as reader:
         before, trials = reader.meta("definition"), reader.trials("search")
     if before is None:
         record.set_meta("id", uuid.uuid4().hex)
     elif changed := differences(before, now):
         problems = widening_problems(sweep, before, trials) if options.widen else []
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
-            record.close()
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
     if before is not None:
@@ -170,7 +171,6 @@ def _open(folder: Path, sweep: Sweep, options: Options, data: Dataset) -> Record
     record.set_meta("definition", now)
     record.set_meta("hyperparameters", described())
     record.commit()
-    return record
 
 
 REFUSAL = (

@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.record import Reader, Record, ReportRow, State, SweepState
+from results.record import Reader, Record, RecordError, ReportRow, State, SweepState
 from sweeps.engine.cluster import Ray, Resources, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
@@ -90,7 +90,10 @@ class Session:
         with view(board, quiet=options.quiet) as shown:
             recorder = Recorder(self.record, rungs, shown, self.stop.ended)
             recorder.replay(curves)
-            self._tune(ray.result(), data, search, rungs, recorder)
+            if trials and not options.quiet:
+                ended = sum(trial.state.ended for trial in trials)
+                shown.note(f"going on with {options.name}: {ended} trials ended, {len(trials) - ended} in flight")
+            self._tune(_started(ray), data, search, rungs, recorder)
         if self.stop.failure:
             raise CannotRun(self.stop.failure)
 
@@ -150,7 +153,7 @@ class Session:
         )
         try:
             tuner.fit()
-        except (TuneError, sqlite3.Error, OSError) as error:
+        except (TuneError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
 
     def end(self, state: SweepState) -> None:
@@ -213,8 +216,17 @@ def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
     return repeats(sweep, asked, reader.trials(), reader.curves())
 
 
+def _started(ray: Future[Ray]) -> Ray:
+    try:
+        return ray.result()
+    except Exception as error:
+        raise CannotRun(f"Ray could not start: {_cause(error)}") from error
+
+
 def _cause(error: BaseException) -> str:
     """The innermost cause of what Tune wraps: the line that helps."""
     while inner := error.__cause__ or error.__context__:
+        if isinstance(error, RecordError):
+            return str(error)
         error = inner
     return f"{type(error).__name__}: {error}"

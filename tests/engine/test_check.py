@@ -177,15 +177,6 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
     assert [child.name for child in folder.iterdir()] == ["thesis.tex"]
 
 
-def test_a_record_that_is_none_is_refused_and_untouched(refused: Any, tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "demo"
-    folder.mkdir(parents=True)
-    (folder / "sweep.sqlite").write_bytes(b"torn" * 1000)
-    (line,) = refused(SWEEP)
-    assert "sweep.sqlite cannot be read as a record" in line
-    assert (folder / "sweep.sqlite").read_bytes() == b"torn" * 1000
-
-
 # -- one trial in this process ---------------------------------------------------------------------------------
 
 
