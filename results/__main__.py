@@ -3,7 +3,12 @@
 export  bring the run's Parquet files and MLflow up to its record
 follow  do so while a sweep runs, until standard input closes (the sweep starts this itself)
 list    the runs in a folder
+report  make report.html, one self-contained page that gives the answer first
 show    the trials of a run, best first
+compare two runs' answers side by side, and their difference
+predict classify images with a run's confirmed model
+sql     ask a run's Parquet files with DuckDB
+study   write a run's Optuna studies into a storage, for optuna-dashboard
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from results import commands as others
 from results.record import FILE, Reader, RecordError
 
 
@@ -22,11 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "list":
             return _list(given.out)
+        if "call" in given:
+            return int(given.call(given))
         with Reader(given.run) as reader:
             if given.command == "show":
                 return _show(reader, given.top)
         if given.command == "export":
             return _export(given.run, given.tracking_uri)
+        if given.command == "report":
+            return _report(given.run, given.open)
         from results.follow import follow
 
         return follow(given.run, given.every)
@@ -59,8 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     follow.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two passes (default: 2)")
     listed = commands.add_parser("list", help="the runs in a folder")
     listed.add_argument("out", type=Path, nargs="?", default=Path("runs"), metavar="OUT", help="default: runs")
+    report = commands.add_parser("report", parents=[run], help="make report.html, at any time of a sweep")
+    report.add_argument("--open", action="store_true", help="show it in the browser")
     show = commands.add_parser("show", parents=[run], help="the trials of a run, best first")
     show.add_argument("--top", type=int, default=30, metavar="N", help="lines at most (default: 30)")
+    others.add(commands, run)
     return parser
 
 
@@ -81,6 +94,22 @@ def _export(run: Path, uri: str | None) -> int:
         print(f"mlflow  {error}", file=sys.stderr)
         status = 1
     return status
+
+
+def _report(run: Path, show: bool) -> int:
+    from results.report import ReportError, write
+
+    try:
+        path = write(run)
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(path)
+    if show:
+        import webbrowser
+
+        webbrowser.open(path.absolute().as_uri())
+    return 0
 
 
 def _list(out: Path) -> int:

@@ -1,0 +1,229 @@
+"use strict";
+// Draws the plots from the page's own data, in the page's own colours; sorts and filters the table of trials.
+(() => {
+  const root = document.documentElement;
+  const page = JSON.parse(document.getElementById("page-data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const narrow = matchMedia("(max-width: 640px)");
+  const touch = matchMedia("(pointer: coarse)");
+  const plots = [];
+
+  // -- plots ---------------------------------------------------------------------------------------------------
+
+  // "var(--ink)" becomes the colour that it is now; everything else stays what it is.
+  function resolved(value, style) {
+    if (typeof value === "string") {
+      const name = /^var\((--[a-z0-9-]+)\)$/.exec(value);
+      return name ? style.getPropertyValue(name[1]).trim() || value : value;
+    }
+    if (Array.isArray(value)) return value.map((item) => resolved(item, style));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
+  }
+
+  function layoutOf(view, style) {
+    const ink = style.getPropertyValue("--ink").trim();
+    const lines = {
+      gridcolor: style.getPropertyValue("--grid").trim(),
+      zerolinecolor: style.getPropertyValue("--grid").trim(),
+      linecolor: style.getPropertyValue("--faint").trim(),
+      automargin: true,
+      ticks: "",
+    };
+    const small = narrow.matches;
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: small ? 12 : 13, color: ink },
+      margin: { l: small ? 8 : 16, r: small ? 8 : 16, t: 26, b: 12 },
+      showlegend: false,
+      dragmode: touch.matches ? false : "zoom", // a finger on a plot scrolls the page
+      hoverlabel: {
+        bgcolor: style.getPropertyValue("--panel").trim(),
+        bordercolor: style.getPropertyValue("--faint").trim(),
+        font: { color: ink, size: 12 },
+        align: "left",
+      },
+      ...resolved(view.layout, style),
+      xaxis: { ...lines, ...resolved(view.layout.xaxis || {}, style) },
+      yaxis: { ...lines, ...resolved(view.layout.yaxis || {}, style) },
+    };
+  }
+
+  function tracesOf(plot, style) {
+    const view = plot.told.views[plot.view];
+    return plot.told.data[view.data].map((given) => {
+      const trace = resolved(given, style);
+      if (!trace.type) trace.type = "scatter";
+      if (trace.meta && trace.meta.trials) {
+        trace.text = trace.meta.trials.map((trial) => (trial === null ? "" : page.hover[trial] || ""));
+        trace.hovertemplate = "<b>%{y}</b> at %{x}<br>%{text}<extra></extra>";
+        if (plot.key === "parallel") trace.hovertemplate = "%{text}<extra></extra>";
+        delete trace.meta;
+      }
+      if (trace.legendgroup && plot.hidden.has(trace.legendgroup)) trace.visible = false;
+      trace.showlegend = false;
+      return trace;
+    });
+  }
+
+  function draw(plot) {
+    const style = getComputedStyle(root);
+    const view = plot.told.views[plot.view];
+    const config = { displaylogo: false, responsive: true, displayModeBar: touch.matches ? false : "hover" };
+    config.modeBarButtonsToRemove = ["select2d", "lasso2d", "autoScale2d"];
+    legend(plot, style);
+    return Plotly.react(plot.at, tracesOf(plot, style), layoutOf(view, style), config);
+  }
+
+  // The legend is buttons: it wraps, it is read aloud, and the keyboard reaches it.
+  function legend(plot, style) {
+    const place = plot.figure.querySelector(".legend");
+    const groups = new Map();
+    for (const trace of plot.told.data[plot.told.views[plot.view].data]) {
+      if (trace.legendgroup && trace.name && !groups.has(trace.legendgroup)) groups.set(trace.legendgroup, trace);
+    }
+    place.replaceChildren();
+    if (groups.size < 2) return;
+    for (const [group, trace] of groups) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(!plot.hidden.has(group)));
+      button.append(swatch(trace, style), plainText(trace.name));
+      button.addEventListener("click", () => {
+        if (!plot.hidden.delete(group)) plot.hidden.add(group);
+        draw(plot).then(() => place.children[[...groups.keys()].indexOf(group)].focus());
+      });
+      place.append(button);
+    }
+  }
+
+  // Names are escaped for Plotly, which reads entities; a text node does not.
+  function plainText(name) {
+    return document.createTextNode(name.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&"));
+  }
+
+  const SHAPES = {
+    circle: "M3 8a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+    diamond: "M8 2l6 6l-6 6l-6 -6z",
+    square: "M3 3h10v10h-10z",
+    "triangle-up": "M8 2l6 11h-12z",
+    "triangle-down": "M8 14l6 -11h-12z",
+    cross: "M6 2h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
+    star: "M8 1l2 5h5l-4 3l2 6l-5 -4l-5 4l2 -6l-4 -3h5z",
+    pentagon: "M8 1l7 5l-3 8h-8l-3 -8z",
+    line: "M1 7h14v2.5h-14z",
+    dot: "M1 7h4v2.5h-4zM6.5 7h4v2.5h-4zM12 7h3v2.5h-3z",
+  };
+
+  function swatch(trace, style) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    const lined = trace.mode && trace.mode.startsWith("lines");
+    const shape = lined ? (trace.line.dash ? "dot" : "line") : (trace.marker && trace.marker.symbol) || "square";
+    const paint = lined ? trace.line.color : trace.marker.color;
+    for (const [name, value] of Object.entries({ width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true" })) {
+      svg.setAttribute(name, value);
+    }
+    path.setAttribute("d", SHAPES[shape] || SHAPES.circle);
+    path.setAttribute("fill", resolved(paint, style));
+    svg.append(path);
+    return svg;
+  }
+
+  function switches(plot) {
+    const buttons = plot.figure.querySelectorAll(".switch button");
+    for (const button of buttons) {
+      button.addEventListener("click", () => {
+        plot.view = Number(button.dataset.view);
+        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+        draw(plot);
+      });
+    }
+  }
+
+  async function library() {
+    const packed = atob(document.getElementById("plotly").textContent);
+    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script); // runs at once; the page's policy knows its SHA-256
+  }
+
+  async function drawAll() {
+    for (const at of document.querySelectorAll("[data-plot]")) {
+      const told = page.plots[at.dataset.plot];
+      plots.push({ key: at.dataset.plot, at, told, view: 0, hidden: new Set(), figure: at.closest("figure") });
+    }
+    if (plots.length) await library();
+    for (const plot of plots) {
+      plot.at.replaceChildren();
+      await draw(plot);
+      switches(plot);
+      await new Promise((later) => setTimeout(later)); // the page stays alive between two plots
+    }
+  }
+
+  const redraw = () => plots.forEach(draw);
+  dark.addEventListener("change", redraw);
+  narrow.addEventListener("change", redraw);
+  addEventListener("beforeprint", () => {
+    root.dataset.theme = "light";
+    redraw();
+  });
+  addEventListener("afterprint", () => {
+    delete root.dataset.theme;
+    redraw();
+  });
+
+  // -- the table of trials -------------------------------------------------------------------------------------
+
+  const said = (cell) => cell.dataset.v ?? cell.textContent.trim();
+
+  function compare(a, b) {
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y;
+  }
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    const body = table.tBodies[0];
+    heads.forEach((head, column) => {
+      head.querySelector("button").addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...body.rows].map((row) => [said(row.cells[column]), row]);
+        rows.sort(([a], [b]) => {
+          if (a === "" || b === "") return (a === "") - (b === ""); // what has no value comes last, both ways
+          return down ? compare(b, a) : compare(a, b);
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+    const part = table.closest("section");
+    const find = part.querySelector(".find");
+    const count = part.querySelector(".count");
+    find.addEventListener("input", () => {
+      const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let left = 0;
+      for (const row of body.rows) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        left += !row.hidden;
+      }
+      count.textContent = words.length ? `${left} of ${body.rows.length} trials contain this.` : "";
+    });
+  }
+
+  drawAll()
+    .then(() => (root.dataset.drawn = String(plots.length)))
+    .catch((problem) => {
+      root.dataset.drawn = "failed";
+      for (const note of document.querySelectorAll(".waiting")) {
+        note.textContent = "This plot cannot be drawn by this browser; the words below say what it shows.";
+      }
+      throw problem;
+    });
+})();
