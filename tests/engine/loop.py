@@ -43,7 +43,8 @@ class Loop:
         self.record = Record(folder)
         self.record.set_meta("definition", {"metric": sweep.metric, "mode": sweep.mode, "arms": dict(sweep.arms)})
         self.record.commit()
-        ladder = Ladder(sweep.epochs, round(sweep.grace), sweep.eta, sweep.reports_per_epoch)
+        per_epoch = sweep.reports_per_epoch
+        ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch)
         self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
         plan = Plan(trials, sweep.epochs, seed, sampler)
         self.search = Search(sweep, plan, self.record, lambda: in_flight, repeats)

@@ -296,14 +296,15 @@ def test_trials_in_flight_are_dealt_again_before_any_new_one_and_keep_their_numb
     assert [row.attempts for row in again.rows().values()] == [2, 1, 2, 1, 1]
 
 
-def test_a_carried_on_trial_ends_in_the_study_that_was_rebuilt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first_report", [2, 1], ids=["from a checkpoint", "from the start"])
+def test_a_carried_on_trial_ends_in_the_study_that_was_rebuilt(tmp_path: Path, first_report: int) -> None:
     first = Loop(tmp_path, sweep(), trials=2)
     trial, _ = first.deal(), first.deal()
     first.report(trial, 0.5, 1)
     first.record.commit()
     again = Loop(tmp_path, sweep(), trials=2)
     one, two = again.deal(), again.deal()
-    again.train(one, lambda _, step: step / 8, first=2)  # from its checkpoint
+    again.train(one, lambda _, step: [0.5, 0.25, 0.375, 0.5][step - 1], first=first_report)
     again.train(two, constant(1.0))
     for optunas in (again.live(), again.rebuilt()):
         assert [(t.number, t.state, t.value) for t in optunas] == [
