@@ -81,6 +81,7 @@ class Answer:
     model: int | None  # confirmation trial of that arm with the best one: the model to keep
     sentence: str
     notes: tuple[str, ...]  # what a careful reader wants to know before he believes it
+    wording: Wording  # how its scores are told
 
     def asdict(self) -> dict[str, Any]:
         """As JSON; seeds become text there."""
@@ -107,7 +108,7 @@ def answer(reader: Reader) -> Answer:
     chosen = {name: next((c for c in found[name] if c.validation), None) for name in names}
     represented = [candidate for candidate in chosen.values() if candidate]
     split = "test" if represented and all(candidate.test for candidate in represented) else "validation"
-    higher = (mode == "max") if split == "validation" else measured != "loss"
+    higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
     wording = Wording(measured if split == "test" else metric, split, higher)
 
     arms = tuple(_arm(name, found[name], chosen[name], split, _seen(name, trials, curves, metric, mode), mode)
@@ -133,6 +134,7 @@ def answer(reader: Reader) -> Answer:
         best=best.arm if best else None,
         model=keep.trials[_extreme(keep.values, mode)] if keep else None,
         sentence=_sentence(arms, comparisons, best, wording, metric),
+        wording=wording,
         notes=_notes(arms, definition, wording, Wording(metric, "validation", mode == "max")),
     )
 

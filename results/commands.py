@@ -1,0 +1,139 @@
+"""Commands that ask a finished run: predict, compare, study, sql."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.record import Reader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argparse.ArgumentParser) -> None:
+    """Each command sets `call`, which takes the parsed arguments and returns the exit status."""
+    predict = commands.add_parser("predict", help="classify images with a run's confirmed model")
+    predict.add_argument("run", type=Path, metavar="RUN", help="the run's folder, or one that holds a model")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="png, jpeg, ...")
+    predict.add_argument(
+        "--invert", action="store_true", help="dark drawings on light paper, for a model of light ones"
+    )
+    predict.set_defaults(call=_predict)
+    compare = commands.add_parser("compare", help="two runs' answers side by side, and their difference")
+    compare.add_argument("run", type=Path, metavar="RUN", help="the one")
+    compare.add_argument(
+        "other", type=Path, metavar="RUN", help="the other; differences are its scores minus the one's"
+    )
+    compare.set_defaults(call=_compare)
+    study = commands.add_parser("study", parents=[run], help="write an Optuna study of each arm")
+    study.add_argument(
+        "--storage", required=True, metavar="URL", help="such as sqlite:///study.db; for optuna-dashboard"
+    )
+    study.set_defaults(call=_study)
+    sql = commands.add_parser(
+        "sql", parents=[run], help="ask the run's Parquet, tables trials and reports, with DuckDB"
+    )
+    sql.add_argument("query", metavar="QUERY", help="such as: select arm, max(best_value) from trials group by arm")
+    sql.set_defaults(call=_sql)
+
+
+def _predict(given: argparse.Namespace) -> int:
+    """A line for each image: file, class, probability. Notes go to standard error."""
+    import numpy as np
+
+    from results.images import ImageError, read
+    from results.model import ModelError, load
+
+    try:
+        model = load(given.run)
+    except ModelError as error:
+        return _refused(error)
+    pictures, problems = [], []
+    for path in given.images:
+        try:
+            pictures.append(read(path, model.description, given.invert))
+        except ImageError as error:
+            problems.append(str(error))
+    if problems:
+        return _refused("\n".join(dict.fromkeys(problems)))
+    probabilities = model.predict(np.stack([picture.pixels for picture in pictures]))
+    for path, picture, row in zip(given.images, pictures, probabilities, strict=True):
+        for note in picture.notes:
+            print(f"{path}: {note}", file=sys.stderr)
+        print(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}")
+    return 0
+
+
+def _compare(given: argparse.Namespace) -> int:
+    """Exit status 1 when there is nothing to compare."""
+    from results.compare import compare_folders, table
+    from results.show import console
+
+    found = compare_folders(given.run, given.other)
+    shown = console()
+    if found.rows:
+        shown.print(table(found))
+    for name, one in (found.first, found.second):
+        shown.print(f"{name}: {one.sentence}", markup=False)
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    return 1 if found.problems else 0
+
+
+def _study(given: argparse.Namespace) -> int:
+    from results.study_store import StorageError, write
+    from results.tracking import redacted
+
+    try:
+        with Reader(given.run) as reader:
+            names = write(reader, given.storage)
+    except StorageError as error:
+        return _refused(error)
+    for name in names:
+        print(f"study {name}")
+    print(f"look at them: optuna-dashboard {redacted(given.storage)}")
+    return 0
+
+
+def _sql(given: argparse.Namespace) -> int:
+    """A table on a terminal, CSV when piped."""
+    from results.parquet import ParquetError
+    from results.sql import SqlError, query
+
+    try:
+        table = query(given.run, given.query)
+    except (SqlError, ParquetError) as error:
+        return _refused(error)
+    if sys.stdout.isatty():
+        _show(table)
+    else:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(table.column_names)
+        writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return 0
+
+
+def _show(table: pa.Table) -> None:
+    from rich.table import Table
+
+    from results.show import console
+
+    shown = Table(*table.column_names, box=None, header_style="bold")
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        shown.add_row(*map(_text, row))
+    console().print(shown)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _refused(problem: object) -> int:
+    print(problem, file=sys.stderr)
+    return 2

@@ -1,0 +1,110 @@
+"""Two runs' answers side by side: what each arm scores, and by how much the second run differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from results.answer import Answer, Arm, answer
+from results.intervals import Difference, difference
+from results.record import Reader
+from results.wording import Wording
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm; None where a run lacks it or it is not confirmed."""
+
+    arm: str
+    first: Arm | None
+    second: Arm | None
+    difference: Difference | None  # second minus first
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs' arms, by name. `problems` say why differences are missing."""
+
+    first: tuple[str, Answer]
+    second: tuple[str, Answer]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+
+
+def compare(first: Reader, second: Reader) -> Comparison:
+    """Compare arms of the same name by their chosen configurations: paired when the runs share their seeds.
+
+    No difference is taken between scores of different measures or different data: `problems` then says so.
+    """
+    answers = answer(first), answer(second)
+    definitions = [reader.meta("definition") or {} for reader in (first, second)]
+    names = [
+        str(one.get("name") or reader.folder.name) for one, reader in zip(definitions, (first, second), strict=True)
+    ]
+    data = [one.get("data") or {} for one in definitions]
+    problems = []
+    if answers[0].measure != answers[1].measure:
+        problems.append(
+            f"{names[0]} has {answers[0].measure}, {names[1]} has {answers[1].measure}: they do not compare"
+        )
+    if data[0].get("digest") != data[1].get("digest"):
+        told = [f"{one.get('name', 'data')} {str(one.get('digest', ''))[:8]}" for one in data]
+        problems.append(f"scores compare on the same samples only, but the runs have {told[0]} and {told[1]}")
+    arms = [{arm.arm: arm for arm in one.arms if arm.score} for one in answers]
+    if not arms[0].keys() & arms[1].keys():
+        problems.append(
+            f"an arm must be confirmed in both runs to be compared, but {names[0]} and {names[1]} share none"
+        )
+    rows = []
+    for name in dict.fromkeys([*arms[0], *arms[1]]):
+        one, other = arms[0].get(name), arms[1].get(name)
+        found = None
+        if not problems and one and other and one.chosen and other.chosen:
+            test = answers[0].split == "test"
+            values = [arm.chosen.test if test else arm.chosen.values for arm in (other, one) if arm.chosen]
+            found = difference(values[0], values[1])
+        rows.append(Row(name, one, other, found))
+    return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems))
+
+
+def compare_folders(first: Path, second: Path) -> Comparison:
+    """`compare` of two runs' folders. Raises RecordError."""
+    with Reader(first) as one, Reader(second) as other:
+        return compare(one, other)
+
+
+def table(found: Comparison) -> Table:
+    """One line an arm."""
+    words = [one.wording for _, one in (found.first, found.second)]
+    shown = Table("arm", box=None, header_style="bold")
+    for name, one in (found.first, found.second):
+        shown.add_column(f"{name}: {one.measure}")
+    shown.add_column(f"difference, {words[0].unit}" if words[0].unit else "difference")
+    for row in found.rows:
+        scores = [
+            f"{word.value(arm.score.mean)}{_margin(word, arm.score.low, arm.score.high)} (n={arm.score.n})"
+            if arm and arm.score
+            else ""
+            for word, arm in zip(words, (row.first, row.second), strict=True)
+        ]
+        shown.add_row(row.arm, *scores, _difference(words[0], row.difference))
+    return shown
+
+
+def _difference(word: Wording, found: Difference | None) -> str:
+    if found is None:
+        return ""
+    kind = "paired" if found.paired else "Welch"
+    text = f"{word.change(found.mean)}{_margin(word, found.low, found.high)}"
+    if found.low is None or found.high is None or found.p is None:
+        return text
+    unsure = ", contains 0" if found.low <= 0 <= found.high else ""
+    return f"{text} ({word.change(found.low)} to {word.change(found.high)}{unsure}; {kind}, n={found.n})"
+
+
+def _margin(word: Wording, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return f" \N{PLUS-MINUS SIGN} {word.change((high - low) / 2)}"

@@ -1,0 +1,132 @@
+"""The confirmed model of a run: `load("runs/mnist_l2").predict(images)`. The only file here that knows torch.
+
+A `torch.export` archive can hold pickles, and pickles are code that runs when it is loaded. One that was exported by
+`trainable.export` holds none, and one that does hold any is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+FORMAT = 1
+FOLDER, CONFIG, PROGRAM = "model", "config.json", "model.pt2"
+_BATCH = 4096
+# What torch.export.save writes for a model without pickles; the rest of the archive is not looked at by torch.
+_PLAIN = re.compile(r"[^/]+/(data/weights/(weight_\d+|[^/]+_config\.json)|data/constants/[^/]+_config\.json|models/.+)")
+_SAMPLES = re.compile(r"[^/]+/data/sample_inputs/[^/]+")
+_TEXTS = re.compile(r"[^/]+/(archive_format|archive_version|byteorder|\.data/(version|serialization_id))")
+
+
+class ModelError(ValueError):
+    """The model cannot be used; the message names the file and why."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A confirmed model, ready to use."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]  # of one sample: (C, H, W) or (F,)
+    dtype: str  # of a raw sample: uint8 or float32
+    config: dict[str, Any]  # its hyperparameters
+    about: dict[str, Any]  # its trial, arm and scores
+    description: dict[str, Any]  # all of config.json
+    program: torch.nn.Module
+
+    def predict(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw samples (N, *shape), or one of `shape` -> probabilities (N, K). Raises ModelError for another shape.
+
+        Images are uint8 as in the data set, not normalised; grey ones may come without their channel axis.
+        """
+        given = np.asarray(samples)
+        x = given[None] if given.shape in (self.shape, self.shape[1:]) else given
+        if x.shape[1:] == self.shape[1:] and self.shape[0] == 1 and len(self.shape) == 3:
+            x = x[:, None]
+        if x.shape[1:] != self.shape:
+            raise ModelError(f"samples must be {self.dtype} (N, {_text(self.shape)}), but are ({_text(given.shape)})")
+        if x.dtype != self.dtype and (self.dtype == "uint8" or not np.issubdtype(x.dtype, np.number)):
+            raise ModelError(f"samples must be {self.dtype}, but are {x.dtype}: give them raw, not normalised")
+        x = np.ascontiguousarray(x, dtype=self.dtype)
+        with torch.no_grad():
+            parts = [self.program(torch.tensor(x[start : start + _BATCH])) for start in range(0, len(x), _BATCH)]
+        return torch.cat(parts).numpy() if parts else np.empty((0, len(self.classes)), np.float32)
+
+    def classify(self, samples: NDArray[Any]) -> list[str]:
+        """The most probable class of each sample."""
+        return [self.classes[index] for index in self.predict(samples).argmax(1)]
+
+
+def load(run: str | Path) -> Model:
+    """The confirmed model of a run's folder, or of a folder that holds a model. Raises ModelError."""
+    folder = Path(run)
+    folder = folder / FOLDER if (folder / FOLDER / CONFIG).exists() else folder
+    try:
+        described = json.loads((folder / CONFIG).read_text())
+        if described["format"] != FORMAT:
+            raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {described['format']}")
+        for name, digest in described["sha256"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise ModelError(f"{folder / name} must have SHA-256 {digest}, but has another: copy it again")
+        content = (folder / PROGRAM).read_bytes()
+        model = Model(
+            folder=folder,
+            classes=tuple(described["classes"]),
+            shape=tuple(described["shape"]),
+            dtype=described["dtype"],
+            config=described["config"],
+            about=described["about"],
+            description=described,
+            program=_program(content, folder / PROGRAM),
+        )
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
+    return model
+
+
+def _program(content: bytes, path: Path) -> torch.nn.Module:
+    if problem := _pickled(content):
+        raise ModelError(f"{path} must hold no pickle, because pickles are code, but {problem}")
+    try:
+        return torch.export.load(io.BytesIO(content)).module()
+    except Exception as error:  # whatever a torn or foreign archive makes of torch
+        raise ModelError(f"{path} must be a torch.export program, but {error}") from error
+
+
+def _pickled(content: bytes) -> str | None:
+    """What of a torch.export archive torch would unpickle without its restrictions; None when nothing."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                if _SAMPLES.fullmatch(name):
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)  # as torch tries first
+                elif not _PLAIN.fullmatch(name) and not _TEXTS.fullmatch(name):
+                    return f"it holds {name}"
+                elif name.endswith("_config.json"):
+                    entries = json.loads(archive.read(name)).get("config", {})
+                    if any(entry.get("use_pickle", True) for entry in entries.values()):
+                        return f"{name} says so"
+    except Exception as error:
+        return f"it cannot be looked into ({type(error).__name__}: {error})"
+    return None
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

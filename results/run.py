@@ -1,0 +1,100 @@
+"""A run in a notebook: `results.open("runs/mnist_l2")`, and then `.trials`, `.answer`, `.study("L2")`, `.model()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from results.answer import Answer, answer
+from results.record import Reader
+from results.sessions import sweep_state
+from results.tables import tables
+
+if TYPE_CHECKING:
+    import optuna
+
+    from results.model import Model
+
+
+class Run:
+    """One sweep's folder. Everything is read from its record when it is asked for, also while the sweep runs."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises RecordError when there is no whole record in `folder`."""
+        self.folder = Path(folder)
+        with Reader(self.folder) as reader:
+            self.definition: Mapping[str, Any] = reader.meta("definition") or {}
+
+    def __repr__(self) -> str:
+        return f"results.open({str(self.folder)!r})"
+
+    @property
+    def name(self) -> str:
+        return str(self.definition.get("name") or self.folder.name)
+
+    @property
+    def question(self) -> str:
+        return str(self.definition.get("question", ""))
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.definition.get("arms", {}))
+
+    @property
+    def state(self) -> str:
+        """RUNNING, FINISHED, INTERRUPTED or FAILED."""
+        with Reader(self.folder) as reader:
+            return str(sweep_state(reader))
+
+    @property
+    def trials(self) -> pa.Table:
+        """One row a trial; `.to_pandas()` makes a DataFrame. Units are in the columns' metadata."""
+        with Reader(self.folder) as reader:
+            return tables(reader).trials
+
+    @property
+    def reports(self) -> pa.Table:
+        """One row a report: the learning curves."""
+        with Reader(self.folder) as reader:
+            return tables(reader).reports
+
+    @property
+    def answer(self) -> Answer:
+        """What the sweep found, with intervals; `.sentence` says it."""
+        with Reader(self.folder) as reader:
+            return answer(reader)
+
+    def study(self, arm: str | None = None) -> optuna.Study:
+        """The Optuna study of an arm, in memory, for `optuna.visualization`. With one arm it needs no name.
+
+        Raises ValueError for an arm that is not there.
+        """
+        from results.study import studies
+
+        with Reader(self.folder) as reader:
+            found = studies(reader)
+        if arm is None and len(found) == 1:
+            return next(iter(found.values()))
+        if arm not in found:
+            raise ValueError(f"an arm must be one of {', '.join(map(repr, found))}, but got {arm!r}")
+        return found[arm]
+
+    def sql(self, query: str) -> pa.Table:
+        """A DuckDB query over the tables `trials` and `reports`. Raises SqlError."""
+        from results.sql import run
+
+        return run(query, {"trials": self.trials, "reports": self.reports})
+
+    def model(self) -> Model:
+        """The confirmed model: `.predict(images)`. Raises ModelError when there is none or it is damaged."""
+        from results.model import load
+
+        return load(self.folder)
+
+
+def open(folder: str | Path) -> Run:  # noqa: A001 (results.open)
+    """Look at the run in `folder`. Raises RecordError when there is no whole record in it."""
+    return Run(folder)

@@ -1,0 +1,63 @@
+"""The studies of a run in an Optuna storage, where optuna-dashboard and every `optuna.visualization` find them."""
+
+from __future__ import annotations
+
+import warnings
+
+from results.record import Reader
+from results.study import studies
+from results.tracking import redacted, without_secrets
+
+_OWNER = "rungwise.run"
+
+
+class StorageError(ValueError):
+    """The storage cannot take the studies; one line, without passwords."""
+
+
+def write(reader: Reader, url: str) -> list[str]:
+    """Write a study for each arm to the storage, replacing what an earlier call wrote; returns their names.
+
+    A study is named after its run, and its arm when there are several. One of that name which another made is left
+    alone. Raises StorageError.
+    """
+    import optuna
+    from optuna.exceptions import ExperimentalWarning, OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    definition = reader.meta("definition") or {}
+    run = str(definition.get("name") or reader.folder.name)
+    identity = str(reader.meta("id") or run)
+    found = studies(reader)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    names = []
+    try:
+        storage = optuna.storages.get_storage(url)
+        there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
+        wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
+        if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
+            raise StorageError(
+                f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "
+                "give another --storage"
+            )
+        for name, study in wanted.items():
+            if name in there:
+                optuna.delete_study(study_name=name, storage=storage)
+            made = optuna.create_study(storage=storage, study_name=name, direction=study.direction)
+            made.set_user_attr(_OWNER, identity)  # first: a call that dies below is repeated
+            made.set_user_attr("question", str(definition.get("question", "")))
+            made.set_user_attr("arm", study.study_name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                made.set_metric_names([str(definition.get("metric", "val_accuracy"))])
+            made.add_trials(study.get_trials(deepcopy=False))
+            names.append(name)
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError) as error:
+        if isinstance(error, StorageError):
+            raise
+        line = (without_secrets(str(error), url).strip().splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"the storage {redacted(url)} must take the studies, but {line}") from None
+    finally:
+        optuna.logging.set_verbosity(before)
+    return names
