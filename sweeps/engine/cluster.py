@@ -102,11 +102,6 @@ class Ray:
         else:
             options["address"] = self._address
         ray.init(**options)
-        if self._address is None:
-            # Ray starts one worker a CPU ahead of need; let them import while the driver does.
-            warm = ray.remote(num_cpus=1)(_import_what_trials_need)
-            for _ in range(int(cpus)):
-                warm.remote()
 
     @property
     def storage(self) -> str:
@@ -130,12 +125,6 @@ class Ray:
             os.environ.pop(name, None)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._owner.close()
-
-
-def _import_what_trials_need() -> None:
-    import torch  # noqa: F401
-
-    import trainable.trial  # noqa: F401
 
 
 def _remove_abandoned() -> None:
