@@ -13,6 +13,21 @@ def shown(value: float | None, metric: str) -> str:
     return f"{100 * value:.2f} %" if "accuracy" in metric else f"{value:.4g}"
 
 
+def named(metric: str) -> str:
+    """A metric's name for people: 'validation accuracy'."""
+    words = metric.replace("_", " ")
+    return f"validation {words.removeprefix('val ')}" if metric.startswith("val_") else words
+
+
+def epochs(count: float) -> str:
+    """'1 epoch', '4.5 epochs'"""
+    return f"{count:,.6g} epoch{'' if count == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def short(value: object) -> str:
     """A hyperparameter's value as text."""
     if value is None:
@@ -20,6 +35,11 @@ def short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def difference(value: float, metric: str) -> str:
+    """A difference between two values of the objective: points for accuracies."""
+    return f"{100 * value:.2f} points" if "accuracy" in metric else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from results.amounts import duration, moment, short, size
+from results.amounts import difference, duration, epochs, moment, percent, short, size
+from results.audit import Audit
 from results.page import Html, join, pairs, table, tag
-from results.record import State
+from results.record import State, SweepState
 from results.snapshot import Entry, Snapshot
 
 
@@ -37,15 +38,15 @@ def time_and_cost(now: Snapshot) -> Html:
                 len(mine),
                 f"{trained:,.6g}",
                 f"{full:,.6g}",
-                f"{1 - trained / full:.0%}" if full else "",
+                percent(1 - trained / full) if full else "",
                 duration(sum(entry.seconds or 0.0 for entry in mine)),
             )
         )
-    heads = ("phase", "trials", "epochs trained", "if all ran to the end", "saved", "training time")
+    heads = ("phase", "trials", "epochs trained", "epochs in full", "saved", "training time")
     wall, work = wall_seconds(now), sum(entry.seconds or 0.0 for entry in now.entries)
     summary = [("wall time", duration(wall)), ("training time of all trials", duration(work))]
     if wall > 0:
-        summary.append(("trials training at a time, on average", f"{work / wall:.2g}"))
+        summary.append(("trials in training at a time, on average", f"{work / wall:.2g}"))
         summary.append(("reports", f"{now.reports:,} ({now.reports / wall:.3g} per second)"))
     sessions = [
         (
@@ -64,7 +65,7 @@ def time_and_cost(now: Snapshot) -> Html:
         [
             pairs(summary),
             table(heads, rows, "epochs and time per phase", "figures") if rows else "",
-            table(("session", "state", "started", "wall time", "host"), sessions, "driver sessions")
+            table(("session", "state", "started", "wall time", "host"), sessions, "driver sessions", "figures")
             if sessions
             else "",
             tag("p", "Epochs count the trials that ended; time includes attempts that were repeated."),
@@ -77,38 +78,71 @@ def forecast(now: Snapshot, folder_bytes: int | None) -> Html:
     told = now.meta.get("forecast")
     if not isinstance(told, Mapping) or not told:
         return Html("")
-    actual = {
-        "epochs": sum(entry.epochs or 0.0 for entry in now.entries),
-        "seconds": wall_seconds(now),
-        "device_hours": sum(entry.seconds or 0.0 for entry in now.entries) / 3600,
-        "bytes": float(folder_bytes) if folder_bytes is not None else None,
-    }
     rows = []
     for name, value in told.items():
-        known = actual.get(name)
+        if value is None:
+            continue
+        known = _actual(now, folder_bytes).get(name) or _held(now, told).get(name)
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        ratio = f"{known / value - 1:+.0%}" if number and known is not None and value else ""
+        ratio = f"{100 * (known / value - 1):+.0f} %" if number and known is not None and value else ""
         rows.append((_named(name), _amount(name, value), "" if known is None else _amount(name, known), ratio))
-    running = now.state == "RUNNING" or any(not entry.trial.state.ended for entry in now.entries)
-    return join(
-        [
-            table(
-                ("", "forecast", "so far" if running else "actual", "difference"),
-                rows,
-                "forecast and actual",
-                "figures",
-            ),
-            tag("p", "Device-hours are the trials' training time."),
+    unfinished = now.state != SweepState.FINISHED or any(not entry.trial.state.ended for entry in now.entries)
+    heads = ("", "forecast", "so far" if unfinished else "actual", "difference")
+    return table(heads, rows, "forecast and actual", "figures")
+
+
+def _actual(now: Snapshot, folder_bytes: int | None) -> dict[str, float]:
+    epochs = sum(entry.epochs or 0.0 for entry in now.entries)
+    work = sum(entry.seconds or 0.0 for entry in now.entries)
+    known = {"epochs": epochs, "seconds": wall_seconds(now), "bytes": float(folder_bytes or 0)}
+    return known | ({"seconds_an_epoch": work / epochs} if epochs else {})
+
+
+def _held(now: Snapshot, told: Mapping[str, Any]) -> dict[str, float]:
+    """Device-hours and money: the forecast says how many devices a sweep holds, and their price."""
+    try:
+        hours = wall_seconds(now) * float(told["device_hours"]) / float(told["seconds"])
+        price = float(told.get("money") or 0.0) / float(told["device_hours"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return {}
+    return {"device_hours": hours} | ({"money": hours * price} if price else {})
+
+
+def audited(now: Snapshot, found: Audit | None) -> Html:
+    """What became of stopped trials that were trained on; and an audit that the record keeps, whatever it holds."""
+    kept = now.meta.get("audit")
+    parts = [nested(kept, "audit of ASHA")] if kept else []
+    if found:
+        rungs = [
+            (epochs(rung.epoch), rung.n, "unknown" if rung.correlation is None else f"{rung.correlation:.2f}")
+            for rung in found.rungs
         ]
-    )
+        lost = "unknown" if found.regret is None else difference(found.regret, now.metric)
+        parts += [
+            tag("p", _verdict(found, now.metric)),
+            pairs(
+                [
+                    ("stopped trials", found.stopped),
+                    ("trained to the end after all", found.audited),
+                    ("epochs saved by stopping", f"{found.epochs_saved:,.6g} ({percent(found.share_saved)})"),
+                    ("regret", lost),
+                    ("grace that it suggests", "none" if found.grace is None else epochs(found.grace)),
+                ]
+            ),
+            table(("rung", "n", "rank correlation with the end"), rungs, "how well each rung foresees the end"),
+        ]
+    return join(parts)
 
 
-def audit(now: Snapshot) -> Html:
-    """The audit of ASHA, whatever it holds; nothing when there was none."""
-    told = now.meta.get("audit")
-    if not told:
-        return Html("")
-    return nested(told, "audit of ASHA")
+def _verdict(found: Audit, metric: str) -> str:
+    if found.regret is None:
+        return "No trial was allowed to finish, so nothing can be compared with those that were stopped."
+    if found.winner is not None:
+        return (
+            f"Early stopping stopped a winner: trial {found.winner} would have beaten the best finished trial by "
+            f"{difference(found.regret, metric)}."
+        )
+    return f"None of the {found.audited} audited trials would have beaten the best that was allowed to finish."
 
 
 def nested(told: Any, caption: str) -> Html:
@@ -124,14 +158,17 @@ def nested(told: Any, caption: str) -> Html:
     return join([short(told)])
 
 
+_NAMES = {"seconds": "wall time", "seconds_an_epoch": "time an epoch", "device_hours": "device-hours", "bytes": "disk"}
+
+
 def _named(name: str) -> str:
-    return {"seconds": "wall time", "device_hours": "device-hours", "bytes": "disk"}.get(name, name.replace("_", " "))
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def _amount(name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return short(value)
-    if name == "seconds":
+    if name in ("seconds", "seconds_an_epoch"):
         return duration(value)
     if name == "bytes":
         return size(value)

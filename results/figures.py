@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.amounts import shown
+from results.amounts import named, shown
 from results.record import State
 from results.snapshot import EPSILON, Entry, Snapshot, by_state
 
@@ -21,12 +21,13 @@ POINTS = 24_000  # of all learning curves together: more is drawn no better, and
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "pentagon")
 _MARKS = {
     State.COMPLETED: "circle",
-    State.STOPPED: "line-ns-open",
+    State.STOPPED: "circle",
     State.DIVERGED: "x",
-    State.FAILED: "x",
+    State.FAILED: "square-open",
     State.LOST: "triangle-down-open",
-    State.RUNNING: "circle-open",
+    State.RUNNING: "triangle-right",
 }
+_QUIET = {State.COMPLETED, State.STOPPED}  # small ends: the lines say it
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def state_colour(state: State) -> str:
 
 def axis(metric: str, **more: Any) -> Json:
     """An axis of the objective."""
-    told: Json = {"title": {"text": safe(metric.replace("_", " "))}}
+    told: Json = {"title": {"text": safe(named(metric))}}
     if "accuracy" in metric:
         told["tickformat"] = ".4~%"
     return told | more
@@ -89,18 +90,27 @@ def history(now: Snapshot) -> Figure | None:
     if not able:
         return None
     views = []
+    low, high = _upper([entry.best for entry in able if entry.best is not None], now.sign)
     unit, seconds = _unit(max(now.worked(entry.curve[-1][2]) for entry in able if entry.curve))
-    for label, title in (("by trial", "trial"), ("by time", f"{unit} of work")):
+    for label, title in (("by trial", "trial"), ("by time", f"{unit} of work"), ("all scores", "trial")):
         data: list[Json] = []
         for index, arm in enumerate(now.arms):
             mine = []
             for entry in able:
                 if entry.trial.arm == arm and entry.best is not None:
-                    x = entry.number if label == "by trial" else now.worked(_at_best(entry)) / seconds
+                    x = now.worked(_at_best(entry)) / seconds if label == "by time" else entry.number
                     mine.append((x, entry.best, entry.number))
             if mine:
                 data += _steps(sorted(mine), index, arm, now)
-        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(now.metric)}))
+        last = max(x for trace in data for x in trace["x"])
+        for trace in data[1::2]:  # the lines go on to the end
+            trace["x"].append(last)
+            trace["y"].append(trace["y"][-1])
+        limits = {} if label == "all scores" else {"range": [low, high]}
+        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(now.metric, **limits)}))
+    worse = sum(not low <= entry.best <= high for entry in able if entry.best is not None)
+    if not worse:
+        views.pop()
     words = [
         f"{arm}: {shown(best.best, now.metric)} by trial {best.number}"
         for arm in now.arms
@@ -108,10 +118,11 @@ def history(now: Snapshot) -> Figure | None:
     ]
     return Figure(
         "history",
-        f"Best {now.metric} so far. " + "; ".join(words) + ".",
+        f"Best {named(now.metric)} so far. " + "; ".join(words) + ".",
         views,
         "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
-        "noisy scores flatters: the more trials, the more.",
+        "noisy scores flatters: the more trials, the more."
+        + (f" {worse} worse trials are off this range; “all scores” shows them." if worse else ""),
     )
 
 
@@ -119,7 +130,8 @@ def _steps(points: list[tuple[float, float, int]], index: int, arm: str, now: Sn
     best: list[float] = []
     for _, value, _ in points:
         best.append(value if not best else now.sign * max(now.sign * value, now.sign * best[-1]))
-    x, y = [point[0] for point in points], [point[1] for point in points]
+    x: list[float] = [point[0] for point in points]
+    y = [point[1] for point in points]
     look = {"legendgroup": str(index), "name": safe(arm)}
     dots = look | {
         "mode": "markers",
@@ -131,7 +143,7 @@ def _steps(points: list[tuple[float, float, int]], index: int, arm: str, now: Sn
     }
     line = look | {
         "mode": "lines",
-        "x": x,
+        "x": list(x),
         "y": best,
         "line": {"color": arm_colour(index), "width": 2.5, "shape": "hv"},
         "hoverinfo": "skip",
@@ -147,6 +159,16 @@ def _at_best(entry: Entry) -> float:
 
 def _best_of(entries: Sequence[Entry], sign: float) -> Entry | None:
     return max(entries, key=lambda entry: (sign * (entry.best or 0.0), -entry.number), default=None)
+
+
+def _upper(values: Sequence[float], sign: float) -> tuple[float, float]:
+    """The range of the better half, with as much room again below it."""
+    ranked = sorted(values, key=lambda value: sign * value)
+    best, middle = ranked[-1], ranked[len(ranked) // 2]
+    far = middle - sign * abs(best - middle)
+    worst = max(far, ranked[0]) if sign > 0 else min(far, ranked[0])
+    low, high = sorted((worst, best))
+    return _padded(low, high)
 
 
 def _unit(seconds: float) -> tuple[str, float]:
@@ -179,7 +201,7 @@ def curves(now: Snapshot) -> Figure | None:
     rungs = ", ".join(f"{rung:g}" for rung in now.rungs[:-1])
     return Figure(
         "curves",
-        f"{now.metric} over epochs of {len(drawn)} trials: {counts}."
+        f"{named(now.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
         + (f" Rungs at {rungs} epochs." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
@@ -223,7 +245,7 @@ def _curve_traces(entries: Sequence[Entry], each: int, now: Snapshot) -> list[Js
             | {"mode": "lines", "x": x, "y": y, "line": line, "opacity": opacity, "connectgaps": False}
             | {"meta": {"trials": trials}}
         )
-        marker: Json = {"color": state_colour(state), "symbol": _MARKS[state], "size": 8}
+        marker: Json = {"color": state_colour(state), "symbol": _MARKS[state], "size": 5 if state in _QUIET else 9}
         marker["line"] = {"width": 1.5, "color": state_colour(state)}
         data.append(
             group
@@ -249,14 +271,18 @@ def _curve_layout(now: Snapshot, limits: tuple[float, float]) -> Json:
     for index, rung in enumerate(now.rungs[:-1], 1):
         shapes.append(
             {"type": "line", "x0": rung, "x1": rung, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-            | {"line": {"color": colour("faint"), "width": 1.2, "dash": "dash"}}
+            | {"line": {"color": colour("muted"), "width": 1, "dash": "dash"}}
         )
         notes.append(
             {"x": rung, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"rung {index}", "showarrow": False}
             | {"font": {"size": 11, "color": colour("muted")}}
         )
     return {
-        "xaxis": {"title": {"text": "epochs"}, "range": [0, now.epochs * 1.03] if now.epochs else None},
+        "xaxis": {
+            "title": {"text": "epochs"},
+            "showgrid": False,
+            "range": [0, now.epochs * 1.03] if now.epochs else None,
+        },
         "yaxis": axis(now.metric, range=list(limits)),
         "shapes": shapes,
         "annotations": notes,
@@ -329,7 +355,9 @@ def arms(bars: Sequence[Bar], metric: str, split: str, confirmed: bool) -> Figur
             | {"hovertemplate": f"{words}, n={len(bar.values)}<extra></extra>"}
         )
     layout = {
-        "xaxis": axis(metric, title={"text": f"{metric.replace('_', ' ')} ({split})"}),
+        "xaxis": axis(
+            metric, title={"text": safe(named(metric) if split in named(metric) else f"{split} {named(metric)}")}
+        ),
         "yaxis": {"tickvals": list(range(len(bars))), "ticktext": names, "range": [len(bars) - 0.5, -0.5]}
         | {"zeroline": False, "showgrid": False},
     }
@@ -393,10 +421,13 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
             for j, count in enumerate(row)
             if count
         ]
+    shares = [(matrix[i][i] / sum(row), i) for i, row in enumerate(matrix) if sum(row)]
     confused = ", ".join(f"{classes[i]} taken for {classes[j]} {count} times" for count, i, j in worst[::-1][:3])
     return Figure(
         "confusion",
-        f"{right} of {total} test samples are right." + (f" Most frequent mistakes: {confused}." if confused else ""),
+        f"{right} of {total} test samples are right."
+        + (f" Most frequent mistakes: {confused}." if confused else "")
+        + (f" Weakest class: {classes[min(shares)[1]]}, {100 * min(shares)[0]:.1f} % right." if shares else ""),
         [
             View(
                 "confusion",

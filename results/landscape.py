@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from results.amounts import short, shown
+from results.amounts import epochs, named, percent, short, shown
 from results.figures import SYMBOLS, Figure, Json, View, arm_colour, axis, category, colour, safe
 from results.snapshot import Entry, Snapshot
 
@@ -162,23 +162,23 @@ def importances(land: Landscape) -> Figure | None:
         told = [one for one in land.importances if one.view == name and one.shares]
         if not told:
             continue
-        order = sorted(told[-1].shares, key=lambda each: told[-1].shares[each])
+        order = sorted(told[-1].shares, key=lambda each: -told[-1].shares[each])
         data: list[Json] = [
             {
                 "type": "bar",
                 "orientation": "h",
                 "x": [one.shares.get(each, 0.0) for each in order],
                 "y": [safe(each) for each in order],
-                "name": f"{one.rung:g} epochs (n={one.n})",
+                "name": f"{epochs(one.rung)} (n={one.n})",
                 "legendgroup": str(index),
                 "marker": {"color": colour(f"step-{min(4, 4 - len(told) + index + 1)}")},
-                "hovertemplate": f"%{{y}}: %{{x:.0%}} at {one.rung:g} epochs, n={one.n}<extra></extra>",
+                "hovertemplate": f"%{{y}}: %{{x:.0%}} at {epochs(one.rung)}, n={one.n}<extra></extra>",
             }
             for index, one in enumerate(told)
         ]
         layout = {
             "xaxis": {"title": {"text": "share of importance"}, "tickformat": ".0%", "rangemode": "tozero"},
-            "yaxis": category([safe(each) for each in order], showgrid=False),
+            "yaxis": category([safe(each) for each in order], showgrid=False, autorange="reversed"),
             "barmode": "group",
             "bargap": 0.25,
         }
@@ -188,15 +188,15 @@ def importances(land: Landscape) -> Figure | None:
     how = (
         "how much of the differences between trials each explains (fANOVA)"
         if land.method == "fANOVA"
-        else f"how much each decides whether a trial is among the best {QUANTILE:.0%} (PED-ANOVA)"
+        else f"how much each decides whether a trial is among the best {percent(QUANTILE)} (PED-ANOVA)"
     )
     words = []
     for view in views:
         last = [one for one in land.importances if one.view == view.label and one.shares][-1]
         ranked = sorted(last.shares.items(), key=lambda item: -item[1])[:3]
         words.append(
-            f"{view.label}, at {last.rung:g} epochs (n={last.n}): "
-            + ", ".join(f"{name} {share:.0%}" for name, share in ranked)
+            f"{view.label}, at {epochs(last.rung)} (n={last.n}): "
+            + ", ".join(f"{name} {percent(share)}" for name, share in ranked)
         )
     most = max(len(view.data[0]["y"]) * len(view.data) for view in views)
     return Figure(
@@ -212,7 +212,7 @@ def importances(land: Landscape) -> Figure | None:
 def missing(land: Landscape) -> list[str]:
     """Words for the rungs without importances."""
     return [
-        f"{one.view if one.view != 'all' else 'All trials'}, {one.rung:g} epochs: {one.why}"
+        f"{one.view if one.view != 'all' else 'All trials'}, {epochs(one.rung)}: {one.why}"
         for one in land.importances
         if not one.shares and one.why
     ]
@@ -248,9 +248,9 @@ def slices(land: Landscape, now: Snapshot) -> list[Figure]:
             "xaxis": scale.axis(_with_unit(name, now)),
             "yaxis": axis(now.metric, range=_robust([value for _, _, value in points], now.sign)),
         }
-        alt = f"{now.metric} over {name} at {land.rung:g} epochs, n={len(points)}. "
+        alt = f"{named(now.metric).capitalize()} over {name} at {epochs(land.rung)}, n={len(points)}. "
         alt += f"Best: {shown(best[2], now.metric)} at {name} = {short(best[1])}."
-        found.append(Figure(f"slice-{len(found)}", alt, [View(name, data, layout)], height=320))
+        found.append(Figure(f"slice-{len(found)}", alt, [View(name, data, layout)], height=300))
     return found
 
 
@@ -269,7 +269,8 @@ def contour(land: Landscape, now: Snapshot) -> Figure | None:
         return None
     return Figure(
         "contour",
-        f"{now.metric} over pairs of hyperparameters at {land.rung:g} epochs: " + ", ".join(v.label for v in views),
+        f"{named(now.metric).capitalize()} over pairs of hyperparameters at {epochs(land.rung)}: "
+        + ", ".join(v.label for v in views),
         views,
         "Dots are trials, coloured by their score; the surface is the mean of its neighbours' scores, weighted by "
         "nearness, and is left blank where no trial is near. The other hyperparameters vary, too.",
@@ -292,7 +293,7 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: 
     low, high = _robust(z.tolist(), now.sign)
     scale: list[list[Any]] = [[i / 4, colour(f"map-{i if now.sign > 0 else 4 - i}")] for i in range(5)]
     look = {"colorscale": scale, "zmin": low, "zmax": high}
-    bar = {"title": {"text": safe(now.metric.replace("_", " ")), "side": "right"}, "thickness": 12}
+    bar = {"title": {"text": safe(named(now.metric)), "side": "right"}, "thickness": 12}
     bar |= {"tickformat": ".4~%"} if "accuracy" in now.metric else {}
     return View(
         f"{pair[0]} × {pair[1]}",  # noqa: RUF001
@@ -312,6 +313,14 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: 
             {
                 "mode": "markers",
                 "showlegend": False,
+                "hoverinfo": "skip",
+                "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
+                "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
+                "marker": {"color": "#ffffff", "size": 13},
+            },
+            {
+                "mode": "markers",
+                "showlegend": False,
                 "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
                 "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
                 "marker": {
@@ -320,7 +329,7 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: 
                     "cmin": low,
                     "cmax": high,
                     "size": 10,
-                    "line": {"width": 1.5, "color": colour("panel")},
+                    "line": {"width": 1, "color": "#000000"},
                 },
                 "meta": {"trials": [e.number for e in entries]},
             },
@@ -375,9 +384,10 @@ def parallel(land: Landscape, now: Snapshot) -> Figure | None:
             notes.append(_label(i, place, text))
     for place, told in ((0.0, low), (1.0, high)):
         notes.append(_label(len(scales), place, shown(told, now.metric)))
-    if any(scale.name != ARM and scale.name not in entry.trial.params for scale in scales for entry in entries):
-        notes.append(_label(0, -0.12, "not searched"))
-    titles = [safe(name) for name in names] + [safe(now.metric.replace("_", " "))]
+    for i, scale in enumerate(scales):
+        if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
+            notes.append(_label(i, -0.12, "not searched"))
+    titles = [safe(name) for name in names] + [safe(named(now.metric))]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(titles))),
@@ -395,10 +405,11 @@ def parallel(land: Landscape, now: Snapshot) -> Figure | None:
     }
     return Figure(
         "parallel",
-        f"{len(order)} trials that reached {land.rung:g} epochs as lines over {', '.join(names)} and {now.metric}.",
+        f"{len(order)} trials that reached {epochs(land.rung)} as lines over "
+        f"{', '.join(names)} and {named(now.metric)}.",
         [View("parallel", data, layout)],
-        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. Names below the legend "
-        "hide and show a fifth of the trials.",
+        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
+        "buttons hide and show a part of the trials.",
         height=440,
         min_width=96 * len(titles),
     )
@@ -448,7 +459,7 @@ class _Numbers:
         return float(value)
 
     def labels(self) -> list[tuple[float, str]]:
-        return [(place, short(self.at(place))) for place in (0.0, 0.5, 1.0)]
+        return [(place, f"{self.at(place):.2g}") for place in (0.0, 0.5, 1.0)]
 
     def axis(self, title: str) -> Json:
         low, high = self._in(self.low), self._in(self.high)
@@ -456,7 +467,7 @@ class _Numbers:
         told: Json = {"title": {"text": title}, "zeroline": False}
         if self.log:
             ends = [(low - room) / math.log(10), (high + room) / math.log(10)]
-            return told | {"type": "log", "range": ends, "exponentformat": "power", "dtick": _decades(ends)}
+            return told | {"type": "log", "range": ends, "exponentformat": "e", "dtick": _decades(ends)}
         return told | {"type": "linear", "range": [low - room, high + room]}
 
     def _in(self, value: float) -> float:

@@ -60,7 +60,10 @@ def pairs(rows: Iterable[tuple[object, object]]) -> Html:
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]], caption: str, class_: str = "") -> Html:
-    """A plain table in a frame that scrolls by itself."""
+    """A plain table in a frame that scrolls by itself; a column without any value is left out."""
+    rows = [[*row] for row in rows]
+    used = [i for i in range(len(heads)) if not rows or any(row[i] not in ("", None) for row in rows)]
+    heads, rows = [heads[i] for i in used], [[row[i] for i in used] for row in rows]
     head = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in heads)))
     body = tag("tbody", *(tag("tr", *(tag("td", cell) for cell in row)) for row in rows))
     whole = tag("table", tag("caption", caption, class_="unseen"), head, body, class_=class_ or None)

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from results import cost, figures, landscape, mistakes
-from results.amounts import duration, moment, short, shown
+from results.amounts import difference, duration, epochs, moment, named, percent, short, shown
 from results.answer import Answer, answer
+from results.audit import audit
 from results.figures import Bar, Figure, safe
 from results.files import replacing
 from results.page import Html, figure, join, page, payload, section, table, tag
@@ -43,7 +44,7 @@ def write(run: Path) -> Path:
 def render(run: Path) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
     with Still(run) as reader:
-        now, found = read(reader), answer(reader)
+        now, found, seen = read(reader), answer(reader), audit(reader)
     land = landscape.survey(now)
     slices = landscape.slices(land, now)
     drawn = {
@@ -65,7 +66,7 @@ def render(run: Path) -> str:
             "Hyperparameters",
             [
                 _figure(drawn["importances"], "What matters"),
-                _listed("No importances", landscape.missing(land)),
+                _listed("Rungs without importances", landscape.missing(land), unfolded=False),
                 _slices(slices, land),
                 _figure(drawn["contour"], "The two most important together"),
                 _figure(drawn["parallel"], "All together"),
@@ -74,7 +75,7 @@ def render(run: Path) -> str:
         ("trials", "Trials", [trial_list(now)]),
         ("mistakes", "Where the model errs", [_figure(drawn["confusion"]), mistakes.gallery(now)]),
         ("forecast", "Forecast and actual", [cost.forecast(now, _bytes(run))]),
-        ("audit", "Audit of early stopping", [cost.audit(now)]),
+        ("audit", "Audit of early stopping", [cost.audited(now, seen)]),
         ("cost", "Time and cost", [cost.time_and_cost(now)]),
         ("made", "What made it", [provenance(now)]),
     ]
@@ -89,7 +90,7 @@ def render(run: Path) -> str:
         tag("footer", f"Made by Rungwise from the record of {now.name} on {moment(time.time())}."),
     ]
     every = [each for each in [*drawn.values(), *slices] if each is not None]
-    return page(f"{now.name} – Rungwise", body, payload(every, _hover(now)))  # noqa: RUF001
+    return page(f"{now.name} · Rungwise", body, payload(every, _hover(now)))
 
 
 # -- the top ---------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def _answer(now: Snapshot, found: Answer) -> Html:
     confirmed = _confirmed(found)
     inside = [
         tag("h2", "Answer" if confirmed else "No answer yet", id="answer-title"),
-        tag("p", _lead(now, found), class_="sentence"),
+        *_lead(now, found),
         *(tag("p", told, class_="warning", role="note") for told in _warnings(now, found)),
         _tiles(now),
         _listed("Before you believe it", found.notes),
@@ -121,17 +122,30 @@ def _answer(now: Snapshot, found: Answer) -> Html:
     return tag("section", *inside, id="answer", aria_labelledby="answer-title", class_="" if confirmed else "open")
 
 
-def _lead(now: Snapshot, found: Answer) -> str:
-    if _confirmed(found) or now.best is None or now.best.best is None:
-        return found.sentence.removeprefix("No answer yet: ").capitalize() if not _confirmed(found) else found.sentence
+def _lead(now: Snapshot, found: Answer) -> list[Html]:
+    """The answer in large letters, what belongs to it in smaller ones."""
+    if _confirmed(found):
+        rest = found.sentence
+        for one in found.comparisons:
+            rest = rest.replace(one.sentence, "").strip()
+        if not found.comparisons:
+            return [tag("p", rest, class_="sentence")]
+        if len(found.comparisons) == 1:
+            return [tag("p", found.comparisons[0].sentence, class_="sentence"), tag("p", rest)]
+        lines = (tag("li", one.sentence) for one in found.comparisons)
+        return [tag("ul", *lines, class_="sentence"), tag("p", rest)]
+    if now.best is None or now.best.best is None:
+        return [tag("p", found.sentence.removeprefix("No answer yet: ").capitalize(), class_="sentence")]
     told = [
         f"{arm.arm} {shown(arm.seen, found.metric)}" if len(found.arms) > 1 else shown(arm.seen, found.metric)
         for arm in found.arms
         if arm.seen is not None
     ]
     chosen = ", ".join(f"{name} = {short(value)}" for name, value in now.best.trial.params.items())
-    best = f"Best {now.metric.replace('_', ' ')} so far: {', '.join(told)}."
-    return f"{best} The best is trial {now.best.number}" + (f" with {chosen}." if chosen else ".")
+    return [
+        tag("p", f"Best {named(now.metric)} so far: {', '.join(told)}.", class_="sentence"),
+        tag("p", f"The best is trial {now.best.number}" + (f" with {chosen}." if chosen else ".")),
+    ]
 
 
 def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
@@ -174,9 +188,9 @@ def _tiles(now: Snapshot) -> Html:
     ]
     if now.best:
         best = shown(now.best.best, now.metric)
-        told.append((f"best {now.metric.replace('_', ' ')}", best, f"seen in the search, trial {now.best.number}"))
+        told.append((f"best {named(now.metric)}", best, f"seen in the search, trial {now.best.number}"))
     if full:
-        told.append(("epochs saved", f"{1 - trained / full:.0%}", f"{trained:,.6g} trained, {full:,.6g} if all ran on"))
+        told.append(("epochs saved", percent(1 - trained / full), f"{trained:,.6g} trained, {full:,.6g} if all ran on"))
     if now.sessions:
         work = sum(entry.seconds or 0.0 for entry in now.entries)
         told.append(("wall time", duration(cost.wall_seconds(now)), f"{duration(work)} of training"))
@@ -224,36 +238,33 @@ def _arm_table(now: Snapshot, found: Answer) -> Html:
     measured, scored = found.measure, _measured(found)
     heads = ["arm", "trials", "best seen"]
     if confirmed := _confirmed(found):
-        heads += ["confirmed on validation", "winner’s-curse gap", measured, "95 % interval", "sd", "n", "settings"]  # noqa: RUF001
+        heads += ["confirmed on validation", "winner's-curse gap"]
+        heads += [measured] if found.split == "test" else []
+        heads += ["95 % interval", "sd", "n", "settings"]
     rows = []
     for arm in found.arms:
         row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in now.search)]
         row.append(shown(arm.seen, found.metric))
         if confirmed:
-            gap = "" if arm.flattered is None else _gap(arm.flattered, found.metric)
+            gap = "" if arm.flattered is None else difference(arm.flattered, found.metric)
             if arm.chosen and arm.score:
                 valid, score = arm.chosen.validation, arm.score
                 known = score.low is not None and score.high is not None
-                row += [shown(valid.mean, found.metric) if valid else "", gap, tag("b", shown(score.mean, scored))]
+                row += [shown(valid.mean, found.metric) if valid else "", gap]
+                row += [tag("b", shown(score.mean, scored))] if found.split == "test" else []
                 row.append(f"{shown(score.low, scored)} to {shown(score.high, scored)}" if known else "none: one seed")
-                row.append("" if score.sd is None else _gap(score.sd, scored))
+                row.append("" if score.sd is None else difference(score.sd, scored))
                 row += [score.n, ", ".join(f"{name} = {short(value)}" for name, value in arm.chosen.params.items())]
             else:
-                row += ["nothing confirmed", "", "", "", "", "", ""]
+                row += ["nothing confirmed", *[""] * (len(heads) - 4)]
         rows.append(row)
-    compared = [
-        (f"{one.arm} against {one.against}", one.verdict, one.sentence) for one in found.pairs or found.comparisons
-    ]
+    compared = [(f"{one.arm} against {one.against}", one.verdict, one.sentence) for one in found.pairs]
     return join(
         [
             table(heads, rows, "arms in numbers", "figures"),
             table(("comparison", "verdict", "in words"), compared, "comparisons of arms") if compared else "",
         ]
     )
-
-
-def _gap(value: float, metric: str) -> str:
-    return f"{100 * value:.2f} points" if "accuracy" in metric else f"{value:.3g}"
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------
@@ -271,7 +282,7 @@ def _slices(slices: list[Figure], land: landscape.Landscape) -> Html:
             tag("h3", "One at a time"),
             tag(
                 "p",
-                f"The score at {land.rung:g} epochs of the {len(land.level)} trials that got there, over each "
+                f"The score at {epochs(land.rung)} of the {len(land.level)} trials that got there, over each "
                 "hyperparameter; the most important first.",
             ),
             tag("div", *(figure(one) for one in slices), class_="grid"),
@@ -279,10 +290,10 @@ def _slices(slices: list[Figure], land: landscape.Landscape) -> Html:
     )
 
 
-def _listed(title: str, lines: Iterable[str]) -> Html:
+def _listed(title: str, lines: Iterable[str], unfolded: bool = True) -> Html:
     """Lines below a title that unfolds; nothing without lines."""
     items = [tag("li", line) for line in lines]
-    return tag("details", tag("summary", title), tag("ul", *items), open=len(items) < 7) if items else Html("")
+    return tag("details", tag("summary", title), tag("ul", *items), open=unfolded) if items else Html("")
 
 
 def _hover(now: Snapshot) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from results.amounts import duration, short, shown
+from results.amounts import duration, named, short, shown
 from results.page import Html, join, tag
 from results.record import State
 from results.snapshot import Entry, Snapshot
@@ -22,8 +22,8 @@ def trial_list(now: Snapshot) -> Html:
     phased = any(entry.trial.phase != "search" for entry in now.entries)
     varied = searched(now)
     units = {name: now.about.get(name, {}).get("unit", "") for name in varied}
-    heads = ["rank", "trial", "arm", *(["phase"] if phased else []), "state", now.metric.replace("_", " ")]
-    heads += ["at epoch", "epochs", "time", *varied, "why it ended"]
+    heads = ["rank", "trial", named(now.metric), "state", "arm", *(["phase"] if phased else [])]
+    heads += ["epochs", "time", *varied, "why it ended"]
     head = tag("tr", *(_head(name, units.get(name, "")) for name in heads))
     rows = join(_row(entry, now, varied, phased) for entry in sorted(now.entries, key=_order))
     label = f"{len(now.entries)} trials, best first"
@@ -74,11 +74,10 @@ def _row(entry: Entry, now: Snapshot, varied: Sequence[str], phased: bool) -> Ht
     cells = [
         _cell(entry.rank),
         _cell(trial.trial),
+        _cell(entry.best, shown(entry.best, now.metric) if entry.best is not None else ""),
+        tag("td", tag("span", trial.state.lower(), class_=f"state {trial.state.lower()}")),
         _cell(trial.arm),
         *([_cell(trial.phase)] if phased else []),
-        tag("td", tag("span", trial.state.lower(), class_=f"state {trial.state.lower()}")),
-        _cell(entry.best, shown(entry.best, now.metric) if entry.best is not None else ""),
-        _cell(entry.best_epoch),
         _cell(entry.epochs),
         _cell(entry.seconds, duration(entry.seconds) if entry.seconds is not None else ""),
         *(_cell(chosen.get(name), faint=name in given) for name in varied),
