@@ -15,17 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainable.idx import read_idx
+
 SOURCE = "MNIST, Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
 OUT = Path(__file__).with_name("mnist.parquet")
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Read an idx file of unsigned bytes: magic 00 00 08 D, D big-endian sizes, then the bytes in C order."""
-    content = path.read_bytes()
-    if content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"an idx file of unsigned bytes starts with 00 00 08, but {path} with {content[:3].hex(' ')}")
-    sizes = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
 
 
 def table(raw: Path) -> pa.Table:

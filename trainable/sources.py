@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainable.idx import read_idx
+
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
 
@@ -27,6 +29,13 @@ TORCHVISION = {
     "kmnist": ("KMNIST", "Kuzushiji-MNIST, ROIS-DS Center for Open Data in the Humanities; CC BY-SA 4.0"),
     "emnist": ("EMNIST", "EMNIST balanced, Cohen et al. 2017 (NIST Special Database 19)"),
     "cifar10": ("CIFAR10", "CIFAR-10, Krizhevsky 2009 (University of Toronto)"),
+}
+IDX_CLASSES = {
+    "fashion-mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
 NAMES = ("mnist", *TORCHVISION, "digits")
 SUFFIXES = (".npz", ".parquet")
@@ -130,8 +139,24 @@ def _digits() -> Raw:
     return Raw((x, found.target), None, None, source, tuple("0123456789"))
 
 
+def _idx(name: str, root: Path) -> Raw | None:
+    """A set in MNIST's format that lies under the data root, or None. Reading it takes neither torchvision nor torch."""
+    kind, source = TORCHVISION[name]
+    raw = root / kind / "raw"
+    files = [raw / f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+    if name not in IDX_CLASSES or not all(file.is_file() for file in files):
+        return None
+    try:
+        x, y, x_test, y_test = map(read_idx, files)
+    except (OSError, ValueError) as error:
+        raise DataError(_unreadable(raw, error)) from error
+    return Raw((x[:, None], y), None, (x_test[:, None], y_test), source, IDX_CLASSES[name])
+
+
 def _torchvision(name: str, root: Path) -> Raw:
-    from torchvision import datasets  # 1.7 s to import
+    if found := _idx(name, root):
+        return found
+    from torchvision import datasets  # 1.7 s to import, and torch with it
 
     kind, source = TORCHVISION[name]
     options: dict[str, Any] = {"split": "balanced"} if name == "emnist" else {}

@@ -88,7 +88,8 @@ def _plan(sweep: Sweep, options: Options) -> int:
     from sweeps.engine.plan import forecast
     from trainable.data import load
 
-    with _open(options.out / options.name, sweep, options, load(options.data, options.data_root)) as record:
+    with Record(options.out / options.name) as record:
+        _define(record, sweep, options, load(options.data, options.data_root))
         expected = forecast(sweep, options)
         record.set_meta("forecast", expected.asdict())
     print(expected.lines())
