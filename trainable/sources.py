@@ -140,7 +140,7 @@ def _digits() -> Raw:
 
 
 def _idx(name: str, root: Path) -> Raw | None:
-    """A set in MNIST's format that lies under the data root, or None. Reading it takes neither torchvision nor torch."""
+    """A set in MNIST's format that lies under the data root, or None. Needs neither torchvision nor torch."""
     kind, source = TORCHVISION[name]
     raw = root / kind / "raw"
     files = [raw / f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
