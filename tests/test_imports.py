@@ -130,8 +130,8 @@ def test_help_names_every_flag_with_its_meaning_and_default(help_page: subproces
     flags = {*FLAGS}
     for field in dataclasses.fields(Options):  # what is on by default has a flag that turns it off
         flags.add(("no-" if field.default is True else "") + field.name.replace("_", "-"))
-    text = " ".join(help_page.stdout.replace("│", " ").split())
-    entries = {entry.split()[0]: entry for entry in re.split(r" --(?=[a-z])", text)[1:]}
+    options = re.split(r"\n│ (?:-h, )?--(?=[a-z])", help_page.stdout)[1:]
+    entries = {entry.split()[0]: " ".join(entry.replace("│", " ").split()) for entry in options}
     assert flags - entries.keys() == set()
     for flag in flags:
         assert "(default: " in entries[flag], f"--{flag} has no default in --help"

@@ -362,8 +362,8 @@ def test_a_finished_sweep_leaves_its_results_and_nothing_else(ends: Command) -> 
     files = {str(path.relative_to(ends.folder)) for path in ends.folder.rglob("*") if path.is_file()}
     kept = {"ends/sweep.sqlite", "ends/trials.parquet", "ends/reports.parquet", "mlflow.db"}
     assert kept <= files
-    # Beside them only SQLite's own files and empty locks.
-    others = {name for name in files - kept if not name.endswith(("-wal", "-shm", "lock"))}
+    # Beside them only SQLite's own files, the record's mark, and empty locks.
+    others = {name for name in files - kept if not name.endswith(("-wal", "-shm", "-mark", "lock"))}
     assert others == set()
 
 
@@ -472,7 +472,7 @@ def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list
     assert {"best", "trials", "epochs", "files", "mlflow"} <= {line.split()[0] for line in lines if line}
     for file in ("trials.parquet", "reports.parquet", "sweep.sqlite"):
         assert (done.folder / name / file).is_file()
-    assert any(re.match(r"mlflow .*mlflow ui --backend-store-uri sqlite:////", line) for line in lines)
+    assert any(re.match(r"mlflow .*mlflow ui --backend-store-uri sqlite:////", line) for line in lines), done.out
     return lines
 
 
