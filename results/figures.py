@@ -17,6 +17,7 @@ from results.record import State
 from results.snapshot import EPSILON, Entry, Snapshot, by_state
 
 Json = dict[str, Any]
+LABEL = 22  # characters of a name beside an axis
 POINTS = 24_000  # of all learning curves together: more is drawn no better, and slowly
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "pentagon")
 _MARKS = {
@@ -56,6 +57,12 @@ def safe(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
+def brief(value: object) -> str:
+    """A name for the edge of a plot: its beginning, when it is long."""
+    told = str(value)
+    return safe(told if len(told) <= LABEL else told[: LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}")
+
+
 def colour(name: str) -> str:
     return f"var(--{name})"
 
@@ -78,7 +85,10 @@ def axis(metric: str, **more: Any) -> Json:
 
 def category(values: Sequence[str], **more: Any) -> Json:
     """An axis of names, in the order given."""
-    return {"type": "category", "categoryorder": "array", "categoryarray": list(values)} | more
+    told: Json = {"type": "category", "categoryorder": "array", "categoryarray": [safe(value) for value in values]}
+    if any(len(value) > LABEL for value in values):
+        told |= {"tickvals": told["categoryarray"], "ticktext": [brief(value) for value in values]}
+    return told | more
 
 
 # -- history ---------------------------------------------------------------------------------------------------
@@ -358,7 +368,11 @@ def arms(bars: Sequence[Bar], metric: str, split: str, confirmed: bool) -> Figur
         "xaxis": axis(
             metric, title={"text": safe(named(metric) if split in named(metric) else f"{split} {named(metric)}")}
         ),
-        "yaxis": {"tickvals": list(range(len(bars))), "ticktext": names, "range": [len(bars) - 0.5, -0.5]}
+        "yaxis": {
+            "tickvals": list(range(len(bars))),
+            "ticktext": [brief(bar.arm) for bar in bars],
+            "range": [len(bars) - 0.5, -0.5],
+        }
         | {"zeroline": False, "showgrid": False},
     }
     words = "; ".join(
@@ -422,7 +436,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
             if count
         ]
     shares = [(matrix[i][i] / sum(row), i) for i, row in enumerate(matrix) if sum(row)]
-    confused = ", ".join(f"{classes[i]} taken for {classes[j]} {count} times" for count, i, j in worst[::-1][:3])
+    confused = ", ".join(f"{classes[i]} taken for {classes[j]} ({count} times)" for count, i, j in worst[::-1][:3])
     return Figure(
         "confusion",
         f"{right} of {total} test samples are right."
@@ -433,8 +447,8 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
                 "confusion",
                 data,
                 {
-                    "xaxis": category(names, title={"text": "predicted"}, showgrid=False, zeroline=False),
-                    "yaxis": category(names, title={"text": "true"}, autorange="reversed", showgrid=False),
+                    "xaxis": category(classes, title={"text": "predicted"}, showgrid=False, zeroline=False),
+                    "yaxis": category(classes, title={"text": "true"}, autorange="reversed", showgrid=False),
                     "annotations": notes,
                 },
             )

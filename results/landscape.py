@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from results.amounts import epochs, named, percent, short, shown
-from results.figures import SYMBOLS, Figure, Json, View, arm_colour, axis, category, colour, safe
+from results.figures import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, category, colour, safe
 from results.snapshot import Entry, Snapshot
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def survey(now: Snapshot) -> Landscape:
     for view in views:
         told = [one for one in found if one.view == view and one.shares]
         for name, share in (told[-1].shares if told else {}).items():
-            score[name] = max(score.get(name, 0.0), share)
+            score.setdefault(name, share)  # an arm's own word counts only for what is not in all arms
     names.sort(key=lambda name: -score.get(name, 0.0))  # stable: the space's order where nothing is known
     rung: float | None = None
     level: list[tuple[Entry, float]] = []
@@ -178,7 +178,7 @@ def importances(land: Landscape) -> Figure | None:
         ]
         layout = {
             "xaxis": {"title": {"text": "share of importance"}, "tickformat": ".0%", "rangemode": "tozero"},
-            "yaxis": category([safe(each) for each in order], showgrid=False, autorange="reversed"),
+            "yaxis": category(order, showgrid=False, autorange="reversed"),
             "barmode": "group",
             "bargap": 0.25,
         }
@@ -387,7 +387,7 @@ def parallel(land: Landscape, now: Snapshot) -> Figure | None:
     for i, scale in enumerate(scales):
         if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
             notes.append(_label(i, -0.12, "not searched"))
-    titles = [safe(name) for name in names] + [safe(named(now.metric))]
+    titles = [brief(name) for name in names] + [safe(named(now.metric))]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(titles))),
@@ -416,7 +416,7 @@ def parallel(land: Landscape, now: Snapshot) -> Figure | None:
 
 
 def _label(x: float, y: float, text: str) -> Json:
-    return {"x": x, "y": y, "text": safe(text), "showarrow": False, "xanchor": "left", "xshift": 4} | {
+    return {"x": x, "y": y, "text": brief(text), "showarrow": False, "xanchor": "left", "xshift": 4} | {
         "font": {"size": 11, "color": colour("ink")},
         "bgcolor": colour("veil"),
         "borderpad": 1,
@@ -459,7 +459,7 @@ class _Numbers:
         return float(value)
 
     def labels(self) -> list[tuple[float, str]]:
-        return [(place, f"{self.at(place):.2g}") for place in (0.0, 0.5, 1.0)]
+        return [(place, _rounded(self.at(place))) for place in (0.0, 0.5, 1.0)]
 
     def axis(self, title: str) -> Json:
         low, high = self._in(self.low), self._in(self.high)
@@ -495,7 +495,7 @@ class _Names:
         return [(self.place(choice), choice) for choice in self.choices[:12]]
 
     def axis(self, title: str) -> Json:
-        return category([safe(choice) for choice in self.choices], title={"text": title})
+        return category(self.choices, title={"text": title})
 
 
 def _scale(entries: Sequence[Entry], name: str) -> _Numbers | _Names:
@@ -514,8 +514,14 @@ def _scale(entries: Sequence[Entry], name: str) -> _Numbers | _Names:
     return _Names(name, list(dict.fromkeys(short(v) for v in [*choices, *values])))
 
 
-def _decades(ends: Sequence[float]) -> float:
-    return max(1.0, math.ceil((ends[1] - ends[0]) / 5))
+def _rounded(value: float) -> str:
+    return f"{value:.3g}" if 1 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
+def _decades(ends: Sequence[float]) -> float | str:
+    """plotly.js' distance of ticks on a logarithmic axis; "D2" is 1, 2, 5, 10, 20, ..."""
+    span = ends[1] - ends[0]
+    return "D2" if span < 1.6 else max(1, math.ceil(span / 5))
 
 
 def _robust(values: Sequence[float], sign: float) -> list[float]:
@@ -533,4 +539,4 @@ def _robust(values: Sequence[float], sign: float) -> list[float]:
 
 def _with_unit(name: str, now: Snapshot) -> str:
     unit = now.about.get(name, {}).get("unit", "")
-    return safe(f"{name} ({unit})" if unit else name)
+    return safe(f"{name} ({unit})"[:60] if unit else name[:60])

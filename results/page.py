@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -18,6 +19,7 @@ from typing import Any
 
 from results.figures import Figure
 
+_PERCENT = re.compile(r"(\d) %")
 _VOID = {"br", "img", "input"}  # elements without an end
 
 
@@ -29,7 +31,12 @@ class Html(str):
 
 def text(value: object) -> Html:
     """Any value, escaped; HTML as it is."""
-    return value if isinstance(value, Html) else Html(html.escape("" if value is None else str(value)))
+    return value if isinstance(value, Html) else Html(_PERCENT.sub("\\1\N{NO-BREAK SPACE}%", raw(value)))
+
+
+def raw(value: object) -> Html:
+    """Any value, escaped and nothing else: what may be copied from the page."""
+    return Html(html.escape("" if value is None else str(value)))
 
 
 def tag(name: str, *inside: object, **attributes: object) -> Html:

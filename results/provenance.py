@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from results.amounts import moment, short, size
-from results.page import Html, join, pairs, table, tag
+from results.page import Html, join, pairs, raw, table, tag
 from results.record import Session
 from results.snapshot import Snapshot
 
@@ -87,7 +87,7 @@ def _session(session: Session) -> Html:
     rows: list[tuple[object, object]] = [("started", moment(session.started))]
     if command:
         words = shlex.join(map(str, command)) if isinstance(command, list) else str(command)
-        rows.append(("command", tag("code", words)))
+        rows.append(("command", tag("code", raw(words))))
     if versions:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     rows += [(_names(name), _json(value, name)) for name, value in told.items()]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.amounts import duration, named, short, shown
-from results.page import Html, join, tag
+from results.page import Html, join, raw, tag
 from results.record import State
 from results.snapshot import Entry, Snapshot
 
@@ -81,7 +81,7 @@ def _row(entry: Entry, now: Snapshot, varied: Sequence[str], phased: bool) -> Ht
         _cell(entry.epochs),
         _cell(entry.seconds, duration(entry.seconds) if entry.seconds is not None else ""),
         *(_cell(chosen.get(name), faint=name in given) for name in varied),
-        tag("td", _why(entry), class_="why"),
+        tag("td", _why(entry), class_="why", title=trial.reason),
     ]
     return tag("tr", *cells)
 
@@ -90,7 +90,9 @@ def _why(entry: Entry) -> Html:
     trial = entry.trial
     if not trial.error:
         return join([trial.reason])
-    return tag("details", tag("summary", trial.reason or "error"), tag("pre", trial.error[-TRACEBACK:], tabindex=0))
+    return tag(
+        "details", tag("summary", trial.reason or "error"), tag("pre", raw(trial.error[-TRACEBACK:]), tabindex=0)
+    )
 
 
 def _cell(value: object, words: str | None = None, faint: bool = False) -> Html:
