@@ -66,8 +66,7 @@ class Ray:
         """Sets the environment that Ray reads when it is first imported; starts nothing yet."""
         self._address = address
         _remove_abandoned()
-        # A short path: a Unix socket's name has room for 107 bytes, and Ray uses most of them.
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
         self._owner = (self._folder / OWNER).open("w")
         fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._environment = dict(_ENVIRONMENT)
@@ -123,16 +122,30 @@ class Ray:
         ray.shutdown()
         for name in self._environment:
             os.environ.pop(name, None)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _remove(self._folder)
         self._owner.close()
+
+
+def _temporary() -> str:
+    """TMPDIR, or /tmp when that is too long: a Unix socket's name has room for 107 bytes, and Ray takes 83 of them."""
+    return folder if len(folder := tempfile.gettempdir()) <= 24 else "/tmp"
 
 
 def _remove_abandoned() -> None:
     """Remove the temporary folders of drivers that were killed: the kernel let go of their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(_temporary()).glob(f"{PREFIX}*"):
         try:
             with (folder / OWNER).open("r+") as owner:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         except OSError:  # in use, another user's, or gone meanwhile
             continue
+
+
+def _remove(folder: Path) -> None:
+    """Remove a driver's folder, its owner's file last: what a dying process still holds is left to the next driver."""
+    for child in folder.iterdir():
+        if child.name != OWNER:
+            shutil.rmtree(child, ignore_errors=True) if child.is_dir() else child.unlink(missing_ok=True)
+    if [child.name for child in folder.iterdir()] == [OWNER]:
+        shutil.rmtree(folder, ignore_errors=True)
