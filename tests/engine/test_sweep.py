@@ -1,7 +1,7 @@
 """Whole sweeps, as a user starts them: a command in a subprocess, with Ray, SQLite, Optuna, MLflow and Parquet.
 
-Each test's command gets a temporary folder of its own, TMPDIR, which all its processes inherit: what is left of a
-sweep, folders or processes, is found by that name, whoever else works on this machine.
+Each command runs in a temporary folder of its own that is also its TMPDIR, which all its processes inherit: what is
+left of a sweep, files or processes, is found by that name, whoever else works on this machine.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ def environment(temporary: Path) -> dict[str, str]:
 
 
 def leftovers(temporary: Path, seconds: float = 5.0) -> list[str]:
-    """Processes and Ray folders that a command left behind `seconds` after its end."""
+    """Processes and files that a command left behind `seconds` after its end, where it ran and in its TMPDIR."""
     until = time.monotonic() + seconds
     while True:
-        found = [str(path) for path in temporary.glob("rw-*")]
+        # torch makes itself a cache for all its processes, once.
+        found = [str(path) for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]
         for process in psutil.process_iter():
             try:
                 if process.environ().get("TMPDIR") == str(temporary) and process.status() != psutil.STATUS_ZOMBIE:
@@ -109,7 +110,7 @@ def command(script: Path, short_folder: Path, *arguments: str) -> Command:
     runs = short_folder / f"runs-{temporary.name}"
     argv = [sys.executable, str(script), "--out", str(runs), *arguments]
     done = subprocess.run(
-        argv, capture_output=True, text=True, env=environment(temporary), cwd=ROOT, timeout=180, check=False
+        argv, capture_output=True, text=True, env=environment(temporary), cwd=temporary, timeout=180, check=False
     )
     return Command(done.returncode, done.stdout, done.stderr, runs, temporary, argv)
 
@@ -357,8 +358,6 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
 
 def test_a_finished_sweep_leaves_its_results_and_nothing_else(ends: Command) -> None:
     assert leftovers(ends.temporary) == []
-    # torch makes itself a cache for all its processes, once.
-    assert [path.name for path in ends.temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
     files = {str(path.relative_to(ends.folder)) for path in ends.folder.rglob("*") if path.is_file()}
     kept = {"ends/sweep.sqlite", "ends/trials.parquet", "ends/reports.parquet", "mlflow.db"}
     assert kept <= files
@@ -382,7 +381,13 @@ def test_the_record_says_who_asked_what_of_which_data(reader: Reader) -> None:
 def test_the_same_command_again_trains_nothing_and_says_the_same(ends: Command, reader: Reader) -> None:
     before = repr((reader.trials(), list(reader.reports())))  # a NaN is not equal to itself
     again = subprocess.run(
-        ends.argv, capture_output=True, text=True, env=environment(ends.temporary), cwd=ROOT, timeout=120, check=False
+        ends.argv,
+        capture_output=True,
+        text=True,
+        env=environment(ends.temporary),
+        cwd=ends.temporary,
+        timeout=120,
+        check=False,
     )
     assert again.returncode == 0, again.stderr
     assert repr((reader.trials(), list(reader.reports()))) == before
@@ -400,7 +405,13 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
     other.write_text(changed)
     argv = [sys.executable, str(other), *ends.argv[2:], "--trials", "20"]
     done = subprocess.run(
-        argv, capture_output=True, text=True, env=environment(ends.temporary), cwd=ROOT, timeout=120, check=False
+        argv,
+        capture_output=True,
+        text=True,
+        env=environment(ends.temporary),
+        cwd=ends.temporary,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 2
     assert "--name 'ends' holds a run of another definition" in done.stderr
@@ -420,7 +431,7 @@ def test_ctrl_c_ends_a_sweep_in_order_within_15_seconds_and_leaves_no_process(sh
     argv = [sys.executable, str(ROOT / "sweeps/mnist_l2.py"), "--epochs", "50", "--out", str(runs)]
     # A terminal sends Ctrl-C to the whole group: the driver and what it started.
     driver = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(temporary), cwd=ROOT,
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(temporary), cwd=temporary,
         start_new_session=True,
     )  # fmt: skip
     try:
