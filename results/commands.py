@@ -78,7 +78,7 @@ def _compare(given: argparse.Namespace) -> int:
     if found.rows:
         shown.print(table(found))
     for name, one in (found.first, found.second):
-        shown.print(f"{name}: {one.sentence}", markup=False)
+        shown.print(f"{name}: {one.sentence}", markup=False, soft_wrap=True)
     for problem in found.problems:
         print(problem, file=sys.stderr)
     return 1 if found.problems else 0

@@ -13,6 +13,7 @@ keeps NaN; its SQL stores keep an infinity as the largest float.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -22,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.answer import Answer, answer
 from results.files import locked
 from results.garbage import rare_collections
+from results.mlflow_model import Confirmed
 from results.mlflow_store import ExportError, Known, Store, errors
+from results.model_folder import CONFIG, FOLDER
 from results.record import Reader, Record, ReportRow, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
-from results.tables import NEVER_BEST
 from results.tracking import redacted, tracking_uri, valid_uri
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ SWEEP_STATUS = {
 _PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "seed")
 _TAGS = ("trials", "sampler")
 _TAG_LENGTH = 5000  # that every server accepts
+REPORT = "report.html"
 _DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -76,6 +80,7 @@ class _Pass:
     identity: str  # the same for all exports of this run, of no other run
     state: SweepState
     ended: float | None
+    answer: Answer | None  # None while a driver works
 
 
 def export(run: Path, tracking_uri: str | None = None) -> Exported:
@@ -118,8 +123,13 @@ class Exporter:
                 turn.write(self._token)
                 turn.truncate()
             try:
-                with errors(self.uri), rare_collections(), reader.snapshot():
-                    return self._sync(_pass(reader, dead))
+                with errors(self.uri), rare_collections():
+                    with reader.snapshot():
+                        now = _pass(reader, dead)
+                        done = self._sync(now)
+                    if now.state is not SweepState.RUNNING:
+                        self._add_files(now)
+                return done
             except ExportError:
                 self._forget()
                 raise
@@ -149,6 +159,20 @@ class Exporter:
         self._store.set_status(self._parent, SWEEP_STATUS[now.state], _ms(now.ended))
         return Exported(redacted(self.uri), self._parent.run_id, len(self._children), self._logged - before)
 
+    def _add_files(self, now: _Pass) -> None:
+        """The report and the confirmed model: last, because they are large."""
+        assert self._store is not None
+        assert self._parent is not None
+        if (report := self.run / REPORT).is_file():
+            self._store.add_file(self._parent, report)
+        found = now.answer
+        best = found.arm(found.best).chosen if found and found.best else None
+        if found and best and best.validation and (self.run / FOLDER / CONFIG).is_file():
+            name, mean = str(now.definition.get("sweep") or now.name), best.validation.mean
+            at = _ms(now.ended) or 0
+            confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)
+            self._store.add_model(self._experiment, self._parent, confirmed)
+
     def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
         tags = _parent_tags(now)
         sessions = now.reader.sessions()
@@ -157,8 +181,11 @@ class Exporter:
             self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
         given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
         given.update({f"fixed.{key}": value for key, value in (now.definition.get("fixed") or {}).items()})
-        metrics = [] if now.state is SweepState.RUNNING else _answer(now, trials)
-        answered = json.dumps([(metric.key, metric.value) for metric in metrics])[:_TAG_LENGTH]
+        metrics = [] if now.answer is None else _answer(now, trials, now.answer)
+        if now.answer is not None:
+            tags["rungwise.answer"] = now.answer.sentence[:_TAG_LENGTH]
+        told = json.dumps([(metric.key, metric.value) for metric in metrics])
+        answered = hashlib.sha256(told.encode()).hexdigest()
         if metrics and self._parent.tags.get("rungwise.answered") != answered:
             tags["rungwise.answered"] = answered
         else:
@@ -196,7 +223,9 @@ def _pass(reader: Reader, dead: int | None) -> _Pass:
     definition = reader.meta("definition") or {}
     name = str(definition.get("name") or reader.folder.name)
     identity = str(reader.meta("id") or name).replace("'", "")  # it is quoted in a filter
-    return _Pass(reader, definition, name, identity, sweep_state(reader, dead), ended_at(reader))
+    state = sweep_state(reader, dead)
+    found = None if state is SweepState.RUNNING else answer(reader)
+    return _Pass(reader, definition, name, identity, state, ended_at(reader), found)
 
 
 def _parent_tags(now: _Pass) -> dict[str, str]:
@@ -243,23 +272,29 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
     return tags
 
 
-def _answer(now: _Pass, trials: Sequence[Trial]) -> list[Metric]:
-    """best_<metric> of the search, and of each arm, and how many trials ended how; dated when the session ended."""
+def _answer(now: _Pass, trials: Sequence[Trial], found: Answer) -> list[Metric]:
+    """What the search saw, what was confirmed, and how many trials ended how; dated when the session ended."""
     from mlflow.entities import Metric
 
-    metric = str(now.definition.get("metric", "val_accuracy"))
-    better = min if now.definition.get("mode") == "min" else max
-    able = {trial.trial: trial.arm for trial in trials if trial.phase == "search" and trial.state not in NEVER_BEST}
-    answer: dict[str, float] = {}
-    for number, curve in now.reader.curves().items():
-        values = [row.metrics[metric] for row in curve.values() if math.isfinite(row.metrics.get(metric, math.nan))]
-        if number in able and values:
-            for key in (f"best_{metric}", f"best_{metric}/{able[number]}"):
-                answer[key] = better([*values, answer[key]] if key in answer else values)
+    told: dict[str, float | None] = {}
+    seen = {arm.arm: arm.seen for arm in found.arms if arm.seen is not None}
+    if seen:
+        told[f"best_{found.metric}"] = (min if found.mode == "min" else max)(seen.values())
+        told |= {f"best_{found.metric}/{arm}": value for arm, value in seen.items()}
+    measure = found.measure.replace(" ", "_")
+    for arm in found.arms:
+        if arm.score:
+            values = {"": arm.score.mean, "_sd": arm.score.sd, "_low": arm.score.low, "_high": arm.score.high}
+            told |= {f"confirmed_{measure}{kind}/{arm.arm}": value for kind, value in values.items()}
+            told[f"confirmed_n/{arm.arm}"] = float(arm.score.n)
+            told[f"flattered_by/{arm.arm}"] = arm.flattered
+    for one in found.comparisons:
+        values = {"": one.difference.mean, "_low": one.difference.low, "_high": one.difference.high, "_p": one.p_holm}
+        told |= {f"difference_{measure}{kind}/{one.arm}": value for kind, value in values.items()}
     for state in State:
-        answer[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
+        told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
     at, step = _ms(now.ended) or 0, len(now.reader.sessions())
-    return [Metric(_metric_name(key), value, at, step) for key, value in answer.items()]
+    return [Metric(_metric_name(key), value, at, step) for key, value in told.items() if value is not None]
 
 
 def _metrics(rows: Sequence[ReportRow], after: int, *, keep_epoch: bool) -> Iterator[Metric]:

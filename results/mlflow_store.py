@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.files import locked
+from results.model_folder import ModelError
 from results.tracking import redacted, sqlite_path, without_secrets
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
+
+    from results.mlflow_model import Confirmed
 
 _THINGS, _OTHERS = 1000, 100  # what MLflow takes in one request: in all, and of params or of tags
 # MLflow's own defaults wait 247 s for a dead server. Telemetry is one more request to a host nobody named.
@@ -129,6 +134,22 @@ class Store:
             self._client.log_inputs(known.run_id, datasets=[dataset])
             known.has_input = True
 
+    def add_model(self, experiment: str, known: Known, confirmed: Confirmed) -> None:
+        """Log and register the confirmed model once. Raises ModelError when its folder is damaged."""
+        from results.mlflow_model import log
+
+        digest = confirmed.digest
+        if known.tags.get("rungwise.model") != digest:
+            log(self._client, experiment, known.run_id, confirmed)
+            self.log(known, [], {}, {"rungwise.model": digest})
+
+    def add_file(self, known: Known, path: Path) -> None:
+        """Keep a file as the run's artifact, in its present version."""
+        tag, digest = f"rungwise.sha256.{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()
+        if known.tags.get(tag) != digest:
+            self._client.log_artifact(known.run_id, str(path))
+            self.log(known, [], {}, {tag: digest})
+
     def set_status(self, known: Known, status: str, end_time: int | None) -> None:
         """End the run, or set it back to RUNNING; nothing when it is so. MLflow cannot clear an old end_time."""
         if status == "RUNNING":
@@ -149,6 +170,8 @@ def errors(uri: str) -> Iterator[None]:
 
     try:
         yield
+    except ModelError as error:
+        raise ExportError(f"MLflow at {redacted(uri)} has all but the model, because {error}") from None
     except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
         raise ExportError(f"MLflow at {redacted(uri)} must accept the runs, but {_line(error, uri)}") from None
 

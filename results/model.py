@@ -6,7 +6,6 @@ A `torch.export` archive can hold pickles, and pickles are code that runs when i
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -19,17 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-FORMAT = 1
-FOLDER, CONFIG, PROGRAM = "model", "config.json", "model.pt2"
+from results.model_folder import CONFIG, FOLDER, PROGRAM, ModelError, described
+
+__all__ = ["Model", "ModelError", "load"]
+
 _BATCH = 4096
 # What torch.export.save writes for a model without pickles; the rest of the archive is not looked at by torch.
 _PLAIN = re.compile(r"[^/]+/(data/weights/(weight_\d+|[^/]+_config\.json)|data/constants/[^/]+_config\.json|models/.+)")
 _SAMPLES = re.compile(r"[^/]+/data/sample_inputs/[^/]+")
 _TEXTS = re.compile(r"[^/]+/(archive_format|archive_version|byteorder|\.data/(version|serialization_id))")
-
-
-class ModelError(ValueError):
-    """The model cannot be used; the message names the file and why."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +68,23 @@ class Model:
 def load(run: str | Path) -> Model:
     """The confirmed model of a run's folder, or of a folder that holds a model. Raises ModelError."""
     folder = Path(run)
-    folder = folder / FOLDER if (folder / FOLDER / CONFIG).exists() else folder
+    folder = folder if (folder / CONFIG).exists() else folder / FOLDER
+    whole = described(folder)
     try:
-        described = json.loads((folder / CONFIG).read_text())
-        if described["format"] != FORMAT:
-            raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {described['format']}")
-        for name, digest in described["sha256"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise ModelError(f"{folder / name} must have SHA-256 {digest}, but has another: copy it again")
-        content = (folder / PROGRAM).read_bytes()
-        model = Model(
+        return Model(
             folder=folder,
-            classes=tuple(described["classes"]),
-            shape=tuple(described["shape"]),
-            dtype=described["dtype"],
-            config=described["config"],
-            about=described["about"],
-            description=described,
-            program=_program(content, folder / PROGRAM),
+            classes=tuple(whole["classes"]),
+            shape=tuple(whole["shape"]),
+            dtype=whole["dtype"],
+            config=whole["config"],
+            about=whole["about"],
+            description=whole,
+            program=_program((folder / PROGRAM).read_bytes(), folder / PROGRAM),
         )
-    except FileNotFoundError as error:
+    except (KeyError, TypeError) as error:
         raise ModelError(
-            f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
-    return model
+            f"{folder / CONFIG} must say all about the model, but {type(error).__name__}: {error}"
+        ) from error
 
 
 def _program(content: bytes, path: Path) -> torch.nn.Module:

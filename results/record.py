@@ -362,6 +362,9 @@ class Reader:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Within the block all methods see one and the same state of the record; the driver writes on unhindered."""
+        if self._db.in_transaction:  # a block within a block
+            yield
+            return
         self._db.execute("BEGIN")
         try:
             yield

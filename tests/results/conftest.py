@@ -62,3 +62,26 @@ def rows(out: Path) -> Rows:
             return database.execute(sql, values).fetchall()
 
     return query
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A confirmed model's folder, as the last step of a sweep writes it: a small network that knows digits."""
+    from trainable.config import Config
+    from trainable.data import Tensors, load
+    from trainable.export import export
+    from trainable.final import score
+    from trainable.state import State
+    from trainable.train import train
+
+    data, folder = load("digits"), tmp_path_factory.mktemp("exported")
+    config = Config(hidden=(32,), lr=0.01, epochs=6, batch_size=32, seed=13)
+    tensors = Tensors.of(data.without_test(), "cpu")
+    state = State.fresh(config, tensors)
+    for _ in train(config, tensors, state=state):
+        pass
+    file = (folder / "16.safetensors", state.save(folder / "16.safetensors"))
+    told = config.model_dump(mode="json")
+    about = {"arm": "L2", "trial": 16, "test": score({16: file}, {16: told}, data, "cpu")[16]}
+    export(file, told, data, folder / "model", about)
+    return folder / "model"

@@ -1,0 +1,234 @@
+"""The confirmed model in MLflow: loads without this project, is registered once, and is champion only when better."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from confirmed import L2, NO_L2, sweep, two_arms
+from demo import Rows
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from test_mlflow import TABLES
+
+from results.mlflow import Exporter, ExportError, export
+from results.mlflow_model import CHAMPION
+from results.record import Reader, SweepState
+
+MODELS = (
+    "logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics",
+    "registered_models", "registered_model_aliases", "model_versions", "model_version_tags",
+)  # fmt: skip
+# Runs where only MLflow and torch are: in a folder of its own, without this project's modules.
+USER = """
+import sys, json
+import mlflow, numpy
+mlflow.set_tracking_uri(sys.argv[1])
+images = numpy.load("images.npy")
+served = mlflow.pyfunc.load_model("models:/mnist_l2@champion")
+numpy.save("served.npy", served.predict(images))
+try:
+    served.predict(images / 255)
+except Exception as error:
+    print("refused:", error)
+program = mlflow.pytorch.load_model("models:/mnist_l2@champion")
+import torch
+numpy.save("direct.npy", program(torch.from_numpy(images)).detach().numpy())
+assert not {"trainable", "results", "sweeps"} & sys.modules.keys()
+"""
+
+
+def everything(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
+    return {table: sorted(rows(f"SELECT * FROM {table}"), key=str) for table in (*TABLES, *MODELS)}
+
+
+def champion(out: Path) -> Any:
+    return MlflowClient(f"sqlite:///{out / 'mlflow.db'}").get_model_version_by_alias("mnist_l2", CHAMPION)
+
+
+@pytest.fixture
+def confirmed(out: Path, exported: Path) -> Path:
+    """A finished sweep with its model."""
+    folder = two_arms(out / "demo")
+    shutil.copytree(exported, folder / "model")
+    return folder
+
+
+def again(out: Path, name: str, exported: Path, shift: float, **changed: Any) -> Path:
+    """Another run of the sweep, whose validation accuracies are higher by `shift`, with a model of its own."""
+    made = sweep(out / name, **changed)
+    for arm, values in (("no L2", NO_L2), ("L2", L2)):
+        made.confirmed(arm, made.search(arm, 0.98), [value + 0.001 + shift for value in values])
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    shutil.copytree(exported, out / name / "model")
+    config = out / name / "model" / "config.json"
+    whole = json.loads(config.read_text())
+    config.write_text(json.dumps(whole | {"about": {"arm": "L2", "trial": 8}} | changed.get("config", {})))
+    return out / name
+
+
+def test_a_process_without_this_project_gets_the_same_probabilities(
+    confirmed: Path, out: Path, exported: Path, tmp_path: Path
+) -> None:
+    from results.model import load
+    from trainable.data import load as load_data
+
+    export(confirmed)
+    test = load_data("digits").test
+    assert test is not None
+    work = tmp_path / "work"
+    work.mkdir()
+    np.save(work / "images.npy", test.x)
+    command = [sys.executable, "-c", USER, f"sqlite:///{out / 'mlflow.db'}"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    wanted = load(exported).predict(test.x)
+    assert np.abs(np.load(work / "served.npy") - wanted).max() < 1e-6
+    assert np.abs(np.load(work / "direct.npy") - wanted).max() < 1e-6
+    accuracy = np.mean(np.load(work / "served.npy").argmax(1) == test.y)
+    assert accuracy == json.loads((exported / "config.json").read_text())["about"]["test"]["accuracy"]
+    assert "refused:" in done.stdout  # the signature wants raw uint8
+    assert "uint8" in done.stdout
+
+
+def test_the_model_is_the_exported_files_with_signature_and_example(confirmed: Path, out: Path, exported: Path) -> None:
+    from mlflow.models import Model
+
+    export(confirmed)
+    folder = Path(champion(out).source.removeprefix("file://"))
+    for file in exported.iterdir():
+        assert (folder / "data" / "model" / file.name).read_bytes() == file.read_bytes()
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
+    described = Model.load(folder)
+    assert described.signature is not None
+    assert str(described.signature.inputs) == "[Tensor('uint8', (-1, 1, 8, 8))]"
+    assert str(described.signature.outputs) == "[Tensor('float32', (-1, 10))]"
+    example = described.load_input_example(str(folder))
+    assert np.asarray(example).shape == (4, 1, 8, 8)
+    assert {"pytorch", "python_function"} == described.flavors.keys()
+    wanted = (folder / "requirements.txt").read_text()
+    assert "torch==" in wanted
+    assert "rungwise" not in wanted
+
+
+def test_an_export_repeated_by_anyone_changes_nothing(confirmed: Path, rows: Rows) -> None:
+    exporter = Exporter(confirmed)
+    exporter.sync()
+    before = everything(rows)
+    assert before["model_versions"]
+    assert before["logged_model_metrics"]
+    exporter.sync()
+    export(confirmed)
+    assert everything(rows) == before
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "create_registered_model",
+     "create_model_version", "set_registered_model_alias"],
+)  # fmt: skip
+def test_an_export_that_died_after_any_call_is_completed_by_the_next(
+    confirmed: Path, out: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    real = getattr(MlflowClient, method)
+
+    def dying(self: MlflowClient, *given: Any, **named: Any) -> Any:
+        real(self, *given, **named)
+        raise OSError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, method, dying)
+        with pytest.raises(ExportError, match="the connection was lost"):
+            export(confirmed)
+    export(confirmed)
+    for table, count in (("logged_models", 1), ("registered_models", 1), ("model_versions", 1)):
+        assert len(rows(f"SELECT * FROM {table}")) == count
+    assert int(champion(out).version) == 1
+    (outputs,) = rows("SELECT count(*) FROM inputs WHERE destination_type = 'MODEL_OUTPUT'")[0]
+    assert outputs == 1
+    assert rows("SELECT status FROM logged_models") == [(2,)]  # READY
+
+
+def test_the_parent_says_what_was_confirmed(confirmed: Path, rows: Rows) -> None:
+    done = export(confirmed)
+    said = dict(rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", done.run_id))
+    assert said["confirmed_test_accuracy/L2"] == pytest.approx(0.984)
+    assert said["confirmed_test_accuracy_sd/L2"] == pytest.approx(0.001)
+    assert said["confirmed_test_accuracy_low/L2"] == pytest.approx(0.98276, abs=1e-5)
+    assert said["confirmed_n/no L2"] == 5
+    assert said["flattered_by/L2"] == pytest.approx(0.005)
+    assert said["difference_test_accuracy/L2"] == pytest.approx(0.003)
+    assert said["difference_test_accuracy_low/L2"] == pytest.approx(0.00212, abs=1e-5)
+    tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", done.run_id))
+    assert tags["rungwise.answer"].startswith("L2 helps by 0.30 ± 0.09 points of test accuracy against no L2 (")
+    phases = rows("SELECT value, count(*) FROM tags WHERE key = 'rungwise.phase' GROUP BY value ORDER BY value")
+    assert phases == [("confirm", 15), ("search", 3)]
+
+
+def test_the_version_says_what_it_is_judged_by(confirmed: Path, out: Path) -> None:
+    done = export(confirmed)
+    version = champion(out)
+    assert (int(version.version), version.run_id) == (1, done.run_id)
+    assert float(version.tags["rungwise.validation"]) == pytest.approx(0.985)
+    assert version.tags["rungwise.metric"] == "val_accuracy"
+    assert version.tags["rungwise.arm"] == "L2"
+
+
+def test_only_a_better_model_becomes_champion(confirmed: Path, out: Path, exported: Path) -> None:
+    export(confirmed)
+    export(again(out, "worse", exported, -0.001))
+    assert int(champion(out).version) == 1
+    export(again(out, "equal", exported, 0.0))
+    assert int(champion(out).version) == 1
+    best = export(again(out, "better", exported, 0.001))
+    assert (int(champion(out).version), champion(out).run_id) == (4, best.run_id)
+    export(confirmed)  # the old one, once more
+    assert int(champion(out).version) == 4
+
+
+def test_scores_on_other_data_do_not_dethrone_a_champion(confirmed: Path, out: Path, exported: Path) -> None:
+    export(confirmed)
+    other = again(out, "other", exported, 0.01, config={"data": {"name": "digits", "digest": "cd" * 32}})
+    export(other)
+    assert int(champion(out).version) == 1
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    assert len(client.search_model_versions("name = 'mnist_l2'")) == 2
+
+
+def test_a_run_without_model_registers_none(out: Path) -> None:
+    export(two_arms(out / "demo"))
+    with pytest.raises(MlflowException, match="not found"):
+        champion(out)
+
+
+def test_a_damaged_model_is_named_and_the_rest_is_there(confirmed: Path, rows: Rows) -> None:
+    with (confirmed / "model" / "model.pt2").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\0\1\2\3")
+    with pytest.raises(ExportError, match=r"has all but the model, because .*model\.pt2 must have SHA-256"):
+        export(confirmed)
+    assert rows("SELECT count(*) FROM runs WHERE status = 'FINISHED'") == [(19,)]  # the sweep and its 18 trials
+    assert rows("SELECT count(*) FROM model_versions") == [(0,)]
+
+
+def test_the_report_is_kept_in_its_present_version(confirmed: Path, out: Path) -> None:
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    for text in ("<p>one", "<p>two"):
+        (confirmed / "report.html").write_text(text)
+        done = export(confirmed)
+        (kept,) = [file.path for file in client.list_artifacts(done.run_id) if file.path.endswith(".html")]
+        assert Path(client.download_artifacts(done.run_id, kept)).read_text() == text
+
+
+def test_blocks_within_blocks_see_one_state(confirmed: Path) -> None:
+    with Reader(confirmed) as reader, reader.snapshot():
+        with reader.snapshot():
+            assert len(reader.trials()) == 18
+        assert len(reader.trials()) == 18
