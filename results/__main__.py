@@ -3,6 +3,7 @@
 export  bring the run's Parquet files and MLflow up to its record
 follow  do so while a sweep runs, until standard input closes (the sweep starts this itself)
 list    the runs in a folder
+doctor  hold record, tables, checkpoints and MLflow against each other, and mend what can be mended
 report  make report.html, one self-contained page that gives the answer first
 show    the trials of a run, best first
 compare two runs' answers side by side, and their difference
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _list(given.out)
         if "call" in given:
             return int(given.call(given))
+        if given.command == "doctor":
+            return _doctor(given.run, given.tracking_uri, given.mend)
         with Reader(given.run) as reader:
             if given.command == "show":
                 return _show(reader, given.top)
@@ -59,12 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument("run", type=Path, metavar="RUN", help=f"the run's folder, which holds {FILE}")
     export = commands.add_parser("export", parents=[run], help="bring Parquet and MLflow up to the record")
-    export.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow store; default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run. "
-        "A URI with a password belongs into the variable: command lines are public",
-    )
+    doctor = commands.add_parser("doctor", parents=[run], help="say what is wrong with a run, and mend it")
+    doctor.add_argument("--mend", action="store_true", help="make again from the record what can be made again")
+    for command in (export, doctor):
+        command.add_argument(
+            "--tracking-uri",
+            metavar="URI",
+            help="MLflow store; default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run. "
+            "A URI with a password belongs into the variable: command lines are public",
+        )
     follow = commands.add_parser("follow", parents=[run], help="export until standard input closes")
     follow.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two passes (default: 2)")
     listed = commands.add_parser("list", help="the runs in a folder")
@@ -94,6 +100,25 @@ def _export(run: Path, uri: str | None) -> int:
         print(f"mlflow  {error}", file=sys.stderr)
         status = 1
     return status
+
+
+def _doctor(run: Path, uri: str | None, mend: bool) -> int:
+    from results.doctor import examine
+
+    remain = 0
+    for ailment in examine(run, uri):
+        advice = "" if ailment.mend is None else " (to mend it: --mend)"
+        if mend and ailment.mend is not None:
+            try:
+                ailment.mend()
+                advice = " (mended)"
+            except (RecordError, RuntimeError, OSError) as error:
+                advice = f" (not mended: {error})"
+        remain += advice != " (mended)"
+        print(f"{ailment.where:<12}{ailment.what}{advice}")
+    if not remain:
+        print(f"{run} is in good health")
+    return min(remain, 1)
 
 
 def _report(run: Path, show: bool) -> int:

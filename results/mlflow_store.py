@@ -150,6 +150,14 @@ class Store:
             self._client.log_artifact(known.run_id, str(path))
             self.log(known, [], {}, {tag: digest})
 
+    def steps(self, known: Known, metric: str) -> set[int]:
+        """At which steps the run has the metric."""
+        return {metric.step for metric in self._client.get_metric_history(known.run_id, metric)}
+
+    def delete(self, known: Known) -> None:
+        """Move the run to MLflow's bin."""
+        self._client.delete_run(known.run_id)
+
     def set_status(self, known: Known, status: str, end_time: int | None) -> None:
         """End the run, or set it back to RUNNING; nothing when it is so. MLflow cannot clear an old end_time."""
         if status == "RUNNING":

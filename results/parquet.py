@@ -7,7 +7,9 @@ bytes. Parquet readers check no checksum unless asked: use `read()`, or ask (`pa
 from __future__ import annotations
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +32,13 @@ def export(run: Path) -> None:
         both = tables(reader)
     for name, table in ((TRIALS, both.trials), (REPORTS, both.reports)):
         _write(table, run / name)
+
+
+def content(table: pa.Table) -> bytes:
+    """What the table's file holds: the same table gives the same bytes."""
+    file = BytesIO()
+    _encode(table, file)
+    return file.getvalue()
 
 
 def read(path: Path) -> pa.Table:
@@ -64,8 +73,10 @@ def read_many(paths: Iterable[Path]) -> pa.Table:
 def _write(table: pa.Table, path: Path) -> None:
     try:
         with replacing(path) as file:
-            pq.write_table(
-                table, file, compression="zstd", write_page_checksum=True, row_group_size=262_144, version="2.6"
-            )
+            _encode(table, file)
     except OSError as error:
         raise ParquetError(f"{path} must be writable, but {error}; the record is untouched: export it again") from error
+
+
+def _encode(table: pa.Table, file: IO[bytes]) -> None:
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True, row_group_size=262_144, version="2.6")

@@ -150,23 +150,26 @@ class Record:
         """Open the record in `folder`, making it when absent. Raises RecordError when it is not whole."""
         self.path = folder / FILE
         self._mark = whole.Mark(self.path)
-        if not self.path.exists():
-            _create(self.path)
+        with _writing(self.path):
+            if not self.path.exists():
+                _create(self.path)
         with Reader(folder) as reader:  # read-only: a damaged record stays as it is
             reader.verify()
         self._db = _connect(self.path, read_only=False)
         self._last_commit = time.monotonic()
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
+            with _writing(self.path):
+                self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
             self._db.execute("PRAGMA foreign_keys = ON")
             for table in whole.tables(self._db):
                 whole.guard(self._db, table)
             self._metrics = _metric_columns(self._db)
             self._trials, self._reports = whole.counted(self._db)
-        except sqlite3.DatabaseError as error:
+            self._seal()
+        except BaseException:
             self._db.close()
-            raise _broken(self.path, error) from error
+            raise
 
     @classmethod
     def reader(cls, folder: Path) -> Reader:
@@ -198,6 +201,12 @@ class Record:
         """Commit when the last commit is `COMMIT_SECONDS` old: the driver calls this on every turn of its loop."""
         if self._db.in_transaction and time.monotonic() - self._last_commit >= COMMIT_SECONDS:
             self.commit()
+
+    def _seal(self) -> None:
+        """The tables are as they should be."""
+        sealed = self._db.execute("SELECT value FROM meta WHERE key = ?", (whole.SCHEMA,)).fetchone()
+        if not sealed or sealed[0] != whole.schema(self._db):
+            self.set_meta(whole.SCHEMA, int(whole.schema(self._db)))
 
     def _write(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
         with _writing(self.path):
@@ -273,6 +282,7 @@ class Record:
         for name in metrics.keys() - self._metrics:
             self._write(f"ALTER TABLE reports ADD COLUMN {_quoted(name)} REAL")
             whole.guard(self._db, "reports")
+            self._seal()
             self._metrics.add(name)
         judged = (decision.rung, decision.cutoff, int(decision.stopped)) if decision else (None, None, None)
         columns = ", ".join(map(_quoted, metrics))
@@ -326,27 +336,39 @@ class Record:
 class Reader:
     """A read-only view of a record; every method sees one consistent state of it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises RecordError when there is no whole record in `folder`."""
+    def __init__(self, folder: Path, *, complete: bool = True) -> None:
+        """Raises RecordError when there is no record in `folder`, or, if `complete`, when its end is lost."""
         self.folder = folder
         path = folder / FILE
         if not path.is_file():
             raise RecordError(f"a run's folder holds {FILE}, but {folder} has none")
         if not path.stat().st_size:  # opening it would make SQLite remove its write-ahead log
             raise _broken(path, "it is empty")
-        try:
+        with _reading(path):
             self._db = _connect(path, read_only=True)
-            _check(self._db, path, whole.Mark(path))
-        except sqlite3.DatabaseError as error:
-            raise _broken(path, error) from error
+        try:
+            with _reading(path):
+                _check(self._db, path)
+            if complete and (missing := self.missing()):
+                raise RecordError(
+                    f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or "
+                    f"accept what is left: python -m results doctor --mend {folder}"
+                )
+        except RecordError:
+            self._db.close()
+            raise
+
+    def missing(self) -> str | None:
+        """What the record held after its last commit and does not hold now; None when all is there."""
+        path = self.folder / FILE
+        with _reading(path):
+            return whole.Mark(path).missing(self._db)
 
     def verify(self) -> None:
         """Raises RecordError when anything in the record is not as it was written."""
         path = self.folder / FILE
-        try:
+        with _reading(path):
             found = list(whole.damage(self._db))
-        except sqlite3.DatabaseError as error:
-            raise _broken(path, error) from error
         if found:
             raise _broken(path, "; ".join(found))
 
@@ -474,15 +496,10 @@ def _create(path: Path) -> None:
         file.write(content)
 
 
-def _check(db: sqlite3.Connection, path: Path, mark: whole.Mark) -> None:
+def _check(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != FORMAT:
         raise RecordError(f"{path} must be a record of format {FORMAT}, but its format is {version}")
-    if missing := mark.missing(db):
-        raise RecordError(
-            f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or accept "
-            f"what is left: python -m results doctor --mend {path.parent}"
-        )
 
 
 @contextmanager
@@ -493,6 +510,16 @@ def _writing(path: Path) -> Iterator[None]:
         raise RecordError(
             f"{path} must be writable, but: {error}; what was committed is safe: make room, and run the same command"
         ) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # locked, no room for its index: not the record's fault
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise _broken(path, error) from error
 
 
 def _broken(path: Path, error: Exception | str) -> RecordError:

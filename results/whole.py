@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CHECKSUM = "checksum"
+SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made
 MARK_SUFFIX = "-mark"  # sweep.sqlite-mark, beside SQLite's own sweep.sqlite-wal
 
 
@@ -35,11 +36,20 @@ def damage(db: sqlite3.Connection) -> Iterator[str]:
     """What is altered in the record, a line each. A million reports take about 6 s, 1 s of them SQLite's own check."""
     db.create_function("row_sum", -1, _row_sum, deterministic=True)
     yield from (line for (line,) in db.execute("PRAGMA integrity_check(3)") if line != "ok")
+    sealed = db.execute("SELECT value FROM meta WHERE key = ?", (SCHEMA,)).fetchone()
+    if sealed and sealed[0] != schema(db):
+        yield "its tables are not those that were made"
     for table in tables(db):
         bad = f"FROM {table} WHERE {CHECKSUM} IS NOT {_sum_of(_columns(db, table))}"
         count, first = db.execute(f"SELECT count(*), min(rowid) {bad}").fetchone()
         if count:
             yield f"{count} row(s) of {table} differ from what was written, the first is row {first}"
+
+
+def schema(db: sqlite3.Connection) -> str:
+    """A digest of the tables' definitions: a flipped bit there would rename a column."""
+    rows = db.execute("SELECT type, name, sql FROM main.sqlite_master ORDER BY type, name").fetchall()
+    return str(_row_sum(*rows))
 
 
 class Mark:

@@ -1,0 +1,227 @@
+"""A small real sweep in processes of its own, and what must be true of a run whatever happened to it.
+
+A report takes a few hundredths of a second; a session of eight trials about ten seconds, most of them Ray's start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results import parquet
+from results.record import FILE, Reader, State
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = '''"""Does it survive?"""
+from sweeps.engine import FloatDistribution, Sweep, main
+
+SWEEP = Sweep(
+    name="tiny",
+    question=__doc__,
+    space={"lr": FloatDistribution(1e-3, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)},
+    arms={"plain": {"l2": 0.0}, "L2": {"l2": 1e-4}},
+    fixed={"hidden": (8,), "batch_size": 16, "optimizer": "adamw"},
+    data=%(data)r,
+    trials=8,
+    epochs=9,
+)
+if __name__ == "__main__":
+    main(SWEEP)
+'''
+SESSION_SECONDS = 240.0  # nothing takes so long, even on a busy machine
+# When its driver is killed, these two of Ray's try for up to 60 s to tell the dead control store (ray 2.60).
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
+def write_data(path: Path, samples: int = 1800) -> Path:
+    """Three clouds of points in eight dimensions that overlap."""
+    random = np.random.default_rng(0)
+    y = np.arange(samples) % 3
+    x = random.normal(size=(samples, 8)).astype(np.float32)
+    x[:, 0] += y
+    np.savez(path, x=x, y=y)
+    return path
+
+
+class Run:
+    """One run's folder, and the commands that a user gives it."""
+
+    def __init__(self, home: Path, *, script: str = SCRIPT, out: Path | None = None) -> None:
+        self.home = home
+        self.out = out or home / "runs"
+        self.folder = self.out / "tiny"
+        self.script = home / "tiny.py"
+        self.temporary = Path(tempfile.mkdtemp(prefix="rwt-", dir="/tmp"))  # Ray's: its sockets want short names
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "TMPDIR": str(self.temporary),
+        }
+        data = home / "data.npz"
+        if not data.exists():
+            write_data(data)
+        self.script.write_text(script % {"data": str(data)} if "%(data)r" in script else script)
+
+    def start(self, *flags: str, wrap: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        """The user's command, as on a terminal: a process group of its own, which Ctrl-C reaches as a whole."""
+        with (self.home / "stdout").open("a") as stdout, (self.home / "stderr").open("a") as stderr:
+            return subprocess.Popen(
+                [*wrap, sys.executable, str(self.script), "--out", str(self.out), "--no-confirm", *flags],
+                env=self.environment,
+                cwd=self.home,
+                stdout=stdout,
+                stderr=stderr,
+                text=True,
+                process_group=0,
+            )
+
+    def finish(self, *flags: str, wrap: tuple[str, ...] = ()) -> int:
+        """The same command to its end; returns the exit code."""
+        return self.start(*flags, wrap=wrap).wait(SESSION_SECONDS)
+
+    @property
+    def said(self) -> str:
+        """All that the commands printed so far."""
+        return "".join((self.home / name).read_text() for name in ("stdout", "stderr") if (self.home / name).exists())
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """What is committed in the record now; [] while there is none."""
+        path = self.folder / FILE
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as db:
+            return db.execute(sql).fetchall()
+
+    def reports(self) -> int:
+        """Reports that are committed."""
+        rows = self.query("SELECT coalesce(max(seq), 0) FROM reports")
+        return int(rows[0][0]) if rows else 0
+
+    def await_reports(self, driver: subprocess.Popen[str], number: int) -> bool:
+        """Wait until so many are committed; False when the driver ended before."""
+        return wait_until(lambda: driver.poll() is not None or self.reports() >= number) and driver.poll() is None
+
+    def await_silence(self, seconds: float = 20.0, *, except_for: tuple[str, ...] = ()) -> None:
+        """No process of ours is left: neither Ray's, nor a trial's, nor an exporter's."""
+
+        def left() -> list[str]:
+            return [line for line in self.processes().values() if not line.startswith(except_for or ("\0",))]
+
+        assert wait_until(lambda: not left(), seconds), f"still there: {left()}"
+
+    def processes(self) -> dict[int, str]:
+        """{pid: command line} of what was started by our commands, found by its environment."""
+        mine = f"TMPDIR={self.temporary}".encode()
+        return {pid: line for pid, line, environment in every_process() if mine in environment.split(b"\0")}
+
+
+def every_process() -> Iterator[tuple[int, str, bytes]]:
+    """(pid, command line, environment) of every living process that we may look into."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                continue
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            yield int(entry.name), line, (entry / "environ").read_bytes()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = SESSION_SECONDS) -> bool:
+    """Whether `condition` came true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def interrupt(driver: subprocess.Popen[str], number: int = signal.SIGINT) -> int:
+    """Ctrl-C on a terminal reaches the whole group, `kill` the driver alone; returns the exit code."""
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)
+    else:
+        driver.send_signal(number)
+    return driver.wait(SESSION_SECONDS)
+
+
+# -- what must be true ------------------------------------------------------------------------------------------
+
+
+def assert_nothing_lost(folder: Path, trials: int, epochs: int) -> None:
+    """Trials are 1..N and ended, curves have no gap, attempts agree to the bit, and the tables are the record."""
+    with Reader(folder) as reader:
+        reader.verify()
+        rows = reader.trials()
+        reports = list(reader.reports())
+        curves = reader.curves()
+    assert [row.trial for row in rows] == list(range(1, trials + 1))
+    assert all(row.state in (State.COMPLETED, State.STOPPED) for row in rows), [row.state for row in rows]
+    for row in rows:
+        curve = curves[row.trial]
+        last = epochs if row.state is State.COMPLETED else round(row.stop_rung or -1)
+        assert sorted(curve) == list(range(1, last + 1)), f"trial {row.trial} ({row.state}) reported {sorted(curve)}"
+    for number in {(report.trial, report.attempt) for report in reports}:
+        steps = [report.step for report in reports if (report.trial, report.attempt) == number]
+        assert steps == list(range(steps[0], steps[0] + len(steps))), f"trial, attempt {number} reported {steps}"
+        assert number[1] <= rows[number[0] - 1].attempts
+    said: dict[tuple[int, int], Mapping[str, float]] = {}
+    for report in reports:  # whoever says a step again says the same: checkpoints restore to the bit
+        metrics = {name: value for name, value in report.metrics.items() if name != "seconds"}
+        assert said.setdefault((report.trial, report.step), metrics) == metrics
+    assert_tables(folder)
+    assert_mlflow(folder)
+
+
+def assert_tables(folder: Path) -> None:
+    """Both Parquet files hold what the record holds, row by row."""
+    with Reader(folder) as reader:
+        rows, reports = reader.trials(), list(reader.reports())
+    table = parquet.read(folder / parquet.TRIALS).to_pylist()
+    assert [(row["trial"], row["state"], row["attempts"]) for row in table] == [
+        (row.trial, row.state, row.attempts) for row in rows
+    ]
+    table = parquet.read(folder / parquet.REPORTS).to_pylist()
+    keys = [(row["trial"], row["attempt"], row["step"]) for row in table]
+    assert len(keys) == len(set(keys))
+    recorded = {(row.trial, row.attempt, row.step): row.metrics for row in reports}
+    assert set(keys) == set(recorded)
+    for key, row in zip(keys, table, strict=True):
+        for name, value in recorded[key].items():
+            assert row[name] == value or (math.isnan(row[name]) and math.isnan(value))
+
+
+def assert_mlflow(folder: Path, store: Path | None = None) -> None:
+    """The store holds each trial's run once, with the last report of every step once, and the record's states."""
+    words = {"COMPLETED": "FINISHED", "STOPPED": "KILLED", "RUNNING": "KILLED"}
+    with Reader(folder) as reader:
+        rows, curves = reader.trials(), reader.curves()
+    with closing(sqlite3.connect(store or folder.parent / "mlflow.db")) as db:
+        found = db.execute(
+            "SELECT CAST(t.value AS INTEGER), r.status, "
+            "(SELECT count(*) FROM metrics m WHERE m.run_uuid = r.run_uuid AND m.key = 'val_loss'), "
+            "(SELECT count(DISTINCT step) FROM metrics m WHERE m.run_uuid = r.run_uuid AND m.key = 'val_loss') "
+            "FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial' ORDER BY 1"
+        ).fetchall()
+        parents = db.execute(
+            "SELECT count(*) FROM runs r WHERE NOT EXISTS "
+            "(SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial')"
+        ).fetchone()
+    assert parents == (1,)
+    steps = {row.trial: len(curves.get(row.trial, {})) for row in rows}
+    begun = [row for row in rows if row.attempts]
+    assert found == [(row.trial, words.get(row.state, "FAILED"), steps[row.trial], steps[row.trial]) for row in begun]
