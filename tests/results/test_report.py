@@ -1,0 +1,372 @@
+"""report.html from the record alone: what it says, counted by hand, and that no record breaks it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import confirmed
+import demo
+import pytest
+import showcase
+
+from results import figures, landscape
+from results.__main__ import main
+from results.page import embedded, text
+from results.png import data_uri
+from results.record import Decision, State, SweepState
+from results.report import render, write
+from results.snapshot import Snapshot, Still, read
+
+ODD = {
+    "empty": (showcase.empty, "This sweep is empty: no trial has been dealt yet."),
+    "nameless": (showcase.nameless, "This sweep is empty: no trial has been dealt yet."),
+    "one": (showcase.one, "One trial compares nothing"),
+    "diverged": (showcase.diverged, "No trial can be called best: 6 diverged."),
+    "failed": (showcase.failed, "No trial can be called best: 6 failed."),
+    "constant": (showcase.constant, "all trials have the same value"),
+    "running": (showcase.running, "The sweep is still running: 6 trials have ended, 2 are in flight."),
+    "loss": (showcase.loss, "Nothing is confirmed yet."),
+}
+
+
+def payload(page: str) -> Any:
+    """The data that the page draws, read as strictly as JSON can be."""
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', page, re.S)
+    assert found
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(found[1], parse_constant=refused)
+
+
+def words(page: str) -> str:
+    """What a reader reads: the page without its scripts, styles and tags."""
+    bare = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", bare)).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def snapshot(run: Path) -> Snapshot:
+    with Still(run) as reader:
+        return read(reader)
+
+
+# -- what it says ----------------------------------------------------------------------------------------------
+
+
+def test_the_answer_comes_first_with_intervals_and_the_winners_curse(tmp_path: Path) -> None:
+    page = render(confirmed.two_arms(tmp_path / "run"))
+    told = words(page)
+    assert told.index("L2 helps by 0.30") < told.index("Best so far") < told.index("What made it")
+    assert "Nothing is confirmed" not in told
+    # L2: 99.00 % was seen, its five seeds have 98.50 % in the mean; test scores 98.30 98.30 98.50 98.40 98.50
+    assert "L2 2 99.00 % 98.50 % 0.50 points 98.40 % 98.28 % to 98.52 %" in told
+    big = [trace for trace in payload(page)["plots"]["arms"]["data"][0] if "error_x" in trace]
+    assert [trace["x"] for trace in big] == [[0.981], [0.984]]
+    whisker = big[1]["error_x"]
+    assert whisker["array"][0] == pytest.approx(whisker["arrayminus"][0], rel=1e-3) == pytest.approx(0.00124, rel=0.01)
+
+
+def test_without_confirmation_it_says_so_and_draws_no_interval(run: Path) -> None:
+    page = render(run)
+    assert "Nothing is confirmed yet." in words(page)
+    assert "error_x" not in page[: page.index('id="plotly"')]
+
+
+def test_every_state_has_its_curve_and_the_diverged_one_is_never_best(run: Path) -> None:
+    page = render(run)
+    data = payload(page)
+    lines = [trace for trace in data["plots"]["curves"]["data"][0] if trace["mode"] == "lines"]
+    names = [trace["name"] for trace in lines]
+    assert names == ["stopped (1)", "lost (1)", "diverged (1)", "completed (2)"]  # 4 failed, 7 and 8 told no accuracy
+    done = lines[-1]
+    assert done["x"] == [1, 2, 3, 4, None, 1, 2, 3, 4, None]
+    assert done["y"] == [0.5, 0.7, 0.9, 0.8, None, 0.3, 0.65, 0.75, 0.85, None]  # the last attempt's word
+    assert done["meta"]["trials"] == [1, 1, 1, 1, None, 6, 6, 6, 6, None]
+    assert "no L2 90.00 %, L2 85.00 %" in words(page)  # not the 99 % of the diverged trial 3
+    assert data["hover"]["1"] == "trial 1 · no L2 · completed<br>lr = 0.01<br>hidden = 128-64<br>reached 4 epochs"
+
+
+def test_rungs_are_those_of_asha(run: Path) -> None:
+    now = snapshot(run)
+    assert now.rungs == [1, 3, 4]  # grace 1, eta 3, 4 epochs
+    assert [shape["x0"] for shape in payload(render(run))["plots"]["curves"]["views"][0]["layout"]["shapes"]] == [1, 3]
+
+
+def test_history_is_the_best_so_far_of_each_arm(tmp_path: Path) -> None:
+    made = confirmed.sweep(tmp_path / "run")
+    for arm, *told in (("a", 0.5, 0.6), ("b", 0.7), ("a", 0.55), ("a", 0.9, 0.8), ("b", 0.6)):
+        made.search(str(arm), *map(float, told))
+    made.search("b", 0.99, state=State.LOST)
+    made.record.close()
+    drawn = figures.history(snapshot(tmp_path / "run"))
+    assert drawn is not None
+    lines = {trace["name"]: trace for trace in drawn.views[0].data if trace["mode"] == "lines"}
+    assert (lines["a"]["x"], lines["a"]["y"]) == ([1, 3, 4, 5], [0.6, 0.6, 0.9, 0.9])
+    assert (lines["b"]["x"], lines["b"]["y"]) == ([2, 5, 5], [0.7, 0.7, 0.7])
+
+
+def test_less_is_better_where_the_sweep_says_so(tmp_path: Path) -> None:
+    now = snapshot(showcase.loss(tmp_path / "run"))
+    assert now.best is not None
+    assert now.best.best == min(entry.best for entry in now.search if entry.able and entry.best is not None)
+    drawn = figures.history(now)
+    assert drawn is not None
+    for trace in drawn.views[0].data[1::2]:
+        assert trace["y"] == sorted(trace["y"], reverse=True)
+
+
+def test_importances_compare_at_equal_epochs(tmp_path: Path) -> None:
+    """Trials that were stopped early enter a rung with their score there, and no later one."""
+    record, _ = demo.begin(tmp_path / "run", arms={"all": {}})
+    for number in range(1, 31):
+        params = {"lr": 10 ** (-4 + number / 10), "hidden": ("128-64", "256-128")[number % 2]}
+        config = demo.config(number)
+        record.add_trial(
+            number, arm="all", phase="search", config=config, params=params, distributions=demo.DISTRIBUTIONS
+        )
+        attempt = record.start_attempt(number)
+        for epoch in range(1, 2 if number % 2 else 5):
+            # at epoch 1 only lr counts; at the end the few that are left differ by nothing else either, reversed
+            value = number / 100 if epoch < 4 else 1 - number / 100
+            record.add_report(number, attempt, epoch, demo.metrics(float(epoch), value))
+        record.end_trial(number, State.STOPPED if number % 2 else State.COMPLETED)
+    record.close()
+    now = snapshot(tmp_path / "run")
+    land = landscape.survey(now)
+    assert land.method == "fANOVA"
+    assert [(one.view, one.rung, one.n) for one in land.importances] == [("all", 1, 30), ("all", 3, 15), ("all", 4, 15)]
+    assert all(one.shares["lr"] > 0.9 for one in land.importances)
+    assert all(sum(one.shares.values()) == pytest.approx(1) for one in land.importances)
+    assert land.names == ["lr", "hidden"]
+    assert land.rung == 4
+    assert [value for _, value in land.level] == [1 - number / 100 for number in range(2, 31, 2)]
+
+
+def test_too_few_trials_have_no_importances_but_words(run: Path) -> None:
+    told = words(render(run))
+    assert "n=5 is too few, 10 are needed" in told
+
+
+def test_many_trials_are_ranked_by_ped_anova(tmp_path: Path) -> None:
+    land = landscape.survey(snapshot(showcase.sweep(tmp_path / "run", 120)))
+    assert land.method == "PED-ANOVA"
+    first = next(one for one in land.importances if one.view == "all arms")
+    assert max(first.shares, key=lambda name: first.shares[name]) == "lr"  # the score is a parabola in log lr
+    assert set(first.shares) == {"lr", "dropout", "width", "activation", "arm"}  # l2 is not in all arms
+
+
+def test_a_failed_trial_shows_its_reason_and_its_traceback(run: Path) -> None:
+    told = words(render(run))
+    assert "ZeroDivisionError Traceback ZeroDivisionError: 1 / 0" in told
+    assert "train_loss is inf at epoch 2" in told
+
+
+def test_forecast_stands_against_what_it_took(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run")
+    now = snapshot(run)
+    epochs = sum(entry.epochs or 0 for entry in now.entries)
+    assert f"epochs 150 {epochs:g} {100 * (epochs / 150 - 1):+.0f} %" in words(render(run))
+
+
+def test_an_audit_tells_whether_a_winner_was_stopped(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run")
+    demo.add(record, 1)
+    demo.attempt(record, 1, 0.5, 0.7, 0.8, 0.9)
+    record.end_trial(1, State.COMPLETED)
+    demo.add(record, 2)
+    demo.attempt(record, 2, 0.4)
+    record.end_trial(2, State.STOPPED, decision=Decision(1.0, 0.5, True))
+    record.add_trial(3, arm="L2", phase="audit", source=2, config=demo.config(2), params={}, distributions={})
+    demo.attempt(record, 3, 0.4, 0.7, 0.9, 0.95)
+    record.end_trial(3, State.COMPLETED)
+    record.close()
+    told = words(render(tmp_path / "run"))
+    assert "Early stopping stopped a winner: trial 2 would have beaten the best finished trial by 5.00 points." in told
+
+
+def test_mistakes_are_images_in_the_page(tmp_path: Path) -> None:
+    page = render(showcase.sweep(tmp_path / "run"))
+    images = re.findall(r'<img src="([^"]*)" alt="([^"]*)"', page)
+    assert len(images) == 12
+    assert images[0][1] == "test image 0: is 0, taken for 3 with probability 99.9%"
+    assert all(source.startswith("data:image/png;base64,") for source, _ in images)
+
+
+def test_a_png_holds_the_pixels_it_was_given() -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    for channels in (1, 3):
+        pixels = np.arange(channels * 4 * 5, dtype=np.uint8).reshape(channels, 4, 5) * 3
+        body = base64.b64decode(data_uri(pixels.tobytes(), pixels.shape).partition(",")[2])
+        with Image.open(io.BytesIO(body)) as image:
+            seen = np.asarray(image)
+        assert (seen == (pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))).all()
+    with pytest.raises(ValueError, match=r"an image must be \(1 or 3, H, W\) bytes, but got 7 bytes for \(1, 2, 4\)"):
+        data_uri(bytes(7), (1, 2, 4))
+
+
+# -- that nothing breaks it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_record_has_a_page_that_says_what_is_odd(name: str, tmp_path: Path) -> None:
+    build, told = ODD[name]
+    page = render(build(tmp_path / name))
+    assert told in words(page)
+    payload(page)
+    assert "nan" not in words(page).lower().split()
+
+
+def test_numbers_that_are_none_become_null_and_text_cannot_leave_its_script() -> None:
+    told = embedded({"a": [float("nan"), float("inf"), 0.1234567891], "b": "</script>\u2028&"})
+    assert told == '{"a":[null,null,0.123457],"b":"\\u003c/script\\u003e\\u2028\\u0026"}'
+
+
+def test_text_is_escaped_and_keeps_its_percent_sign() -> None:
+    assert text("<b>\"'& 5 % of it") == "&lt;b&gt;&quot;&#x27;&amp; 5\N{NO-BREAK SPACE}% of it"
+
+
+def test_no_text_of_the_record_becomes_html(tmp_path: Path) -> None:
+    page = render(showcase.evil(tmp_path / "evil"))
+    assert "<img src=x" not in page
+    assert page.count("<script") == page.count("</script>") == 3  # data, plotly.js, ours
+    assert page.count("onerror=") == page.count("onerror=&quot;window.pwned=1&quot;") + page.count(
+        'onerror=\\"window.pwned=1\\"'
+    )
+    drawn = json.dumps(payload(page))
+    assert "<img" not in drawn  # plotly.js would read the tag
+
+
+def test_only_our_two_scripts_may_run_and_nothing_may_be_fetched(run: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    page = render(run)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    ours = page[page.rindex("<script>") + len("<script>") : page.rindex("</script>")]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in (ours, get_plotlyjs())]
+    assert rules["script-src"].split() == [f"'sha256-{one}'" for one in hashes]
+    packed = re.search(r'id="plotly">([^<]*)<', page)
+    assert packed
+    assert zlib.decompress(base64.b64decode(packed[1]), 31).decode() == get_plotlyjs()
+    bare = page.replace(packed[1], "")
+    assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', bare) == []
+
+
+def test_500_trials_stay_small_and_quick(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run", 500)
+    render(showcase.one(tmp_path / "warm"))  # imports
+    begun = time.process_time()
+    path = write(run)
+    assert time.process_time() - begun < 5  # seconds of this process: others may share the machine
+    assert path.stat().st_size < 8_000_000
+
+
+def test_long_curves_are_thinned_and_keep_their_rungs(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run", epochs=100, reports_per_epoch=50, grace=3)
+    with record:
+        for number in range(1, 7):
+            demo.add(record, number)
+            attempt = record.start_attempt(number)
+            for step in range(1, 5001):
+                record.add_report(number, attempt, step, {"epoch": step / 50, "val_accuracy": step / 5000})
+            record.end_trial(number, State.COMPLETED)
+    page = render(tmp_path / "run")
+    line = payload(page)["plots"]["curves"]["data"][0][0]
+    assert len(line["x"]) <= figures.POINTS + 6 * 8
+    assert {3, 9, 27, 81, 100} <= set(line["x"])
+    assert "Curves are thinned to 4000 points each." in words(page)
+
+
+def test_a_page_is_made_while_a_driver_writes_and_tells_of_one_moment(tmp_path: Path) -> None:
+    with demo.begin(tmp_path / "run")[0] as record:
+        demo.add(record, 1)
+        demo.attempt(record, 1, 0.5)
+        with Still(tmp_path / "run") as reader:
+            assert len(read(reader).entries) == 1
+            demo.add(record, 2)
+            demo.attempt(record, 2, 0.6)
+            assert len(read(reader).entries) == 1  # still the same moment
+        assert len(snapshot(tmp_path / "run").entries) == 2
+
+
+def test_nights_between_two_sessions_are_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    record, _ = demo.begin(tmp_path / "run")  # this session is killed after 10 s
+    demo.add(record, 1)
+    clock[0] += 10
+    demo.attempt(record, 1, 0.5)
+    clock[0] += 40_000
+    session = record.start_session({"host": "elsewhere"})
+    clock[0] += 5
+    demo.attempt(record, 1, 0.6, first=2)
+    record.end_session(session, SweepState.FINISHED)
+    record.close()
+    now = snapshot(tmp_path / "run")
+    assert now.spans == [(1_000_000.0, 1_000_010.0), (1_040_010.0, 1_040_015.0)]
+    assert now.worked(1_040_012.0) == 12.0
+
+
+def test_the_same_record_gives_the_same_page_but_for_its_date(run: Path) -> None:
+    first, second = (re.sub(r"on \d{4}-[^<]* UTC\.", "", render(run)) for _ in range(2))
+    assert first == second
+
+
+# -- as its user makes it --------------------------------------------------------------------------------------
+
+
+def test_the_command_makes_the_page_and_names_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_open_shows_it_in_the_browser(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["report", str(run), "--open"]) == 0
+    assert opened == [(run / "report.html").absolute().as_uri()]
+
+
+def test_a_folder_without_a_record_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "but" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(run)
+    before = (run / "report.html").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["report", str(run)]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_the_record_needs_no_plotly() -> None:
+    code = "import sys, results.record, results.__main__; print('plotly' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

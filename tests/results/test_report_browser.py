@@ -1,0 +1,287 @@
+"""report.html in headless Chromium: drawn, legible, sortable, silent, at both widths and in both colour schemes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import showcase
+
+from results.report import write
+
+SCRIPT = Path(__file__).parents[2] / "scripts/system-packages.sh"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SWITCHES = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+LOOKS = [(width, scheme) for width in (1280, 400) for scheme in ("light", "dark")]
+ODD = ("empty", "nameless", "one", "diverged", "failed", "constant", "running", "loss", "evil")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; a fresh profile each time."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="these tests need Playwright: install '.[dev]'")
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        pytest.fail(f"these tests need Chromium, and root can install it: run {SCRIPT.name}, as `make test` does")
+    if found is None:
+        pytest.skip(f"these tests need Chromium, which takes root and apt to install ({SCRIPT.name})")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=list(SWITCHES))
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Shown:
+    """A page in the browser, and what it did besides being looked at."""
+
+    page: Any
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def __call__(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+    def until(self, script: str, seconds: float = 20) -> None:
+        """Wait until `script` is true. Playwright's own wait would evaluate text in the page: its policy forbids it."""
+        end = time.monotonic() + seconds
+        while not self(script):
+            assert time.monotonic() < end, f"still not true after {seconds} s: {script}"
+            time.sleep(0.05)
+
+
+Show = Callable[..., Shown]
+
+
+def look(browser: Any, path: Path, width: int = 1280, scheme: str = "light", **more: Any) -> Shown:
+    """Opens a page in a context of its own, and waits until it is drawn."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+    shown = Shown(context.new_page())
+    shown.page.on("console", lambda said: shown.problems.append(f"{said.type}: {said.text}"))
+    shown.page.on("pageerror", lambda error: shown.problems.append(str(error)))
+    shown.page.on("dialog", lambda dialog: shown.problems.append(f"dialog: {dialog.message}"))
+    shown.page.on("request", lambda request: shown.requests.append(request.url))
+    shown.page.goto(path.as_uri())
+    if more.get("java_script_enabled", True):
+        shown.page.wait_for_selector("html[data-drawn]", timeout=60_000)
+    return shown
+
+
+@pytest.fixture
+def show(browser: Any) -> Iterator[Show]:
+    """Opens a run's report."""
+    opened: list[Shown] = []
+
+    def shown(path: Path, *look_of: Any, **more: Any) -> Shown:
+        opened.append(look(browser, path, *look_of, **more))
+        return opened[-1]
+
+    yield shown
+    for one in opened:
+        one.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a finished, confirmed sweep of 32 trials."""
+    return write(showcase.sweep(tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture(scope="module")
+def shown(browser: Any, whole: Path) -> Iterator[Shown]:
+    """That page, open: for tests that need nothing of its state."""
+    opened = look(browser, whole)
+    yield opened
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_the_page_is_drawn_legible_fits_and_asks_nobody(whole: Path, show: Show, width: int, scheme: str) -> None:
+    shown = show(whole, width, scheme)
+    assert shown.problems == []
+    assert shown.requests == [whole.as_uri()]
+    plots = shown("[...document.querySelectorAll('[data-plot]')].map(e => [e.dataset.plot, marks(e)])" + MARKS)
+    assert dict(plots).keys() >= {"arms", "history", "curves", "importances", "contour", "parallel", "confusion"}
+    assert [name for name, marks in plots if marks == 0] == []
+    assert shown("document.documentElement.scrollWidth") == width
+    assert shown("document.querySelectorAll('.waiting').length") == 0
+    assert shown(CONTRAST) == []
+
+
+MARKS = """; function marks(e) {
+  const found = [...e.querySelectorAll('.plot path, .plot image, .plot rect')];
+  return found.filter(p => p.getBoundingClientRect().width).length
+}"""
+
+
+CONTRAST = """(() => { // what has less contrast than WCAG 2.2, 1.4.3 asks of text: 4.5
+  const light = c => { c = c / 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4 };
+  const read = s => { const n = (s.match(/[\\d.]+/g) || []).map(Number); return n.length === 3 ? [...n, 1] : n };
+  const lum = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const c = read(getComputedStyle(e).backgroundColor);
+      if (c.length === 4 && c[3] === 1) return c;
+    }
+    return [255, 255, 255, 1];
+  };
+  const poor = new Set();
+  const texts = 'h1,h2,h3,p,dt,dd,th,td,li,summary,a,button,small,b,figcaption p,label,.state,svg text';
+  for (const e of document.querySelectorAll(texts)) {
+    if (!e.textContent.trim() || !e.getClientRects().length || e.closest('[data-plot=confusion]')) continue;
+    const style = getComputedStyle(e);
+    const ink = read(e.tagName === 'text' ? style.fill : style.color);
+    const [a, b] = [lum(ink), lum(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) poor.add(`${e.tagName}.${e.className.baseVal ?? e.className} ${ratio.toFixed(2)}`);
+  }
+  return [...poor];
+})()"""
+
+
+def column(shown: Shown, name: str) -> list[str]:
+    """What the visible rows of the table of trials show in the column `name`, from top to bottom."""
+    found: list[str] = shown.page.evaluate(COLUMN, name)
+    return found
+
+
+COLUMN = """name => {
+  const table = document.querySelector('table.sortable');
+  const index = [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent.trim() === name);
+  const cells = [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[index]);
+  return cells.map(cell => cell.dataset.v ?? cell.textContent);
+}"""
+
+
+def test_the_table_is_sorted_by_click_and_by_keyboard(whole: Path, show: Show) -> None:
+    shown = show(whole)
+    ranks = column(shown, "rank")
+    assert ranks[:3] == ["1", "2", "3"]  # best first
+    head = shown.page.locator("table.sortable th", has_text="lr").first
+    head.locator("button").click()
+    values = [float(value) for value in column(shown, "lr")]
+    assert values == sorted(values)
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert shown("document.querySelectorAll('th[aria-sort=none]').length") == len(
+        shown("[...document.querySelectorAll('table.sortable th')].map(String)")
+    ) - 1  # fmt: skip
+    head.locator("button").focus()
+    shown.page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [float(value) for value in column(shown, "lr")] == values[::-1]
+    shown.page.keyboard.press("Tab")
+    shown.page.keyboard.press("Space")
+    assert shown("document.activeElement.closest('th').getAttribute('aria-sort')") == "ascending"
+
+
+def test_what_has_no_value_comes_last_both_ways(shown: Shown) -> None:
+    without = column(shown, "rank").count("")
+    assert without > 0  # a diverged trial has no rank
+    for _ in range(2):
+        shown.page.locator("table.sortable th button").first.click()
+        ranks = column(shown, "rank")
+        assert ranks[-without:] == [""] * without
+        assert "" not in ranks[:-without]
+
+
+def test_the_head_of_the_table_stays_in_sight(shown: Shown) -> None:
+    top = shown(
+        """(() => { const f = document.querySelector('.tall'); f.scrollTop = 400; f.scrollIntoView();
+        return f.querySelector('th').getBoundingClientRect().top - f.getBoundingClientRect().top })()"""
+    )
+    assert 0 <= top <= 2
+
+
+def test_rows_are_found_by_words(shown: Shown) -> None:
+    shown.page.locator(".find").fill("diverged")
+    assert set(column(shown, "state")) == {"diverged"}
+    assert "trials contain this." in shown.page.locator(".count").inner_text()
+    shown.page.locator(".find").fill("")
+    assert len(column(shown, "state")) == 42
+
+
+def test_views_and_legend_work_by_keyboard(shown: Shown) -> None:
+    figure = shown.page.locator("figure", has=shown.page.locator("[data-plot=history]"))
+    figure.get_by_role("button", name="by time").focus()
+    shown.page.keyboard.press("Enter")
+    assert figure.get_by_role("button", name="by time").get_attribute("aria-pressed") == "true"
+    assert "of work" in figure.locator(".xtitle").text_content()
+    drawn = figure.locator(".trace").count()
+    button = figure.locator(".legend button").first
+    button.focus()
+    shown.page.keyboard.press("Enter")
+    shown.until(
+        f"document.querySelectorAll('[data-plot=history] .trace').length === {drawn - 2}"  # line and dots
+    )
+    assert figure.locator(".legend button").first.get_attribute("aria-pressed") == "false"
+    assert shown("document.activeElement.closest('.legend') !== null")  # the focus is where it was
+    assert shown.problems == []
+
+
+def test_a_point_tells_its_trial_and_hyperparameters(shown: Shown) -> None:
+    shown("Plotly.Fx.hover(document.querySelector('[data-plot=curves]'), [{curveNumber: 1, pointNumber: 0}])")
+    told = shown.page.locator("[data-plot=curves] .hovertext").first.text_content()
+    assert "trial " in told
+    assert "stopped" in told
+    assert "lr = " in told
+
+
+def test_plots_follow_the_page_into_the_dark_and_onto_paper(whole: Path, show: Show) -> None:
+    shown = show(whole)
+    ink = "getComputedStyle(document.querySelector('[data-plot=history] .xtitle')).fill"
+    light = shown(ink)
+    shown.page.emulate_media(color_scheme="dark")
+    shown.until(f"{ink} !== {light!r}")
+    shown("dispatchEvent(new Event('beforeprint'))")
+    shown.until(f"{ink} === {light!r}")
+    shown("dispatchEvent(new Event('afterprint'))")
+    shown.until(f"{ink} !== {light!r}")
+    assert shown.page.pdf().startswith(b"%PDF")
+    assert shown.problems == []
+
+
+def test_everything_has_a_name_for_those_who_cannot_see_it(shown: Shown) -> None:
+    assert shown("document.querySelectorAll('h1').length") == 1
+    assert shown("[...document.querySelectorAll('[role=img], img, [role=region], nav')].every("
+                 "e => (e.getAttribute('aria-label') || e.alt || '').length > 3)")  # fmt: skip
+    levels = shown("[...document.querySelectorAll('h1,h2,h3')].map(e => Number(e.tagName[1]))")
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert shown("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.getAttribute('href')))")
+    assert shown("[...document.querySelectorAll('[id]')].length === new Set([...document.querySelectorAll('[id]')]"
+                 ".map(e => e.id)).size")  # fmt: skip
+
+
+def test_without_javascript_the_words_and_tables_are_there(whole: Path, show: Show) -> None:
+    shown = show(whole, java_script_enabled=False)
+    assert "need JavaScript" in shown.page.locator("noscript").inner_text()
+    assert shown.page.locator("table.sortable tbody tr").count() == 42
+    assert "test accuracy" in shown.page.locator(".sentence").inner_text()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_records_are_drawn_without_an_error(name: str, tmp_path: Path, show: Show) -> None:
+    path = write(getattr(showcase, name)(tmp_path / name))
+    shown = show(path, 400)
+    assert shown.problems == []
+    assert shown.requests == [path.as_uri()]
+    assert shown("document.documentElement.dataset.drawn") != "failed"
+    assert shown("document.documentElement.scrollWidth") == 400
+    assert shown("window.pwned") is None
+    assert shown("document.querySelectorAll('img[src=x], [onerror]').length") == 0
+
+
+def test_500_trials_are_drawn(tmp_path: Path, show: Show) -> None:
+    shown = show(write(showcase.sweep(tmp_path / "run", 500)))
+    assert shown.problems == []
+    assert shown.page.locator("table.sortable tbody tr").count() == 510
+    assert shown("document.querySelectorAll('[data-plot=curves] .lines path').length") > 3
