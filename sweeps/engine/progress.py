@@ -89,7 +89,8 @@ class Board:
             return
         self.states[state] += 1
         if trial and state is State.STOPPED:
-            self.stopped[trial.epoch] += 1
+            # With a fractional eta a rung lies between two reports, and the one after it decides.
+            self.stopped[max((rung for rung in self.rungs if rung <= trial.epoch), default=trial.epoch)] += 1
         if state in (State.DIVERGED, State.FAILED, State.LOST):
             self.scores.pop(number, None)
 

@@ -77,6 +77,12 @@ class Recorder(Callback):
             f"trial {number} lost its process; it goes on from its last checkpoint (try {trial.num_failures})"
         )
 
+    def refused(self, number: int, arm: str, reason: str) -> None:
+        """The space suggested a trial that nobody can train; the search has entered it as FAILED."""
+        self._view.started(number, arm)
+        self._view.ended(number, State.FAILED)
+        self._ended(State.FAILED, reason)
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._record.commit_if_due()
 

@@ -52,7 +52,7 @@ def _one(sweep: Sweep, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
     from trainable.config import Config
-    from trainable.data import Tensors, load
+    from trainable.data import Tensors
     from trainable.train import pick_device, set_threads, train
 
     _refuse(check.one_problems(sweep, options))
@@ -60,10 +60,19 @@ def _one(sweep: Sweep, options: Options) -> int:
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
     set_threads(max(1, int(options.cpus_per_trial)))
     device = pick_device()
-    data = Tensors.of(load(options.data, options.data_root).without_test(), device)
+    data = Tensors.of(_load(options).without_test(), device)
     for report in train(Config.model_validate(values), data, device):
         print("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
+
+
+def _load(options: Options) -> Dataset:
+    from trainable.data import DataError, load
+
+    try:
+        return load(options.data, options.data_root)
+    except DataError as error:
+        raise CannotRun(str(error), code=2) from None
 
 
 def _sweep(sweep: Sweep, options: Options) -> int:
@@ -86,10 +95,9 @@ def _sweep(sweep: Sweep, options: Options) -> int:
 def _plan(sweep: Sweep, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from sweeps.engine.plan import forecast
-    from trainable.data import load
 
     with Record(options.out / options.name) as record:
-        _define(record, sweep, options, load(options.data, options.data_root))
+        _define(record, sweep, options, _load(options))
         expected = forecast(sweep, options)
         record.set_meta("forecast", expected.asdict())
     print(expected.lines())
@@ -108,14 +116,13 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
+        data = _load(options)
+        _define(record, sweep, options, data)
         work = todo(folder, sweep, options)
         ray = stack.enter_context(_ray(options, flight)) if work else None
         from results.follow import Follower  # while Ray's processes start
         from sweeps.engine.stop import Stop
-        from trainable.data import load
 
-        data = load(options.data, options.data_root)
-        _define(record, sweep, options, data)
         session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
         follower = Follower.start(folder, options.tracking_uri)
         exported: dict[str, Any] = {}

@@ -43,6 +43,16 @@ _OPTUNA_STATE = {
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """What a study suggests for one trial."""
+
+    values: dict[str, Any]  # hyperparameters
+    params: dict[str, Any]  # what was sampled for them
+    distributions: dict[str, str]  # of params, as JSON
+    problem: str | None  # why there are no values
+
+
 class ArmStudy(OptunaSearch):
     """One arm's study behind Ray's OptunaSearch. It mends three things (ray 2.60, optuna_search.py):
 
@@ -72,14 +82,18 @@ class ArmStudy(OptunaSearch):
         self._ot_trials[trial_id] = optuna.trial.Trial(self._ot_study, frozen._trial_id)
         self._steps[trial_id] = max(frozen.intermediate_values, default=0)
 
-    def ask(self, trial_id: str, number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-        """Suggest for our trial `number`: (hyperparameters, sampled parameters, their distributions as JSON)."""
+    def ask(self, trial_id: str, number: int) -> Suggestion:
+        """Suggest for our trial `number`. A space function that raises is a problem of that trial, not of the sweep."""
         self._ot_study.sampler = self._sampler_of(derived_seed(self._seed, "sampler", number))
+        problem, values = None, {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if callable(self._space):  # Ray would mix the sampled parameters into what the function returns
                 self._ot_trials[trial_id] = self._ot_study.ask()
-                values = dict(self._space(self._ot_trials[trial_id]))
+                try:
+                    values = dict(self._space(self._ot_trials[trial_id]))
+                except Exception as error:
+                    problem = f"the space function raised {type(error).__name__}: {error}"
             else:
                 values = self.suggest(trial_id) or {}
         asked = self._ot_trials[trial_id]
@@ -87,7 +101,7 @@ class ArmStudy(OptunaSearch):
             name: optuna.distributions.distribution_to_json(distribution)
             for name, distribution in asked.distributions.items()
         }
-        return values, dict(asked.params), distributions
+        return Suggestion(values, dict(asked.params), distributions, problem)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         value, step = objective(result), result.get("step", 0)
@@ -140,7 +154,10 @@ class Search(Searcher):
         record: Record,
         in_flight: Callable[[], int],
         repeats: Callable[[], Iterable[Repeat]] = tuple,
+        refused: Callable[[int, str, str], None] = lambda *_: None,
     ) -> None:
+        """`in_flight`: how many may be; `repeats`: asked once, when the search has ended; `refused`: told of a trial
+        (its number, arm, and why) that the space suggested and nobody can train."""
         super().__init__(metric=OBJECTIVE, mode=sweep.mode)
         self.finished = False  # set to deal no more
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
@@ -149,7 +166,7 @@ class Search(Searcher):
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
         self._searched = 0  # search trials dealt
         self._last = 0  # the highest number of any trial
-        self._ask_repeats = repeats
+        self._ask_repeats, self._refused = repeats, refused
         self._repeats: deque[Repeat] | None = None  # None: not asked yet
         self._live: dict[str, str | None] = {}  # Tune trial -> arm of its study; None for a repeat
 
@@ -210,25 +227,28 @@ class Search(Searcher):
         index, self._searched = self._searched + 1, self._searched + 1
         self._last += 1
         number, arm = self._last, self._arms[(index - 1) % len(self._arms)]
-        values, params, distributions = self._studies[arm].ask(trial_id, index)
+        asked = self._studies[arm].ask(trial_id, index)
+        problem = asked.problem
         values = {
             "seed": derived_seed(self._plan.seed, "trial", index),
             **self._sweep.given(arm),
-            **values,
+            **asked.values,
             "epochs": self._plan.epochs,
             "reports_per_epoch": self._sweep.reports_per_epoch,
         }
-        problem = None
         try:
             values = Config.model_validate(values).model_dump(mode="json")
         except ValidationError as error:
-            problem = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
+            told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            problem = problem or f"illegal hyperparameters: {told}"
+            values = {name: repr(value) for name, value in values.items()}  # as they are they may not even be JSON
         self._record.add_trial(
-            number, arm=arm, phase="search", config=values, params=params, distributions=distributions
+            number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )
         if problem is None:
             return self._message(trial_id, number, arm, "search") | {"config": values}
-        self._record.end_trial(number, State.FAILED, reason=f"illegal hyperparameters: {problem}")
+        self._record.end_trial(number, State.FAILED, reason=problem)
+        self._refused(number, arm, problem)
         self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED})
         return None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections import Counter
 from concurrent.futures import Future
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.record import Reader, Record, RecordError, ReportRow, State, SweepState
+from results.record import Reader, Record, RecordError, State, SweepState
 from sweeps.engine.cluster import Ray, Resources, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
@@ -73,29 +74,34 @@ class Session:
 
         sweep, options = self.sweep, self.options
         rungs = Rungs(sweep.arms, ladder(sweep, options), sweep.mode)
-        plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
-        search = Search(sweep, plan, self.record, self.flight.limit, self._repeats)
         sign = 1 if sweep.mode == "max" else -1
         to_confirm = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
-        curves: dict[int, dict[int, ReportRow]] = {}
-        with Reader(self.folder) as reader:
-            if trials := reader.trials():
+        with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
+            trials, curves = reader.trials(), reader.curves()
+            recorder = Recorder(self.record, rungs, shown, self.stop.ended)
+            plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
+            search = Search(sweep, plan, self.record, self.flight.limit, self._repeats, recorder.refused)
+            if trials:
                 from results.study import studies
 
-                curves = reader.curves()
-                search.replay(trials, studies(reader), curves, reader.checkpoints())
-                rungs.replay(trials, reader.reports(), sweep.metric)
                 board.replay(trials, curves)
-        with view(board, quiet=options.quiet) as shown:
-            recorder = Recorder(self.record, rungs, shown, self.stop.ended)
-            recorder.replay(curves)
-            if trials and not options.quiet:
-                ended = sum(trial.state.ended for trial in trials)
-                shown.note(f"going on with {options.name}: {ended} trials ended, {len(trials) - ended} in flight")
-            self._tune(_started(ray), data, search, rungs, recorder)
-        if self.stop.failure:
-            raise CannotRun(self.stop.failure)
+                recorder.replay(curves)
+                rungs.replay(trials, reader.reports(), sweep.metric)
+                search.replay(trials, studies(reader), curves, reader.checkpoints())
+            self._tune(ray.result(), data, search, rungs, recorder)
+        if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
+            raise CannotRun(failure)
+
+    def _all_failed(self) -> str | None:
+        """The commonest reason, when no trial of the search could be trained."""
+        self.record.commit()
+        with Reader(self.folder) as reader:
+            trials = reader.trials("search")
+        if any(trial.state not in (State.FAILED, State.LOST) for trial in trials):
+            return None
+        common, times = Counter(trial.reason for trial in trials).most_common(1)[0]
+        return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
     def confirm(self, data: Dataset) -> None:
         """Score the confirmed configurations on the test split, unless there are none or we are told to stop."""

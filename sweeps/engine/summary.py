@@ -48,7 +48,7 @@ def _best_lines(
             if metric in report.metrics
         ]
         if not scored:
-            lines.append(f"best    {arm}: no trial reported {metric}")
+            lines.append(f"best    {arm}: no trial that counts reported {metric}")
             continue
         _, trial, report = max(scored, key=lambda item: item[0])
         params = ", ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
