@@ -50,6 +50,8 @@ class Confirmed:
 
 def log(client: MlflowClient, experiment: str, run_id: str, confirmed: Confirmed) -> None:
     """Log and register the model; what is there already is left as it is. Raises ModelError, or what MLflow raises."""
+    for name in ("mlflow.pyfunc", "mlflow.store.model_registry.abstract_store"):  # they tell each step
+        logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")  # or it packs the project of the current folder
     about = described(confirmed.folder)
     model = _logged(client, experiment, run_id, confirmed, about)
@@ -69,7 +71,10 @@ def _logged(
     model = next((model for model in mine if model.status is LoggedModelStatus.READY), mine[0] if mine else None)
     if model is None:
         tags = {_DIGEST: confirmed.digest, "rungwise.run": confirmed.identity}
-        params = {key: str(value) for key, value in about["config"].items()}
+        params = {
+            key: "-".join(map(str, value)) if isinstance(value, list) else str(value)
+            for key, value in about["config"].items()
+        }
         model = client.create_logged_model(experiment, FOLDER, run_id, tags, params)
     if model.status is not LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as temporary:
@@ -93,7 +98,6 @@ def _save(path: Path, model: LoggedModel, run_id: str, confirmed: Confirmed, abo
         from mlflow.pyfunc import save_model
         from mlflow.types import Schema, TensorSpec
 
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it tells each step
     shape, classes = about["shape"], len(about["classes"])
     torch = str(about["versions"]["torch"]).partition("+")[0]
     described = Model(model_id=model.model_id, run_id=run_id, artifact_path=model.artifact_location)

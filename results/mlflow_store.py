@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from results.mlflow_model import Confirmed
 
 _THINGS, _OTHERS = 1000, 100  # what MLflow takes in one request: in all, and of params or of tags
-# MLflow's own defaults wait 247 s for a dead server. Telemetry is one more request to a host nobody named.
+# MLflow's own defaults wait 247 s for a dead server. Telemetry is one more request to a host nobody named. The last
+# two keep it from printing two lines a run, and bars.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 

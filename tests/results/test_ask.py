@@ -131,9 +131,11 @@ def test_sql_prints_csv(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sql_joins_both_tables_and_keeps_types(two: Path) -> None:
-    found = query(two, "select t.arm, count(*) n, max(r.at) last from reports r join trials t using (trial) group by 1")
+    found = query(
+        two, "select t.arm, count(*) n, max(r.at) as latest from reports r join trials t using (trial) group by 1"
+    )
     assert {row["arm"]: row["n"] for row in found.to_pylist()} == {"no L2": 12, "L2": 24}
-    assert str(found.schema.field("last").type) == "timestamp[us, tz=UTC]"
+    assert str(found.schema.field("latest").type) == "timestamp[us, tz=UTC]"
 
 
 def test_sql_refuses_a_bad_query_and_a_damaged_page(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
