@@ -28,6 +28,7 @@ from results.tracking import without_secrets
 EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
+REPORT_LIMIT = 20.0  # seconds for the last pass below which nobody waits for a report
 _GRACE = 2.0  # of the driver's deadline: what starting and printing may take
 _SLOWEST = 60.0  # seconds between two tries while MLflow cannot be reached
 _SHARE = 10  # an export that took t seconds is not repeated before 10 t have passed
@@ -98,6 +99,7 @@ class _Progress:
     """What the exporter has reached; the JSON line."""
 
     parquet: bool | str = False
+    report: bool | str = False
     mlflow: str = "not reached"
     trials: int = 0
     metrics: int = 0
@@ -113,19 +115,23 @@ def follow(run: Path, every: float = EVERY) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
-    stop = threading.Event()
+    stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
     progress = _Progress()
     driver = os.getppid()
-    feeder = threading.Thread(target=_feed, args=(run, every, driver, stop, progress), daemon=True)
+    feeder = threading.Thread(target=_feed, args=(run, every, driver, told, progress), daemon=True)
     feeder.start()
     _write_tables(run, stop, progress)
+    if limit[0] >= REPORT_LIMIT:
+        _write_report(run, progress)
+    told.set()
     feeder.join(limit[0])
     if feeder.is_alive():
         progress.mlflow = f"no answer within {limit[0]:g} s; complete it with: python -m results export {run}"
     line = {
         "parquet": progress.parquet,
+        "report": progress.report,
         "mlflow": progress.mlflow,
         "trials": progress.trials,
         "metrics": progress.metrics,
@@ -165,6 +171,16 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
                 return
+
+
+def _write_report(run: Path, progress: _Progress) -> None:
+    from results import report
+
+    try:
+        report.write(run)
+        progress.report = True
+    except Exception as error:  # as above: the other views do not depend on it
+        progress.report = _told(error)
 
 
 def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:

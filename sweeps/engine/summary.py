@@ -15,6 +15,8 @@ from results.record import Reader, State, SweepState, Trial
 from results.tracking import redacted, tracking_uri
 from sweeps.engine.progress import clock
 
+FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
+
 
 def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
@@ -27,7 +29,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     states = Counter(trial.state for trial in trials)
     lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
-    lines.append(f"files   {folder}/trials.parquet, reports.parquet, sweep.sqlite")
+    lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
     if reader.state() is not SweepState.FINISHED:
         lines.append(f"go on   {shlex.join(reader.sessions()[-1].info['command'])}")

@@ -351,7 +351,7 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
         f"epochs  {sum(reached.values()):g} of {4 * len(ended)} trained: early stopping saved {saved:.0%} "
         "of running all to the end"
     ) in lines
-    assert f"files   {ends.folder}/ends/trials.parquet, reports.parquet, sweep.sqlite" in lines
+    assert f"files   {ends.folder}/ends/: report.html, trials.parquet, reports.parquet, sweep.sqlite" in lines
     (mlflow,) = [line for line in lines if line.startswith("mlflow  ")]
     assert mlflow.endswith(f"mlflow ui --backend-store-uri sqlite:///{ends.folder}/mlflow.db")
 
