@@ -7,6 +7,8 @@
   const narrow = matchMedia("(max-width: 640px)");
   const touch = matchMedia("(pointer: coarse)");
   const plots = [];
+  const PAPER = 690; // CSS pixels between the margins of an A4 or letter page
+  let printing = false;
 
   // -- plots ---------------------------------------------------------------------------------------------------
 
@@ -21,7 +23,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
   }
 
-  function layoutOf(view, style) {
+  function layoutOf(plot, view, style) {
     const ink = style.getPropertyValue("--ink").trim();
     const lines = {
       gridcolor: style.getPropertyValue("--grid").trim(),
@@ -37,6 +39,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: small ? 12 : 13, color: ink },
       margin: { l: small ? 8 : 16, r: small ? 8 : 16, t: 26, b: 12 },
       showlegend: false,
+      autosize: true,
+      width: !printing ? undefined : plot.at.closest(".grid") ? PAPER / 2 - 12 : PAPER,
       dragmode: touch.matches ? false : "zoom", // a finger on a plot scrolls the page
       hoverlabel: {
         bgcolor: style.getPropertyValue("--panel").trim(),
@@ -71,9 +75,10 @@
     const style = getComputedStyle(root);
     const view = plot.told.views[plot.view];
     const config = { displaylogo: false, responsive: true, displayModeBar: touch.matches ? false : "hover" };
+    if (printing) config.responsive = false;
     config.modeBarButtonsToRemove = ["select2d", "lasso2d", "autoScale2d"];
     legend(plot, style);
-    return Plotly.react(plot.at, tracesOf(plot, style), layoutOf(view, style), config);
+    return Plotly.react(plot.at, tracesOf(plot, style), layoutOf(plot, view, style), config);
   }
 
   // The legend is buttons: it wraps, it is read aloud, and the keyboard reaches it.
@@ -170,10 +175,12 @@
   narrow.addEventListener("change", redraw);
   addEventListener("beforeprint", () => {
     root.dataset.theme = "light";
+    printing = true;
     redraw();
   });
   addEventListener("afterprint", () => {
     delete root.dataset.theme;
+    printing = false;
     redraw();
   });
 
