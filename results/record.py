@@ -44,6 +44,11 @@ class State(StrEnum):
         return self is not State.RUNNING
 
 
+def is_infeasible(reason: str | None) -> bool:
+    """Whether a trial FAILED for want of memory: hyperparameters near these would, too."""
+    return (reason or "").startswith("out of memory")
+
+
 class SweepState(StrEnum):
     """How a driver session of the sweep ended."""
 

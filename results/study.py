@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from results.record import Reader, ReportRow, State, Trial
+from results.record import Reader, ReportRow, State, Trial, is_infeasible
 
 if TYPE_CHECKING:
     import optuna
@@ -21,8 +21,11 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     stays RUNNING. A COMPLETE trial's value is the objective at its last report, not the best one on the way: all
     COMPLETE trials were trained for the same budget, so last values are compared at equal epochs, and a maximum over
     noisy reports would flatter trials that fluctuate. A COMPLETE trial whose last objective is missing or not finite
-    becomes FAIL, because Optuna knows no value for it. Intermediate steps are report steps; non-finite values are
-    left out. Of a step reported by several attempts the last attempt's word counts.
+    becomes FAIL, because Optuna knows no value for it. A trial that had no memory to begin is PRUNED without a value,
+    the worst there is to TPE, which overlooks a FAIL and would try the like again.
+
+    Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
+    last attempt's word counts.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -72,6 +75,8 @@ def _frozen(trial: Trial, curve: dict[int, ReportRow], metric: str) -> optuna.tr
             state, value = TrialState.FAIL, None
     elif state is TrialState.PRUNED:
         value = next(reversed(finite.values()), None)
+    elif trial.state is State.FAILED and is_infeasible(trial.reason) and not finite:
+        state = TrialState.PRUNED
     frozen = optuna.trial.create_trial(
         state=state,
         value=value,

@@ -5,6 +5,7 @@ What a step returns:
     device                      where it was trained
     remembered                  this report comes from a checkpoint's memory, and may be known
     checkpoint                  (step, sha256), when one was taken after this report; always after a confirmation
+    unsaved                     why a checkpoint could not be written
     restored, refused           on the first one after a restart: the step it went on from, and why not a later one
     done, state, reason, error  on the last one: COMPLETED, DIVERGED or FAILED, and why
 
@@ -83,7 +84,11 @@ class Trial(tune.Trainable):
                 result["checkpoint"] = self._checkpoint()  # the model that is scored on the test split
             self._state = None
         elif time.monotonic() - self._saved[1] >= self._every:
-            result["checkpoint"] = self._checkpoint()
+            try:
+                result["checkpoint"] = self._checkpoint()
+            except OSError as error:  # a full disk: training does not need the checkpoint
+                self._saved = (self._saved[0], time.monotonic())
+                result["unsaved"] = str(error)
         return result
 
     def cleanup(self) -> None:

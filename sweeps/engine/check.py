@@ -26,9 +26,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
-    from trainable import data
-
-    found = [*_numbers(sweep, options), *_choices(options), *data.problems(options.data, options.data_root)]
+    found = [*_numbers(sweep, options), *_choices(options), *_data(options)]
     found += _hyperparameters(sweep)
     found += _resources(options) if options.address is None else []
     found += _folder(sweep, options)
@@ -37,6 +35,19 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
         found.append(wrong)
     return list(dict.fromkeys(found))
+
+
+def _data(options: Options) -> list[str]:
+    """A user's own file is read whole: nobody has tested it."""
+    from trainable import data
+
+    found = data.problems(options.data, options.data_root)
+    if not found and options.data not in data.DATASETS:
+        try:
+            data.load(options.data, options.data_root)
+        except data.DataError as error:
+            found = [str(error)]
+    return found
 
 
 def one_problems(sweep: Sweep, options: Options) -> list[str]:

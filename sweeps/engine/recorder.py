@@ -49,6 +49,9 @@ class Recorder(Callback):
         for reason in result.get("refused", ()):
             self._record.event("checkpoint refused", number, reason=reason)
             self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
+        if "unsaved" in result:
+            self._record.event("checkpoint not written", number, reason=result["unsaved"])
+            self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result['unsaved']}")
         decision = self._rungs.take_decision(number)
         if "metrics" in result and not self._again(number, result):
             self._record.add_report(number, self._attempts[number], result["step"], result["metrics"], decision)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from results.record import Record, ReportRow, State, Trial
+from results.record import Record, ReportRow, State, Trial, is_infeasible
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import SAMPLERS
@@ -113,12 +113,15 @@ class ArmStudy(OptunaSearch):
         if result:
             self.on_trial_result(trial_id, result)
         state = _OPTUNA_STATE[outcome(result, error=error)]
+        infeasible = is_infeasible((result or {}).get("reason")) and not self._steps.get(trial_id)
         asked = self._ot_trials.pop(trial_id)
         value = objective(result) if state is TrialState.COMPLETE else None
         if state is TrialState.COMPLETE and value is None:
             state = TrialState.FAIL
         if state is TrialState.PRUNED and not self._steps.get(trial_id):
             state = TrialState.FAIL  # stopped before it said anything
+        if infeasible:
+            state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
         self._ot_study.tell(asked, value, state=state)
         self._steps.pop(trial_id, None)
 

@@ -86,6 +86,7 @@ class Session:
                 from results.study import studies
 
                 board.replay(trials, curves)
+                self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), sweep.metric)
                 search.replay(trials, studies(reader), curves, reader.checkpoints())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 from ray.tune import Stopper
 
-from results.record import State
+from results.record import State, Trial
 from sweeps.engine.signals import Signals
 
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
@@ -37,6 +38,11 @@ class Stop(Stopper):
     def interrupted(self) -> bool:
         """The same command would go on."""
         return self.signals.caught is not None or self.out_of_time
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        """Know whether any trial of an earlier driver did not fail. Those that did may have had another reason."""
+        if any(trial.state.ended and trial.state is not State.FAILED for trial in trials):
+            self._reasons = None
 
     def ended(self, state: State, reason: str | None) -> None:
         """A trial ended. Ends the sweep when the first `ALL_FAILED` all FAILED."""
