@@ -54,6 +54,8 @@ class Trial(tune.Trainable):
         from trainable.train import pick_device, set_threads
 
         assert data is not None
+        if data.test is not None:
+            raise ValueError("a trial must not see the test split; give it data.without_test()")
         set_threads(threads)
         self._device = pick_device()
         self._data = Tensors.of(data, self._device)

@@ -1,0 +1,35 @@
+"""Nothing before a sweep's last step can read the test split."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from trainable.data import load
+from trainable.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+# data.py makes it and takes it away, trial.py refuses it, final.py and export.py run in the last step, and a
+# definition counts its samples.
+MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} | {"sweeps/engine/definition.py"}
+
+
+def test_a_trial_that_is_handed_the_test_split_refuses_to_start() -> None:
+    whole = load("digits")
+    assert whole.test is not None
+    trial = Trial.__new__(Trial)
+    with pytest.raises(ValueError, match="test split"):
+        trial.setup({"trial": 1, "config": {}}, data=whole)
+
+
+def test_only_the_last_step_names_the_test_split_in_its_code() -> None:
+    found = set()
+    for room in ("sweeps", "trainable"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and node.attr == "test":
+                    found.add(path.relative_to(ROOT).as_posix())
+    assert found <= MAY
+    assert "trainable/final.py" in found
