@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint types unit system bench clean
+.PHONY: sweep test test-long lint types unit system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -19,6 +19,9 @@ types: $(READY)
 
 unit: $(READY) system
 	$(PYTHON) -m pytest $(ARGS)
+
+test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
+	$(PYTHON) -m pytest -m long $(ARGS)
 
 system:  ## what the tests need of the system: Chromium, to look at report.html
 	@sh scripts/system-packages.sh

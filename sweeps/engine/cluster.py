@@ -77,6 +77,7 @@ class Ray:
             self._environment |= {
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(token),
+                "RAY_LOGGER_LEVEL": "warning",  # at "info" Ray logs the cloud keys that Tune hands to its workers
                 # "Not a cluster": without it Ray turns 127.0.0.1 into this host's address and listens everywhere
                 # (ray 2.60, services.py, resolve_ip_for_localhost).
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

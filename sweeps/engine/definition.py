@@ -32,7 +32,7 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
     return {
         "name": options.name,
         "sweep": sweep.name,
-        "question": " ".join(sweep.question.split()),
+        "question": " ".join((sweep.question or "").split()),
         "metric": sweep.metric,
         "mode": sweep.mode,
         "trials": options.trials,

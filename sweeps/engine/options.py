@@ -75,7 +75,7 @@ class Options:
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
-    question = " ".join(sweep.question.split())
+    question = " ".join((sweep.question or "").split())
     return tyro.cli(
         Options,
         args=arguments,

@@ -90,7 +90,9 @@ class Session:
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), sweep.metric)
                 search.replay(trials, studies(reader), curves, reader.checkpoints())
-            self._tune(ray.result(), data, search, rungs, recorder)
+            started = _started(ray)
+            self.stop.signals.renew()
+            self._tune(started, data, search, rungs, recorder)
         if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
             raise CannotRun(failure)
 

@@ -20,7 +20,7 @@ class Sweep:
 
     name: str  # of the sweep, and of its run's folder unless --name says otherwise
     space: Space  # what is searched
-    question: str = ""  # one sentence; the script's docstring is a good place: question=__doc__
+    question: str | None = ""  # one sentence; the script's docstring is a good place: question=__doc__
     fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that no trial varies
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})  # name -> what the arm fixes
     data: str = "mnist"

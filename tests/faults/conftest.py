@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sweeping import ROOT, Run
+from sweeping import Run
 
 HERE = Path(__file__).parent
-sys.path += [str(ROOT / "tests/results"), str(ROOT / "tests/engine")]  # their helpers, when these tests run alone
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,4 +30,6 @@ def run(tmp_path: Path) -> Iterator[Run]:
     for pid in made.processes():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    for driver in made.drivers:
+        driver.wait()
     shutil.rmtree(made.temporary, ignore_errors=True)

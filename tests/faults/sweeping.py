@@ -41,7 +41,7 @@ SWEEP = Sweep(
 if __name__ == "__main__":
     main(SWEEP)
 '''
-SESSION_SECONDS = 240.0  # nothing takes so long, even on a busy machine
+SESSION_SECONDS = 120.0  # nothing takes so long, even on a busy machine
 # When its driver is killed, these two of Ray's try for up to 60 s to tell the dead control store (ray 2.60).
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
@@ -64,6 +64,7 @@ class Run:
         self.out = out or home / "runs"
         self.folder = self.out / "tiny"
         self.script = home / "tiny.py"
+        self.drivers: list[subprocess.Popen[str]] = []
         self.temporary = Path(tempfile.mkdtemp(prefix="rwt-", dir="/tmp"))  # Ray's: its sockets want short names
         self.environment = {
             **os.environ,
@@ -78,7 +79,7 @@ class Run:
     def start(self, *flags: str, wrap: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """The user's command, as on a terminal: a process group of its own, which Ctrl-C reaches as a whole."""
         with (self.home / "stdout").open("a") as stdout, (self.home / "stderr").open("a") as stderr:
-            return subprocess.Popen(
+            driver = subprocess.Popen(
                 [*wrap, sys.executable, str(self.script), "--out", str(self.out), "--no-confirm", *flags],
                 env=self.environment,
                 cwd=self.home,
@@ -87,6 +88,8 @@ class Run:
                 text=True,
                 process_group=0,
             )
+        self.drivers.append(driver)
+        return driver
 
     def finish(self, *flags: str, wrap: tuple[str, ...] = ()) -> int:
         """The same command to its end; returns the exit code."""
@@ -162,7 +165,7 @@ def interrupt(driver: subprocess.Popen[str], number: int = signal.SIGINT) -> int
 # -- what must be true ------------------------------------------------------------------------------------------
 
 
-def assert_nothing_lost(folder: Path, trials: int, epochs: int) -> None:
+def assert_nothing_lost(folder: Path, trials: int, epochs: int, *, store: Path | None = None) -> None:
     """Trials are 1..N and ended, curves have no gap, attempts agree to the bit, and the tables are the record."""
     with Reader(folder) as reader:
         reader.verify()
@@ -184,7 +187,7 @@ def assert_nothing_lost(folder: Path, trials: int, epochs: int) -> None:
         metrics = {name: value for name, value in report.metrics.items() if name != "seconds"}
         assert said.setdefault((report.trial, report.step), metrics) == metrics
     assert_tables(folder)
-    assert_mlflow(folder)
+    assert_mlflow(folder, store)
 
 
 def assert_tables(folder: Path) -> None:
@@ -209,19 +212,28 @@ def assert_mlflow(folder: Path, store: Path | None = None) -> None:
     """The store holds each trial's run once, with the last report of every step once, and the record's states."""
     words = {"COMPLETED": "FINISHED", "STOPPED": "KILLED", "RUNNING": "KILLED"}
     with Reader(folder) as reader:
-        rows, curves = reader.trials(), reader.curves()
+        rows, curves, identity = reader.trials(), reader.curves(), reader.meta("id")
+    ours = "FROM runs r JOIN tags i ON i.run_uuid = r.run_uuid AND i.key = 'rungwise.run' AND i.value = ?"
     with closing(sqlite3.connect(store or folder.parent / "mlflow.db")) as db:
         found = db.execute(
             "SELECT CAST(t.value AS INTEGER), r.status, "
             "(SELECT count(*) FROM metrics m WHERE m.run_uuid = r.run_uuid AND m.key = 'val_loss'), "
             "(SELECT count(DISTINCT step) FROM metrics m WHERE m.run_uuid = r.run_uuid AND m.key = 'val_loss') "
-            "FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial' ORDER BY 1"
+            f"{ours} JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial' ORDER BY 1",
+            (identity,),
         ).fetchall()
         parents = db.execute(
-            "SELECT count(*) FROM runs r WHERE NOT EXISTS "
-            "(SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial')"
+            f"SELECT count(*) {ours} WHERE NOT EXISTS "
+            "(SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial')",
+            (identity,),
         ).fetchone()
     assert parents == (1,)
     steps = {row.trial: len(curves.get(row.trial, {})) for row in rows}
     begun = [row for row in rows if row.attempts]
     assert found == [(row.trial, words.get(row.state, "FAILED"), steps[row.trial], steps[row.trial]) for row in begun]
+
+
+def export_for_ever(folder: Path) -> None:
+    """What a process does that is to be killed in the middle of an export."""
+    while True:
+        parquet.export(folder)

@@ -1,0 +1,81 @@
+"""Full disks: one clear line, exit code 1, and the same command goes on when there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sweeping import Run, assert_nothing_lost
+
+FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27")
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[Path, str], None]]:
+    """disk(folder, size): a file system of its own there."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, size: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], check=False
+        )
+        if done.returncode:
+            pytest.skip("a small disk can be mounted by root only")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Take all room in the file system of `folder` but `leave` bytes."""
+    ballast = folder / ".ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate(ballast, max(0, ballast.stat().st_size - leave))
+    return ballast
+
+
+def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_is_room(
+    run: Run, disk: Callable[[Path, str], None]
+) -> None:
+    disk(run.out, "6m")
+    store = run.home / "mlflow.db"
+    driver = run.start(*FLAGS, "--tracking-uri", f"sqlite:///{store}")
+    assert run.await_reports(driver, 6), run.said
+    ballast = fill(run.out, leave=100_000)
+    assert driver.wait(240) == 1, run.said
+    errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, run.said
+    assert str(run.folder / "sweep.sqlite") in errors[0]
+    assert "disk is full" in errors[0] or "No space left" in errors[0]
+    assert "Traceback" not in run.said
+    run.await_silence()
+    ballast.unlink()
+    assert run.finish(*FLAGS, "--tracking-uri", f"sqlite:///{store}") == 0, run.said
+    assert_nothing_lost(run.folder, 6, 27, store=store)
+
+
+def test_a_full_temporary_folder_is_one_line_and_the_sweep_goes_on_when_there_is_room(
+    run: Run, disk: Callable[[Path, str], None]
+) -> None:
+    disk(run.temporary, "40m")
+    driver = run.start(*FLAGS)
+    assert run.await_reports(driver, 6), run.said
+    ballast = fill(run.temporary)
+    code = driver.wait(240)
+    errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) in ((1, 1), (0, 0)), run.said  # it may need no more room there
+    assert all("No space left" in error for error in errors), run.said
+    assert "Traceback" not in run.said
+    run.await_silence()
+    ballast.unlink(missing_ok=True)
+    assert run.finish(*FLAGS) == 0, run.said
+    assert_nothing_lost(run.folder, 6, 27)

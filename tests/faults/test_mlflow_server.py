@@ -1,0 +1,254 @@
+"""A real MLflow server that is stopped, killed, or whose answers get lost, and a store that is locked: the exporter
+says so in one line, and the next export completes everything without doubles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from demo import add, attempt, begin, fill
+from sweeping import Run, assert_nothing_lost, wait_until
+
+from results.follow import Follower
+from results.mlflow import ExportError, export
+from results.mlflow_store import Store
+from results.record import State, SweepState
+
+
+class Server:
+    """`mlflow server` on loopback over one SQLite file."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.store = home, home / "server.db"
+        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        Store(f"sqlite:///{self.store}")  # the tables, before several workers want to make them
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.store}"]
+        command += ["--artifacts-destination", str(self.home / "artifacts"), "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        with (self.home / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )
+        assert wait_until(self.answers, 180), (self.home / "server.log").read_text()
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def send(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+        if number == signal.SIGKILL:
+            self.process.wait()
+
+    def count(self, sql: str) -> int:
+        with closing(sqlite3.connect(self.store)) as db:
+            return int(db.execute(sql).fetchone()[0])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("server"))
+    yield made
+    with contextlib.suppress(ProcessLookupError):
+        made.send(signal.SIGCONT)
+        made.send(signal.SIGKILL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished session's run with a trial in every state."""
+    record, session = begin(tmp_path / tmp_path.name[-20:])
+    with record:
+        fill(record)
+        record.end_session(session, SweepState.INTERRUPTED)
+    return record.path.parent
+
+
+def runs_of(server: Server, folder: Path) -> list[tuple[str, int]]:
+    """(trial, metrics) of each MLflow run of ours."""
+    with closing(sqlite3.connect(server.store)) as db:
+        return db.execute(
+            "SELECT (SELECT value FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key = 'rungwise.trial') AS trial, "
+            "(SELECT count(*) FROM metrics m WHERE m.run_uuid = r.run_uuid) FROM runs r JOIN tags i "
+            "ON i.run_uuid = r.run_uuid AND i.key = 'rungwise.run' AND i.value = ? ORDER BY 1",
+            (f"id-of-{folder.name}",),
+        ).fetchall()
+
+
+@pytest.fixture
+def complete(server: Server, tmp_path: Path) -> list[tuple[str, int]]:
+    """What an undisturbed export of the same rows leaves."""
+    record, session = begin(tmp_path / f"calm-{tmp_path.name[-14:]}")
+    with record:
+        fill(record)
+        record.end_session(session, SweepState.INTERRUPTED)
+    export(record.path.parent, server.uri)
+    found = runs_of(server, record.path.parent)
+    assert len(found) == 8
+    return found
+
+
+class Proxy(threading.Thread):
+    """Passes everything on to the server; of the n-th request the answer is lost, after the server has done it."""
+
+    def __init__(self, server: Server, lose: int) -> None:
+        super().__init__(daemon=True)
+        self._server, self._lose, self.requests, self.lost = server, lose, 0, 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._server.port)) as server:
+            while request := self._message(client):
+                self.requests += 1
+                mine = self.requests
+                server.sendall(request)
+                answer = self._message(server)
+                if mine == self._lose:
+                    self.lost += 1
+                    return
+                client.sendall(answer)
+
+    @staticmethod
+    def _message(source: socket.socket) -> bytes:
+        """One HTTP message with a Content-Length."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            if not (part := source.recv(65536)):
+                return b""
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        missing = int(lengths[0].split(b":")[1]) - len(body) if lengths else 0
+        while missing > 0:
+            part = source.recv(65536)
+            data, missing = data + part, missing - len(part)
+        return data
+
+    def stop(self) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("lose", [2, 3, 4, 5, 7, 10])
+def test_an_answer_lost_after_the_server_has_done_it_makes_no_doubles(
+    server: Server, folder: Path, complete: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, lose: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else MLflow's own retry might hide the loss
+    proxy = Proxy(server, lose)
+    with contextlib.suppress(ExportError):
+        export(folder, proxy.uri)
+    assert proxy.lost == 1
+    export(folder, proxy.uri)
+    assert runs_of(server, folder) == complete
+    proxy.stop()
+
+
+def test_a_stopped_server_is_left_at_the_deadline_and_completed_when_it_goes_on(
+    server: Server, folder: Path, complete: list[tuple[str, int]]
+) -> None:
+    server.send(signal.SIGSTOP)
+    follower = Follower.start(folder, server.uri)
+    began = time.monotonic()
+    answer = follower.finish(timeout=8)
+    assert time.monotonic() - began < 10
+    server.send(signal.SIGCONT)
+    assert answer["parquet"] is True
+    assert answer["mlflow"].startswith("no answer within 6 s; complete it with: python -m results export")
+    assert wait_until(server.answers, 60)
+    export(folder, server.uri)
+    assert runs_of(server, folder) == complete
+
+
+def test_a_server_killed_while_it_is_fed_is_completed_by_the_next_export(server: Server, tmp_path: Path) -> None:
+    record, session = begin(tmp_path / "fed")
+    with record:
+        for trial in range(1, 31):
+            add(record, trial)
+            attempt(record, trial, *(step / 100 for step in range(1, 51)))
+            record.end_trial(trial, State.COMPLETED)
+        record.end_session(session, SweepState.FINISHED)
+    before = server.count("SELECT count(*) FROM metrics")
+    follower = Follower.start(tmp_path / "fed", server.uri)
+    assert wait_until(lambda: server.count("SELECT count(*) FROM metrics") > before + 1500, 60)
+    server.send(signal.SIGKILL)
+    answer = follower.finish(timeout=40)
+    assert "cannot be reached" in answer["mlflow"] or "must accept" in answer["mlflow"]
+    assert "\n" not in answer["mlflow"]
+    assert server.count("SELECT count(*) FROM metrics") < before + 30 * 50 * 6
+    server.start()
+    export(tmp_path / "fed", server.uri)
+    found = runs_of(server, tmp_path / "fed")
+    assert [trial for trial, _ in found if trial] == sorted(map(str, range(1, 31)))
+    assert {count for trial, count in found if trial} == {50 * 6}
+    assert export(tmp_path / "fed", server.uri).metrics == 0
+
+
+def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_path: Path) -> None:
+    record, session = begin(tmp_path / "demo")
+    with record:
+        fill(record)
+        record.end_session(session, SweepState.INTERRUPTED)
+    Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        follower = Follower.start(tmp_path / "demo")
+        began = time.monotonic()
+        answer = follower.finish(timeout=8)
+        assert time.monotonic() - began < 10
+        assert answer["parquet"] is True
+        assert answer["mlflow"] != "complete"
+        db.execute("ROLLBACK")
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    export(tmp_path / "demo")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (8,)
+
+
+def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_later(server: Server, run: Run) -> None:
+    """The rate of reports before and after the stop, in the same sweep: the half after may take twice as long."""
+    flags = ("--trials", "4", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
+    driver = run.start(*flags)
+    half = 2 * 54
+    assert run.await_reports(driver, half - 40), run.said
+    server.send(signal.SIGSTOP)
+    assert driver.wait(240) == 0, run.said
+    server.send(signal.SIGCONT)
+    (line,) = [line for line in run.said.splitlines() if line.startswith("mlflow")]
+    assert "later: python -m results export" in line
+    times = [at for (at,) in run.query("SELECT at FROM reports ORDER BY seq")]
+    assert len(times) == 4 * 54
+    assert times[-1] - times[half] < 2 * (times[half - 1] - times[0]) + 2.0
+    assert wait_until(server.answers, 60)
+    export(run.folder, server.uri)
+    assert_nothing_lost(run.folder, 4, 54, store=server.store)

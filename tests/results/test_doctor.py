@@ -1,0 +1,170 @@
+"""The doctor: each kind of damage is said in one line, and mended when the record can mend it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from demo import Rows
+
+from results import parquet
+from results.__main__ import main
+from results.mlflow import export
+from results.record import FILE, Record
+
+
+@pytest.fixture
+def well(run: Path) -> Path:
+    """The demo run with all its views."""
+    parquet.export(run)
+    export(run)
+    return run
+
+
+def doctor(run: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, list[str]]:
+    code = main(["doctor", str(run), *flags])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def assert_mended(run: Path, capsys: pytest.CaptureFixture[str], *says: str) -> None:
+    """Said with exit code 1, mended with exit code 0, and gone."""
+    code, lines = doctor(run, capsys)
+    assert code == 1
+    for part in says:
+        assert any(part in line and line.endswith("(to mend it: --mend)") for line in lines), lines
+    assert len(lines) == len(says), lines
+    code, lines = doctor(run, capsys, "--mend")
+    assert code == 0, lines
+    assert all(line.endswith("(mended)") for line in lines[:-1])
+    assert doctor(run, capsys) == (0, [f"{run} is in good health"])
+
+
+def test_a_healthy_run_is_said_to_be_and_left_alone(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in well.rglob("*.parquet")}
+    assert doctor(well, capsys) == (0, [f"{well} is in good health"])
+    assert doctor(well, capsys, "--mend") == (0, [f"{well} is in good health"])
+    assert {path: path.read_bytes() for path in well.rglob("*.parquet")} == before
+
+
+def test_a_flipped_bit_in_a_table_is_noticed_and_the_table_made_again(
+    well: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = well / parquet.REPORTS
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 4
+    path.write_bytes(damaged)
+    assert_mended(well, capsys, f"{path} is not what the record says")
+    assert path.read_bytes() == whole
+
+
+def test_a_missing_table_is_made_again(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (well / parquet.TRIALS).unlink()
+    assert_mended(well, capsys, f"{well / parquet.TRIALS} is missing")
+
+
+def test_a_table_that_lags_behind_the_record_is_brought_up_to_it(
+    well: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Record(well) as record:
+        record.place(1, "elsewhere", "cuda")
+    assert_mended(well, capsys, f"{well / parquet.TRIALS} is not what the record says")
+
+
+def test_what_mlflow_lost_is_exported_again_and_what_it_has_twice_is_removed(
+    well: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = rows("SELECT key, value, step FROM metrics ORDER BY 1, 3, 2")
+    of = "(SELECT run_uuid FROM tags WHERE key = 'rungwise.trial' AND value = ?)"
+    with closing(sqlite3.connect(well.parent / "mlflow.db")) as db:
+        db.execute(f"DELETE FROM metrics WHERE step = 2 AND run_uuid = {of}", ("1",))
+        db.execute(f"UPDATE runs SET status = 'RUNNING' WHERE run_uuid = {of}", ("2",))
+        db.execute(f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = {of}", ("6",))
+        db.commit()
+    assert_mended(
+        well,
+        capsys,
+        "trial 1 lacks 1 of 4 reports in sqlite:///",
+        "trial 2 is RUNNING and must be KILLED in sqlite:///",
+        "1 of 8 trials are missing, the first is 6 in sqlite:///",
+    )
+    alive = "SELECT key, value, step FROM metrics JOIN runs USING (run_uuid) WHERE lifecycle_stage = 'active'"
+    assert rows(f"{alive} ORDER BY 1, 3, 2") == before
+
+
+def test_a_store_that_is_gone_is_made_again(
+    well: Path, empty_store: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (well.parent / "mlflow.db").write_bytes(empty_store.read_bytes())
+    assert_mended(well, capsys, "the sweep's run is missing and so are its trials in sqlite:///")
+    assert rows("SELECT count(*) FROM tags WHERE key = 'rungwise.trial'") == [(7,)]
+
+
+def test_a_store_that_cannot_be_reached_is_said_and_remains(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags in ((), ("--mend",)):
+        code, lines = doctor(well, capsys, *flags, "--tracking-uri", "http://ada:sesame@127.0.0.1:9")
+        assert code == 1
+        assert len(lines) == 1
+        assert lines[0].startswith(
+            "mlflow      MLflow at http://***@127.0.0.1:9 must accept the runs, but it cannot be"
+        )
+
+
+def test_bad_checkpoints_are_dropped_and_good_ones_kept(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def checkpoint(trial: int, step: int, content: bytes) -> Path:
+        path = well / "checkpoints" / str(trial) / f"{step}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.with_suffix(".sha256").write_text(hashlib.sha256(content).hexdigest())
+        return path
+
+    good, bad, left = checkpoint(7, 1, b"good"), checkpoint(7, 2, b"bad"), checkpoint(1, 4, b"of an ended trial")
+    with Record(well) as record:
+        record.add_checkpoint(7, 1, hashlib.sha256(b"good").hexdigest())
+        record.add_checkpoint(7, 2, hashlib.sha256(b"bad").hexdigest())
+    bad.write_bytes(b"Bad")
+    assert_mended(
+        well, capsys, f"{bad} is damaged: its SHA-256 is not the record's", f"{left.parent} belongs to no trial"
+    )
+    assert good.read_bytes() == b"good"
+    assert not bad.exists()
+    assert not left.exists()
+
+
+def test_a_damaged_record_cannot_be_mended_and_nothing_is_made_from_it(
+    well: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Record(well):
+        pass  # all in one file
+    with closing(sqlite3.connect(well / FILE)) as db:
+        db.execute("UPDATE reports SET val_accuracy = 1.0 WHERE seq = 1")
+        db.commit()
+    before = (well / parquet.REPORTS).read_bytes()
+    for flags in ((), ("--mend",)):
+        code, lines = doctor(well, capsys, *flags)
+        assert code == 1
+        assert len(lines) == 1
+        assert "1 row(s) of reports differ from what was written, the first is row 1" in lines[0]
+    assert (well / parquet.REPORTS).read_bytes() == before
+
+
+def test_a_run_at_work_is_not_mended(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+
+    with Record(well) as record:
+        record.start_session({"host": socket.gethostname(), "pid": os.getpid()})
+        (well / parquet.TRIALS).unlink()
+        code, lines = doctor(well, capsys, "--mend")
+    assert code == 1
+    assert len(lines) == 1
+    assert "a driver is at work" in lines[0]
+    assert not (well / parquet.TRIALS).exists()
+
+
+def test_a_folder_without_a_record_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "has none" in capsys.readouterr().err
