@@ -87,6 +87,8 @@ def _export(run: Path, uri: str | None) -> int:
     from results import mlflow, parquet
 
     status = 0
+    with Reader(run) as reader:
+        reader.verify()  # nothing is made from a damaged record
     try:
         parquet.export(run)
         print(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}", flush=True)

@@ -149,6 +149,8 @@ def test_a_damaged_record_cannot_be_mended_and_nothing_is_made_from_it(
         assert code == 1
         assert len(lines) == 1
         assert "1 row(s) of reports differ from what was written, the first is row 1" in lines[0]
+    assert main(["export", str(well)]) == 2
+    assert "differ from what was written" in capsys.readouterr().err
     assert (well / parquet.REPORTS).read_bytes() == before
 
 
