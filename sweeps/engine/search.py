@@ -190,8 +190,11 @@ class Search(Searcher):
                 reported = max(curves.get(trial.trial, {}), default=0)
                 again.append(_Again(trial, seen[trial.arm], reported, checkpoints.get(trial.trial, {})))
             seen[trial.arm] += trial.phase == "search"
-        # Those that had begun come first, as they would have in an uninterrupted sweep; those only staged wait.
-        self._again = deque(sorted(again, key=lambda one: one.trial.attempts == 0))
+        # The order of an uninterrupted sweep: those that had begun come first, those only staged wait, and a process
+        # that becomes free goes to the newest of them.
+        begun = any(trial.attempts for trial in trials)
+        newest_first = [one for one in reversed(again) if begun and not one.trial.attempts]
+        self._again = deque([one for one in again if not begun or one.trial.attempts] + newest_first)
         self._searched = sum(seen.values())
         self._last = max((trial.trial for trial in trials), default=0)
 

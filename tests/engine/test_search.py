@@ -296,6 +296,28 @@ def test_trials_in_flight_are_dealt_again_before_any_new_one_and_keep_their_numb
     assert [row.attempts for row in again.rows().values()] == [2, 1, 2, 1, 1]
 
 
+def test_trials_that_were_only_staged_are_carried_on_newest_first_as_tune_would_have_started_them(
+    tmp_path: Path,
+) -> None:
+    first = Loop(tmp_path, sweep(), trials=9)
+    one = first.deal()
+    two, three = first.search.suggest("staged"), first.search.suggest("staged later")  # dealt, not started
+    assert (two["trial"], three["trial"]) == (2, 3)
+    first.train(one, flat)
+    first.record.commit()
+    again = Loop(tmp_path, sweep(), trials=9)
+    assert [again.deal().config["trial"] for _ in range(3)] == [3, 2, 4]
+
+
+def test_a_search_that_had_not_begun_begins_with_its_first_trial(tmp_path: Path) -> None:
+    first = Loop(tmp_path, sweep(), trials=9)
+    for trial in ("one", "two"):
+        first.search.suggest(trial)
+    first.record.commit()
+    again = Loop(tmp_path, sweep(), trials=9)
+    assert [again.deal().config["trial"] for _ in range(3)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("first_report", [2, 1], ids=["from a checkpoint", "from the start"])
 def test_a_carried_on_trial_ends_in_the_study_that_was_rebuilt(tmp_path: Path, first_report: int) -> None:
     first = Loop(tmp_path, sweep(), trials=2)

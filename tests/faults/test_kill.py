@@ -19,10 +19,12 @@ from sweeps.engine.cluster import OWNER
 TRIALS, EPOCHS = 8, 9
 
 
-def kill_and_go_on(run: Run, kills: int, seed: int) -> int:
+PARALLEL = ("--checkpoint-seconds", "0.1", "--trials", str(TRIALS))
+
+
+def kill_and_go_on(run: Run, kills: int, seed: int, flags: tuple[str, ...] = PARALLEL) -> int:
     """Kill the driver `kills` times at moments drawn over the whole sweep, then let it finish; kills that struck."""
     draw = random.Random(seed)
-    flags = ("--checkpoint-seconds", "0.1", "--trials", str(TRIALS))
     struck = 0
     for moment in sorted(draw.uniform(0, TRIALS * EPOCHS * 0.6) for _ in range(kills)):
         driver = run.start(*flags)
@@ -107,4 +109,13 @@ def test_ctrl_c_and_sigterm_end_in_order_and_the_resumed_sweep_equals_the_uninte
     assert run.finish(*SEQUENTIAL) == 0, run.said
     assert_nothing_lost(run.folder, 5, 18)
     assert_nothing_lost(run.out / "uninterrupted", 5, 18)
+    assert identity(run.folder) == identity(run.out / "uninterrupted")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sequential_sweep_killed_ten_times_equals_the_uninterrupted_one(run: Run, seed: int) -> None:
+    assert run.finish(*SEQUENTIAL, "--name", "uninterrupted") == 0, run.said
+    assert kill_and_go_on(run, kills=10, seed=seed, flags=SEQUENTIAL) >= 5
+    assert_nothing_lost(run.folder, 5, 18)
     assert identity(run.folder) == identity(run.out / "uninterrupted")
