@@ -44,7 +44,8 @@ class Flight:
     TPE that sees too few results is random search: at most a quarter of the trials run at once (constant liar; about
     an eighth without). A staged trial lets Tune keep the process of one that ends instead of starting another
     (ray 2.60, tune_controller.py, `_maybe_cache_trial_actor`). Tune gives a freed process to the newest trial, so the
-    one that is staged first waits until the end, and all others are suggested when they are needed.
+    one that is staged first waits until the end, and all others are suggested when they are needed. One trial at a
+    time needs none staged (Tune keeps one process in any case), so that trials end in the order of their numbers.
     """
 
     def __init__(self, options: Options) -> None:
@@ -54,7 +55,7 @@ class Flight:
 
     def limit(self) -> int:
         """Trials dealt and not ended."""
-        return self.running + ceil(self.running / 4)
+        return self.running + ceil(self.running / 4) if self.running > 1 else 1
 
 
 class Session:
