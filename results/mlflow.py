@@ -100,7 +100,7 @@ class Exporter:
         self.uri = tracking_uri(run, uri)
         if problem := valid_uri(self.uri):
             raise ExportError(problem)
-        self._token = os.urandom(8)  # tells this exporter from others of the same run
+        self._token = os.urandom(8).hex().encode()  # tells this exporter from others of the same run
         self._forget()
 
     def _forget(self) -> None:

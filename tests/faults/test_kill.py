@@ -38,7 +38,7 @@ def kill_and_go_on(run: Run, kills: int, seed: int, flags: tuple[str, ...] = PAR
 
 
 def test_a_driver_killed_at_random_moments_goes_on_and_loses_and_doubles_nothing(run: Run) -> None:
-    assert kill_and_go_on(run, kills=3, seed=1) >= 2
+    assert kill_and_go_on(run, kills=2, seed=1) == 2
     assert_nothing_lost(run.folder, TRIALS, EPOCHS)
     run.await_silence(except_for=AGENTS)
     # Of the Rays that were killed, at most what their last processes held on to is left, for the next driver to clear.

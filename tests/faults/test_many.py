@@ -47,8 +47,8 @@ def watch(run: Run, trials: int) -> None:
     assert_nothing_lost(run.folder, trials, 1)
 
 
-def test_200_trials_that_train_nothing_leave_memory_files_and_folder_bounded(run: Run) -> None:
-    watch(run, 200)
+def test_100_trials_that_train_nothing_leave_memory_files_and_folder_bounded(run: Run) -> None:
+    watch(run, 100)
 
 
 @pytest.mark.long

@@ -235,6 +235,7 @@ def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_pa
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (8,)
 
 
+@pytest.mark.long
 def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_later(server: Server, run: Run) -> None:
     """The rate of reports before and after the stop, in the same sweep: the half after may take twice as long."""
     flags = ("--trials", "4", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
