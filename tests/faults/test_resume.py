@@ -1,0 +1,78 @@
+"""The same name again: more trials, a wider space, a fresh start; and a second Ctrl-C in the middle of the first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from sweeping import AGENTS, SCRIPT, Run, assert_nothing_lost
+
+from results.record import FILE, Reader, State
+from results.study import studies
+
+EPOCHS = ("--epochs", "3")
+LR = "FloatDistribution(1e-3, 1e-1, log=True)"
+
+
+def ends(folder: Path) -> list[Any]:
+    """What is recorded of the trials that ended, with all their reports."""
+    with Reader(folder) as reader:
+        return [(row, reader.curves().get(row.trial)) for row in reader.trials() if row.state.ended]
+
+
+def respace(run: Run, lr: str) -> None:
+    assert LR in SCRIPT
+    run.script.write_text(SCRIPT.replace(LR, lr) % {"data": str(run.home / "data.npz")})
+
+
+def test_more_trials_and_a_wider_space_extend_a_run_and_fresh_leaves_it_alone(run: Run) -> None:
+    assert run.finish("--trials", "4", *EPOCHS) == 0, run.said
+    first = ends(run.folder)
+    assert len(first) == 4
+
+    respace(run, "FloatDistribution(1e-4, 1.0, log=True)")
+    assert run.finish("--trials", "6", *EPOCHS) == 2
+    assert "holds a run of another definition" in run.said
+    assert '"high": 0.1' in run.said.replace("\\", "")  # the difference
+    respace(run, "FloatDistribution(1e-2, 1.0, log=True)")
+    assert run.finish("--trials", "6", *EPOCHS, "--widen") == 2
+    assert "lr: FloatDistribution(high=1.0, log=True, low=0.01, step=None) must contain" in run.said
+    respace(run, "FloatDistribution(1e-4, 1.0, log=True)")
+    assert run.finish("--trials", "6", *EPOCHS, "--widen") == 0, run.said
+    assert ends(run.folder)[:4] == first  # not one of them again
+    assert_nothing_lost(run.folder, 6, 3)
+    with Reader(run.folder) as reader:
+        assert [kind for _, kind, *_ in reader.events() if kind == "widened"] == ["widened"]
+        known = studies(reader)
+    assert sum(len(study.trials) for study in known.values()) == 6
+    assert {study.trials[-1].distributions["lr"].high for study in known.values()} == {1.0}
+
+    assert run.finish("--trials", "2", *EPOCHS) == 0, run.said  # fewer than there are: nothing is taken away
+    assert_nothing_lost(run.folder, 6, 3)
+
+    before = (run.folder / FILE).read_bytes()
+    assert run.finish("--trials", "2", *EPOCHS, "--fresh") == 0, run.said
+    assert_nothing_lost(run.out / "tiny-2", 2, 3)
+    assert (run.folder / FILE).read_bytes() == before
+
+
+def test_a_second_ctrl_c_ends_at_once_and_no_committed_report_is_lost(run: Run) -> None:
+    flags = ("--trials", "4", "--epochs", "27", "--scheduler", "none", "--checkpoint-seconds", "0.2")
+    driver = run.start(*flags)
+    assert run.await_reports(driver, 8), run.said
+    committed = run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")
+    os.killpg(driver.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert driver.poll() is None, run.said  # it is finishing its writing
+    began = time.monotonic()
+    os.killpg(driver.pid, signal.SIGINT)
+    assert driver.wait(60) == 130, run.said
+    assert time.monotonic() - began < 1.0
+    assert run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")[: len(committed)] == committed
+    run.await_silence(10, except_for=AGENTS)
+    with Reader(run.folder) as reader:
+        reader.verify()
+        assert {row.state for row in reader.trials()} == {State.RUNNING}  # to be continued
