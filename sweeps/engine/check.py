@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
     found = [*_numbers(sweep, options), *_choices(options), *_data(options)]
     found += _hyperparameters(sweep)
+    found += _said_twice(Path(sys.argv[0]))
     found += _resources(options) if options.address is None else []
     found += _folder(sweep, options)
     if not found:  # bad input leaves nothing behind
@@ -127,6 +131,20 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         found += [line for line in hyper.problems(given) if line not in found]
         legal = {name: value for name, value in given.items() if not hyper.problems({name: value})}
         found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
+    return found
+
+
+def _said_twice(script: Path) -> list[str]:
+    """Names given twice in a dict that the script writes into `Sweep(...)`: Python keeps the last, in silence."""
+    if script.suffix != ".py" or not script.is_file():
+        return []  # typed at a prompt
+    found = []
+    calls = [node for node in ast.walk(ast.parse(script.read_bytes())) if isinstance(node, ast.Call)]
+    for keyword in [keyword for call in calls if ast.unparse(call.func).endswith("Sweep") for keyword in call.keywords]:
+        if isinstance(keyword.value, ast.Dict):
+            names = Counter(key.value for key in keyword.value.keys if isinstance(key, ast.Constant))
+            found += [f"a name must be given once, but {keyword.arg} says {name!r} twice (line {keyword.value.lineno})"
+                      for name, times in names.items() if times > 1]  # fmt: skip
     return found
 
 

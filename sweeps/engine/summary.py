@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import textwrap
 from collections import Counter
@@ -32,7 +33,8 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
     if reader.state() is not SweepState.FINISHED:
-        lines.append(f"go on   {shlex.join(reader.sessions()[-1].info['command'])}")
+        _, *arguments = reader.sessions()[-1].info["command"]
+        lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
     return "\n".join(lines)
 
 
@@ -73,9 +75,17 @@ def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget:
 
 def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
     if exported.get("mlflow") != "complete":
-        return f"incomplete ({exported.get('mlflow')}); later: python -m results export {folder}"
+        where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted(uri))}"
+        again = f"{_beside_python('python')} -m results export {shlex.quote(str(folder))}{where}"
+        return f"incomplete ({exported.get('mlflow')}); later: {again}"
     if uri.startswith("http"):
         return redacted(uri)
-    mlflow = Path(sys.executable).with_name("mlflow")
-    here = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    return f"{here} ui --backend-store-uri {redacted(uri)}"
+    return f"{_beside_python('mlflow')} ui --backend-store-uri {redacted(uri)}"
+
+
+def _beside_python(program: str) -> str:
+    """`program` of the environment that runs this, as one types it here: by name when PATH finds that very one."""
+    path = Path(sys.executable).with_name(program)
+    if shutil.which(program) == str(path):
+        return program
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -117,6 +117,13 @@ def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: lis
         assert part in lines[0]
 
 
+def test_a_name_given_twice_is_refused(refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "twice.py"
+    script.write_text('from sweeps.engine import Sweep\n\nSweep(name="a", arms={"L2": {"l2": 0.0}, "L2": {}})\n')
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert refused(SWEEP) == ["error: a name must be given once, but arms says 'L2' twice (line 3)"]
+
+
 def test_every_problem_is_named_at_once_and_nothing_is_left_behind(refused: Any, tmp_path: Path) -> None:
     space = {"lr": FloatDistribution(0.0, 0.1, log=True), "dorpout": FloatDistribution(0.5, 0.1)}
     flags = ["--trials", "0", "--grace", "9", "--gpus-per-trial", "1000", "--data", "digit", "--sampler", "tp"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
 from sweeping import SCRIPT, Run, assert_nothing_lost
 
 CLOCK = '''"""Does it survive?"""
@@ -21,7 +20,6 @@ time.time = lambda: _time() - 86_400 * os.path.exists(%r)
 '''
 
 
-@pytest.mark.long
 def test_a_clock_set_back_a_day_half_way_loses_nothing_and_the_sweep_ends(run: Run, tmp_path: Path) -> None:
     switch = tmp_path / "set back"
     run.script.write_text(CLOCK % str(switch) + SCRIPT % {"data": str(tmp_path / "data.npz")})

@@ -43,7 +43,6 @@ def fill(folder: Path, leave: int = 0) -> Path:
     return ballast
 
 
-@pytest.mark.long
 def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_is_room(
     run: Run, disk: Callable[[Path, str], None]
 ) -> None:
@@ -64,7 +63,6 @@ def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_
     assert_nothing_lost(run.folder, 6, 27, store=store)
 
 
-@pytest.mark.long
 def test_a_full_temporary_folder_is_one_line_and_the_sweep_goes_on_when_there_is_room(
     run: Run, disk: Callable[[Path, str], None]
 ) -> None:

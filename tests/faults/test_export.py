@@ -52,7 +52,6 @@ def found(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (parquet.TRIALS, parquet.REPORTS)}
 
 
-@pytest.mark.long
 def test_an_export_killed_in_the_middle_30_times_leaves_old_or_new_whole_files(folder: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["results.parquet", "sweeping"])
