@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-long lint types unit pytest-faults pytest-rest system bench clean
+.PHONY: sweep test test-long lint types unit system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -17,15 +17,9 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-# Two at a time: the tests of faults wait for processes and clocks most of the time, the others compute.
+# Three files at a time: most of a test of faults is waiting for processes and clocks.
 unit: $(READY) system
-	@$(MAKE) --no-print-directory -j2 --output-sync=target pytest-faults pytest-rest
-
-pytest-faults:
-	$(PYTHON) -m pytest tests/faults $(ARGS)
-
-pytest-rest:
-	$(PYTHON) -m pytest --ignore tests/faults $(ARGS)
+	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)
