@@ -2,15 +2,28 @@
 
 A `Config` is frozen and validated. It comes from one flat dict (an Optuna suggestion, `--one`, a sweep's
 `fixed`), so a hyperparameter that is not a field here does not exist: `problems()` names the nearest one.
+
+A model of the user's own is a function of a Config, or of a subclass that declares the model's own hyperparameters:
+
+    class Wide(Config):
+        factor: int = hyperparameter(2, "", "how many times wider", ge=1)
+
+    def wide(config: Wide) -> nn.Module: ...
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from trainable.reference import ModelError, function
+
+MODELS = ("mlp", "cnn")  # built by trainable/model.py
 
 
 def _widths(value: object) -> object:
@@ -24,14 +37,16 @@ def _widths(value: object) -> object:
 
 
 Width = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Width, ...], BeforeValidator(_widths)]
 
 
-def _field(default: Any, unit: str, description: str, **bounds: Any) -> Any:
+def hyperparameter(default: Any, unit: str, description: str, **bounds: Any) -> Any:
+    """A field of a Config: its default, unit (\"\" = none), one line of help, and pydantic's bounds (ge, lt, ...)."""
     return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
 
 
 class Config(BaseModel):
-    """One hyperparameter set of the regularised network, 784-128-64-10 on MNIST by default.
+    """One hyperparameter set of the regularised network, an MLP 784-128-64-10 on MNIST by default.
 
     Regularisers follow the textbook (Goodfellow et al. 2016, chapter 7) and act on the weights of Linear and
     Conv layers only, never on biases or BatchNorm's gamma and beta.
@@ -39,37 +54,55 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    hidden: Annotated[tuple[Width, ...], BeforeValidator(_widths)] = _field(
+    model: str = hyperparameter("mlp", "", "mlp, cnn, or a function of your own: module:function, file.py:function")
+    hidden: Widths = hyperparameter(
         (128, 64), "units", "widths of the hidden layers, first to last; (256, 128) or '256-128'"
     )
-    activation: Literal["relu", "leaky_relu", "gelu", "silu", "elu", "tanh"] = _field(
+    channels: Widths = hyperparameter(
+        (32, 64), "channels", "cnn: channels of each block, first to last; each block halves height and width"
+    )
+    convolutions: int = hyperparameter(1, "layers", "cnn: convolutions in a block", ge=1)
+    kernel: int = hyperparameter(3, "pixels", "cnn: side of a convolution's kernel", ge=1)
+    channel_dropout: float = hyperparameter(0.0, "probability", "cnn: share of a block's channels dropped", ge=0, lt=1)
+    activation: Literal["relu", "leaky_relu", "gelu", "silu", "elu", "tanh"] = hyperparameter(
         "relu", "", "non-linearity after each hidden layer"
     )
-    batch_norm: bool = _field(True, "", "BatchNorm after each hidden Linear, before the activation")
-    dropout: float = _field(0.0, "probability", "share of hidden activations dropped", ge=0, lt=1)
-    input_dropout: float = _field(0.0, "probability", "share of inputs dropped", ge=0, lt=1)
-    l1: float = _field(0.0, "1/weight", "adds l1 * sum(|w|) to the loss", ge=0)
-    l2: float = _field(0.0, "1/weight^2", "adds l2 * sum(w^2) to the loss", ge=0)
-    weight_decay: float = _field(
+    batch_norm: bool = hyperparameter(True, "", "BatchNorm after each hidden Linear and Conv, before the activation")
+    dropout: float = hyperparameter(0.0, "probability", "share of hidden activations dropped", ge=0, lt=1)
+    input_dropout: float = hyperparameter(0.0, "probability", "share of inputs dropped", ge=0, lt=1)
+    l1: float = hyperparameter(0.0, "1/weight", "adds l1 * sum(|w|) to the loss", ge=0)
+    l2: float = hyperparameter(0.0, "1/weight^2", "adds l2 * sum(w^2) to the loss", ge=0)
+    weight_decay: float = hyperparameter(
         0.0, "1/step", "the optimiser's own decay: coupled for sgd, adam, rmsprop; decoupled for adamw", ge=0
     )
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = _field("adam", "", "update rule")
-    lr: float = _field(1e-3, "step size", "peak learning rate", gt=0)
-    momentum: float = _field(0.9, "", "momentum of sgd and rmsprop; beta1 of adam and adamw", ge=0, lt=1)
-    schedule: Literal["constant", "cosine", "one-cycle"] = _field(
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = hyperparameter("adam", "", "update rule")
+    lr: float = hyperparameter(1e-3, "step size", "peak learning rate", gt=0)
+    momentum: float = hyperparameter(0.9, "", "momentum of sgd and rmsprop; beta1 of adam and adamw", ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "one-cycle"] = hyperparameter(
         "constant", "", "learning rate over the trial's epochs"
     )
-    batch_size: int = _field(128, "samples", "samples a step", ge=1)
-    label_smoothing: float = _field(0.0, "probability", "mass moved from the true label to all", ge=0, lt=1)
-    clip_norm: float = _field(0.0, "gradient norm", "clips the global gradient norm; 0 = off", ge=0)
-    epochs: int = _field(6, "epochs", "full budget of the trial; the schedule ends here", ge=1)
-    reports_per_epoch: int = _field(1, "reports", "reports an epoch: rungs may be finer than an epoch", ge=1)
-    precision: Literal["fp32", "bf16"] = _field("fp32", "", "bf16 = autocast matrix products to bfloat16")
-    seed: int = _field(0, "", "initial weights, order of samples, dropout noise", ge=0, lt=2**63)
+    batch_size: int = hyperparameter(128, "samples", "samples a step", ge=1)
+    label_smoothing: float = hyperparameter(0.0, "probability", "mass moved from the true label to all", ge=0, lt=1)
+    shift: float = hyperparameter(0.0, "pixels", "training images are shifted by up to this", ge=0)
+    rotation: float = hyperparameter(0.0, "degrees", "training images are rotated by up to this", ge=0, le=180)
+    flip: float = hyperparameter(0.0, "probability", "share of training images mirrored, left to right", ge=0, le=1)
+    erasing: float = hyperparameter(0.0, "probability", "share of training images with a box erased", ge=0, le=1)
+    clip_norm: float = hyperparameter(0.0, "gradient norm", "clips the global gradient norm; 0 = off", ge=0)
+    epochs: int = hyperparameter(6, "epochs", "full budget of the trial; the schedule ends here", ge=1)
+    reports_per_epoch: int = hyperparameter(1, "reports", "reports an epoch: rungs may be finer than an epoch", ge=1)
+    precision: Literal["fp32", "bf16"] = hyperparameter("fp32", "", "bf16 = autocast matrix products to bfloat16")
+    seed: int = hyperparameter(0, "", "initial weights, order of samples, dropout and augmentation", ge=0, lt=2**63)
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in MODELS and ":" not in value:
+            raise ValueError(f"{unknown('model', value, list(MODELS))}; or module:function, file.py:function")
+        return value
 
     @model_validator(mode="after")
     def _batch_has_statistics(self) -> Self:
-        if self.batch_norm and self.hidden and self.batch_size < 2:
+        if self.batch_norm and (self.hidden or self.model != "mlp") and self.batch_size < 2:
             raise ValueError(f"batch_size >= 2 must hold with batch_norm=True, but got batch_size={self.batch_size}")
         return self
 
@@ -79,7 +112,24 @@ class Config(BaseModel):
         return self.epochs * self.reports_per_epoch
 
 
-def described() -> dict[str, dict[str, str]]:
+def config_class(values: Mapping[str, object]) -> type[Config]:
+    """Config, or the subclass that the model's function takes. Raises ModelError for a function not to be found."""
+    name = values.get("model", "mlp")
+    if not isinstance(name, str) or ":" not in name:
+        return Config
+    model = function(name)
+    if not (parameters := list(inspect.signature(model).parameters)):
+        raise ModelError(f"a model is a function of a Config, but {name!r} takes nothing")
+    kind = typing.get_type_hints(model).get(parameters[0], Config)
+    return kind if isinstance(kind, type) and issubclass(kind, Config) else Config
+
+
+def parsed(values: Mapping[str, Any]) -> Config:
+    """A Config of the class that its model asks for. Raises pydantic's ValidationError, or ModelError."""
+    return config_class(values).model_validate(values)
+
+
+def described(kind: type[Config] = Config) -> dict[str, dict[str, str]]:
     """{hyperparameter: {"type", "unit", "help"}}, for the metadata of tables; widths are kept as text, '256-128'."""
     kinds = {float: "float", int: "int", bool: "bool"}
     return {
@@ -88,16 +138,21 @@ def described() -> dict[str, dict[str, str]]:
             "unit": str(field.json_schema_extra["unit"]) if isinstance(field.json_schema_extra, dict) else "",
             "help": field.description or "",
         }
-        for name, field in Config.model_fields.items()
+        for name, field in kind.model_fields.items()
     }
 
 
 def problems(values: Mapping[str, object]) -> list[str]:
     """Everything wrong with a flat dict of hyperparameters: one line each, rule, value and way out. [] = fine."""
-    known = list(Config.model_fields)
-    found = [unknown("hyperparameter", name, known) for name in values if name not in Config.model_fields]
+    found: list[str] = []
     try:
-        Config.model_validate({name: value for name, value in values.items() if name in Config.model_fields})
+        kind = config_class(values)
+    except (ModelError, NameError) as error:  # NameError: an annotation that means nothing
+        kind, found = Config, [f"model: {error}"]
+    known = list(kind.model_fields)
+    found += [unknown("hyperparameter", name, known) for name in values if name not in kind.model_fields]
+    try:
+        kind.model_validate({name: value for name, value in values.items() if name in kind.model_fields})
     except ValidationError as error:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])

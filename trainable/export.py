@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from trainable.config import Config
+from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
 from trainable.final import File, load
 
@@ -65,7 +65,7 @@ def export(
     Raises CheckpointError for a file that is not what its digest says, RuntimeError when the program differs.
     """
     folder = Path(folder)
-    checked = Config.model_validate(config)
+    checked = parsed(config)
     model = classifier(file, checked, data)
     temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
     shutil.rmtree(temporary, ignore_errors=True)

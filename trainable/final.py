@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainable.config import Config
+from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
 from trainable.state import State
 from trainable.train import EVALUATION_BATCH, autocast, evaluate, normalise
@@ -33,7 +33,7 @@ def score(
     test = _test(data, device)
     scores = {}
     for trial, file in files.items():
-        config = Config.model_validate(configs[trial])
+        config = parsed(configs[trial])
         model = load(file, config, test)
         loss, accuracy = evaluate(model, test.x_validation, test.y_validation, test.mean, test.std, config.precision)
         scores[trial] = {"accuracy": accuracy, "loss": loss}
@@ -50,7 +50,7 @@ def diagnose(
     in base64 (None for data that is not images). Raises as `score` does.
     """
     test = _test(data, device)
-    checked = Config.model_validate(config)
+    checked = parsed(config)
     probabilities = _probabilities(load(file, checked, test), test, checked.precision)  # (N, K)
     true, classes = test.y_validation.cpu(), test.classes
     confidence, predicted = probabilities.max(1)

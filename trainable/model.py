@@ -1,19 +1,25 @@
-"""The network and its regularisers: a multilayer perceptron whose randomness is an argument.
+"""The network and its regularisers: a multilayer perceptron or a convolutional network, or one of the user's own.
 
-Regularisers follow Goodfellow et al. 2016, chapter 7, and act on the weights of Linear and Conv layers only.
+To add one, write a function like `cnn`, name it in `MODELS` here and in `trainable.config`. Its randomness is an
+argument. Regularisers follow Goodfellow et al. 2016, chapter 7, and act on the weights of Linear and Conv layers only.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from trainable.config import Config
+from trainable.reference import function
+
+Layers = OrderedDict[str, nn.Module]
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -56,16 +62,89 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def build(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:
-    """An MLP on the CPU: (B, *shape) -> logits (B, classes), initialised from `generator` alone.
+class ChannelDropout(Dropout):
+    """Dropout of whole channels (Tompson et al. 2015): one draw for each sample and channel."""
 
-    Each hidden layer is Linear, BatchNorm, activation, Dropout. Linear's weights and biases are uniform in
-    +-1/sqrt(fan_in), torch's own default (He et al. 2015 with a = sqrt 5).
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        return x * self.noise(x[:, :, :1, :1].contiguous()) if self.training and self.p > 0 else x
+
+
+def build(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
+    """The config's model on the CPU: (B, *shape) -> logits (B, classes), initialised from `generator` alone.
+
+    Weights and biases of Linear and Conv layers are uniform in +-1/sqrt(fan_in), torch's own default (He et al. 2015
+    with a = sqrt 5). Raises ValueError for a model that does not fit the samples.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    if config.model in MODELS:
+        return MODELS[config.model](config, shape, classes, generator)
+    return _own(config, shape, classes, generator)
+
+
+def mlp(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:
+    """A multilayer perceptron. Each hidden layer is Linear, BatchNorm, activation, Dropout."""
+    layers = Layers(flatten=nn.Flatten())
     if config.input_dropout > 0:
         layers["input_dropout"] = Dropout(config.input_dropout)
-    width = math.prod(shape)
+    _add_hidden(layers, config, math.prod(shape), classes, generator)
+    return nn.Sequential(layers)
+
+
+def cnn(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:
+    """A convolutional network: blocks of Conv, BatchNorm, activation (`convolutions` of each), channel Dropout and a
+    2x2 maximum; then hidden layers as in an MLP. A Conv keeps height and width.
+    """
+    if len(shape) != 3 or min(shape[1:]) < 2 ** len(config.channels) or config.kernel % 2 == 0:
+        raise ValueError(
+            f"a cnn needs images (C, H, W), H and W >= 2^blocks, and an odd kernel, but got samples {shape}, "
+            f"{len(config.channels)} blocks, kernel={config.kernel}"
+        )
+    layers = Layers()
+    if config.input_dropout > 0:
+        layers["input_dropout"] = Dropout(config.input_dropout)
+    inputs, height, width = shape
+    for block, outputs in enumerate(config.channels, 1):
+        for index in range(1, config.convolutions + 1):
+            name = f"{block}_{index}"
+            layers[f"conv{name}"] = _convolution(inputs, outputs, config, generator)
+            if config.batch_norm:
+                layers[f"norm{name}"] = nn.BatchNorm2d(outputs)
+            layers[f"activation{name}"] = ACTIVATIONS[config.activation]()
+            inputs = outputs
+        if config.channel_dropout > 0:
+            layers[f"channel_dropout{block}"] = ChannelDropout(config.channel_dropout)
+        layers[f"pool{block}"] = nn.MaxPool2d(2)
+        height, width = height // 2, width // 2
+    layers["flatten"] = nn.Flatten()
+    _add_hidden(layers, config, inputs * height * width, classes, generator)
+    return nn.Sequential(layers)
+
+
+MODELS = {"mlp": mlp, "cnn": cnn}
+
+
+def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
+    """The user's model: `function(config)`, or `function(config, shape, classes)` for one that suits any data."""
+    made = function(config.model)
+    arguments = (config, shape, classes)[: len(inspect.signature(made).parameters)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        model = made(*arguments)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"a model's function must return a torch.nn.Module, but {config.model!r} returned {model!r}")
+    mode = model.training
+    with torch.no_grad():
+        logits = model.eval()(torch.zeros(2, *shape))
+    if tuple(logits.shape) != (2, classes):
+        raise ValueError(
+            f"a model must make logits (B, {classes}) of samples (B, {', '.join(map(str, shape))}), but "
+            f"{config.model!r} makes {tuple(logits.shape)} of B = 2"
+        )
+    return model.train(mode)
+
+
+def _add_hidden(layers: Layers, config: Config, width: int, classes: int, generator: torch.Generator) -> None:
+    """Hidden layers over `width` inputs, and the logits."""
     for index, units in enumerate(config.hidden, 1):
         layers[f"linear{index}"] = _linear(width, units, generator)
         if config.batch_norm:
@@ -75,29 +154,38 @@ def build(config: Config, shape: tuple[int, ...], classes: int, generator: torch
             layers[f"dropout{index}"] = Dropout(config.dropout)
         width = units
     layers["logits"] = _linear(width, classes, generator)
-    return nn.Sequential(layers)
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(
-        device="cpu"
-    )  # drawn once, and not from torch's global stream
-    bound = 1 / math.sqrt(inputs)
+    return _initialised(nn.Linear(inputs, outputs, device="meta"), inputs, generator)
+
+
+def _convolution(inputs: int, outputs: int, config: Config, generator: torch.Generator) -> nn.Conv2d:
+    size = config.kernel
+    bias = not config.batch_norm  # which has one of its own
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias, device="meta")
+    return _initialised(layer, inputs * size**2, generator)
+
+
+def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer:
+    layer = layer.to_empty(device="cpu")  # drawn once, and not from torch's global stream
+    bound = 1 / math.sqrt(fan_in)
     with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
     return layer
 
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
     """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, kinds)]
+    found = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, kinds)]
+    return list(dict.fromkeys(found))  # tied weights count once
 
 
 def penalty(weights: Sequence[Tensor], config: Config) -> Tensor:
     """l1 * sum(|w|) + l2 * sum(w^2), a scalar. For reports; training adds its gradient directly."""
-    total = torch.zeros((), device=weights[0].device)
+    total = torch.zeros((), device=weights[0].device if weights else None)
     for w in weights:
         if config.l1 > 0:
             total = total + config.l1 * w.abs().sum()
@@ -113,7 +201,8 @@ def add_penalty_gradient(weights: Sequence[Tensor], config: Config) -> None:
     The same as backward through `penalty`, at a third of the cost; sign(0) = 0 is the subgradient torch takes too.
     """
     for w in weights:
-        assert w.grad is not None
+        if w.grad is None:  # a layer that the user's model does not use
+            continue
         if config.l2 > 0:
             w.grad.add_(w, alpha=2 * config.l2)
         if config.l1 > 0:

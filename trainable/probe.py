@@ -20,7 +20,7 @@ SHARE = 8  # a probe trains on one eighth of the training split
 
 def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threads: int) -> list[float]:
     """Seconds an epoch of each config, single-handed."""
-    from trainable.config import Config
+    from trainable.config import parsed
     from trainable.data import Split, Tensors, load
     from trainable.state import State
     from trainable.train import evaluate, pick_device, set_threads, train
@@ -32,7 +32,7 @@ def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threa
     tensors = Tensors.of(part, pick_device())
     seconds = []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
-        config = Config.model_validate({**values, "epochs": 1, "reports_per_epoch": 1})
+        config = parsed({**values, "epochs": 1, "reports_per_epoch": 1})
         state = State.fresh(config, tensors)
         report = next(train(config, tensors, state=state))
         started = time.perf_counter()

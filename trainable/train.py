@@ -4,7 +4,8 @@
         print(report)
 
 Randomness is stateless: epoch e's order of samples comes from (seed, "order", e), an interval's dropout noise
-from (seed, "noise", report). Nothing inside an interval waits for the device.
+from (seed, "noise", report), and what draws from torch's global stream (augmentation, a user's own layers) from
+(seed, "global", report). Nothing inside an interval waits for the device.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainable.augment import augmentation
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import Dropout, add_penalty_gradient, penalty, weights
@@ -101,7 +103,9 @@ def train(
         torch.set_float32_matmul_precision("high")  # TF32: as good here, several times as fast
     while state.step < config.reports:
         started = time.perf_counter()
-        train_loss, lr = _interval(state, data)
+        with torch.random.fork_rng(devices=[data.device] if data.device.type == "cuda" else []):
+            torch.manual_seed(generator("cpu", config.seed, "global", state.step).initial_seed())
+            train_loss, lr = _interval(state, data)
         state.step += 1
         val_loss, val_accuracy = evaluate(
             state.model, data.x_validation, data.y_validation, data.mean, data.std, config.precision
@@ -141,6 +145,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
         if isinstance(module, Dropout):
             module.generator = noise
 
+    augment = augmentation(config, data.shape)
     model.train()
     regularised = weights(model)
     parameters = list(model.parameters())
@@ -151,7 +156,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
         for group in optimizer.param_groups:
             group["lr"] = lr
         torch.index_select(data.x_train, 0, index, out=rows)
-        normalise(rows, data.mean, data.std, out=x)
+        normalise(augment(rows) if augment else rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
         with autocast(data.device, config.precision):
             loss = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)

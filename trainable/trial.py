@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from trainable.checkpoints import Checkpoints
-from trainable.config import Config
+from trainable.config import parsed
 from trainable.report import Report
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
@@ -106,7 +106,7 @@ class Trial(tune.Trainable):
         from trainable.state import State
         from trainable.train import train
 
-        config = Config.model_validate(self.config["config"])
+        config = parsed(self.config["config"])
         known = {int(step): digest for step, digest in self.config.get("checkpoints", {}).items()}
         self._store = Checkpoints(self._root, self.config["trial"])
         self._state, refused = self._store.load(config, self._data, known)

@@ -65,7 +65,7 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
-    values = {"seed": options.seed, **sweep.fixed, **values, "epochs": options.epochs}
+    values = {"seed": options.seed, **sweep.common, **values, "epochs": options.epochs}
     return [*found, *hyper.problems(values), *data.problems(options.data, options.data_root)]
 
 
@@ -129,7 +129,8 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         ]
         given = sweep.given(arm)
         found += [line for line in hyper.problems(given) if line not in found]
-        legal = {name: value for name, value in given.items() if not hyper.problems({name: value})}
+        model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}
+        legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
         found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
     return found
 

@@ -19,6 +19,7 @@ from results.tracking import redacted
 from sweeps.engine import space
 from sweeps.engine.options import Options
 from sweeps.engine.sweep import Sweep
+from trainable.reference import function
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
@@ -46,6 +47,7 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
         "arms": {arm: dict(fixes) for arm, fixes in sweep.arms.items()},
         "fixed": dict(sweep.fixed),
         "space": space.to_json(sweep.space),
+        **_model(sweep.model_name),
         "data": {
             "name": data.name,
             "digest": data.digest,
@@ -57,6 +59,13 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
             "test": len(data.test) if data.test else 0,
         },
     }
+
+
+def _model(name: str) -> dict[str, Any]:
+    """What is kept of a model that is not the default one: its name, or a function's name and source."""
+    if ":" not in name:
+        return {} if name == "mlp" else {"model": name}
+    return {"model": {"function": name.rpartition(":")[2], "source": space.source(function(name))}}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,8 @@ class Options:
     """A rung lets about 1/eta of the trials pass; rungs lie at grace, grace*eta, grace*eta^2, ... epochs."""
     name: str
     """Name of the run: its folder is OUT/NAME."""
+    model: str
+    """Model: mlp, cnn, or a function of your own (module:function, or file.py:function)."""
     data: str
     """Dataset: a known name, or a .npz or .parquet file."""
     out: Path = Path("runs")
@@ -86,6 +88,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
             grace=sweep.grace,
             eta=sweep.eta,
             name=sweep.name,
+            model=sweep.model_name,
             data=sweep.data,
         ),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -19,7 +19,8 @@ from sweeps.engine.options import Options, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
-from trainable.config import described
+from trainable.config import config_class, described
+from trainable.reference import ModelError
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
@@ -30,9 +31,13 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
 
     0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
     """
-    options = parse(sweep, arguments)
     try:
+        options = parse(sweep, arguments)
+        sweep = replace(sweep, model=options.model)
         code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)
+    except ModelError as problem:  # the sweep's model is no function that a worker could find
+        print(f"error: {problem}", file=sys.stderr)
+        code = 2
     except CannotRun as problem:
         print(f"error: {problem}", file=sys.stderr)
         code = problem.code
@@ -51,17 +56,17 @@ def _refuse(problems: list[str]) -> None:
 def _one(sweep: Sweep, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
-    from trainable.config import Config
+    from trainable.config import parsed
     from trainable.data import Tensors
     from trainable.train import pick_device, set_threads, train
 
     _refuse(check.one_problems(sweep, options))
-    values = {"seed": options.seed, **sweep.fixed, **json.loads(options.one or "{}")}
+    values = {"seed": options.seed, **sweep.common, **json.loads(options.one or "{}")}
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
     set_threads(max(1, int(options.cpus_per_trial)))
     device = pick_device()
     data = Tensors.of(_load(options).without_test(), device)
-    for report in train(Config.model_validate(values), data, device):
+    for report in train(parsed(values), data, device):
         print("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
 
@@ -177,7 +182,8 @@ def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> No
     if before is not None:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
-    record.set_meta("hyperparameters", described())
+    kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}
+    record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
 
 

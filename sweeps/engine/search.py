@@ -26,7 +26,8 @@ from sweeps.engine.samplers import SAMPLERS
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import to_optuna
 from sweeps.engine.sweep import Sweep
-from trainable.config import Config
+from trainable.config import parsed
+from trainable.reference import ModelError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -243,11 +244,13 @@ class Search(Searcher):
             "reports_per_epoch": self._sweep.reports_per_epoch,
         }
         try:
-            values = Config.model_validate(values).model_dump(mode="json")
+            values = parsed(values).model_dump(mode="json")
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             problem = problem or f"illegal hyperparameters: {told}"
             values = {name: repr(value) for name, value in values.items()}  # as they are they may not even be JSON
+        except ModelError as error:
+            problem = problem or str(error)
         self._record.add_trial(
             number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )

@@ -85,13 +85,13 @@ def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistributio
 def to_json(space: Space) -> dict[str, Any]:
     """What the record keeps of a space: {name: distribution as JSON}, or a function's name and source."""
     if callable(space):
-        return {"function": getattr(space, "__name__", repr(space)), "source": _source(space)}
+        return {"function": getattr(space, "__name__", repr(space)), "source": source(space)}
     from optuna.distributions import distribution_to_json
 
     return {name: distribution_to_json(_to_optuna(distribution)) for name, distribution in space.items()}
 
 
-def _source(function: Callable[..., object]) -> str:
+def source(function: Callable[..., object]) -> str:
     try:
         return textwrap.dedent(inspect.getsource(function))
     except OSError:  # typed at a prompt
@@ -109,7 +109,7 @@ def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
     if not space:
         found.append("a space holds at least one hyperparameter, but got an empty dict")
     for name, distribution in space.items():
-        if name in given and name in hyper.Config.model_fields:
+        if name in given and name in hyper.config_class(given).model_fields:
             found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
         if wrong := _range_problem(name, distribution):
             found.append(wrong)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeps.engine.space import Space
+from trainable.reference import reference
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Sweep:
     question: str | None = ""  # one sentence; the script's docstring is a good place: question=__doc__
     fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that no trial varies
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})  # name -> what the arm fixes
+    model: str | Callable[..., Any] = "mlp"  # mlp, cnn, or a function Config -> torch.nn.Module (docs/model.md)
     data: str = "mnist"
     metric: str = "val_accuracy"
     mode: Literal["max", "min"] = "max"
@@ -38,6 +40,16 @@ class Sweep:
             return self.space
         return {name: dist for name, dist in self.space.items() if name not in self.arms[arm]}
 
+    @property
+    def model_name(self) -> str:
+        """The model as `Config.model` says it. Raises ModelError for a function that no worker could find."""
+        return self.model if isinstance(self.model, str) else reference(self.model)
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The hyperparameters that no trial of any arm varies."""
+        return {**({} if self.model_name == "mlp" else {"model": self.model_name}), **self.fixed}
+
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
-        return {**self.fixed, **self.arms[arm]}
+        return {**self.common, **self.arms[arm]}
