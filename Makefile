@@ -33,5 +33,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' || echo "without Syne Tune"
+	$(PYTHON) benchmarks/peers.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,92 @@
+"""What the views cost: a million reports to Parquet, a hundred thousand metrics to MLflow's SQLite store.
+
+    python benchmarks/exports.py [--reports 1000000] [--metrics 100000] [--repeats 5]
+
+The records are written by the driver's own class first, which is timed too. MLflow gets its metrics twice: in few long
+trials (1,000 reports each) and in many short ones (6 reports each, as a default sweep has), where making a run and
+logging its hyperparameters is most of the work. Every export starts from an empty store. Median and range of n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from results import mlflow, parquet
+from results.record import Record, State, SweepState
+from trainable.config import Config, described
+
+METRICS = 6  # that a report has in MLflow: `epoch` is its step
+
+
+def write(folder: Path, reports: int, each: int) -> int:
+    """A finished sweep of `reports` reports, `each` a trial; returns the number of trials."""
+    folder.mkdir(parents=True)
+    config = Config(epochs=each).model_dump(mode="json")
+    draw = random.Random(0).random
+    trials = math.ceil(reports / each)
+    with Record(folder) as record:
+        session = record.start_session({})
+        record.set_meta("definition", {"name": folder.name, "metric": "val_accuracy", "mode": "max"})
+        record.set_meta("hyperparameters", described())
+        for trial in range(1, trials + 1):
+            record.add_trial(trial, arm="all", phase="search", config=config, params={"lr": 0.1}, distributions={})
+            record.start_attempt(trial)
+            for step in range(1, each + 1):
+                row = {name: draw() for name in ("train_loss", "val_loss", "val_accuracy", "seconds")}
+                record.add_report(trial, 1, step, {"epoch": float(step), "penalty": 0.0, "lr": 0.1, **row})
+            record.end_trial(trial, State.COMPLETED)
+        record.end_session(session, SweepState.FINISHED)
+    return trials
+
+
+def timed(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def told(what: str, values: list[float], unit: str) -> None:
+    middle, low, high = statistics.median(values), min(values), max(values)
+    print(f"{what:58} {middle:10,.2f} {unit:12} {low:,.2f} to {high:,.2f}, n={len(values)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reports", type=int, default=1_000_000, help="to Parquet")
+    parser.add_argument("--metrics", type=int, default=100_000, help="to MLflow")
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        seconds = timed(lambda: write(root / "large", asked.reports, 1000))
+        told(f"{asked.reports:,} reports into the record", [asked.reports / seconds], "reports/s")
+        times = [timed(lambda: parquet.export(root / "large")) for _ in range(asked.repeats)]
+        told(f"{asked.reports:,} reports to Parquet", times, "s")
+        shutil.rmtree(root / "large")
+        reports = math.ceil(asked.metrics / METRICS)
+        mlflow.export(_small(root))  # imports, and what else is done once a process
+        for each in (1000, 6):
+            trials = write(root / str(each), reports, each)
+            logged = METRICS * trials * each
+            times = []
+            for _ in range(asked.repeats if each > 100 else 1):
+                times.append(timed(lambda each=each: mlflow.export(root / str(each))))
+                (root / "mlflow.db").unlink()
+            told(f"{logged:,} metrics of {trials:,} trials to MLflow", [logged / t for t in times], "metrics/s")
+
+
+def _small(root: Path) -> Path:
+    write(root / "warm" / "up", 1, 1)
+    return root / "warm" / "up"
+
+
+if __name__ == "__main__":
+    main()

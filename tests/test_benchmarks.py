@@ -1,0 +1,29 @@
+"""The benchmarks run, and count what was trained: a figure in docs/performance.md is only as good as that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
+    out = tmp_path / "peers.parquet"
+    asked = ["--trials", "2", "--epochs", "1", "--repeats", "1", "--only", "expert", "ours", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "benchmarks" / "peers.py"), *asked],
+        capture_output=True, text=True, timeout=300, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["contestant"]: row for row in pq.read_table(out).to_pylist()}
+    assert set(rows) == {"expert", "ours"}
+    for row in rows.values():
+        assert (row["trials"], row["epochs"]) == (2, 2)
+        assert 0 < row["first"] < row["wall"]
+        assert 0.1 < row["best"] <= 1
+        assert row["memory"] > 100
+    assert "ours / theirs" in done.stdout
