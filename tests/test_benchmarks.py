@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.long  # 20 to 40 s
 def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
     out = tmp_path / "peers.parquet"
     asked = ["--trials", "2", "--epochs", "1", "--repeats", "1", "--only", "expert", "ours", "--out", str(out)]
