@@ -154,10 +154,9 @@ def environment() -> dict[str, str]:
 
 def table(cell: Callable[[str, str], list[float]], names: list[str], columns: list[str]) -> str:
     """A line a contestant: median and range."""
-    lines = [f"{'':9}" + "".join(f"{column:>24}" for column in columns)]
-    for name in names:
-        lines.append(f"{name:9}" + "".join(f"{spread(cell(name, column)):>24}" for column in columns))
-    return "\n".join(lines)
+    head = f"{'':9}" + "".join(f"{column:>24}" for column in columns)
+    lines = (f"{name:9}" + "".join(f"{spread(cell(name, column)):>24}" for column in columns) for name in names)
+    return "\n".join([head, *lines])
 
 
 def spread(values: list[float]) -> str:
