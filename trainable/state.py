@@ -132,6 +132,10 @@ class State:
         if header.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {path!r} must have format {FORMAT}, but has {header.get('format')}")
         saved = header.get("config", {})
+        fields = type(self.config).model_fields
+        for name in wanted.keys() - saved.keys():  # written before there was such a hyperparameter
+            if getattr(self.config, name) == fields[name].get_default(call_default_factory=True):
+                saved[name] = wanted[name]
         if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
         state: dict[int, dict[str, Tensor]] = {}

@@ -30,6 +30,9 @@ EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
 
 
+MEND = "what is damaged is dropped by: python -m results doctor --mend "
+
+
 class CannotRun(RuntimeError):
     """The sweep cannot start or go on; the message is for the user. `code` is the exit code."""
 
@@ -108,11 +111,18 @@ class Session:
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
     def confirm(self, data: Dataset) -> None:
-        """Score the confirmed configurations on the test split, unless there are none or we are told to stop."""
+        """Score what is confirmed on the test split, unless we are told to stop. Raises CannotRun."""
+        from ray.exceptions import RayError, RayTaskError
+
         from sweeps.engine.confirm import confirm
 
-        if self.options.confirm and not self.stop.stop_all():
+        if not self.options.confirm or self.stop.stop_all():
+            return
+        try:
             confirm(self.record, data, self._resources, self.stop)
+        except RayError as error:
+            why = _cause(error.cause if isinstance(error, RayTaskError) else error)
+            raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
 
     @property
     def _resources(self) -> dict[str, float]:

@@ -78,9 +78,10 @@ class Run:
 
     def start(self, *flags: str, wrap: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """The user's command, as on a terminal: a process group of its own, which Ctrl-C reaches as a whole."""
+        confirm = () if "--confirm-seeds" in flags else ("--no-confirm",)
         with (self.home / "stdout").open("a") as stdout, (self.home / "stderr").open("a") as stderr:
             driver = subprocess.Popen(
-                [*wrap, sys.executable, str(self.script), "--out", str(self.out), "--no-confirm", *flags],
+                [*wrap, sys.executable, str(self.script), "--out", str(self.out), *confirm, *flags],
                 env=self.environment,
                 cwd=self.home,
                 stdout=stdout,

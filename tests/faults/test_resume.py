@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sweeping import AGENTS, SCRIPT, Run, assert_nothing_lost
 
 from results.record import FILE, Reader, State
 from results.study import studies
+from trainable.checkpoints import FOLDER, Checkpoints
 
 EPOCHS = ("--epochs", "3")
 LR = "FloatDistribution(1e-3, 1e-1, log=True)"
@@ -76,3 +79,23 @@ def test_a_second_ctrl_c_ends_at_once_and_no_committed_report_is_lost(run: Run) 
     with Reader(run.folder) as reader:
         reader.verify()
         assert {row.state for row in reader.trials()} == {State.RUNNING}  # to be continued
+
+
+@pytest.mark.long
+def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_helps(run: Run) -> None:
+    flags = ("--trials", "2", "--epochs", "2", "--confirm-configs", "1", "--confirm-seeds", "2")
+    assert run.finish(*flags) == 0, run.said
+    with Reader(run.folder) as reader:
+        chosen = reader.meta("test")["trial"]
+        known = reader.checkpoints()[chosen]
+    shutil.rmtree(run.folder / "model")  # so that there is something left to do
+    file = Checkpoints(run.folder / FOLDER, chosen).file(max(known))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert run.finish(*flags) == 1
+    (error,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
+    assert "could not be scored" in error
+    assert str(file) in error
+    assert f"python -m results doctor --mend {run.folder}" in error
+    assert "Traceback" not in run.said

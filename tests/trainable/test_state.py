@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import resource
 from collections.abc import Iterator
@@ -107,6 +108,19 @@ def test_another_trials_checkpoint_is_refused_with_the_difference(
     path, config, digest = saved
     with pytest.raises(CheckpointError, match=r"l1 is 0\.0001 there, 0\.5 here; seed is 0 there, 7 here"):
         State.load(path, config.model_copy(update={"l1": 0.5, "seed": 7}), tensors, digest)
+
+
+def test_a_checkpoint_from_before_a_hyperparameter_existed_has_its_default(
+    tmp_path: Path, tensors: Tensors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State.fresh(Config(seed=3), tensors)
+    header = json.loads(state._header())
+    del header["config"]["label_smoothing"]
+    monkeypatch.setattr(State, "_header", lambda _: json.dumps(header))
+    digest = state.save(tmp_path / "old")
+    assert State.load(tmp_path / "old", Config(seed=3), tensors, digest).step == 0
+    with pytest.raises(CheckpointError, match=r"label_smoothing is None there, 0\.1 here"):
+        State.load(tmp_path / "old", Config(seed=3, label_smoothing=0.1), tensors, digest)
 
 
 def test_a_checkpoint_of_other_data_is_refused(saved: tuple[Path, Config, str], tensors: Tensors) -> None:
