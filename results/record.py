@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,8 +46,14 @@ class State(StrEnum):
 
 
 def is_infeasible(reason: str | None) -> bool:
-    """Whether a trial FAILED for want of memory: hyperparameters near these would, too."""
-    return (reason or "").startswith("out of memory")
+    """Whether a trial FAILED for want of memory, or broke a constraint: hyperparameters near these would, too."""
+    return (reason or "").startswith(("out of memory", "infeasible"))
+
+
+def violation(reason: str | None) -> tuple[str, float] | None:
+    """(what, by how much) of a trial that was refused because something of it is larger than it may be."""
+    found = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason or "")
+    return (found[1], float(found[3]) - float(found[2])) if found else None
 
 
 class SweepState(StrEnum):
@@ -93,6 +100,7 @@ class Decision:
     rung: float  # epochs
     cutoff: float | None  # None: nobody was there before
     stopped: bool
+    why: str | None = None  # when it is not the cutoff; it becomes the trial's reason
 
 
 @dataclass(frozen=True, slots=True)

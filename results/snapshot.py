@@ -112,7 +112,7 @@ class Snapshot:
         found = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
         grace, eta = self.definition.get("grace"), self.definition.get("eta")
         per_epoch = self.definition.get("reports_per_epoch") or 1
-        if self.definition.get("scheduler") == "asha" and grace and eta and eta > 1:
+        if self.definition.get("scheduler") in ("asha", "hyperband") and grace and eta and eta > 1:
             step = float(max(1, round(grace * per_epoch)))
             while step < self.epochs * per_epoch - EPSILON:
                 found.add(step / per_epoch)

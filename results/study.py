@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from results.record import Reader, ReportRow, State, Trial, is_infeasible
+from results.record import Reader, ReportRow, State, Trial, is_infeasible, violation
 
 if TYPE_CHECKING:
     import optuna
@@ -25,7 +25,10 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     the worst there is to TPE, which overlooks a FAIL and would try the like again.
 
     Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
-    last attempt's word counts.
+    last attempt's word counts. A study of several objectives has no intermediate values, which Optuna does not take.
+
+    A study begins with the trials of other runs that `--like` named, which have no user attribute `trial`; and it has
+    what its sampler kept of its trials and itself.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -34,14 +37,56 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
         definition = reader.meta("definition") or {}
         trials = reader.trials("search")
         curves = reader.curves()
-    metric = str(definition.get("metric", "val_accuracy"))
-    direction = StudyDirection.MINIMIZE if definition.get("mode") == "min" else StudyDirection.MAXIMIZE
+        events = [(trial, data) for _, kind, trial, data in reader.events() if kind == "sampler"]
+        earlier = reader.meta("earlier") or {}
+    objectives = objectives_of(definition)
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
     arms = dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)])
     with _quiet():
-        made = {arm: optuna.create_study(study_name=arm, direction=direction) for arm in arms}
+        made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
+    for arm, known in earlier.items():
+        for one in known:
+            made[arm].add_trial(_of_another_run(one))
+    attributes = {trial: data["kept"] for trial, data in events}
     for trial in trials:
-        made[trial.arm].add_trial(_frozen(trial, curves.get(trial.trial, {}), metric))
+        frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+        made[trial.arm].add_trial(frozen)
+    for _, data in events:
+        study = made[data["arm"]]
+        for name, value in data["shared"].items():
+            study._storage.set_study_system_attr(study._study_id, name, value)
     return made
+
+
+def objectives_of(definition: Mapping[str, Any]) -> dict[str, str]:
+    """{metric: max or min} of a sweep; the one that stops trials is the first."""
+    first = {str(definition.get("metric", "val_accuracy")): str(definition.get("mode", "max"))}
+    return dict(definition.get("objectives") or first)
+
+
+def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a sampler attaches to a trial, what a resumed search needs and the record may hold.
+
+    CMA-ES attaches its state as a pickle, and pickles are code: it finds its state again from the trials. Parameters
+    are in the record anyway, and so is the grid.
+    """
+    left_out = ("optimizer", "relative_params", "search_space", "constraints")
+    return {name: value for name, value in attributes.items() if not any(word in name for word in left_out)}
+
+
+def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
+    import optuna
+
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState[one["state"]],
+        values=one["values"],
+        params=one["params"],
+        distributions={
+            name: optuna.distributions.json_to_distribution(text) for name, text in one["distributions"].items()
+        },
+        intermediate_values={int(step): value for step, value in one["intermediate"].items()},
+        user_attrs={"run": one["run"]},
+    )
 
 
 @contextmanager
@@ -57,10 +102,13 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _frozen(trial: Trial, curve: dict[int, ReportRow], metric: str) -> optuna.trial.FrozenTrial:
+def _frozen(
+    trial: Trial, curve: dict[int, ReportRow], objectives: list[str], attributes: dict[str, Any]
+) -> optuna.trial.FrozenTrial:
     import optuna
     from optuna.trial import TrialState
 
+    metric, *others = objectives
     reported = {step: row.metrics.get(metric, math.nan) for step, row in sorted(curve.items())}
     finite = {step: value for step, value in reported.items() if math.isfinite(value)}
     state = {
@@ -68,24 +116,27 @@ def _frozen(trial: Trial, curve: dict[int, ReportRow], metric: str) -> optuna.tr
         State.STOPPED: TrialState.PRUNED,
         State.RUNNING: TrialState.RUNNING,
     }.get(trial.state, TrialState.FAIL)
-    value: float | None = None
+    values: list[float] | None = None
     if state is TrialState.COMPLETE:
-        value = next(reversed(reported.values()), math.nan)
-        if not math.isfinite(value):
-            state, value = TrialState.FAIL, None
-    elif state is TrialState.PRUNED:
-        value = next(reversed(finite.values()), None)
+        last = curve[max(curve)].metrics if curve else {}
+        values = [last.get(name, math.nan) for name in objectives]
+        if not all(map(math.isfinite, values)):
+            state, values = TrialState.FAIL, None
+    elif state is TrialState.PRUNED and not others:
+        values = [next(reversed(finite.values()))] if finite else None
     elif trial.state is State.FAILED and is_infeasible(trial.reason) and not finite:
         state = TrialState.PRUNED
+    broken = violation(trial.reason)
     frozen = optuna.trial.create_trial(
         state=state,
-        value=value,
+        values=values,
         params=dict(trial.params),
         distributions={
             name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
         },
         user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
-        intermediate_values=finite,
+        intermediate_values={} if others else finite,
+        system_attrs=attributes | ({f"constraints:{broken[0]}": broken[1]} if broken else {}),
     )
     # create_trial dates everything now; the record knows when it was.
     frozen.datetime_start = datetime.fromtimestamp(trial.started or trial.created)

@@ -117,7 +117,12 @@ def cnn(config: Config, shape: tuple[int, ...], classes: int, generator: torch.G
         height, width = height // 2, width // 2
     layers["flatten"] = nn.Flatten()
     _add_hidden(layers, config, inputs * height * width, classes, generator)
-    return nn.Sequential(layers)
+    return nn.Sequential(layers).to(memory_format=torch.channels_last)  # a third faster on the CPU
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 MODELS = {"mlp": mlp, "cnn": cnn}

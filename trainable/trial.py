@@ -44,12 +44,17 @@ class Trial(tune.Trainable):
         self,
         config: dict[str, Any],
         data: Dataset | None = None,
-        objective: str = "val_accuracy",
+        objectives: tuple[str, ...] = ("val_accuracy",),
+        max_parameters: int | None = None,
         threads: int = 1,
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
     ) -> None:
-        """`data` (without its test split) is mapped from Ray's object store and made resident once a process."""
+        """`data` (without its test split) is mapped from Ray's object store and made resident once a process.
+
+        `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
+        `max_parameters` is not trained.
+        """
         from trainable.data import Tensors
         from trainable.train import pick_device, set_threads
 
@@ -59,7 +64,7 @@ class Trial(tune.Trainable):
         set_threads(threads)
         self._device = pick_device()
         self._data = Tensors.of(data, self._device)
-        self._objective = objective
+        self._objectives, self._max_parameters = objectives, max_parameters
         self._root, self._every = checkpoints, checkpoint_seconds
         self.reset_config(config)
 
@@ -103,6 +108,7 @@ class Trial(tune.Trainable):
 
         A checkpoint holds the reports that led to it; those that the driver died too early to record come again.
         """
+        from trainable.model import parameters
         from trainable.state import State
         from trainable.train import train
 
@@ -116,6 +122,9 @@ class Trial(tune.Trainable):
         if refused:
             self._once["refused"] = refused
         self._state = self._state or State.fresh(config, self._data)
+        self._parameters = parameters(self._state.model)
+        if self._max_parameters is not None and self._parameters > self._max_parameters:
+            raise Infeasible(f"parameters <= {self._max_parameters} must hold, but got {self._parameters}")
         self._remembered = self._state.step
         known_step = self.config.get("reported", 0)
         missing = [Report(**row) for row in self._state.history if row["step"] > known_step]
@@ -130,11 +139,16 @@ class Trial(tune.Trainable):
     def _result(self, report: Report) -> dict[str, Any]:
         metrics = report.asdict()
         del metrics["step"]
-        if self._objective not in metrics:
-            raise KeyError(f"the objective {self._objective!r} is not in the report, which holds {', '.join(metrics)}")
+        if "parameters" in self._objectives:
+            metrics["parameters"] = self._parameters
+        if "seconds_per_epoch" in self._objectives:
+            metrics["seconds_per_epoch"] = report.seconds / report.epoch * report.step
+        for name in self._objectives:
+            if name not in metrics:
+                raise KeyError(f"the objective {name!r} is not in the report, which holds {', '.join(metrics)}")
         result: dict[str, Any] = {
             "step": report.step,
-            "objective": metrics[self._objective],
+            "objective": metrics[self._objectives[0]],
             "metrics": metrics,
             "device": str(self._device),
         }
@@ -148,7 +162,13 @@ class Trial(tune.Trainable):
         return result
 
 
+class Infeasible(ValueError):
+    """A model that may not be trained: the rule and the value."""
+
+
 def _failed(error: Exception) -> dict[str, Any]:
+    if isinstance(error, Infeasible):
+        return {"done": True, "state": "FAILED", "reason": f"infeasible: {error}"}
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error):
         reason = f"out of memory ({reason})"

@@ -14,23 +14,25 @@ from typing import Any
 
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
-from sweeps.engine import space
+from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
 from sweeps.engine.lock import LOCK
-from sweeps.engine.options import Options
-from sweeps.engine.samplers import SAMPLERS, SCHEDULERS
+from sweeps.engine.options import SCHEDULERS, Options
+from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
 from trainable.report import Report
 
 BUDGET = ("epochs", "reports_per_epoch")
+BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
-    found = [*_numbers(sweep, options), *_choices(options), *_data(options)]
+    found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(options)]
     found += _hyperparameters(sweep)
+    found += [] if found else _searching(sweep, options)
     found += _said_twice(Path(sys.argv[0]))
     found += _resources(options) if options.address is None else []
     found += _folder(sweep, options)
@@ -84,6 +86,9 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
         (0 <= options.audit <= 1, "--audit takes a share from 0 to 1, but got", options.audit),
         (options.checkpoint_seconds >= 0, "--checkpoint-seconds >= 0 must hold, but got", options.checkpoint_seconds),
         (sweep.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", sweep.reports_per_epoch),
+        (options.patience is None or options.patience > 0, "--patience > 0 must hold, but got", options.patience),
+        (options.max_parameters is None or options.max_parameters >= 1, "--max-parameters >= 1 must hold, but got",
+         options.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
     ]  # fmt: skip
@@ -97,20 +102,50 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
         )
     if sweep.mode not in ("max", "min"):
         found.append(f"mode must be 'max' or 'min', but got {sweep.mode!r}")
-    if sweep.metric not in (metrics := [field.name for field in fields(Report) if field.name != "step"]):
+    metrics = [field.name for field in fields(Report) if field.name != "step"]
+    if sweep.metric not in metrics:
         found.append(hyper.unknown("metric", sweep.metric, metrics))
+    for name, mode in sweep.also.items():
+        if name not in metrics + BESIDE:
+            found.append(hyper.unknown("objective", name, metrics + BESIDE))
+        if mode not in ("max", "min"):
+            found.append(f"an objective's mode must be 'max' or 'min', but {name} has {mode!r}")
+    if sweep.metric in sweep.also:
+        found.append(f"objectives must differ, but {sweep.metric} is there twice")
     return found
 
 
-def _choices(options: Options) -> list[str]:
+def _choices(sweep: Sweep, options: Options) -> list[str]:
     found = []
-    if options.sampler not in SAMPLERS:
-        found.append(hyper.unknown("--sampler", options.sampler, list(SAMPLERS)))
+    if not callable(sweep.sampler) and sweep.sampler not in SAMPLERS:
+        found.append(hyper.unknown("--sampler", sweep.sampler, list(SAMPLERS)))
+    if not _is_object(options.sampler_options):
+        found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if options.scheduler not in SCHEDULERS:
         found.append(hyper.unknown("--scheduler", options.scheduler, list(SCHEDULERS)))
     if not RUN_NAME.fullmatch(options.name):
         found.append(f"--name takes letters, digits, '.', '_' and '-', but got {options.name!r}")
     return found
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def _searching(sweep: Sweep, options: Options) -> list[str]:
+    """What the sampler cannot do with a space that is legal, and what the search is to begin with."""
+    found = []
+    for index, arm in enumerate(sweep.arms):
+        share = (options.trials - index + len(sweep.arms) - 1) // len(sweep.arms)  # trials are dealt in turn
+        stops = options.scheduler != "none" or options.patience is not None
+        situation = Situation(share, stops, len(sweep.objectives))
+        found += samplers.problems(sweep.sampler, sweep.sampler_options, sweep.space_of(arm), situation)
+    if sweep.sampler == "grid" and (options.like or options.enqueue):
+        found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
+    return [*found, *warm.problems(sweep, options.like, options.enqueue, options.epochs)]
 
 
 def _hyperparameters(sweep: Sweep) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainable.data import Dataset
 
 _PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")
-_MAY_CHANGE = {"trials", "question", "sampler"}  # between two drivers of one run
+_MAY_CHANGE = {"trials", "question", "sampler", "sampler_options"}  # between two drivers of one run
 
 
 def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
@@ -43,6 +43,10 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
         "eta": options.eta,
         "scheduler": options.scheduler,
         "sampler": options.sampler,
+        **({"sampler_options": dict(sweep.sampler_options)} if sweep.sampler_options else {}),
+        **({"objectives": sweep.objectives} if sweep.also else {}),
+        **({"patience": options.patience} if options.patience is not None else {}),
+        **({"max_parameters": options.max_parameters} if options.max_parameters is not None else {}),
         "seed": options.seed,
         "arms": {arm: dict(fixes) for arm, fixes in sweep.arms.items()},
         "fixed": dict(sweep.fixed),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from sweeps.engine.sweep import Sweep
+
+OWN = "own"  # the sampler that the script's Sweep makes
+SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers.py, which knows Ray
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,22 @@ class Options:
     """Name of the run: its folder is OUT/NAME."""
     model: str
     """Model: mlp, cnn, or a function of your own (module:function, or file.py:function)."""
+    sampler: str
+    """How hyperparameter sets are suggested: tpe, random, grid, qmc, cmaes, gp, nsga2, nsga3, or own (the script's)."""
+    sampler_options: Annotated[str, tyro.conf.arg(metavar="JSON")]
+    """Options of the sampler's constructor, as Optuna names them: '{"n_startup_trials": 20, "group": true}'."""
+    scheduler: str
+    """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
+    patience: float | None
+    """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
+    max_parameters: int | None
+    """Largest model: one of more parameters is refused before it trains, and the sampler told."""
     data: str
     """Dataset: a known name, or a .npz or .parquet file."""
     out: Path = Path("runs")
     """Folder of all runs."""
     seed: int = 0
     """Seed of suggestions, initial weights, order of samples and dropout noise."""
-    sampler: str = "tpe"
-    """How hyperparameter sets are suggested: tpe, random."""
-    scheduler: str = "asha"
-    """How poor trials are stopped early: asha, none."""
     concurrency: int = 0
     """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
     cpus_per_trial: float = 1.0
@@ -61,6 +71,10 @@ class Options:
     """Seconds between two checkpoints of a trial in flight."""
     retries: int = 3
     """How often a trial whose process or node died goes on from its last checkpoint, before it is LOST."""
+    like: tuple[Path, ...] = ()
+    """Folders of earlier runs: their trials that fit into this space are known to the sampler from the start."""
+    enqueue: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JSON")] = ()
+    """Points to try first, in every arm that can: '{"lr": 0.01}'; what they leave open is suggested."""
     widen: bool = False
     """Go on although the space changed: the new one must contain the old one."""
     fresh: bool = False
@@ -73,6 +87,23 @@ class Options:
     """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
     quiet: bool = False
     """Print the result only."""
+
+
+def asked(sweep: Sweep, options: Options) -> Sweep:
+    """The sweep with what the command line says of it. Bad JSON is left to `check`, as a string."""
+    try:
+        sampler_options = json.loads(options.sampler_options)
+    except json.JSONDecodeError:
+        sampler_options = options.sampler_options
+    return replace(
+        sweep,
+        model=options.model,
+        sampler=sweep.sampler if options.sampler == OWN else options.sampler,
+        sampler_options=sampler_options,
+        max_parameters=options.max_parameters,
+        scheduler=options.scheduler,
+        patience=options.patience,
+    )
 
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
@@ -89,6 +120,11 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
             eta=sweep.eta,
             name=sweep.name,
             model=sweep.model_name,
+            sampler=OWN if callable(sweep.sampler) else sweep.sampler,
+            sampler_options=json.dumps(dict(sweep.sampler_options)),
+            scheduler=sweep.scheduler,
+            patience=sweep.patience,
+            max_parameters=sweep.max_parameters,
             data=sweep.data,
         ),
         config=(tyro.conf.FlagCreatePairsOff,),

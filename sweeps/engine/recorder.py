@@ -92,7 +92,10 @@ class Recorder(Callback):
     def _end(self, number: int, state: State, result: Mapping[str, Any], decision: Decision | None) -> None:
         reason = result.get("reason")
         if decision and decision.cutoff is not None:
-            reason = f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+            reason = (
+                decision.why
+                or f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+            )
         self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
         if "checkpoint" not in result:  # a confirmed model is kept to be scored
             Checkpoints(self._checkpoints, number).remove()

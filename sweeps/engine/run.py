@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from results.record import Reader, Record, RecordError, SweepState
 from sweeps.engine.cluster import Ray
-from sweeps.engine.options import Options, parse
+from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
@@ -33,7 +33,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
     """
     try:
         options = parse(sweep, arguments)
-        sweep = replace(sweep, model=options.model)
+        sweep = asked(sweep, options)
         code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)
     except ModelError as problem:  # the sweep's model is no function that a worker could find
         print(f"error: {problem}", file=sys.stderr)
@@ -179,12 +179,33 @@ def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> No
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
+    _begin(record, sweep, options, data, begun=bool(trials))
     if before is not None:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
     kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}
     record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
+
+
+def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:
+    """Enter what the search begins with, once."""
+    from sweeps.engine.warm import Cold, earlier, points
+
+    if not (options.like or options.enqueue):
+        return
+    asked = {"like": [str(run) for run in options.like], "enqueue": list(options.enqueue)}
+    if begun:
+        with Reader(record.path.parent) as reader:
+            if reader.meta("begun with") != asked:
+                raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
+        return
+    try:
+        record.set_meta("earlier", earlier(sweep, options.like, options.epochs, data.digest))
+        record.set_meta("enqueued", points(sweep, options.enqueue))
+    except Cold as problem:
+        raise CannotRun(str(problem), code=2) from None
+    record.set_meta("begun with", asked)
 
 
 REFUSAL = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from results.record import Record, ReportRow, State, Trial, is_infeasible
+from results.record import Record, ReportRow, State, Trial, is_infeasible, violation
+from results.study import kept
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.repeats import Repeat
-from sweeps.engine.samplers import SAMPLERS
+from sweeps.engine.samplers import Ask, Make, caught_up, made
 from sweeps.engine.seeds import derived_seed
-from sweeps.engine.space import to_optuna
+from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
 from trainable.config import parsed
 from trainable.reference import ModelError
@@ -52,6 +54,8 @@ class Suggestion:
     params: dict[str, Any]  # what was sampled for them
     distributions: dict[str, str]  # of params, as JSON
     problem: str | None  # why there are no values
+    kept: dict[str, Any]  # what the sampler wants to know of this trial later
+    shared: dict[str, Any]  # and of the whole study: what is new there
 
 
 class ArmStudy(OptunaSearch):
@@ -64,35 +68,45 @@ class ArmStudy(OptunaSearch):
       the trial's number, so a resumed search suggests what an uninterrupted one would have.
     """
 
-    def __init__(self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler]) -> None:
+        """`sampler` makes the one that suggests our trial of a number."""
         self._ot_study: Any  # Ray's class says None
         self._space: Any
         space: Any = to_optuna(sweep.space_of(arm))
         super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
         self._sampler_of = sampler
-        self._seed = seed
+        self._others = list(sweep.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
+        self._points: list[dict[str, Any]] = []
+        self._earlier = 0  # trials of other runs, that the study began with
 
-    def adopt(self, study: optuna.Study) -> None:
-        """Go on with a study rebuilt from the record."""
-        self._ot_study = study
+    def adopt(self, study: optuna.Study, points: list[dict[str, Any]]) -> None:
+        """Go on with a study rebuilt from the record; `points` are tried first."""
+        self._ot_study, self._points = study, points
+        self._earlier = sum("trial" not in trial.user_attrs for trial in study.trials)
 
     def continue_trial(self, trial_id: str, number: int) -> None:
         """The Tune trial `trial_id` carries on the study's RUNNING trial `number`."""
-        frozen = self._ot_study.trials[number]
+        frozen = self._ot_study.trials[self._earlier + number]
         self._ot_trials[trial_id] = optuna.trial.Trial(self._ot_study, frozen._trial_id)
         self._steps[trial_id] = max(frozen.intermediate_values, default=0)
 
     def ask(self, trial_id: str, number: int) -> Suggestion:
         """Suggest for our trial `number`. A space function that raises is a problem of that trial, not of the sweep."""
-        self._ot_study.sampler = self._sampler_of(derived_seed(self._seed, "sampler", number))
         problem, values = None, {}
+        storage, study = self._ot_study._storage, self._ot_study._study_id
+        shared = dict(storage.get_study_system_attrs(study))
+        if self._points and (before := storage.get_n_trials(study) - self._earlier) < len(self._points):
+            self._ot_study.enqueue_trial(self._points[before])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._ot_study.sampler = self._sampler_of(number)
             if callable(self._space):  # Ray would mix the sampled parameters into what the function returns
                 self._ot_trials[trial_id] = self._ot_study.ask()
                 try:
                     values = dict(self._space(self._ot_trials[trial_id]))
+                except optuna.TrialPruned as error:  # the user's way to say that these will not do
+                    problem = f"infeasible: {error}"
                 except Exception as error:
                     problem = f"the space function raised {type(error).__name__}: {error}"
             else:
@@ -102,12 +116,15 @@ class ArmStudy(OptunaSearch):
             name: optuna.distributions.distribution_to_json(distribution)
             for name, distribution in asked.distributions.items()
         }
-        return Suggestion(values, dict(asked.params), distributions, problem)
+        changed = {k: v for k, v in storage.get_study_system_attrs(study).items() if shared.get(k) != v}
+        attributes = kept(storage.get_trial_system_attrs(asked._trial_id))
+        return Suggestion(values, dict(asked.params), distributions, problem, attributes, changed)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         value, step = objective(result), result.get("step", 0)
         if value is not None and step > self._steps.get(trial_id, 0):  # a second attempt repeats the first one's steps
-            self._ot_trials[trial_id].report(value, step)
+            if not self._others:  # Optuna takes reports of one objective only
+                self._ot_trials[trial_id].report(value, step)
             self._steps[trial_id] = step
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -116,15 +133,24 @@ class ArmStudy(OptunaSearch):
         state = _OPTUNA_STATE[outcome(result, error=error)]
         infeasible = is_infeasible((result or {}).get("reason")) and not self._steps.get(trial_id)
         asked = self._ot_trials.pop(trial_id)
-        value = objective(result) if state is TrialState.COMPLETE else None
-        if state is TrialState.COMPLETE and value is None:
+        values = self._values(result) if state is TrialState.COMPLETE else None
+        if state is TrialState.COMPLETE and values is None:
             state = TrialState.FAIL
         if state is TrialState.PRUNED and not self._steps.get(trial_id):
             state = TrialState.FAIL  # stopped before it said anything
         if infeasible:
             state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
-        self._ot_study.tell(asked, value, state=state)
+        if broken := violation((result or {}).get("reason")):
+            asked.set_constraint(*broken)
+        self._ot_study.tell(asked, values, state=state)
         self._steps.pop(trial_id, None)
+
+    def _values(self, result: Mapping[str, Any] | None) -> list[float] | None:
+        """The last values of all objectives, the first one first; None unless all are finite."""
+        values = [objective(result)]
+        values += [(result or {}).get(f"metrics/{name}") for name in self._others]
+        finite = [float(value) for value in values if value is not None and isfinite(value)]
+        return finite if len(finite) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -134,7 +160,14 @@ class Plan:
     trials: int  # in all, those in the record included
     epochs: int
     seed: int
-    sampler: str
+    sampler: str | Make
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def sampler_of(self, space: Space) -> Callable[[int], BaseSampler]:
+        """What makes the sampler for a trial of a number."""
+        return lambda number: made(
+            self.sampler, Ask(derived_seed(self.seed, "sampler", number), self.seed, space, self.sampler_options)
+        )
 
 
 @dataclass(frozen=True)
@@ -166,7 +199,7 @@ class Search(Searcher):
         self.finished = False  # set to deal no more
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
-        self._studies = {arm: ArmStudy(sweep, arm, SAMPLERS[plan.sampler], plan.seed) for arm in self._arms}
+        self._studies = {arm: ArmStudy(sweep, arm, plan.sampler_of(sweep.space_of(arm))) for arm in self._arms}
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
         self._searched = 0  # search trials dealt
         self._last = 0  # the highest number of any trial
@@ -180,10 +213,17 @@ class Search(Searcher):
         studies: Mapping[str, optuna.Study],
         curves: Mapping[int, Mapping[int, ReportRow]],
         checkpoints: Mapping[int, Mapping[int, str]],
+        points: Mapping[str, list[dict[str, Any]]] | None = None,
     ) -> None:
-        """Start from what the record holds: `trials` in order of dealing, `studies` as `results.study` rebuilt them."""
+        """Start from what the record holds: `trials` in order of dealing, `studies` as `results.study` rebuilt them.
+
+        `points`: {arm: what it tries first}.
+        """
         for arm, study in studies.items():
-            self._studies[arm].adopt(study)
+            if self._plan.sampler == "cmaes":
+                space = self._sweep.space_of(arm)
+                study = caught_up(study, self._plan.sampler_of(space)(0), space)
+            self._studies[arm].adopt(study, (points or {}).get(arm, []))
         seen = dict.fromkeys(self._arms, 0)
         again = []
         for trial in trials:
@@ -254,11 +294,13 @@ class Search(Searcher):
         self._record.add_trial(
             number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )
+        if asked.kept or asked.shared:
+            self._record.event("sampler", number, arm=arm, kept=asked.kept, shared=asked.shared)
         if problem is None:
             return self._message(trial_id, number, arm, "search") | {"config": values}
         self._record.end_trial(number, State.FAILED, reason=problem)
         self._refused(number, arm, problem)
-        self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED})
+        self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED, "reason": problem})
         return None
 
     def _repeat(self, trial_id: str, repeat: Repeat) -> dict[str, Any]:

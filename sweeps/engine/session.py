@@ -21,7 +21,8 @@ from trainable.checkpoints import FOLDER, Checkpoints
 if TYPE_CHECKING:
     from sweeps.engine.recorder import Recorder
     from sweeps.engine.repeats import Repeat
-    from sweeps.engine.rungs import Ladder, Rungs
+    from sweeps.engine.rungs import Rungs
+    from sweeps.engine.schedulers import Ladder
     from sweeps.engine.search import Search
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
@@ -84,16 +85,16 @@ class Session:
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = reader.trials(), reader.curves()
             recorder = Recorder(self.record, rungs, shown, self.stop.ended)
-            plan = Plan(options.trials, options.epochs, options.seed, options.sampler)
+            plan = Plan(options.trials, options.epochs, options.seed, sweep.sampler, sweep.sampler_options)
             search = Search(sweep, plan, self.record, self.flight.limit, self._repeats, recorder.refused)
-            if trials:
-                from results.study import studies
+            from results.study import studies
 
+            search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
+            if trials:
                 board.replay(trials, curves)
                 self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), sweep.metric)
-                search.replay(trials, studies(reader), curves, reader.checkpoints())
             started = _started(ray)
             self.stop.signals.renew()
             self._tune(started, data, search, rungs, recorder)
@@ -146,7 +147,8 @@ class Session:
         trainable = tune.with_parameters(
             Trial,
             data=data.without_test(),
-            objective=self.sweep.metric,
+            objectives=tuple(self.sweep.objectives),
+            max_parameters=options.max_parameters,
             threads=max(1, int(options.cpus_per_trial)),
             checkpoints=str((self.folder / FOLDER).absolute()),
             checkpoint_seconds=options.checkpoint_seconds,
@@ -207,11 +209,12 @@ class Session:
 
 def ladder(sweep: Sweep, options: Options) -> Ladder:
     """The sweep's rungs, in reports."""
-    from sweeps.engine.rungs import Ladder
+    from sweeps.engine.schedulers import Ladder
 
     per_epoch = sweep.reports_per_epoch
-    grace = max(1, round(options.grace * per_epoch)) if options.scheduler == "asha" else None
-    return Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch)
+    grace = None if options.scheduler == "none" else max(1, round(options.grace * per_epoch))
+    patience = None if options.patience is None else max(1, round(options.patience * per_epoch))
+    return Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch, options.scheduler, patience)
 
 
 def todo(folder: Path, sweep: Sweep, options: Options) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ray.tune import Stopper
 
-from results.record import State, Trial
+from results.record import State, Trial, is_infeasible
 from sweeps.engine.signals import Signals
 
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
@@ -48,6 +48,8 @@ class Stop(Stopper):
         """A trial ended. Ends the sweep when the first `ALL_FAILED` all FAILED."""
         if self._reasons is None:
             return
+        if state is State.FAILED and is_infeasible(reason):
+            return  # says nothing of the next one
         if state is not State.FAILED:
             self._reasons = None
             return

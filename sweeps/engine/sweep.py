@@ -28,11 +28,22 @@ class Sweep:
     data: str = "mnist"
     metric: str = "val_accuracy"
     mode: Literal["max", "min"] = "max"
+    also: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)  # more objectives: a Pareto front
+    max_parameters: int | None = None  # a larger model is refused before it trains, and the sampler told
+    sampler: str | Callable[[int], Any] = "tpe"  # a name, or a function: seed -> optuna.samplers.BaseSampler
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)  # of the sampler's constructor
+    scheduler: str = "asha"
+    patience: float | None = None  # epochs without a better metric after which a trial is stopped
     trials: int = 32
     epochs: int = 6
     reports_per_epoch: int = 1
     grace: float = 1.0  # epochs before the first rung
     eta: float = 3.0  # a rung lets about 1/eta of the trials pass
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """{metric: max or min}, the one that stops trials first."""
+        return {self.metric: self.mode, **self.also}
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched."""

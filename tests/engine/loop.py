@@ -20,7 +20,8 @@ from results.study import studies
 from sweeps.engine.progress import Board, View
 from sweeps.engine.recorder import Recorder
 from sweeps.engine.repeats import Repeat
-from sweeps.engine.rungs import Ladder, Rungs
+from sweeps.engine.rungs import Rungs
+from sweeps.engine.schedulers import Ladder
 from sweeps.engine.search import Plan, Search
 from sweeps.engine.sweep import Sweep
 
@@ -35,16 +36,19 @@ class Loop:
         *,
         trials: int = 32,
         seed: int = 0,
-        sampler: str = "tpe",
+        sampler: Any = "tpe",
         in_flight: int = 99,
         repeats: Callable[[], Iterable[Repeat]] = tuple,
     ) -> None:
         self.sweep = sweep
         self.record = Record(folder)
-        self.record.set_meta("definition", {"metric": sweep.metric, "mode": sweep.mode, "arms": dict(sweep.arms)})
+        self.record.set_meta("definition", {
+            "metric": sweep.metric, "mode": sweep.mode, "arms": dict(sweep.arms), "objectives": sweep.objectives,
+        })  # fmt: skip
         self.record.commit()
         per_epoch = sweep.reports_per_epoch
-        ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch)
+        ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
+                        sweep.scheduler)  # fmt: skip
         self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
         plan = Plan(trials, sweep.epochs, seed, sampler)
         self.search = Search(sweep, plan, self.record, lambda: in_flight, repeats)
@@ -55,9 +59,9 @@ class Loop:
         self.recorder = Recorder(self.record, self.rungs, view, lambda *end: self.ended.append(end))
         self._dealt = 0
         with Record.reader(folder) as reader:
-            if before := reader.trials():
-                curves = reader.curves()
-                self.search.replay(before, studies(reader), curves, reader.checkpoints())
+            before, curves = reader.trials(), reader.curves()
+            self.search.replay(before, studies(reader), curves, reader.checkpoints())
+            if before:
                 self.rungs.replay(before, reader.reports(), sweep.metric)
                 self.recorder.replay(curves)
                 self.board.replay(before, curves)

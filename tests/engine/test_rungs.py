@@ -12,7 +12,8 @@ import pytest
 from ray.tune.experiment import Trial as TuneTrial
 
 from results.record import Decision, Record, State
-from sweeps.engine.rungs import Ladder, Rungs
+from sweeps.engine.rungs import Rungs
+from sweeps.engine.schedulers import Ladder
 
 GO, STOP = "CONTINUE", "STOP"
 

@@ -97,7 +97,7 @@ def test_a_learning_rate_of_a_thousand_million_diverges_and_says_so(worker: Call
 
 
 def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(worker: Callable[..., Trial]) -> None:
-    (result,) = run_out(worker({}, objective="val_f1"))
+    (result,) = run_out(worker({}, objectives=("val_f1",)))
     assert (result["done"], result["state"]) == (True, "FAILED")
     assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result["reason"]
     assert "KeyError" in result["error"]

@@ -1,0 +1,99 @@
+"""Hyperband, the median rule and patience, counted by hand; all rebuilt from what the record holds."""
+
+from collections import Counter
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from sweeps.engine.rungs import Rungs
+from sweeps.engine.schedulers import Hyperband, Ladder, Median, Patience
+
+STOP, GO = TrialScheduler.STOP, TrialScheduler.CONTINUE
+
+
+def ladder(scheduler: str, patience: int | None = None, grace: int = 1) -> Ladder:
+    return Ladder(budget=8, grace=grace, eta=2.0, reports_per_epoch=1, scheduler=scheduler, patience=patience)
+
+
+def test_the_median_rule_stops_whose_best_is_below_the_median_of_the_others_means() -> None:
+    rule = Median(ladder("median"), "max")
+    for number, values in enumerate([(0.2, 0.4), (0.5, 0.7), (0.6, 0.8)], 1):  # means after 2: 0.3, 0.6, 0.7
+        for step, value in enumerate(values, 1):
+            verdict, decision = rule.judge(number, step, value)
+            assert verdict == GO
+            assert decision is None  # at most two others
+    verdict, decision = rule.judge(4, 1, 0.55)  # means after 1: 0.2, 0.5, 0.6
+    assert (verdict, decision.cutoff, decision.stopped) == (GO, 0.5, False)
+    verdict, decision = rule.judge(4, 2, 0.5)  # its best is 0.55
+    assert verdict == STOP
+    assert (decision.rung, decision.cutoff) == (2.0, pytest.approx(0.6))
+    assert rule.judge(5, 1, None)[0] == STOP
+
+
+def test_the_median_rule_minimises_too_and_waits_for_its_grace() -> None:
+    rule = Median(ladder("median", grace=2), "min")
+    for number in (1, 2, 3):
+        for step in (1, 2):
+            rule.judge(number, step, 0.5)
+    assert rule.judge(4, 1, 9.0)[0] == GO
+    assert rule.judge(4, 2, 0.75)[0] == STOP
+    assert rule.judge(5, 2, 0.25)[0] == GO
+
+
+def test_patience_stops_a_trial_that_has_not_become_better_for_so_long() -> None:
+    rule = Patience(ladder("none", patience=2), "max")
+    told = [rule.judge(1, step, value) for step, value in enumerate([0.5, 0.75, 0.7, 0.75], 1)]
+    assert [verdict for verdict, _ in told] == [GO, GO, GO, STOP]
+    assert told[-1][1].why == "not better than 0.75 for 2 epochs"
+    rising = [rule.judge(2, step, step / 10)[0] for step in range(1, 9)]
+    assert rising == [GO] * 8
+    last = [rule.judge(3, step, 0.5)[0] for step in (1, 8)]  # at the budget a trial is complete
+    assert last == [GO, GO]
+
+
+def test_patience_works_beside_any_scheduler_and_loss_falls() -> None:
+    rungs = Rungs(["a"], ladder("none", patience=1), "min")
+    assert [rungs.judge("a", 1, step, value) for step, value in enumerate([0.5, 0.25, 0.3], 1)] == [GO, GO, STOP]
+    assert rungs.take_decision(1).why == "not better than 0.25 for 1 epochs"
+    rungs = Rungs(["a"], ladder("asha", patience=3), "max")
+    assert rungs.judge("a", 1, 1, 0.9) == GO
+    assert rungs.judge("a", 2, 1, 0.1) == STOP  # by the rung
+    assert rungs.take_decision(2).cutoff == 0.9
+
+
+def test_hyperbands_brackets_begin_at_every_rung_and_get_equal_training() -> None:
+    band = Hyperband(ladder("hyperband"), "max")
+    stopped_first: Counter[int] = Counter()
+    for number in range(1, 801):
+        for step in range(1, 9):
+            _, decision = band.judge(number, step, 1000.0 - number)  # ever worse: stopped at its first rung
+            if decision is not None or step == 8:
+                stopped_first[step] += 1
+                break
+    # Brackets from rung 1, 2, 4 and 8 (nobody stopped), in proportion 2^3/4 : 2^2/3 : 2/2 : 1.
+    shares = {1: 2.0, 2: 4 / 3, 4: 1.0, 8: 1.0}
+    for step, share in shares.items():
+        expected = 800 * share / sum(shares.values())
+        assert abs(stopped_first[step] - expected) < 5 * expected**0.5
+
+
+@pytest.mark.parametrize("scheduler", ["hyperband", "median"])
+def test_a_scheduler_rebuilt_half_way_decides_as_one_that_saw_all(scheduler: str) -> None:
+    def scores(number: int, step: int) -> float:
+        return (number * 37 % 11) / 11 + step / 100
+
+    told = [(number, step) for number in range(1, 40) for step in range(1, 9)]
+    whole, first, second = (Rungs(["a"], ladder(scheduler), "max") for _ in range(3))
+    stopped: set[int] = set()
+    verdicts = []
+    for number, step in told:
+        if number not in stopped:
+            verdicts.append((number, step, whole.judge("a", number, step, scores(number, step))))
+            if verdicts[-1][2] == STOP:
+                stopped.add(number)
+    assert stopped
+    half = len(verdicts) // 2
+    assert [first.judge("a", n, s, scores(n, s)) for n, s, _ in verdicts[:half]] == [v for _, _, v in verdicts[:half]]
+    for n, s, _ in verdicts[:half]:
+        second.judge("a", n, s, scores(n, s))
+    assert [second.judge("a", n, s, scores(n, s)) for n, s, _ in verdicts[half:]] == [v for _, _, v in verdicts[half:]]
