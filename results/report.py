@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from results import cost, figures, landscape, mistakes
+from results import cost, figures, landscape, mistakes, pareto, pareto_plot
 from results.amounts import difference, duration, epochs, moment, named, percent, short, shown
 from results.answer import Answer, answer
 from results.audit import audit
@@ -44,11 +44,12 @@ def write(run: Path) -> Path:
 def render(run: Path) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
     with Still(run) as reader:
-        now, found, seen = read(reader), answer(reader), audit(reader)
+        now, found, seen, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
     land = landscape.survey(now)
     slices = landscape.slices(land, now)
     drawn = {
         "arms": figures.arms(_bars(now, found), _measured(found), found.split, confirmed=_confirmed(found)),
+        "pareto": pareto_plot.figure(points, now.arms),
         "history": figures.history(now),
         "curves": figures.curves(now),
         "importances": landscape.importances(land),
@@ -59,6 +60,7 @@ def render(run: Path) -> str:
     # Every part is here, in the order of the page; one without content leaves no heading.
     parts = [
         ("arms", "Arms", [_figure(drawn["arms"]), _arm_table(now, found)]),
+        ("pareto", "Pareto front", [_figure(drawn["pareto"]), pareto_plot.listed(points)]),
         ("history", "Best so far", [_figure(drawn["history"])]),
         ("curves", "Learning curves", [_figure(drawn["curves"])]),
         (

@@ -7,6 +7,7 @@ hyperparameter is a new column. NaN and infinities are values that were reported
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from results.garbage import rare_collections
+from results.pareto import front
 from results.record import FORMAT, Reader, State, Trial
+from results.study import objectives_of
 
 UTC = pa.timestamp("us", tz="UTC")
 NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
@@ -163,6 +166,9 @@ def _trials(
         at += 1
     fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of")))
     values[f"best_{metric}"] = values["best_value"]
+    if len(objectives := objectives_of(definition)) > 1:
+        fields.append(_field("pareto", pa.bool_(), "", "whether no other completed trial of the search beats it"))
+        values["pareto"] = _on_front(trials, summary, objectives)
     fields += [
         _field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of"))
         for name in summary
@@ -175,6 +181,18 @@ def _trials(
             column = _timestamps(pa.array(column, pa.float64()))
         arrays.append(column if isinstance(column, pa.Array) else _column(column, field.type))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _on_front(trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectives: Mapping[str, str]) -> list[bool]:
+    columns = [summary[f"last_{name}"].to_pylist() for name in objectives if f"last_{name}" in summary]
+    rows = {
+        index: values
+        for index, values in enumerate(zip(*columns, strict=True))
+        if trials[index].phase == "search" and trials[index].state is State.COMPLETED
+        if len(columns) == len(objectives) and all(value is not None and math.isfinite(value) for value in values)
+    }
+    best = front(rows, list(objectives.values()))
+    return [index in best for index in range(len(trials))]
 
 
 def _about(metric: str, what: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from results import pareto
 from results.answer import answer
 from results.record import Reader, State, SweepState, Trial
 from results.tracking import redacted, tracking_uri
@@ -27,6 +28,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     if found.model is not None:
         lines += ["", textwrap.fill(found.sentence, 110), ""]
     lines += _best_lines(trials, curves, definition)
+    lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(trial.state for trial in trials)
     lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
