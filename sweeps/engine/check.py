@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,13 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
 
 
 def _choices(sweep: Sweep, options: Options) -> list[str]:
-    found = []
-    if not callable(sweep.sampler) and sweep.sampler not in SAMPLERS:
-        found.append(hyper.unknown("--sampler", sweep.sampler, list(SAMPLERS)))
+    found = [
+        hyper.unknown("--sampler", sampler, list(SAMPLERS))
+        for sampler in map(sweep.sampler_of, sweep.arms)
+        if isinstance(sampler, str) and sampler not in SAMPLERS
+    ]
+    if isinstance(sweep.sampler, Mapping) and (strange := [arm for arm in sweep.sampler if arm not in sweep.arms]):
+        found.append(hyper.unknown("arm of sampler", strange[0], list(sweep.arms)))
     if not _is_object(options.sampler_options):
         found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if options.scheduler not in SCHEDULERS:
@@ -142,8 +147,8 @@ def _searching(sweep: Sweep, options: Options) -> list[str]:
         share = (options.trials - index + len(sweep.arms) - 1) // len(sweep.arms)  # trials are dealt in turn
         stops = options.scheduler != "none" or options.patience is not None
         situation = Situation(share, stops, len(sweep.objectives))
-        found += samplers.problems(sweep.sampler, sweep.sampler_options, sweep.space_of(arm), situation)
-    if sweep.sampler == "grid" and (options.like or options.enqueue):
+        found += samplers.problems(sweep.sampler_of(arm), sweep.sampler_options, sweep.space_of(arm), situation)
+    if "grid" in map(sweep.sampler_of, sweep.arms) and (options.like or options.enqueue):
         found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
     return [*found, *warm.problems(sweep, options.like, options.enqueue, options.epochs)]
 
@@ -156,10 +161,10 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         for name in BUDGET
         if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
     ]
-    for arm, fixes in sweep.arms.items():
+    for arm in sweep.arms:
         found += [
             f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"
-            for name, value in fixes.items()
+            for name, value in sweep.fixes(arm).items()
             if name in sweep.fixed and sweep.fixed[name] != value
         ]
         given = sweep.given(arm)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from results.record import Trial
 from results.tracking import redacted
 from sweeps.engine import space
-from sweeps.engine.options import Options
+from sweeps.engine.options import OWN, Options
 from sweeps.engine.sweep import Sweep
 from trainable.reference import function
 
@@ -43,12 +43,16 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
         "eta": options.eta,
         "scheduler": options.scheduler,
         "sampler": options.sampler,
+        **({"samplers": samplers} if (samplers := _samplers(sweep)) else {}),
         **({"sampler_options": dict(sweep.sampler_options)} if sweep.sampler_options else {}),
         **({"objectives": sweep.objectives} if sweep.also else {}),
         **({"patience": options.patience} if options.patience is not None else {}),
         **({"max_parameters": options.max_parameters} if options.max_parameters is not None else {}),
         "seed": options.seed,
-        "arms": {arm: dict(fixes) for arm, fixes in sweep.arms.items()},
+        "arms": {
+            arm: {name: _text(value) if space.is_distribution(value) else value for name, value in says.items()}
+            for arm, says in sweep.arms.items()
+        },
         "fixed": dict(sweep.fixed),
         "space": space.to_json(sweep.space),
         **_model(sweep.model_name),
@@ -63,6 +67,18 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
             "test": len(data.test) if data.test else 0,
         },
     }
+
+
+def _samplers(sweep: Sweep) -> dict[str, str]:
+    """Each arm's sampler, where they differ."""
+    if not isinstance(sweep.sampler, Mapping):
+        return {}
+    return {arm: sampler if isinstance(sampler, str) else OWN for arm, sampler in sweep.sampler.items()}
+
+
+def _text(distribution: Any) -> str:
+    (text,) = space.to_json({"": distribution}).values()
+    return str(text)
 
 
 def _model(name: str) -> dict[str, Any]:

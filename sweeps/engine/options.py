@@ -37,6 +37,10 @@ class Options:
     """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
     patience: float | None
     """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
+    confirm_configs: int
+    """Best configurations of each arm that are trained again on fresh seeds."""
+    confirm_seeds: int
+    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split."""
     max_parameters: int | None
     """Largest model: one of more parameters is refused before it trains, and the sampler told."""
     data: str
@@ -59,10 +63,6 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
-    confirm_configs: int = 3
-    """Best configurations of each arm that are trained again on fresh seeds."""
-    confirm_seeds: int = 5
-    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split."""
     confirm: bool = True
     """Confirm at all; --no-confirm ends with the search, and no answer."""
     audit: float = 0.0
@@ -120,7 +120,9 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
             eta=sweep.eta,
             name=sweep.name,
             model=sweep.model_name,
-            sampler=OWN if callable(sweep.sampler) else sweep.sampler,
+            sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
+            confirm_configs=sweep.confirm_configs,
+            confirm_seeds=sweep.confirm_seeds,
             sampler_options=json.dumps(dict(sweep.sampler_options)),
             scheduler=sweep.scheduler,
             patience=sweep.patience,

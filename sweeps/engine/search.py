@@ -160,13 +160,17 @@ class Plan:
     trials: int  # in all, those in the record included
     epochs: int
     seed: int
-    sampler: str | Make
+    sampler: str | Make | Mapping[str, str | Make]  # of all arms, or {arm: its own}
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def sampler_of(self, space: Space) -> Callable[[int], BaseSampler]:
+    def kind(self, arm: str) -> str | Make:
+        """What suggests for `arm`."""
+        return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
+
+    def sampler_of(self, arm: str, space: Space) -> Callable[[int], BaseSampler]:
         """What makes the sampler for a trial of a number."""
         return lambda number: made(
-            self.sampler, Ask(derived_seed(self.seed, "sampler", number), self.seed, space, self.sampler_options)
+            self.kind(arm), Ask(derived_seed(self.seed, "sampler", number), self.seed, space, self.sampler_options)
         )
 
 
@@ -199,7 +203,7 @@ class Search(Searcher):
         self.finished = False  # set to deal no more
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
-        self._studies = {arm: ArmStudy(sweep, arm, plan.sampler_of(sweep.space_of(arm))) for arm in self._arms}
+        self._studies = {arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm))) for arm in self._arms}
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
         self._searched = 0  # search trials dealt
         self._last = 0  # the highest number of any trial
@@ -220,9 +224,9 @@ class Search(Searcher):
         `points`: {arm: what it tries first}.
         """
         for arm, study in studies.items():
-            if self._plan.sampler == "cmaes":
+            if self._plan.kind(arm) == "cmaes":
                 space = self._sweep.space_of(arm)
-                study = caught_up(study, self._plan.sampler_of(space)(0), space)
+                study = caught_up(study, self._plan.sampler_of(arm, space)(0), space)
             self._studies[arm].adopt(study, (points or {}).get(arm, []))
         seen = dict.fromkeys(self._arms, 0)
         again = []

@@ -59,6 +59,11 @@ Space = Mapping[str, "Distribution | BaseDistribution"] | DefineByRun
 PROBES = 16  # random draws of a define-by-run space that are checked before the sweep starts
 
 
+def is_distribution(value: object) -> bool:
+    """Whether a value is a range or a choice, ours or Optuna's."""
+    return isinstance(value, Distribution) or any(cls.__name__ == "BaseDistribution" for cls in type(value).__mro__)
+
+
 def to_optuna(space: Space) -> dict[str, BaseDistribution] | DefineByRun:
     """The same space as Optuna takes it. Raises ValueError for a bad range, as Optuna does."""
     return space if callable(space) else distributions(space)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeps.engine.space import Space
+from sweeps.engine.space import Space, is_distribution
 from trainable.reference import reference
+
+Sampler = str | Callable[[int], Any]  # a name, or a function: seed -> optuna.samplers.BaseSampler
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,20 @@ class Sweep:
     space: Space  # what is searched
     question: str | None = ""  # one sentence; the script's docstring is a good place: question=__doc__
     fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that no trial varies
-    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})  # name -> what the arm fixes
+    # name -> what the arm fixes; a distribution is what it searches instead
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})
     model: str | Callable[..., Any] = "mlp"  # mlp, cnn, or a function Config -> torch.nn.Module (docs/model.md)
     data: str = "mnist"
     metric: str = "val_accuracy"
     mode: Literal["max", "min"] = "max"
     also: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)  # more objectives: a Pareto front
     max_parameters: int | None = None  # a larger model is refused before it trains, and the sampler told
-    sampler: str | Callable[[int], Any] = "tpe"  # a name, or a function: seed -> optuna.samplers.BaseSampler
+    sampler: Sampler | Mapping[str, Sampler] = "tpe"  # of all arms, or {arm: its own}
     sampler_options: Mapping[str, Any] = field(default_factory=dict)  # of the sampler's constructor
     scheduler: str = "asha"
     patience: float | None = None  # epochs without a better metric after which a trial is stopped
+    confirm_configs: int = 3  # of each arm, trained again on fresh seeds
+    confirm_seeds: int = 5
     trials: int = 32
     epochs: int = 6
     reports_per_epoch: int = 1
@@ -46,10 +51,20 @@ class Sweep:
         return {self.metric: self.mode, **self.also}
 
     def space_of(self, arm: str) -> Space:
-        """The space that `arm` searches: what it fixes is not searched."""
+        """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
         if callable(self.space):
             return self.space
-        return {name: dist for name, dist in self.space.items() if name not in self.arms[arm]}
+        fixed = self.fixes(arm)
+        own = {name: value for name, value in self.arms[arm].items() if name not in fixed}
+        return {name: dist for name, dist in {**self.space, **own}.items() if name not in fixed}
+
+    def fixes(self, arm: str) -> dict[str, Any]:
+        """What `arm` says that is a value and no range."""
+        return {name: value for name, value in self.arms[arm].items() if not is_distribution(value)}
+
+    def sampler_of(self, arm: str) -> Sampler:
+        """What suggests for `arm`."""
+        return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
 
     @property
     def model_name(self) -> str:
@@ -63,4 +78,4 @@ class Sweep:
 
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
-        return {**self.common, **self.arms[arm]}
+        return {**self.common, **self.fixes(arm)}

@@ -36,7 +36,7 @@ def points(sweep: Sweep, texts: Iterable[str]) -> Points:
         if not isinstance(point, dict) or not point:
             raise Cold(f"--enqueue takes a JSON object such as '{{\"lr\": 0.01}}', but got {text!r}")
         for arm in sweep.arms:
-            mine = {name: value for name, value in point.items() if name not in sweep.arms[arm]}
+            mine = {name: value for name, value in point.items() if name not in sweep.fixes(arm)}
             if mine:
                 found[arm].append(_checked(sweep.space_of(arm), mine))
     return found
@@ -45,6 +45,7 @@ def points(sweep: Sweep, texts: Iterable[str]) -> Points:
 def _checked(space: Space, point: dict[str, Any]) -> dict[str, Any]:
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(point)
     try:

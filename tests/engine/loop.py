@@ -43,7 +43,7 @@ class Loop:
         self.sweep = sweep
         self.record = Record(folder)
         self.record.set_meta("definition", {
-            "metric": sweep.metric, "mode": sweep.mode, "arms": dict(sweep.arms), "objectives": sweep.objectives,
+            "metric": sweep.metric, "mode": sweep.mode, "arms": dict.fromkeys(sweep.arms, {}), "objectives": sweep.objectives,
         })  # fmt: skip
         self.record.commit()
         per_epoch = sweep.reports_per_epoch

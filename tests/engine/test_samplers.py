@@ -134,6 +134,20 @@ def test_options_reach_the_sampler() -> None:
     assert all(problems(name, {}, SPACE, WHOLE) == [] for name in SAMPLERS if name not in ("grid", "gp"))
 
 
+def test_an_arm_may_search_a_range_and_by_a_sampler_of_its_own(tmp_path: Path) -> None:
+    """As sweeps/search_methods.py does."""
+    choices = {"lr": CategoricalDistribution([0.01, 0.1]), "dropout": CategoricalDistribution([0.0, 0.25])}
+    asked = sweep(arms={"grid": choices, "chance": {"dropout": 0.5}}, sampler={"grid": "grid", "chance": "random"})
+    loop = Loop(tmp_path, asked, trials=8, sampler=asked.sampler)
+    search(loop, 8)
+    rows = list(loop.rows().values())
+    assert {(row.config["lr"], row.config["dropout"]) for row in rows[::2]} == {
+        (lr, dropout) for lr in (0.01, 0.1) for dropout in (0.0, 0.25)
+    }
+    assert [row.params.keys() for row in rows[1::2]] == [{"lr"}] * 4
+    assert {row.config["dropout"] for row in rows[1::2]} == {0.5}
+
+
 # -- constraints -------------------------------------------------------------------------------------------------
 
 
