@@ -42,9 +42,9 @@ class Loop:
     ) -> None:
         self.sweep = sweep
         self.record = Record(folder)
-        self.record.set_meta("definition", {
-            "metric": sweep.metric, "mode": sweep.mode, "arms": dict.fromkeys(sweep.arms, {}), "objectives": sweep.objectives,
-        })  # fmt: skip
+        arms: dict[str, Any] = {arm: {} for arm in sweep.arms}
+        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.objectives}
+        self.record.set_meta("definition", told)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch
         ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
