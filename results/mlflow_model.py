@@ -98,7 +98,7 @@ def _save(path: Path, model: LoggedModel, run_id: str, confirmed: Confirmed, abo
         from mlflow.pyfunc import save_model
         from mlflow.types import Schema, TensorSpec
 
-    shape, classes = about["shape"], len(about["classes"])
+    shape, classes = about["shape"], len(about["classes"]) or 1
     torch = str(about["versions"]["torch"]).partition("+")[0]
     described = Model(model_id=model.model_id, run_id=run_id, artifact_path=model.artifact_location)
     described.add_flavor("pytorch", model_data=f"data/{confirmed.folder.name}", pytorch_version=torch, code=None)

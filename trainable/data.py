@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the driver loads data, and never imports torch
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "Tensors", "load", "problems"]
 
 DATASETS: tuple[str, ...] = sources.NAMES
+SMALL = tuple(sources.SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 
 # Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
@@ -35,11 +36,12 @@ SPLIT_SEED = 20_210_511
 VALIDATION_OF_PUBLISHED = 1 / 6  # 10,000 of MNIST's 60,000
 VALIDATION_OF_DIGITS = 0.2
 VALIDATION_OF_FILE = 0.15
+UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest are worth a note
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples x: uint8 (N, C, H, W) or float32 (N, F); labels y: int64 (N,), 0..K-1. Both read-only."""
+    """Samples x: uint8 (N, C, H, W) or float32 (N, F); labels y: int64 (N,), 0..K-1, or targets float32. Read-only."""
 
     x: Array
     y: Array
@@ -50,7 +52,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column."""
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column.
+
+    A regression has no classes; `target` is the mean and standard deviation of the training split's targets.
+    """
 
     name: str
     train: Split
@@ -60,11 +65,17 @@ class Dataset:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     source: str
+    target: tuple[float, float] | None = None  # of a regression
 
     @property
     def shape(self) -> tuple[int, ...]:
         """One sample: (C, H, W) or (F,)."""
         return tuple(self.train.x.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return sum(part.x.nbytes + part.y.nbytes for part in (self.train, self.validation, self.test) if part)
 
     @cached_property
     def digest(self) -> str:
@@ -86,7 +97,8 @@ class Dataset:
 class Tensors:
     """A dataset's training and validation split, resident on one device.
 
-    x: uint8 (N, C, H, W) or float32 (N, F); y: int64 (N,); mean, std: float32 (C, 1, 1) or (F,).
+    x: uint8 (N, C, H, W) or float32 (N, F); y: int64 (N,); mean, std: float32 (C, 1, 1) or (F,). For a regression y is
+    float32, in its own unit, and a model makes one number, in standard deviations from the mean (`target`).
     On the CPU these share the dataset's memory: nothing may write to them.
     """
 
@@ -96,7 +108,8 @@ class Tensors:
     y_validation: Tensor
     mean: Tensor
     std: Tensor
-    classes: int
+    classes: int  # numbers that a model makes of a sample
+    target: tuple[float, float] | None = None  # of a regression: mean and standard deviation
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,12 +139,13 @@ class Tensors:
             y_validation=put(dataset.validation.y),
             mean=torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(broadcast),
             std=torch.tensor(dataset.std, dtype=torch.float32, device=device).view(broadcast),
-            classes=len(dataset.classes),
+            classes=len(dataset.classes) or 1,
+            target=dataset.target,
         )
 
 
 def load(name: str, data_root: str | Path | None = None) -> Dataset:
-    """Load a dataset by name, or a user's `.npz` or `.parquet` file by path, with its fixed split.
+    """Load a dataset by name, or a user's `.npz` or `.parquet` file or folder of images by path, with its fixed split.
 
     `data_root` is where torchvision's datasets are, or go when they must be downloaded.
     Raises DataError for anything that cannot be used.
@@ -151,10 +165,31 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
             share = VALIDATION_OF_PUBLISHED
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
-    classes = _classes(name, splits, raw.classes)
+    _one_shape(name, splits)
+    target, classes = None, raw.classes
+    if train.y.dtype == np.float32:
+        target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
+    else:
+        splits, classes = _classes(name, splits, raw.classes)
     mean, std = _statistics(train.x)
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
-    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source)
+    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source, target)
+
+
+def notes(dataset: Dataset) -> list[str]:
+    """What a user should know of the labels before he believes an accuracy."""
+    if dataset.target is not None:
+        low, high = dataset.train.y.min(), dataset.train.y.max()
+        return [f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+    counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
+    rarest, commonest = int(counts.argmin()), int(counts.argmax())
+    if counts[commonest] <= UNEVEN * counts[rarest]:
+        return []
+    return [
+        f"classes are uneven: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
+        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
+        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right"
+    ]
 
 
 def problems(name: str, data_root: str | Path | None = None) -> list[str]:
@@ -165,7 +200,7 @@ def problems(name: str, data_root: str | Path | None = None) -> list[str]:
             return [f"the data root must be a folder, but {str(root)!r} is a file"]
         return []
     if not sources.is_file(name):
-        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file"]
+        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
     found = sources.check_file(Path(name))
     return [found] if found else []
 
@@ -194,8 +229,9 @@ def _checked(name: str, pair: Pair) -> Split:
     real = any(np.issubdtype(x.dtype, kind) for kind in (np.integer, np.floating))
     if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and real):
         raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}")
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise DataError(f"y must be integers (N,), but {name!r} has {y.dtype} {y.shape}")
+    kinds = (np.integer, np.floating, np.str_)
+    if y.ndim != 1 or not any(np.issubdtype(y.dtype, kind) for kind in kinds):
+        raise DataError(f"y must be whole numbers, text or real numbers (N,), but {name!r} has {y.dtype} {y.shape}")
     if len(x) != len(y):
         raise DataError(f"x and y must have one length, but {name!r} has {len(x)} samples and {len(y)} labels")
     if not x.size:
@@ -207,21 +243,36 @@ def _checked(name: str, pair: Pair) -> Split:
             raise DataError(
                 f"x must be finite in float32, but {name!r} has {np.sum(~np.isfinite(x))} values that are not"
             )
-    return Split(x, y.astype(np.int64))
+    if np.issubdtype(y.dtype, np.floating):
+        y = y.astype(np.float32)
+        if not np.isfinite(y).all():
+            raise DataError(f"targets must be finite, but {name!r} has {np.sum(~np.isfinite(y))} values that are not")
+        return Split(x, y)
+    return Split(x, y if y.dtype.kind == "U" else y.astype(np.int64))
 
 
-def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[str, ...]:
+def _one_shape(name: str, splits: list[Split]) -> None:
     shapes = {part.x.shape[1:] for part in splits}
     if len(shapes) > 1:
         raise DataError(f"samples of every split must have one shape, but {name!r} has {sorted(shapes)}")
+    kinds = {part.y.dtype.kind for part in splits}
+    if len(kinds) > 1:
+        raise DataError(f"labels of every split must be of one kind, but {name!r} has {sorted(kinds)}")
+
+
+def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[list[Split], tuple[str, ...]]:
+    """The splits with labels 0..K-1, and the names of the classes; of labels that are text, in their order."""
     labels = np.unique(np.concatenate([part.y for part in splits]))
+    if labels.dtype.kind == "U":
+        splits = [Split(part.x, np.searchsorted(labels, part.y)) for part in splits]
+        classes, labels = tuple(map(str, labels)), np.arange(len(labels))
     count = len(classes) or len(labels)
     if count < 2 or not np.array_equal(labels, np.arange(count)):
         raise DataError(
             f"labels must be 0..K-1 with each of K >= 2 present, but {name!r} has {len(labels)} labels from "
             f"{labels.min()} to {labels.max()}"
         )
-    return classes or tuple(str(label) for label in labels)
+    return splits, classes or tuple(str(label) for label in labels)
 
 
 def _statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -35,20 +35,24 @@ _COMPARED, _KEPT = 64, 4  # samples
 
 
 class Classifier(nn.Module):
-    """A model between raw samples and probabilities: (N, *shape) uint8 or float32 -> (N, K) float32."""
+    """A model between raw samples and probabilities: (N, *shape) uint8 or float32 -> (N, K) float32.
+
+    Of a regression (N, 1), in the target's unit.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor, target: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.model = model
+        self.target = target
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std)
-        return logits.softmax(1)
+        return logits.softmax(1) if self.target is None else logits * self.target[1] + self.target[0]
 
 
 def export(
@@ -102,18 +106,19 @@ def classifier(file: File, config: Config, data: Dataset) -> Classifier:
     """The model of a final state with its normalisation, on the CPU, in eval mode. Raises CheckpointError."""
     few = Split(data.train.x[:1], data.train.y[:1])
     tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
-    return Classifier(load(file, config, tensors), tensors.mean, tensors.std).eval()
+    return Classifier(load(file, config, tensors), tensors.mean, tensors.std, tensors.target).eval()
 
 
 @torch.no_grad()
 def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
     """Export, read back and compare; returns the samples' probabilities."""
     batch = torch.export.Dim("batch")
+    scale = 1.0 if model.target is None else abs(model.target[0]) + model.target[1]
     program = torch.export.export(model, (samples,), dynamic_shapes={"x": {0: batch}}, strict=False)
     torch.export.save(program, path)
     again = torch.export.load(path).module()
     for count in (len(samples), 1):
-        difference = (again(samples[:count]) - model(samples[:count])).abs().max().item()
+        difference = (again(samples[:count]) - model(samples[:count])).abs().max().item() / scale
         if not difference <= _TOLERANCE:
             raise RuntimeError(
                 f"the exported program must agree with the model to {_TOLERANCE}, but differs by {difference} "

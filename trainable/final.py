@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
 from trainable.state import State
-from trainable.train import EVALUATION_BATCH, autocast, evaluate, normalise
+from trainable.train import outputs_of, scores
 
 File = tuple[str | Path, str]  # what `State.save` wrote, and its SHA-256
 
@@ -26,18 +26,18 @@ File = tuple[str | Path, str]  # what `State.save` wrote, and its SHA-256
 def score(
     files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Dataset, device: torch.device | str
 ) -> dict[int, dict[str, float]]:
-    """{trial: {"accuracy": 0..1, "loss": nats a sample}} on the test split of each trial's final model.
+    """{trial: {"accuracy": 0..1, "loss": nats a sample}} on the test split of each trial's final model; of a
+    regression loss, mse, mae and r2.
 
     Raises CheckpointError for a file that is not what its digest says, ValueError when `data` has no test split.
     """
     test = _test(data, device)
-    scores = {}
+    found = {}
     for trial, file in files.items():
         config = parsed(configs[trial])
         model = load(file, config, test)
-        loss, accuracy = evaluate(model, test.x_validation, test.y_validation, test.mean, test.std, config.precision)
-        scores[trial] = {"accuracy": accuracy, "loss": loss}
-    return scores
+        found[trial] = scores(model, test, config.precision)
+    return found
 
 
 def diagnose(
@@ -47,10 +47,12 @@ def diagnose(
 
     confusion[i][j]: samples of class i that were called j; class_accuracy[i]: share of class i that was right, None
     without samples; mistakes: the `worst` most confident ones, first the most confident, with the raw uint8 image
-    in base64 (None for data that is not images). Raises as `score` does.
+    in base64 (None for data that is not images). A regression has none of these. Raises as `score` does.
     """
     test = _test(data, device)
     checked = parsed(config)
+    if test.target is not None:
+        return {"classes": [], "samples": len(test.y_validation)}
     probabilities = _probabilities(load(file, checked, test), test, checked.precision)  # (N, K)
     true, classes = test.y_validation.cpu(), test.classes
     confidence, predicted = probabilities.max(1)
@@ -94,13 +96,7 @@ def _test(data: Dataset, device: torch.device | str) -> Tensors:
 
 @torch.no_grad()
 def _probabilities(model: nn.Module, test: Tensors, precision: str) -> Tensor:
-    parts = []
-    for start in range(0, len(test.x_validation), EVALUATION_BATCH):
-        part = test.x_validation[start : start + EVALUATION_BATCH]
-        with autocast(test.device, precision):
-            logits = model(normalise(part, test.mean, test.std))
-        parts.append(logits.float().softmax(1).cpu())
-    return torch.cat(parts)
+    return outputs_of(model, test.x_validation, test.mean, test.std, precision).softmax(1).cpu()
 
 
 def _image(data: Dataset, index: int) -> str | None:

@@ -10,21 +10,29 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One row a trial sends. Losses are nats a sample, `seconds` wall time of training and validation."""
+    """One row a trial sends. Losses are nats a sample, `seconds` wall time of training and validation.
+
+    Of a regression, losses are mean squared errors in the target's unit, and there is no accuracy.
+    """
 
     step: int
     epoch: float
     train_loss: float
     penalty: float
     val_loss: float
-    val_accuracy: float
+    val_accuracy: float | None
     lr: float
     seconds: float
+    val_mse: float | None = None  # of a regression, as all below
+    val_mae: float | None = None
+    val_r2: float | None = None
 
     @property
     def finite(self) -> bool:
         """False when the trial has diverged."""
-        return all(math.isfinite(value) for value in (self.train_loss, self.penalty, self.val_loss, self.val_accuracy))
+        told = (self.train_loss, self.penalty, self.val_loss, self.val_accuracy)
+        return all(math.isfinite(value) for value in told if value is not None)
 
     def asdict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Without what does not apply."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

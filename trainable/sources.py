@@ -1,4 +1,4 @@
-"""Where samples come from: the embedded MNIST, torchvision, scikit-learn, or a user's own file.
+"""Where samples come from: the embedded MNIST, torchvision, scikit-learn, or a user's own file or folder.
 
 Every source ends as a `Raw`: samples and labels as the publisher ordered them. Splitting, statistics and
 the checks of content are `data.py`'s.
@@ -18,17 +18,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainable import memory
 from trainable.idx import read_idx
+from trainable.pictures import PictureError, decoded, listed, parts, pixels
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
 
 MNIST = Path(__file__).with_name("mnist.parquet")
+# name -> class in torchvision.datasets, source; all that have images of 28x28 or 32x32 and a class for each
 TORCHVISION = {
     "fashion-mnist": ("FashionMNIST", "Fashion-MNIST, Zalando SE 2017; MIT"),
     "kmnist": ("KMNIST", "Kuzushiji-MNIST, ROIS-DS Center for Open Data in the Humanities; CC BY-SA 4.0"),
     "emnist": ("EMNIST", "EMNIST balanced, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-byclass": ("EMNIST", "EMNIST by class, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-bymerge": ("EMNIST", "EMNIST by merge, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-letters": ("EMNIST", "EMNIST letters, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-digits": ("EMNIST", "EMNIST digits, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-mnist": ("EMNIST", "EMNIST MNIST, Cohen et al. 2017 (NIST Special Database 19)"),
+    "qmnist": ("QMNIST", "QMNIST, Yadav and Bottou 2019; BSD"),
     "cifar10": ("CIFAR10", "CIFAR-10, Krizhevsky 2009 (University of Toronto)"),
+    "cifar100": ("CIFAR100", "CIFAR-100, Krizhevsky 2009 (University of Toronto)"),
+    "svhn": ("SVHN", "Street View House Numbers, cropped, Netzer et al. 2011; non-commercial use"),
+}
+# Tables that scikit-learn brings: name -> function in sklearn.datasets, source
+SKLEARN = {
+    "iris": ("load_iris", "Iris, Fisher 1936 (UCI, via scikit-learn); CC BY 4.0"),
+    "wine": ("load_wine", "Wine, Aeberhard, Forina (UCI, via scikit-learn); CC BY 4.0"),
+    "breast-cancer": (
+        "load_breast_cancer",
+        "Breast Cancer Wisconsin, Wolberg et al. (UCI, via scikit-learn); CC BY 4.0",
+    ),
+    "diabetes": ("load_diabetes", "Diabetes progression, Efron et al. 2004 (via scikit-learn)"),
 }
 IDX_CLASSES = {
     "fashion-mnist": (
@@ -37,7 +58,7 @@ IDX_CLASSES = {
     ),
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
-NAMES = ("mnist", *TORCHVISION, "digits")
+NAMES = ("mnist", *TORCHVISION, "digits", *SKLEARN)
 SUFFIXES = (".npz", ".parquet")
 NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_test")
 
@@ -48,7 +69,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Raw:
-    """Samples (N, C, H, W) or (N, F) and labels (N,), with the publisher's own parts where there are any."""
+    """Samples (N, C, H, W) or (N, F) and labels (N,), with the publisher's own parts where there are any.
+
+    Labels are whole numbers or text, which are classes, or real numbers, which are targets of a regression.
+    """
 
     train: Pair
     validation: Pair | None
@@ -58,8 +82,8 @@ class Raw:
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` means a file of the user's rather than a dataset that has a name."""
-    return "/" in name or "\\" in name or name.endswith(SUFFIXES)
+    """Whether `name` means a file or folder of the user's rather than a dataset that has a name."""
+    return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).is_dir())
 
 
 def read(name: str, root: Path) -> Raw:
@@ -70,24 +94,33 @@ def read(name: str, root: Path) -> Raw:
         return _digits()
     if name in TORCHVISION:
         return _torchvision(name, root)
+    if name in SKLEARN:
+        return _sklearn(name)
+    if Path(name).is_dir():
+        return _folder(Path(name))
     return _npz(Path(name)) if name.endswith(".npz") else _parquet(Path(name))
 
 
 def check_file(path: Path) -> str | None:
-    """What is wrong with a user's file, as far as its directory or footer tells; None = nothing."""
+    """What is wrong with a user's file or folder, as far as its directory or footer tells; None = nothing."""
     try:
+        if path.is_dir():
+            files = [file for part in parts(path) for mine in listed(part).values() for file in mine]
+            return memory.problem(str(path), len(files) * pixels(files[0]))
         if path.suffix not in SUFFIXES:
-            return f"a data file must end in {' or '.join(SUFFIXES)}, but got {str(path)!r}"
+            return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}"
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 _check_keys(path, [Path(item).stem for item in archive.namelist()])
-        else:
-            _check_columns(path, pq.read_schema(path))
-    except DataError as error:
+                return memory.problem(str(path), sum(item.file_size for item in archive.infolist()))
+        footer = pq.read_metadata(path)
+        _check_columns(path, footer.schema.to_arrow_schema())
+        groups = (footer.row_group(index) for index in range(footer.num_row_groups))
+        return memory.problem(str(path), sum(group.total_byte_size for group in groups))
+    except (DataError, PictureError) as error:
         return str(error)
     except (OSError, zipfile.BadZipFile, pa.ArrowException) as error:
         return _unreadable(path, error)
-    return None
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -154,30 +187,74 @@ def _idx(name: str, root: Path) -> Raw | None:
 
 
 def _torchvision(name: str, root: Path) -> Raw:
-    if found := _idx(name, root):
-        return found
+    if (raw := _idx(name, root)) is not None:
+        return raw
     from torchvision import datasets  # 1.7 s to import, and torch with it
 
     kind, source = TORCHVISION[name]
-    options: dict[str, Any] = {"split": "balanced"} if name == "emnist" else {}
+    options: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+    if kind == "EMNIST":
+        options = [{**each, "split": name.partition("-")[2] or "balanced"} for each in options]
+    elif kind == "SVHN":
+        options = [{"split": "train"}, {"split": "test"}]
     try:
-        parts = [getattr(datasets, kind)(root, train=train, download=True, **options) for train in (True, False)]
+        found = [getattr(datasets, kind)(root, download=True, **each) for each in options]
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         text = " ".join(str(error).split())
         raise DataError(
             f"{name} must be under the data root or downloadable, but {str(root)!r} has no whole copy and the "
             f"download failed ({type(error).__name__}: {text}); pass --data-root with a copy in torchvision's layout"
         ) from error
-    pairs = [(_channels_first(name, np.asarray(part.data)), np.asarray(part.targets)) for part in parts]
-    return Raw(pairs[0], None, pairs[1], source, tuple(str(label) for label in parts[0].classes))
+    pairs = [
+        (
+            _channels_first(name, np.asarray(part.data)),
+            _labels(name, getattr(part, "targets", getattr(part, "labels", None))),
+        )
+        for part in found
+    ]
+    classes = getattr(found[0], "classes", [str(digit) for digit in range(10)])
+    return Raw(pairs[0], None, pairs[1], source, tuple(map(str, classes[1:] if name == "emnist-letters" else classes)))
 
 
 def _channels_first(name: str, x: Array) -> Array:
-    if name == "cifar10":
+    if name.startswith("cifar"):
         return x.transpose(0, 3, 1, 2)
-    if name == "emnist":  # published with rows and columns exchanged
+    if name == "svhn":
+        return x
+    if name.startswith("emnist"):  # published with rows and columns exchanged
         x = x.transpose(0, 2, 1)
     return x[:, None]
+
+
+def _labels(name: str, y: Any) -> Array:
+    labels = np.asarray(y)
+    if name == "qmnist":  # the digit comes first, then who wrote it and where it is in NIST's files
+        return labels[:, 0]
+    return labels - 1 if name == "emnist-letters" else labels  # letters are published as 1 to 26
+
+
+def _sklearn(name: str) -> Raw:
+    from sklearn import datasets  # half a second to import
+
+    function, source = SKLEARN[name]
+    found = getattr(datasets, function)()
+    classes = tuple(map(str, found.target_names)) if "target_names" in found else ()
+    return Raw((found.data, found.target), None, None, source, classes)
+
+
+def _folder(path: Path) -> Raw:
+    try:
+        split = [listed(part) for part in parts(path)]
+        names = sorted({name for part in split for name in part})
+        pairs = []
+        for part in split:
+            files = [(file, names.index(name)) for name, mine in part.items() for file in mine]
+            x = decoded((str(file), file) for file, _ in files)
+            pairs.append((x, np.array([label for _, label in files])))
+    except PictureError as error:
+        raise DataError(str(error)) from error
+    validation, test = pairs[1:] or (None, None)
+    return Raw(pairs[0], validation, test, f"{path.name}, the user's folder", tuple(names))
 
 
 def _npz(path: Path) -> Raw:
@@ -205,12 +282,21 @@ def _parquet(path: Path) -> Raw:
     for name in table.column_names:
         if table[name].null_count:
             raise DataError(f"columns of {str(path)!r} must have no nulls, but {name!r} has {table[name].null_count}")
-    if names == ["image"]:
-        field = table.schema.field("image")
+    field = table.schema.field(names[0])
+    if names == ["image"] and pa.types.is_fixed_size_binary(field.type):
         x = images(table["image"], _shape(path, field))
+    elif names == ["image"] and not _numeric(field.type):
+        try:
+            x = decoded(
+                (f"row {row} of {path}", _content(value)) for row, value in enumerate(table["image"].to_pylist())
+            )
+        except PictureError as error:
+            raise DataError(str(error)) from error
     else:
         x = np.column_stack([table[name].to_numpy() for name in names])
     y = table["label"].to_numpy()
+    if y.dtype == object:  # text
+        y = y.astype(str)
     source = f"{path.name}, the user's file"
     if "split" not in table.column_names:
         return Raw((x, y), None, None, source)
@@ -226,20 +312,40 @@ def _parquet(path: Path) -> Raw:
 def _check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """The feature columns: `image` alone, or every column but `label` and `split`, which must be numbers."""
     names = [name for name in schema.names if name not in ("label", "split")]
-    numeric = all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in (schema.field(n).type for n in names))
-    image = names == ["image"] and pa.types.is_fixed_size_binary(schema.field("image").type)
+    numeric = all(_numeric(schema.field(name).type) for name in names)
+    image = names == ["image"] and _is_image(schema.field("image").type)
     if len(set(schema.names)) != len(schema.names):
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(schema.names)}")
-    if "label" not in schema.names or not pa.types.is_integer(schema.field("label").type):
-        raise DataError(f"{str(path)!r} must have an integer column 'label', but has {', '.join(schema.names)}")
+    label = schema.field("label").type if "label" in schema.names else None
+    if label is None or not (_numeric(label) or pa.types.is_string(label) or pa.types.is_large_string(label)):
+        raise DataError(
+            f"{str(path)!r} must have a column 'label' of whole numbers or text (classes) or real numbers (targets), "
+            f"but has {', '.join(f'{field.name}: {field.type}' for field in schema)}"
+        )
     if not names or not (numeric or image):
         raise DataError(
-            f"{str(path)!r} must have one fixed-size binary column 'image' or number columns only beside 'label' "
+            f"{str(path)!r} must have one binary column 'image' or number columns only beside 'label' "
             f"and 'split', but has {', '.join(f'{n}: {schema.field(n).type}' for n in schema.names)}"
         )
-    if image:
+    if image and pa.types.is_fixed_size_binary(schema.field("image").type):
         _shape(path, schema.field("image"))
     return names
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    """Raw pixels, files in a column, or files as Hugging Face's datasets have them: {bytes, path}."""
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _content(value: Any) -> bytes:
+    content: bytes = value["bytes"] if isinstance(value, dict) else value
+    return content or b""
 
 
 def _shape(path: Path, field: pa.Field) -> tuple[int, ...]:

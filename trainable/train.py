@@ -76,6 +76,40 @@ def evaluate(
     return loss.item() / len(x), right.item() / len(x)
 
 
+def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str, float]:
+    """On the validation split, in eval mode: loss and accuracy; of a regression loss and mse, mae, r2, in its unit."""
+    x, y = data.x_validation, data.y_validation
+    if data.target is None:
+        loss, accuracy = evaluate(model, x, y, data.mean, data.std, precision)
+        return {"loss": loss, "accuracy": accuracy}
+    outputs = outputs_of(model, x, data.mean, data.std, precision)[:, 0].double()
+    error = outputs * data.target[1] + data.target[0] - y.double()
+    mse = error.square().mean().item()
+    spread = (y.double() - y.double().mean()).square().mean().item()
+    r2 = 1 - mse / spread if spread > 0 else 0.0
+    return {"loss": mse, "mse": mse, "mae": error.abs().mean().item(), "r2": r2}
+
+
+@torch.no_grad()
+def outputs_of(model: nn.Module, x: Tensor, mean: Tensor, std: Tensor, precision: str = "fp32") -> Tensor:
+    """float32 (N, K): what the model makes of raw samples in eval mode; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(x), EVALUATION_BATCH):
+        with autocast(x.device, precision):
+            parts.append(model(normalise(x[start : start + EVALUATION_BATCH], mean, std)).float())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def data_loss(outputs: Tensor, y: Tensor, data: Tensors, smoothing: float) -> Tensor:
+    """Cross-entropy of logits (B, K) in nats; of a regression the mean squared error in standard deviations."""
+    if data.target is None:
+        return F.cross_entropy(outputs, y, label_smoothing=smoothing)
+    return F.mse_loss(outputs[:, 0].float(), (y - data.target[0]) / data.target[1])
+
+
 def steps_per_epoch(config: Config, samples: int) -> int:
     """Optimiser steps an epoch: whole batches only; a batch is never larger than the training split."""
     steps = samples // min(config.batch_size, samples)
@@ -107,18 +141,19 @@ def train(
             torch.manual_seed(generator("cpu", config.seed, "global", state.step).initial_seed())
             train_loss, lr = _interval(state, data)
         state.step += 1
-        val_loss, val_accuracy = evaluate(
-            state.model, data.x_validation, data.y_validation, data.mean, data.std, config.precision
-        )
+        scored = scores(state.model, data, config.precision)
         report = Report(
             step=state.step,
             epoch=state.step / config.reports_per_epoch,
             train_loss=train_loss,
             penalty=penalty(weights(state.model), config).item(),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            val_loss=scored["loss"],
+            val_accuracy=scored.get("accuracy"),
             lr=lr,
             seconds=time.perf_counter() - started,
+            val_mse=scored.get("mse"),
+            val_mae=scored.get("mae"),
+            val_r2=scored.get("r2"),
         )
         state.history.append(report.asdict())
         yield report
@@ -159,7 +194,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
         normalise(augment(rows) if augment else rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
         with autocast(data.device, config.precision):
-            loss = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+            loss = data_loss(model(x), y, data, config.label_smoothing)
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(loss)
@@ -169,4 +204,5 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         total += loss.detach()
-    return total.item() / (last - first), lr
+    unit = 1.0 if data.target is None else data.target[1] ** 2
+    return total.item() / (last - first) * unit, lr

@@ -127,7 +127,7 @@ class Trial(tune.Trainable):
             raise Infeasible(f"parameters <= {self._max_parameters} must hold, but got {self._parameters}")
         self._remembered = self._state.step
         known_step = self.config.get("reported", 0)
-        missing = [Report(**row) for row in self._state.history if row["step"] > known_step]
+        missing = [Report(**{"val_accuracy": None, **row}) for row in self._state.history if row["step"] > known_step]
         return chain(missing, train(config, self._data, self._device, state=self._state))
 
     def _checkpoint(self) -> tuple[int, str]:

@@ -31,7 +31,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
-    found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(options)]
+    found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(sweep, options)]
     found += _hyperparameters(sweep)
     found += [] if found else _searching(sweep, options)
     found += _said_twice(Path(sys.argv[0]))
@@ -44,17 +44,24 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _data(options: Options) -> list[str]:
+def _data(sweep: Sweep, options: Options) -> list[str]:
     """A user's own file is read whole: nobody has tested it."""
     from trainable import data
 
     found = data.problems(options.data, options.data_root)
-    if not found and options.data not in data.DATASETS:
+    if not found and (options.data not in data.DATASETS or options.data in data.SMALL):
         try:
-            data.load(options.data, options.data_root)
+            found = _measurable(sweep, data.load(options.data, options.data_root).target is not None)
         except data.DataError as error:
             found = [str(error)]
     return found
+
+
+def _measurable(sweep: Sweep, regression: bool) -> list[str]:
+    """Objectives that the data does not have: a regression no accuracy, classes no squared error."""
+    wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
+    kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
+    return [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
 
 
 def one_problems(sweep: Sweep, options: Options) -> list[str]:

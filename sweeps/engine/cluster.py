@@ -84,8 +84,9 @@ class Ray:
             }
         os.environ.update(self._environment)
 
-    def start(self, cpus: float, gpus: float) -> None:
-        """Start a private Ray that offers `cpus` and `gpus`, or attach to the cluster at the address."""
+    def start(self, cpus: float, gpus: float, nbytes: int = 0) -> None:
+        """Start a private Ray that offers `cpus` and `gpus`, with room for a dataset of `nbytes`; or attach to the
+        cluster at the address."""
         import ray
 
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -95,7 +96,8 @@ class Ray:
                 "num_cpus": cpus,
                 "num_gpus": gpus,
                 "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
+                # The search's copy, the final step's, and what Ray keeps beside them.
+                "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),
                 "_node_ip_address": "127.0.0.1",
                 "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
             }

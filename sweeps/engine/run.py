@@ -116,6 +116,8 @@ def _free_name(options: Options) -> str:
 
 
 def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
+    from trainable.data import notes
+
     folder = options.out / options.name
     flight = Flight(options)
     with ExitStack() as stack:
@@ -123,8 +125,10 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
         _define(record, sweep, options, data)
+        for note in [] if options.quiet else notes(data):
+            print(f"note: {note}", file=sys.stderr)
         work = todo(folder, sweep, options)
-        ray = stack.enter_context(_ray(options, flight)) if work else None
+        ray = stack.enter_context(_ray(options, flight, data.nbytes)) if work else None
         from results.follow import Follower  # while Ray's processes start
         from sweeps.engine.stop import Stop
 
@@ -148,12 +152,12 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
 
 
 @contextmanager
-def _ray(options: Options, flight: Flight) -> Iterator[Future[Ray]]:
+def _ray(options: Options, flight: Flight, nbytes: int) -> Iterator[Future[Ray]]:
     """Ray, starting in the background; ended at the end, whatever happens."""
     ray = Ray(options.address)
 
     def start() -> Ray:
-        ray.start(flight.running * options.cpus_per_trial, flight.running * options.gpus_per_trial)
+        ray.start(flight.running * options.cpus_per_trial, flight.running * options.gpus_per_trial, nbytes)
         return ray
 
     with ThreadPoolExecutor(1, "ray-start") as pool:

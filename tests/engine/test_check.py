@@ -115,6 +115,11 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"arms": {"a": {"batch": 8}}}, ["unknown hyperparameter 'batch'", "did you mean 'batch_size'?"]),
         ({"fixed": {"l1": 0.5}, "arms": {"a": {"l1": 0.0}}}, ["arm 'a' says l1=0.0 and fixed 0.5"]),
         ({"model": lambda _: None}, ["a model must be a function at the top level of a file", "<lambda>"]),
+        ({"data": "diabetes"}, ["labels are real numbers, so there is no val_accuracy; say metric='val_r2'"]),
+        (
+            {"data": "iris", "metric": "val_r2"},
+            ["labels are classes, so there is no val_r2"],
+        ),
         ({"epochs": 0}, ["--epochs >= 1 must hold", "got 0"]),
         ({"mode": "best"}, ["mode must be 'max' or 'min', but got 'best'"]),
         ({"metric": "val_acuracy"}, ["unknown metric 'val_acuracy'", "did you mean 'val_accuracy'?", "val_loss"]),

@@ -117,8 +117,8 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "labels from one": ({"x": X, "y": Y + 1}, "labels must be 0..K-1 .* 4 labels from 1 to 4"),
     "negative labels": ({"x": X, "y": Y - 1}, "labels must be 0..K-1 .* 4 labels from -1 to 2"),
     "one class": ({"x": X, "y": Y * 0}, "K >= 2"),
-    "float labels": ({"x": X, "y": Y / 2}, r"y must be integers \(N,\), but .* float64 \(200,\)"),
-    "one-hot labels": ({"x": X, "y": np.eye(4, dtype=int)[Y]}, r"y must be integers \(N,\), but .* \(200, 4\)"),
+    "complex labels": ({"x": X, "y": Y * 1j}, r"y must be whole numbers, text or real numbers \(N,\), but .* complex"),
+    "one-hot labels": ({"x": X, "y": np.eye(4, dtype=int)[Y]}, r"y must be whole numbers.* \(200, 4\)"),
     "empty": ({"x": X[:0], "y": Y[:0]}, r"a split must have a sample and a feature, but .* \(0, 5\)"),
     "no features": ({"x": X[:, :0], "y": Y}, r"a split must have a sample and a feature, but .* \(200, 0\)"),
     "too few": ({"x": X[:2], "y": Y[:2]}, "2 samples are too few"),
@@ -148,8 +148,8 @@ def test_an_npz_file_that_cannot_be_used_is_refused_in_one_line(npz: Write, case
 
 
 BAD_PARQUET: dict[str, tuple[Any, str]] = {
-    "no label": ({"a": X[:, 0]}, "must have an integer column 'label', but has a"),
-    "text label": ({"a": X[:, 0], "label": Y.astype(str)}, "must have an integer column 'label'"),
+    "no label": ({"a": X[:, 0]}, "must have a column 'label' of .* but has a: double"),
+    "boolean label": ({"a": X[:, 0], "label": Y > 1}, "must have a column 'label' of .* label: bool"),
     "text feature": ({"a": Y.astype(str), "label": Y}, "number columns only beside .* a: string"),
     "no feature": ({"label": Y}, "number columns only"),
     "null": ({"a": pa.array([None, *X[1:, 0]]), "label": Y}, "must have no nulls, but 'a' has 1"),
@@ -187,7 +187,7 @@ def test_a_file_of_another_kind_is_refused_before_it_is_read(tmp_path: Path) -> 
 
 def test_wrong_columns_and_arrays_are_known_before_anything_is_read_whole(npz: Write, parquet: Write) -> None:
     assert "must hold the arrays" in problems(npz(a=X))[0]
-    assert "must have an integer column 'label'" in problems(parquet({"a": X[:, 0]}))[0]
+    assert "must have a column 'label' of" in problems(parquet({"a": X[:, 0]}))[0]
     assert problems(npz(x=X, y=Y)) == []
     assert problems(parquet(image_table())) == []
 
