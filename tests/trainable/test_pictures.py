@@ -59,9 +59,7 @@ def test_a_folder_may_be_split(folder: Path) -> None:
     data = load(str(folder.parent / "split"))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 24, 24]
     (folder.parent / "split" / "test").rename(folder.parent / "split" / "later")
-    with pytest.raises(
-        DataError, match=r"a folder that is split must hold .* has no test"
-    ):
+    with pytest.raises(DataError, match=r"a folder that is split must hold .* has no test"):
         load(str(folder.parent / "split"))
 
 
