@@ -55,7 +55,7 @@ class Forecast:
 
 def forecast(sweep: Sweep, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
-    running = Flight(options).running
+    running = Flight.of(options).running
     seconds = statistics.mean(_seconds(sweep, options, running))
     searched = statistics.mean(_imagine(sweep, options, game) for game in range(GAMES))
     repeats = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0

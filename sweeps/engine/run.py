@@ -119,7 +119,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     from trainable.data import notes
 
     folder = options.out / options.name
-    flight = Flight(options)
+    flight = Flight.of(options)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts

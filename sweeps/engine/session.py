@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainable.data import Dataset
 
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
+SHARE = 4  # of the trials, one in that many may be in flight
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
 
 
@@ -52,10 +53,14 @@ class Flight:
     time needs none staged (Tune keeps one process in any case), so that trials end in the order of their numbers.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, fit: int, trials: int, concurrency: int = 0) -> None:
+        """`fit`: how many there is room for; `concurrency`: how many the user asks for, 0 if it is ours to say."""
+        self.running = min(fit, concurrency or max(2, trials // SHARE))
+
+    @classmethod
+    def of(cls, options: Options) -> Flight:
         here = local_resources() if options.address is None else Resources(10**6, 10**6)
-        fit = here.slots(options.cpus_per_trial, options.gpus_per_trial)
-        self.running = min(fit, options.concurrency or max(2, options.trials // 4))
+        return cls(here.slots(options.cpus_per_trial, options.gpus_per_trial), options.trials, options.concurrency)
 
     def limit(self) -> int:
         """Trials dealt and not ended."""
