@@ -42,6 +42,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
         self.generator: torch.Generator | None = None  # set by `train`; None = torch's global one
+        self._bits: Tensor | None = None  # one step's random bits, int16, like the last x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F) -> (B, F)"""
@@ -49,14 +50,15 @@ class Dropout(nn.Module):
 
     def noise(self, x: Tensor) -> Tensor:
         """A mask like `x`: 0 with probability p, else 1 / (1 - p)."""
-        dropped = round(self.p * 65536)
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
-        draws.random_(-(2**63), None, generator=self.generator)  # all 64 bits
-        bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.empty_like(x, requires_grad=False)
+        if self._bits is None or self._bits.shape != x.shape or self._bits.device != x.device:
+            self._draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+            self._bits = self._draws.view(torch.int16)[: x.numel()].view(x.shape)
+        self._draws.random_(-(2**63), None, generator=self.generator)  # all 64 bits
         # Scaling by what is really kept leaves the expectation exact. p near 1 keeps at least one in 65536.
-        torch.ge(bits, min(dropped, 65535) - 32768, out=kept)
-        return kept.mul_(65536 / (65536 - min(dropped, 65535)))
+        dropped = min(round(self.p * 65536), 65535)
+        kept = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        torch.ge(self._bits, dropped - 32768, out=kept)
+        return kept.mul_(65536 / (65536 - dropped))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

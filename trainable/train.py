@@ -26,6 +26,7 @@ from trainable.model import Dropout, add_penalty_gradient, penalty, weights
 from trainable.report import Report
 from trainable.schedule import learning_rate
 from trainable.state import State, generator
+from trainable.update import update
 
 EVALUATION_BATCH = 2048
 
@@ -163,7 +164,7 @@ def train(
 
 def _interval(state: State, data: Tensors) -> tuple[float, float]:
     """Take the optimiser steps up to the next report; returns their mean data loss and the last learning rate."""
-    config, model, optimizer = state.config, state.model, state.optimizer
+    config, model, step_optimizer = state.config, state.model, update(state.optimizer)
     samples = len(data.y_train)
     batch = min(config.batch_size, samples)
     steps = steps_per_epoch(config, samples)
@@ -188,8 +189,6 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     lr = config.lr
     for step, index in enumerate(batches, epoch * steps + first):
         lr = learning_rate(config, step, steps * config.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
         torch.index_select(data.x_train, 0, index, out=rows)
         normalise(augment(rows) if augment else rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
@@ -202,7 +201,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
             add_penalty_gradient(regularised, config)
         if config.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimizer.step()
+        step_optimizer(lr)
         total += loss.detach()
     unit = 1.0 if data.target is None else data.target[1] ** 2
     return total.item() / (last - first) * unit, lr
