@@ -4,7 +4,7 @@
 
 The records are written by the driver's own class first, which is timed too. MLflow gets its metrics twice: in few long
 trials (1,000 reports each) and in many short ones (6 reports each, as a default sweep has), where making a run and
-logging its hyperparameters is most of the work. Every export starts from an empty store. Median and range of n.
+logging its hyperparameters is most of the work. Every export goes to a new store. Median and range of n.
 """
 
 from __future__ import annotations
@@ -72,20 +72,19 @@ def main() -> None:
         told(f"{asked.reports:,} reports to Parquet", times, "s")
         shutil.rmtree(root / "large")
         reports = math.ceil(asked.metrics / METRICS)
-        mlflow.export(_small(root))  # imports, and what else is done once a process
+        write(root / "one", 1, 1)
         for each in (1000, 6):
             trials = write(root / str(each), reports, each)
             logged = METRICS * trials * each
-            times = []
-            for _ in range(asked.repeats if each > 100 else 1):
-                times.append(timed(lambda each=each: mlflow.export(root / str(each))))
-                (root / "mlflow.db").unlink()
+            times = [timed(_mlflow(root, str(each), turn)) for turn in range(asked.repeats)]
             told(f"{logged:,} metrics of {trials:,} trials to MLflow", [logged / t for t in times], "metrics/s")
 
 
-def _small(root: Path) -> Path:
-    write(root / "warm" / "up", 1, 1)
-    return root / "warm" / "up"
+def _mlflow(root: Path, run: str, turn: int) -> Callable[[], object]:
+    """The export of `run` into a store of its own, whose tables another run has made already."""
+    uri = f"sqlite:///{root / f'{run}-{turn}.db'}"
+    mlflow.export(root / "one", uri)
+    return lambda: mlflow.export(root / run, uri)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,13 @@ def _write_report(run: Path, progress: _Progress) -> None:
 
 
 def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:
-    """MLflow passes, when the record has changed; one that fails is retried later and later, and once at the end."""
+    """MLflow passes, when the record has changed; one that fails is retried later and later, and once at the end.
+
+    MLflow's imports wait for the first report: until then trials need the processor for their own.
+    """
+    with Record.reader(run) as reader:
+        while next(reader.reports(), None) is None and not stop.wait(every):
+            pass
     from results.mlflow import Exporter, ExportError
 
     try:

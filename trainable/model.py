@@ -175,11 +175,11 @@ def _convolution(inputs: int, outputs: int, config: Config, generator: torch.Gen
 
 
 def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer:
-    layer = layer.to_empty(device="cpu")  # drawn once, and not from torch's global stream
+    """Draw the parameters of a layer on the meta device: once, and not from torch's global stream."""
     bound = 1 / math.sqrt(fan_in)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
+    for name, parameter in list(layer.named_parameters()):  # `to_empty` would import sympy, 1 s
+        drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+        layer.register_parameter(name, nn.Parameter(drawn))
     return layer
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import build, weights
+from trainable.update import without_compiler
 
 FORMAT = 1
 
@@ -39,6 +40,7 @@ def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.
 
 def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     """The optimiser over two groups: regularised weights, which decay, and all the rest, which never does."""
+    without_compiler()
     decayed = weights(model)
     ids = {id(w) for w in decayed}
     rest = [p for p in model.parameters() if id(p) not in ids]

@@ -13,9 +13,12 @@ import os
 import secrets
 import shutil
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sweeps.engine import lean
 
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
@@ -81,6 +84,7 @@ class Ray:
                 # "Not a cluster": without it Ray turns 127.0.0.1 into this host's address and listens everywhere
                 # (ray 2.60, services.py, resolve_ip_for_localhost).
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+                **lean.ENVIRONMENT,
             }
         os.environ.update(self._environment)
 
@@ -103,7 +107,12 @@ class Ray:
             }
         else:
             options["address"] = self._address
-        ray.init(**options)
+        with nullcontext() if self._address else lean.few_processes():
+            ray.init(**options)
+
+    def lean(self) -> AbstractContextManager[None]:
+        """While Tune works: what it may leave out on a private Ray."""
+        return nullcontext() if self._address else lean.few_imports()
 
     @property
     def storage(self) -> str:

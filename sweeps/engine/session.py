@@ -179,7 +179,8 @@ class Session:
             ),
         )
         try:
-            tuner.fit()
+            with ray.lean():
+                tuner.fit()
         except (TuneError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
 

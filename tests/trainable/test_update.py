@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,3 +45,27 @@ def test_ten_steps_are_torch_optims_own_bit_for_bit(optimizer: str, momentum: fl
     for index, values in their.items():
         for name, value in values.items():
             assert (mine[index][name] is None) if value is None else torch.equal(mine[index][name], value), name
+
+
+def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
+    config = Config(hidden=(4,), optimizer="adamw", weight_decay=0.5)
+    model = build(config, (3,), 2, generator("cpu", 0, "weights"))
+    used, unused = model.get_parameter("linear1.weight"), model.get_parameter("logits.weight")
+    before = [used.clone(), unused.clone()]
+    used.grad = torch.ones_like(used)
+    update(optimizer_of(model, config))(0.1)
+    assert not torch.equal(used, before[0])
+    assert torch.equal(unused, before[1])
+
+
+def test_the_compiler_is_not_imported_to_train() -> None:
+    script = """
+import sys
+from trainable.config import Config
+from trainable.data import Tensors, load
+from trainable.train import train
+list(train(Config(hidden=(8,), epochs=1, dropout=0.1), Tensors.of(load("digits").without_test(), "cpu")))
+assert "trainable.update" in sys.modules
+assert not {"torch._dynamo", "sympy"} & set(sys.modules), "two to three seconds of every worker's start"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
