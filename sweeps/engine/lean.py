@@ -24,9 +24,13 @@ _UNUSED = (
 @contextmanager
 def few_processes() -> Iterator[None]:
     """Within the block `ray.init` starts only what trials need: gcs_server, raylet and its agents."""
+    from ray._private import utils
     from ray._private.node import Node
 
     with ExitStack() as stack:
+        # The raylet waits for its agent, which without the dashboard's packages serves no web pages.
+        if hasattr(utils, "get_dashboard_dependency_error"):
+            stack.enter_context(patch.object(utils, "get_dashboard_dependency_error", lambda: ImportError("not used")))
         for name in _UNUSED:
             if hasattr(Node, name):
                 stack.enter_context(patch.object(Node, name, _nothing))
