@@ -172,6 +172,7 @@ class Exporter:
             at = _ms(now.ended) or 0
             confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)
             self._store.add_model(self._experiment, self._parent, confirmed)
+        self._store.settle()
 
     def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
         tags = _parent_tags(now)
