@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,7 +36,7 @@ _SHARE = 10  # an export that took t seconds is not repeated before 10 t have pa
 
 
 class Follower:
-    """The driver's handle on the exporter process: `start()` once, `finish()` once."""
+    """The driver's handle on the exporter process: `start()`, `ask()` and `finish()`, once each."""
 
     def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
         self._process = process
@@ -67,11 +68,22 @@ class Follower:
     def pid(self) -> int:
         return self._process.pid
 
+    def ask(self, timeout: float = 60.0) -> None:
+        """Ask for the last pass, which may take `timeout` seconds; returns at once."""
+        self._deadline = time.monotonic() + timeout
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as pipe:  # it may have died
+            pipe.write(f"{max(timeout - _GRACE, 0.0)}\n")
+        self._process.stdin = None
+        self._timeout = timeout
+
     def finish(self, timeout: float = 60.0) -> dict[str, Any]:
-        """Ask for the last pass and wait for it, at most `timeout` seconds. Never raises: errors are in the answer."""
+        """Wait for what `ask` asked for (asks first, if nobody did). Never raises: errors are in the answer."""
+        if self._process.stdin is not None:
+            self.ask(timeout)
         killed = False
         try:
-            output, _ = self._process.communicate(f"{max(timeout - _GRACE, 0.0)}\n", timeout=timeout)
+            output, _ = self._process.communicate(timeout=max(self._deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
             killed = True
             self._process.kill()
@@ -82,7 +94,7 @@ class Follower:
         try:
             return dict(json.loads(output.strip().splitlines()[-1]))
         except (IndexError, ValueError):
-            reason = self._silence(timeout if killed else None, said)
+            reason = self._silence(self._timeout if killed else None, said)
             return {"parquet": reason, "mlflow": reason, "trials": 0, "metrics": 0}
 
     def _silence(self, waited: float | None, said: list[str]) -> str:

@@ -128,23 +128,25 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         for note in [] if options.quiet else notes(data):
             print(f"note: {note}", file=sys.stderr)
         work = todo(folder, sweep, options)
-        ray = stack.enter_context(_ray(options, flight, data.nbytes)) if work else None
-        from results.follow import Follower  # while Ray's processes start
-        from sweeps.engine.stop import Stop
-
-        session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
-        follower = Follower.start(folder, options.tracking_uri)
         exported: dict[str, Any] = {}
-        stack.callback(lambda: exported.update(follower.finish(session.export_seconds())))
-        state = SweepState.FAILED
-        try:
-            if ray:
-                session.search(ray, data)
-                session.confirm(data)
-            state = session.state()
-        finally:
-            session.end(state)
-    from sweeps.engine.summary import summarise
+        with ExitStack() as rays:
+            ray = rays.enter_context(_ray(options, flight, data.nbytes)) if work else None
+            from results.follow import Follower  # while Ray's processes start
+            from sweeps.engine.stop import Stop
+
+            session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
+            follower = Follower.start(folder, options.tracking_uri)
+            stack.callback(lambda: exported.update(follower.finish()))
+            state = SweepState.FAILED
+            try:
+                if ray:
+                    session.search(ray, data)
+                    session.confirm(data)
+                state = session.state()
+            finally:
+                session.end(state)
+                follower.ask(session.export_seconds())  # its last pass, while Ray stops
+        from sweeps.engine.summary import summarise
 
     with Reader(folder) as reader:
         print(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
