@@ -163,6 +163,18 @@ def problems(values: Mapping[str, object]) -> list[str]:
     return found
 
 
+def unfit(config: Config, shape: tuple[int, ...]) -> list[str]:
+    """What of a config does not suit samples of `shape`: one line each. [] = fine."""
+    blocks = len(config.channels) if config.model == "cnn" else 0
+    if len(shape) == 3:
+        small = min(shape[1:]) < 2**blocks
+        size = f"{shape[1]}x{shape[2]}"
+        return [f"each block of a cnn halves an image, but {size} cannot be halved {blocks} times"] if small else []
+    asks = {"model='cnn'": blocks, "shift": config.shift, "rotation": config.rotation, "flip": config.flip}
+    asks["erasing"] = config.erasing
+    return [f"{name} needs images, but a sample is {shape[0]} numbers" for name, asked in asks.items() if asked]
+
+
 def unknown(kind: str, name: str, known: list[str]) -> str:
     """One line that refuses `name` and names the nearest valid choice and all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the driver loads data, and never imports torch
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "Tensors", "load", "problems"]
 
 DATASETS: tuple[str, ...] = sources.NAMES
-SMALL = tuple(sources.SKLEARN)  # read in no time
+SMALL = ("digits", *sources.SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 
 # Every split without a publisher's own is drawn from this seed. Changing it changes every published number.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
@@ -23,6 +23,9 @@ from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
 from trainable.report import Report
+
+if TYPE_CHECKING:
+    from trainable.data import Dataset
 
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
@@ -51,17 +54,20 @@ def _data(sweep: Sweep, options: Options) -> list[str]:
     found = data.problems(options.data, options.data_root)
     if not found and (options.data not in data.DATASETS or options.data in data.SMALL):
         try:
-            found = _measurable(sweep, data.load(options.data, options.data_root).target is not None)
+            found = _measurable(sweep, data.load(options.data, options.data_root))
         except data.DataError as error:
             found = [str(error)]
     return found
 
 
-def _measurable(sweep: Sweep, regression: bool) -> list[str]:
-    """Objectives that the data does not have: a regression no accuracy, classes no squared error."""
+def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
+    """Objectives that the data does not have, and what does not suit its samples."""
+    regression = data.target is not None
     wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
     kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
-    return [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
+    found = [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
+    legal = [given for arm in sweep.arms if not hyper.problems(given := sweep.given(arm))]
+    return found + [line for given in legal for line in hyper.unfit(hyper.parsed(given), data.shape)]
 
 
 def one_problems(sweep: Sweep, options: Options) -> list[str]:

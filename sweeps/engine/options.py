@@ -44,7 +44,7 @@ class Options:
     max_parameters: int | None
     """Largest model: one of more parameters is refused before it trains, and the sampler told."""
     data: str
-    """Dataset: a known name, or a .npz or .parquet file."""
+    """Dataset: a known name, a .npz or .parquet file, or a folder with a folder of images for each class."""
     out: Path = Path("runs")
     """Folder of all runs."""
     seed: int = 0

@@ -19,7 +19,7 @@ from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.sweep import Sweep
-from trainable.config import config_class, described
+from trainable.config import config_class, described, parsed, unfit
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ def _refuse(problems: list[str]) -> None:
 def _one(sweep: Sweep, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
-    from trainable.config import parsed
     from trainable.data import Tensors
     from trainable.train import pick_device, set_threads, train
 
@@ -124,6 +123,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         signals = stack.enter_context(Signals())
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
+        _refuse([line for arm in sweep.arms for line in unfit(parsed(sweep.given(arm)), data.shape)])
         _define(record, sweep, options, data)
         for note in [] if options.quiet else notes(data):
             print(f"note: {note}", file=sys.stderr)

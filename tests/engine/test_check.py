@@ -115,6 +115,9 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"arms": {"a": {"batch": 8}}}, ["unknown hyperparameter 'batch'", "did you mean 'batch_size'?"]),
         ({"fixed": {"l1": 0.5}, "arms": {"a": {"l1": 0.0}}}, ["arm 'a' says l1=0.0 and fixed 0.5"]),
         ({"model": lambda _: None}, ["a model must be a function at the top level of a file", "<lambda>"]),
+        ({"data": "iris", "fixed": {"model": "cnn"}}, ["model='cnn' needs images, but a sample is 4 numbers"]),
+        ({"data": "iris", "fixed": {"flip": 0.5}}, ["flip needs images, but a sample is 4 numbers"]),
+        ({"fixed": {"model": "cnn", "channels": "4-4-4-4"}}, ["halves an image, but 8x8 cannot be halved 4 times"]),
         ({"data": "diabetes"}, ["labels are real numbers, so there is no val_accuracy; say metric='val_r2'"]),
         (
             {"data": "iris", "metric": "val_r2"},
