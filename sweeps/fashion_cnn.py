@@ -11,16 +11,16 @@ SWEEP = Sweep(
     data="fashion-mnist",
     space={
         "lr": FloatDistribution(2e-3, 2e-2, log=True),
-        "channels": CategoricalDistribution(["16-32", "24-48", "16-32-64"]),
-        "hidden": CategoricalDistribution(["", "32", "64"]),
+        "channels": CategoricalDistribution(["16-32", "24-48"]),
+        "hidden": CategoricalDistribution(["", "16", "32"]),
         "dropout": FloatDistribution(0.0, 0.4),
         "channel_dropout": FloatDistribution(0.0, 0.2),
         "shift": FloatDistribution(0.0, 1.5),
     },
     fixed={"model": "cnn", "optimizer": "adamw", "schedule": "one-cycle", "batch_size": 128, "flip": 0.5},
     max_parameters=100_000,
-    trials=16,
-    epochs=9,
+    trials=12,
+    epochs=8,
     confirm_configs=1,
 )
 

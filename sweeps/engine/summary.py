@@ -29,8 +29,10 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines += ["", textwrap.fill(found.sentence, 110), ""]
     lines += _best_lines(trials, curves, definition)
     lines += pareto.lines(pareto.of(definition, trials, curves))
-    states = Counter(trial.state for trial in trials)
-    lines.append("trials  " + ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items())))
+    states = Counter(
+        "infeasible" if (trial.reason or "").startswith("infeasible") else trial.state.lower() for trial in trials
+    )
+    lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
