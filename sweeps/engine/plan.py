@@ -6,6 +6,7 @@ better while a search learns; how much was set once by what mnist_l2 did, and th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import statistics
@@ -13,16 +14,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.options import Options
 from sweeps.engine.progress import clock
 from sweeps.engine.seeds import derived_seed
-from sweeps.engine.session import Flight, ladder
+from sweeps.engine.session import CannotRun, Flight, ladder
 from sweeps.engine.sweep import Sweep
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from sweeps.engine.space import DefineByRun
 
 PROBES = 6  # configurations that are timed
 GAMES = 40  # imagined searches
+DRAWS = 100  # random points that a space function may refuse one after the other
 LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
 NOISE = 0.3  # of a report, in standard deviations between configurations
 START_SECONDS, END_SECONDS = 9.0, 8.0  # Ray and the imports; scoring, the model, tables and MLflow
@@ -113,8 +120,18 @@ def _random_configs(sweep: Sweep, options: Options) -> Iterator[Mapping[str, Any
             sampler=optuna.samplers.RandomSampler(seed=derived_seed(options.seed, "probe", index))
         )
         space = to_optuna(sweep.space_of(arm))
-        values = dict(space(study.ask())) if callable(space) else study.ask(space).params
+        values = _drawn(space, study) if callable(space) else study.ask(space).params
         yield {**sweep.given(arm), **values, "reports_per_epoch": sweep.reports_per_epoch}
+
+
+def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
+    """A random point that the function does not refuse."""
+    from optuna import TrialPruned
+
+    for _ in range(DRAWS):
+        with contextlib.suppress(TrialPruned):
+            return dict(space(study.ask()))
+    raise CannotRun(f"the space function refused {DRAWS} random points", code=2)
 
 
 def _imagine(sweep: Sweep, options: Options, game: int) -> float:

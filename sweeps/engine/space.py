@@ -163,6 +163,8 @@ def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
     for _ in range(PROBES):
         try:
             values = dict(function(study.ask()))
+        except optuna.TrialPruned:  # the function's word for a point that will not do
+            continue
         except Exception as error:
             return [f"the space function {getattr(function, '__name__', '')!r} raised {type(error).__name__}: {error}"]
         found += [

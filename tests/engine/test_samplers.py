@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from results.record import Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, problems
+from sweeps.engine.space import problems as space_problems
 from sweeps.engine.warm import Cold, earlier, points
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
@@ -163,13 +164,14 @@ def test_a_model_that_is_too_large_is_told_as_infeasible_by_how_much(tmp_path: P
         assert trial.constraints == {"parameters": 35146.0}
 
 
-def test_a_space_that_prunes_says_infeasible(tmp_path: Path) -> None:
+def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> None:
     def space(trial: optuna.Trial) -> dict[str, Any]:
         width = trial.suggest_int("width", 8, 64)
         if width > 16:
             raise optuna.TrialPruned(f"width <= 16 must hold, but got {width}")
         return {"hidden": (width,)}
 
+    assert space_problems(space, {}) == []
     loop = Loop(tmp_path, sweep(space=space), trials=12)
     while isinstance(trial := loop.deal(), object) and trial is not None and not isinstance(trial, str):
         loop.train(trial, lambda *_: 0.5)
