@@ -141,10 +141,13 @@ class State:
         if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for name, value in flat.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value.clone()  # out of the file's buffer, aligned
+                # Out of the file's buffer, aligned; and laid out as its parameter, because fused optimisers walk both
+                # through memory in one order, whatever their strides.
+                state.setdefault(int(index), {})[key] = _laid_out_as(parameters, int(index), value)
         model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
         try:
             self.model.load_state_dict(model)
@@ -154,3 +157,10 @@ class State:
             self.history = list(header["history"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
+
+
+def _laid_out_as(parameters: list[Tensor], index: int, value: Tensor) -> Tensor:
+    """A copy of `value` with the strides of the parameter that it belongs to."""
+    if index < len(parameters) and parameters[index].shape == value.shape:
+        return torch.empty_like(parameters[index], dtype=value.dtype, requires_grad=False).copy_(value)
+    return value.clone()
