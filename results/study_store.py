@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from results.record import Reader
-from results.study import studies
+from results.study import objectives_of, studies
 from results.tracking import redacted, without_secrets
 
 _OWNER = "rungwise.run"
@@ -44,13 +44,13 @@ def write(reader: Reader, url: str) -> list[str]:
         for name, study in wanted.items():
             if name in there:
                 optuna.delete_study(study_name=name, storage=storage)
-            made = optuna.create_study(storage=storage, study_name=name, direction=study.direction)
+            made = optuna.create_study(storage=storage, study_name=name, directions=study.directions)
             made.set_user_attr(_OWNER, identity)  # first: a call that dies below is repeated
             made.set_user_attr("question", str(definition.get("question", "")))
             made.set_user_attr("arm", study.study_name)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                made.set_metric_names([str(definition.get("metric", "val_accuracy"))])
+                made.set_metric_names(list(objectives_of(definition)))
             made.add_trials(study.get_trials(deepcopy=False))
             names.append(name)
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError) as error:

@@ -180,6 +180,11 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
             for name, value in sweep.fixes(arm).items()
             if name in sweep.fixed and sweep.fixed[name] != value
         ]
+        if callable(sweep.space) and (ranges := sweep.arms[arm].keys() - sweep.fixes(arm).keys()):
+            found.append(
+                f"an arm may search a range of its own when the space is a dict, but the space is a function and arm "
+                f"{arm!r} has one for {', '.join(sorted(ranges))}"
+            )
         given = sweep.given(arm)
         found += [line for line in hyper.problems(given) if line not in found]
         model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}

@@ -118,6 +118,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"data": "iris", "fixed": {"model": "cnn"}}, ["model='cnn' needs images, but a sample is 4 numbers"]),
         ({"data": "iris", "fixed": {"flip": 0.5}}, ["flip needs images, but a sample is 4 numbers"]),
         ({"fixed": {"model": "cnn", "channels": "4-4-4-4"}}, ["halves an image, but 8x8 cannot be halved 4 times"]),
+        ({"space": lambda _: {"lr": 0.1}, "arms": {"a": {"l2": SPACE["l2"]}}}, ["arm 'a' has one for l2"]),
         ({"data": "diabetes"}, ["labels are real numbers, so there is no val_accuracy; say metric='val_r2'"]),
         (
             {"data": "iris", "metric": "val_r2"},

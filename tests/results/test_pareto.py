@@ -1,14 +1,20 @@
 """The Pareto front, counted by hand: in the tables, the terminal and the report."""
 
+import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from results.pareto import front, lines, points
 from results.record import Reader, Record, State
 from results.report import render
+from results.study_store import write
 from results.tables import tables
 
+LR = {
+    "lr": json.dumps({"name": "FloatDistribution", "attributes": {"low": 0.0, "high": 1.0, "log": False, "step": None}})
+}
 SCORES = {1: (0.9, 300.0), 2: (0.8, 100.0), 3: (0.85, 300.0), 4: (0.9, 400.0), 5: (0.95, 500.0), 6: (0.99, 10.0)}
 
 
@@ -24,7 +30,7 @@ def two(tmp_path: Path) -> Path:
         )  # fmt: skip
         for number, (accuracy, size) in SCORES.items():
             record.add_trial(
-                number, arm="all", phase="search", config={"lr": 0.1}, params={"lr": 0.1}, distributions={}
+                number, arm="all", phase="search", config={"lr": 0.1}, params={"lr": 0.1}, distributions=LR
             )
             record.start_attempt(number)
             for epoch, value in ((1, 0.999), (2, accuracy)):  # what a trial had on the way does not count
@@ -56,6 +62,15 @@ def test_the_front_is_a_column_lines_and_a_part_of_the_page(two: Path) -> None:
     page = render(two)
     assert 'id="pareto"' in page
     assert "5 completed trials; 3 of them are on the Pareto front" in page
+
+
+def test_optunas_dashboard_gets_a_study_of_both_objectives(two: Path) -> None:
+    storage = f"sqlite:///{two}/optuna.db"
+    with Reader(two) as reader:
+        (name,) = write(reader, storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert study.metric_names == ["val_accuracy", "parameters"]
+    assert {trial.number + 1 for trial in study.best_trials} == {1, 2, 5}
 
 
 def test_a_sweep_for_one_objective_has_no_front(run: Path) -> None:
