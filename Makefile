@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-long lint types unit system bench clean
+.PHONY: sweep test test-cluster test-long lint types unit system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -21,10 +21,13 @@ types: $(READY)
 unit: $(READY) system
 	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
+test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; a few minutes
+	$(PYTHON) -m pytest -s -m cluster tests/cluster $(ARGS)
+
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)
 
-system:  ## what the tests need of the system: Chromium, to look at report.html
+system:  ## what the tests need of the system: Chromium for report.html, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
 # constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.

@@ -6,6 +6,8 @@ list    the runs in a folder
 doctor  hold record, tables, checkpoints and MLflow against each other, and mend what can be mended
 report  make report.html, one self-contained page that gives the answer first
 show    the trials of a run, best first
+copy    a run's folder as it is at one moment, elsewhere
+pull    bring a run home, from a cluster's head or a mirror
 compare two runs' answers side by side, and their difference
 predict classify images with a run's confirmed model
 sql     ask a run's Parquet files with DuckDB

@@ -1,4 +1,4 @@
-"""Commands that ask a finished run: predict, compare, study, sql."""
+"""Commands that ask a finished run, or move one: predict, compare, study, sql, copy, pull."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
     )
     sql.add_argument("query", metavar="QUERY", help="such as: select arm, max(best_value) from trials group by arm")
     sql.set_defaults(call=_sql)
+    copy = commands.add_parser("copy", parents=[run], help="copy a run as it is at one moment, also while it runs")
+    copy.add_argument("where", metavar="WHERE", help="the folder or URI (s3://bucket/runs) that gets the run's folder")
+    copy.set_defaults(call=_copy)
+    pull = commands.add_parser("pull", help="bring a run home, from a cluster's head or a mirror")
+    pull.add_argument("source", metavar="SOURCE", help="the cluster's YAML file, or what --mirror named")
+    pull.add_argument("name", metavar="NAME", help="the run's name")
+    pull.add_argument("--out", type=Path, default=Path("runs"), metavar="OUT", help="default: runs")
+    pull.set_defaults(call=_pull)
 
 
 def _predict(given: argparse.Namespace) -> int:
@@ -114,6 +122,27 @@ def _sql(given: argparse.Namespace) -> int:
         writer = csv.writer(sys.stdout)
         writer.writerow(table.column_names)
         writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return 0
+
+
+def _copy(given: argparse.Namespace) -> int:
+    from results.mirror import Mirror, MirrorError
+
+    try:
+        Mirror(given.where, given.run.name).push(given.run)
+    except MirrorError as error:
+        return _refused(error)
+    return 0
+
+
+def _pull(given: argparse.Namespace) -> int:
+    from results.mirror import MirrorError
+    from results.pull import pull
+
+    try:
+        print(pull(given.source, given.name, given.out))
+    except MirrorError as error:
+        return _refused(error)
     return 0
 
 

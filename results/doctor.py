@@ -93,10 +93,12 @@ def _checkpoints(run: Path) -> Iterator[Ailment]:
     root = run / CHECKPOINTS
     for trial, digests in known.items():
         for step, digest in digests.items():
-            path = root / str(trial) / f"{step}.safetensors"
-            if not path.is_file():
+            attempts = sorted(
+                (root / str(trial)).glob(f"{step}[-.]*safetensors"), key=lambda path: (len(path.name), path)
+            )
+            if not attempts:
                 continue  # an older one, deleted when it was no longer needed
-            if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            if hashlib.sha256((path := attempts[-1]).read_bytes()).hexdigest() != digest:
                 yield Ailment(
                     "checkpoints", f"{path} is damaged: its SHA-256 is not the record's", partial(_drop, path)
                 )

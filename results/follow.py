@@ -30,6 +30,7 @@ EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
 REPORT_LIMIT = 20.0  # seconds for the last pass below which nobody waits for a report
+MIRROR_LIMIT = 10.0  # seconds that the last copy may take in any case
 _GRACE = 2.0  # of the driver's deadline: what starting and printing may take
 _SLOWEST = 60.0  # seconds between two tries while MLflow cannot be reached
 _SHARE = 10  # an export that took t seconds is not repeated before 10 t have passed
@@ -43,13 +44,17 @@ class Follower:
         self._errors = errors
 
     @classmethod
-    def start(cls, run: Path, tracking_uri: str | None = None) -> Follower:
-        """Start to follow `run`; returns at once. The URI travels in the environment: `ps` shows command lines."""
+    def start(cls, run: Path, tracking_uri: str | None = None, mirror: str | None = None) -> Follower:
+        """Start to follow `run`; returns at once. The URI travels in the environment: `ps` shows command lines.
+
+        `mirror`: a path or URI below which a copy of the run is kept (`results.mirror`).
+        """
         here = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         if tracking_uri:
             environment["RUNGWISE_TRACKING_URI"] = tracking_uri
+        environment["RUNGWISE_MIRROR"] = mirror or ""
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by finish)
         # -P: a folder `results` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
@@ -113,6 +118,7 @@ class _Progress:
     parquet: bool | str = False
     report: bool | str = False
     mlflow: str = "not reached"
+    mirror: str | None = None  # why the last copy was not made
     trials: int = 0
     metrics: int = 0
 
@@ -134,17 +140,25 @@ def follow(run: Path, every: float = EVERY) -> int:
     driver = os.getppid()
     feeder = threading.Thread(target=_feed, args=(run, every, driver, told, progress), daemon=True)
     feeder.start()
+    where, copied = os.environ.get("RUNGWISE_MIRROR"), threading.Event()
+    copier = threading.Thread(target=_copy, args=(run, where, copied, progress), daemon=True)
+    if where:
+        copier.start()
     _write_tables(run, stop, progress)
     if limit[0] >= REPORT_LIMIT:
         _write_report(run, progress)
     told.set()
+    copied.set()
     feeder.join(limit[0])
+    if where:
+        copier.join(max(limit[0], MIRROR_LIMIT))
     if feeder.is_alive():
         progress.mlflow = f"no answer within {limit[0]:g} s; complete it with: python -m results export {run}"
     line = {
         "parquet": progress.parquet,
         "report": progress.report,
         "mlflow": progress.mlflow,
+        "mirror": progress.mirror,
         "trials": progress.trials,
         "metrics": progress.metrics,
     }
@@ -229,6 +243,22 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
                     pause = max(every, _SHARE * (time.monotonic() - began))
             if last:
                 return
+
+
+def _copy(run: Path, where: str, stop: threading.Event, progress: _Progress) -> None:
+    """The mirror: every `mirror.EVERY` seconds, and once more when all other views are made."""
+    from results.mirror import EVERY as PAUSE
+    from results.mirror import Mirror
+
+    mirror, last = None, False
+    while not last:
+        last = stop.wait(PAUSE if mirror else 0.1)  # the first copy at once: it says whose place this is
+        try:
+            mirror = mirror or Mirror(where, run.name)
+            mirror.push(run)
+            progress.mirror = None
+        except Exception as error:  # as above
+            progress.mirror = _told(error)
 
 
 def _told(error: Exception) -> str:

@@ -1,20 +1,24 @@
 """A trial's checkpoints: the newest and the one before it, each with the SHA-256 that it must have.
 
-    <run>/checkpoints/<trial>/<step>.safetensors    what `State.save` wrote
-    <run>/checkpoints/<trial>/<step>.sha256         its digest, also kept in the record
+    <root>/<trial>/<step>-<attempt>.safetensors    what `State.content` holds
+    <root>/<trial>/<step>-<attempt>.sha256         its digest, also kept in the record
+
+`root` is <run>/checkpoints, or <mirror>/<run>/checkpoints, which may be a URI: all machines must reach it.
 
 The record's digest is the one that counts; the file beside it serves a process that died before it could tell the
-driver. A checkpoint that fails its digest is refused, and the one before is taken.
+driver. A checkpoint that fails its digest is refused, and the one before is taken. An attempt writes and deletes files
+of its own name only: a machine that was cut off, and comes back when the trial goes on elsewhere, spoils nothing.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from trainable.storage import Folder
 
 if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
     from trainable.config import Config
@@ -27,26 +31,32 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Saved:
-    """One checkpoint on disk."""
+    """One checkpoint in storage."""
 
     step: int  # reports sent when it was taken
     sha256: str
 
 
 class Checkpoints:
-    """The checkpoints of one trial below `root`."""
+    """The checkpoints of one trial below `root`; `attempt` is the number of the one that writes."""
 
-    def __init__(self, root: str | Path, trial: int) -> None:
-        self._folder = Path(root) / str(trial)
+    def __init__(self, root: str | Path, trial: int, attempt: int = 1) -> None:
+        self._folder = Folder(f"{root}/{trial}")
+        self._attempt = attempt
 
     def save(self, state: State) -> Saved:
-        """Write the state, then forget all but the newest two."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        digest = state.save(self.file(state.step))
-        _write(self._digest(state.step), digest)
-        for step in self._steps()[:-KEPT]:
-            self._digest(step).unlink(missing_ok=True)
-            self.file(step).unlink(missing_ok=True)
+        """Write the state, then forget all but the newest two of this attempt, and what it no longer goes back to."""
+        content = state.content()
+        digest = hashlib.sha256(content).hexdigest()
+        name = _name(state.step, self._attempt)
+        self._folder.write(f"{name}.safetensors", content)
+        self._folder.write(f"{name}.sha256", digest.encode())
+        found = self._found()
+        own = [(step, attempt) for step, attempt in found if attempt == self._attempt]
+        outlived = [(step, attempt) for step, attempt in found if attempt < self._attempt and len(own) >= KEPT]
+        for step, attempt in own[:-KEPT] + outlived:
+            self._folder.delete(f"{_name(step, attempt)}.sha256")
+            self._folder.delete(f"{_name(step, attempt)}.safetensors")
         return Saved(state.step, digest)
 
     def load(self, config: Config, data: Tensors, known: Mapping[int, str]) -> tuple[State | None, list[str]]:
@@ -54,39 +64,44 @@ class Checkpoints:
         from trainable.state import CheckpointError, State
 
         refused: list[str] = []
-        for step in reversed(self._steps()):
+        for step, attempt in reversed(self._found()):
             try:
-                digest = known.get(step) or self._digest(step).read_text().strip()
-                return State.load(self.file(step), config, data, digest), refused
+                digest = known.get(step) or self._digest(step, attempt)
+                return State.load(self._file(step, attempt), config, data, digest), refused
             except (CheckpointError, OSError) as error:
                 refused.append(str(error))
         return None, refused
 
     def saved(self) -> list[Saved]:
-        """What lies on disk with a digest beside it, oldest first."""
+        """What lies there with a digest beside it, oldest first."""
+        names = set(self._folder.names())
         return [
-            Saved(step, self._digest(step).read_text().strip()) for step in self._steps() if self._digest(step).exists()
+            Saved(step, self._digest(step, attempt))
+            for step, attempt in self._found()
+            if f"{_name(step, attempt)}.sha256" in names
         ]
 
     def remove(self) -> None:
         """The trial has ended: it will not go on."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
-    def _steps(self) -> list[int]:
-        return sorted(int(file.stem) for file in self._folder.glob("*.safetensors") if file.stem.isdigit())
+    def file(self, step: int) -> str | None:
+        """Where the last attempt's state after report `step` lies: a path or URI; None when it is not there."""
+        found = [attempt for there, attempt in self._found() if there == step]
+        return self._file(step, max(found)) if found else None
 
-    def file(self, step: int) -> Path:
-        """Where the state after report `step` lies."""
-        return self._folder / f"{step}.safetensors"
+    def _found(self) -> list[tuple[int, int]]:
+        """(step, attempt) of all that are there, oldest first."""
+        stems = [name.removesuffix(".safetensors") for name in self._folder.names() if name.endswith(".safetensors")]
+        pairs = [stem.partition("-")[::2] for stem in stems]
+        return sorted((int(step), int(attempt or 0)) for step, attempt in pairs if (step + attempt).isdigit())
 
-    def _digest(self, step: int) -> Path:
-        return self._folder / f"{step}.sha256"
+    def _file(self, step: int, attempt: int) -> str:
+        return f"{self._folder.where}/{_name(step, attempt)}.safetensors"
+
+    def _digest(self, step: int, attempt: int) -> str:
+        return self._folder.read(f"{_name(step, attempt)}.sha256").decode().strip()
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _name(step: int, attempt: int) -> str:
+    return f"{step}-{attempt}" if attempt else str(step)  # 0: of a time when names held no attempt

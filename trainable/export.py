@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
 from trainable.final import File, load
+from trainable.storage import take_place
 
 FORMAT = 1
 CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"
@@ -96,7 +96,7 @@ def export(
             "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM, EXAMPLES)},
         }
         (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
-        _take_place(temporary, folder)
+        take_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return whole
@@ -126,27 +126,6 @@ def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
             )
     probabilities: Tensor = model(samples)
     return probabilities
-
-
-def _take_place(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`. A folder cannot be renamed over another, so an old one steps aside first."""
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _digest(path: Path) -> str:

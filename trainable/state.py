@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import build, weights
+from trainable.storage import read, write_whole
 from trainable.update import without_compiler
 
 FORMAT = 1
@@ -76,34 +76,24 @@ class State:
         model.to(tensors.device)
         return cls(config, model, optimizer_of(model, config))
 
+    def content(self) -> bytes:
+        """The one file that holds it all."""
+        return serialise(self._tensors(), {"rungwise": self._header()})
+
     def save(self, path: str | Path) -> str:
         """Write to `path`, whole or not at all; returns the content's SHA-256 in hex."""
-        path = Path(path)
-        content = serialise(self._tensors(), {"rungwise": self._header()})
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename too must survive a power cut
-        finally:
-            os.close(folder)
+        content = self.content()
+        write_whole(Path(path), content)
         return hashlib.sha256(content).hexdigest()
 
     @classmethod
     def load(cls, path: str | Path, config: Config, tensors: Tensors, sha256: str | None = None) -> State:
-        """Read what `save` wrote. Raises CheckpointError if it is torn, altered or another trial's.
+        """Read what `save` wrote, at a path or URI. Raises CheckpointError if it is torn, altered or another trial's.
 
         Give `sha256`: safetensors itself notices a torn file, but no flipped bit.
         """
         try:
-            content = Path(path).read_bytes()
+            content = read(path)
         except OSError as error:
             raise CheckpointError(f"a checkpoint must be readable, but {str(path)!r} is not: {error}") from error
         if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:

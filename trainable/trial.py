@@ -6,6 +6,8 @@ What a step returns:
     remembered                  this report comes from a checkpoint's memory, and may be known
     checkpoint                  (step, sha256), when one was taken after this report; always after a confirmation
     unsaved                     why a checkpoint could not be written
+    attempt                     which attempt says so: a later one may have begun on another machine
+    unreachable                 alone: this machine does not see the folder of the checkpoints
     restored, refused           on the first one after a restart: the step it went on from, and why not a later one
     done, state, reason, error  on the last one: COMPLETED, DIVERGED or FAILED, and why
 
@@ -27,6 +29,7 @@ from ray import tune
 from trainable.checkpoints import Checkpoints
 from trainable.config import parsed
 from trainable.report import Report
+from trainable.storage import Folder
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
     from trainable.data import Dataset
@@ -37,7 +40,7 @@ class Trial(tune.Trainable):
     """Trains one hyperparameter set after another in the same process, on the same resident data.
 
     Its config is what `sweeps.engine.search` deals: trial (its number), arm, phase, config (a Config as a dict),
-    reported (the last step in the record) and checkpoints ({step: sha256} in the record).
+    attempt, reported (the last step in the record) and checkpoints ({step: sha256} in the record).
     """
 
     def setup(
@@ -49,11 +52,13 @@ class Trial(tune.Trainable):
         threads: int = 1,
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
+        mark: str = "",
     ) -> None:
         """`data` (without its test split) is mapped from Ray's object store and made resident once a process.
 
         `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
         `max_parameters` is not trained.
+        `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
         from trainable.data import Tensors
         from trainable.train import pick_device, set_threads
@@ -65,7 +70,7 @@ class Trial(tune.Trainable):
         self._device = pick_device()
         self._data = Tensors.of(data, self._device)
         self._objectives, self._max_parameters = objectives, max_parameters
-        self._root, self._every = checkpoints, checkpoint_seconds
+        self._root, self._every, self._mark = checkpoints, checkpoint_seconds, mark
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -80,11 +85,13 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             if self._reports is None:
+                if unreachable := self._unreachable():
+                    return {"unreachable": unreachable, "done": True}
                 self._reports = self._begin()
             result = self._result(next(self._reports))
         except Exception as error:
             result = _failed(error)
-        result |= self._once
+        result |= {"attempt": self.config.get("attempt", 1)} | self._once
         self._once = {}
         if result.get("done"):
             if result["state"] == "COMPLETED" and self.config["phase"] == "confirm":
@@ -103,6 +110,16 @@ class Trial(tune.Trainable):
         if self._state is not None and self._state.step > self._saved[0]:
             self._checkpoint()
 
+    def _unreachable(self) -> str | None:
+        if not self._mark:
+            return None
+        try:
+            seen = self._mark in Folder(self._root).names()
+        except OSError as error:
+            return f"{self._root} cannot be read here: {error}"
+        self._mark = "" if seen else self._mark  # once a process
+        return None if seen else f"{self._root} is not the driver's folder of that name"
+
     def _begin(self) -> Iterator[Report]:
         """The trial's reports, from its newest checkpoint on, if it has one.
 
@@ -114,7 +131,7 @@ class Trial(tune.Trainable):
 
         config = parsed(self.config["config"])
         known = {int(step): digest for step, digest in self.config.get("checkpoints", {}).items()}
-        self._store = Checkpoints(self._root, self.config["trial"])
+        self._store = Checkpoints(self._root, self.config["trial"], self.config.get("attempt", 1))
         self._state, refused = self._store.load(config, self._data, known)
         if self._state:
             self._once["restored"] = self._state.step

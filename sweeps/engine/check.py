@@ -38,7 +38,7 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     found += _hyperparameters(sweep)
     found += [] if found else _searching(sweep, options)
     found += _said_twice(Path(sys.argv[0]))
-    found += _resources(options) if options.address is None else []
+    found += _resources(options)
     found += _folder(sweep, options)
     if not found:  # bad input leaves nothing behind
         found += _unmakeable(options.out / options.name)
@@ -216,7 +216,7 @@ def _resources(options: Options) -> list[str]:
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
             found.append(f"{flag} >= 0 must hold, but got {asked:g}")
-        elif asked > exist:
+        elif asked > exist and options.address is None:
             found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
     if options.cpus_per_trial == 0 and options.gpus_per_trial == 0:
         found.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")

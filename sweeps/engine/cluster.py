@@ -12,7 +12,9 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,13 @@ from typing import Any
 from sweeps.engine import lean
 
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
+ATTACH_SECONDS = 12.0  # to a cluster that listens
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
+TOKEN = (
+    "the cluster at --address {address} wants its token: put it into ~/.ray/auth_token (mode 0600) and set "
+    "RAY_AUTH_MODE=token; `ray up` leaves it on every machine"
+)
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -42,7 +49,6 @@ class Resources:
 
     cpus: float
     gpus: float
-    nodes: int = 1
 
     def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:
         """How many trials fit at once."""
@@ -62,12 +68,17 @@ def local_resources() -> Resources:
     return Resources(cpus, gpus)
 
 
+class Unusable(RuntimeError):
+    """The cluster, or its storage, cannot be used for this sweep; the message is for the user."""
+
+
 class Ray:
     """One connection to Ray, ended by `stop()`: also a private Ray's processes and its folder."""
 
     def __init__(self, address: str | None) -> None:
         """Sets the environment that Ray reads when it is first imported; starts nothing yet."""
         self._address = address
+        self._hung = False  # in an attempt to attach that was given up
         _remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
         self._owner = (self._folder / OWNER).open("w")
@@ -106,9 +117,33 @@ class Ray:
                 "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
             }
         else:
-            options["address"] = self._address
-        with nullcontext() if self._address else lean.few_processes():
-            ray.init(**options)
+            options["address"] = _resolved(self._address)
+        if self._address is None:
+            with lean.few_processes():
+                ray.init(**options)
+        else:
+            self._attach(self._address, options)
+
+    def _attach(self, address: str, options: dict[str, Any]) -> None:
+        """Ray may try for minutes: within `ATTACH_SECONDS` or not at all. Raises Unusable."""
+        import ray
+
+        failure: list[Exception] = []
+
+        def attach() -> None:
+            try:
+                ray.init(**options)
+            except Exception as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=attach, daemon=True)
+        thread.start()
+        thread.join(ATTACH_SECONDS)
+        self._hung = thread.is_alive()
+        if self._hung:
+            raise Unusable(f"the cluster at --address {address} gave no answer within {ATTACH_SECONDS:g} s")
+        if failure:
+            raise Unusable(_why(address, failure[0])) from failure[0]
 
     def lean(self) -> AbstractContextManager[None]:
         """While Tune works: what it may leave out on a private Ray."""
@@ -119,23 +154,71 @@ class Ray:
         """Where Tune may write what nobody reads."""
         return str(self._folder / "tune")
 
-    def resources(self) -> Resources:
-        """What the cluster offers now."""
-        import ray
-
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), sum(node["Alive"] for node in nodes))
-
     def stop(self) -> None:
         """End what `start` started."""
         import ray
 
-        ray.shutdown()
+        if not self._hung:
+            ray.shutdown()
         for name in self._environment:
             os.environ.pop(name, None)
         _remove(self._folder)
         self._owner.close()
+
+
+def _resolved(address: str) -> str:
+    """host:port of a head that listens. Raises Unusable at once where Ray would try for minutes."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = address
+    if address == "auto":
+        try:
+            found = str(canonicalize_bootstrap_address("auto"))
+        except ConnectionError:
+            found = "None"
+        if found == "None":
+            raise Unusable(
+                "--address auto: no Ray cluster runs on this machine; run there, or name its head: host:port"
+            )
+    host, _, port = found.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise Unusable(f"--address takes auto, or host:port of the cluster's head (port 6379), but got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise Unusable(f"no Ray cluster answers at --address {address} ({found}: {error}); is it up?") from None
+    if _refused(found):
+        raise Unusable(TOKEN.format(address=address))
+    return found
+
+
+def _refused(head: str) -> bool:
+    """Whether the head wants a token that we do not have: Ray's own client tries for minutes (ray 2.60)."""
+    try:
+        import grpc  # comes with ray[default], as the cluster does
+    except ImportError:
+        return False
+    metadata = []
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+        token = os.environ.get("RAY_AUTH_TOKEN") or (path.read_text().strip() if path.exists() else "")
+        metadata = [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(head) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", metadata=metadata, timeout=5)
+        except grpc.RpcError as error:
+            return bool(error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED))
+    return False
+
+
+def _why(address: str, error: Exception) -> str:
+    """One line for what Ray says in many."""
+    text = str(error)
+    if "token" in text.lower() or "unauthenticated" in text.lower():
+        return TOKEN.format(address=address)
+    if "version mismatch" in text.lower():
+        return f"the cluster at --address {address} runs other versions: {' '.join(text.split())}"
+    return f"the cluster at --address {address} cannot be used: {type(error).__name__}: {' '.join(text.split())[:300]}"
 
 
 def _temporary() -> str:

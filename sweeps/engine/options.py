@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,13 @@ class Options:
     """CPU cores a trial takes; torch uses as many threads."""
     gpus_per_trial: float = 0.0
     """GPUs a trial takes; 0.25 packs four trials on one. 0 = train on the CPU."""
-    address: str | None = None
-    """Ray cluster to attach to: auto, or host:port. Default: a private Ray on this machine."""
+    address: str | None = field(default_factory=lambda: os.environ.get("RUNGWISE_ADDRESS"))
+    """Ray cluster to attach to: auto, or host:port. Default: RUNGWISE_ADDRESS, or a private Ray on this machine."""
+    mirror: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = field(
+        default_factory=lambda: os.environ.get("RUNGWISE_MIRROR")
+    )
+    """Shared folder or s3://bucket/path for checkpoints and a copy of the run, at most 30 s old. A driver that finds no
+    run in OUT goes on from that copy. Default: RUNGWISE_MIRROR."""
     tracking_uri: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
     """MLflow store: sqlite:///file or http(s)://server. Default: sqlite:///OUT/mlflow.db."""
     data_root: Path | None = None

@@ -22,6 +22,14 @@ def outcome(result: Mapping[str, Any] | None, *, error: bool = False) -> State:
     return State(result.get("state") or State.STOPPED)
 
 
+def stale(trial: Any, result: Mapping[str, Any]) -> bool:
+    """Whether a result is of an attempt that was given up: its machine was cut off, and the trial runs elsewhere.
+
+    Tune drops the futures of an actor that it has given up (ray 2.60, actor_manager.py), so none should come.
+    """
+    return bool(result.get("attempt", 0) < trial.config.get("attempt", 0)) and "attempt" in result
+
+
 def objective(result: Mapping[str, Any] | None) -> float | None:
     """The finite objective of a result, or None: a NaN or infinite score is nobody's score."""
     value = (result or {}).get(OBJECTIVE)

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray.tune import Callback
 
 from results.record import Decision, Record, ReportRow, State
-from sweeps.engine.outcome import objective, outcome
+from sweeps.engine.outcome import objective, outcome, stale
 from sweeps.engine.progress import View
 from sweeps.engine.rungs import Rungs
-from trainable.checkpoints import FOLDER, Checkpoints
+from trainable.checkpoints import Checkpoints
+from trainable.storage import is_uri
+
+
+class Unreachable(RuntimeError):
+    """A machine does not reach the storage of the checkpoints."""
+
+    def __init__(self, trial: int, result: Mapping[str, Any]) -> None:
+        super().__init__(
+            f"checkpoints must lie where all machines reach them, but {result.get('node_ip', 'a machine')}, where "
+            f"trial {trial} was to run, does not: {result['unreachable']}; name a shared folder or an s3:// URI "
+            "with --mirror"
+        )
 
 
 class Recorder(Callback):
     """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
 
-    def __init__(self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None]) -> None:
+    def __init__(
+        self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None], checkpoints: str
+    ) -> None:
+        """`checkpoints`: the path or URI below which trials keep theirs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
-        self._checkpoints = record.path.parent / FOLDER
+        self._checkpoints = checkpoints
+        self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
         self._attempts: dict[int, int] = {}  # of trials in flight
         self._reported: dict[int, int] = {}  # last step in the record, of trials in flight
         self._placed: set[int] = set()  # trials whose attempt is known to run on a node
@@ -41,6 +58,11 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["trial"]
+        if "unreachable" in result:  # the trial is not to blame: it stays RUNNING, and the sweep ends here
+            raise Unreachable(number, result)
+        if stale(trial, result):
+            self._record.event("report refused", number, attempt=result["attempt"], step=result.get("step"))
+            return
         if number not in self._placed and "device" in result:
             self._record.place(number, f"{result['hostname']}:{result['pid']}", result["device"])
             self._placed.add(number)
@@ -75,6 +97,7 @@ class Recorder(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["trial"]
+        trial.config["attempt"] += 1  # Tune starts the next process with this
         self._record.event("retry", number, failures=trial.num_failures)
         self._view.note(
             f"trial {number} lost its process; it goes on from its last checkpoint (try {trial.num_failures})"
@@ -98,7 +121,8 @@ class Recorder(Callback):
             )
         self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
         if "checkpoint" not in result:  # a confirmed model is kept to be scored
-            Checkpoints(self._checkpoints, number).remove()
+            forget = Checkpoints(self._checkpoints, number).remove
+            self._remote.submit(forget) if self._remote else forget()
         for known in (self._attempts, self._reported):
             known.pop(number, None)
         self._placed.discard(number)

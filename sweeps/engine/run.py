@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from results.record import Reader, Record, RecordError, SweepState
@@ -121,6 +122,8 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     flight = Flight.of(options)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
+        if options.mirror:
+            _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
         _refuse([line for arm in sweep.arms for line in unfit(parsed(sweep.given(arm)), data.shape)])
@@ -135,7 +138,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
             from sweeps.engine.stop import Stop
 
             session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
-            follower = Follower.start(folder, options.tracking_uri)
+            follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish()))
             state = SweepState.FAILED
             try:
@@ -151,6 +154,17 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
     with Reader(folder) as reader:
         print(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
     return session.exit_code()
+
+
+def _fetch(mirror: str, folder: Path) -> None:
+    """Begin with the run's copy when the folder holds none: the head that had it is gone."""
+    from results.mirror import MirrorError, fetch_if_absent
+
+    try:
+        if fetch_if_absent(mirror, folder):
+            print(f"{folder} was not here: going on from its copy in {mirror}", file=sys.stderr)
+    except MirrorError as problem:
+        raise CannotRun(str(problem), code=2) from None
 
 
 @contextmanager

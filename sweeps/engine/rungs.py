@@ -14,7 +14,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.record import Decision, ReportRow, Trial
-from sweeps.engine.outcome import objective
+from sweeps.engine.outcome import objective, stale
 from sweeps.engine.schedulers import SCHEDULERS, Judge, Ladder, Patience
 
 
@@ -54,6 +54,8 @@ class Rungs(FIFOScheduler):
     # -- Tune's side -------------------------------------------------------------------------------------------
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if stale(trial, result):
+            return str(TrialScheduler.CONTINUE)
         if "step" not in result:  # a trial that failed before its first report
             return str(TrialScheduler.STOP)
         if trial.config["phase"] != "search":  # a repeat runs to its end

@@ -269,6 +269,7 @@ class Search(Searcher):
         message = self._message(trial_id, trial.trial, trial.arm, trial.phase)
         return message | {
             "config": trial.config,
+            "attempt": trial.attempts + 1,
             "reported": again.reported,
             "checkpoints": dict(again.checkpoints),
         }
@@ -323,7 +324,7 @@ class Search(Searcher):
 
     def _message(self, trial_id: str, number: int, arm: str, phase: str) -> dict[str, Any]:
         self._live[trial_id] = arm if phase == "search" else None
-        return {"trial": number, "arm": arm, "phase": phase}
+        return {"trial": number, "arm": arm, "phase": phase, "attempt": 1}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if arm := self._live[trial_id]:

@@ -6,19 +6,23 @@ import logging
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.record import Reader, Record, RecordError, State, SweepState
-from sweeps.engine.cluster import Ray, Resources, local_resources
+from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
 from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import FOLDER, Checkpoints
+from trainable.storage import absolute
 
 if TYPE_CHECKING:
+    from sweeps.engine.machines import Machines
+    from sweeps.engine.progress import View
     from sweeps.engine.recorder import Recorder
     from sweeps.engine.repeats import Repeat
     from sweeps.engine.rungs import Rungs
@@ -55,16 +59,23 @@ class Flight:
 
     def __init__(self, fit: int, trials: int, concurrency: int = 0) -> None:
         """`fit`: how many there is room for; `concurrency`: how many the user asks for, 0 if it is ours to say."""
-        self.running = min(fit, concurrency or max(2, trials // SHARE))
+        self._bound = concurrency or max(2, trials // SHARE)
+        self._fit: Callable[[], int] = lambda: fit
+        self.running = min(fit, self._bound)
 
     @classmethod
     def of(cls, options: Options) -> Flight:
-        here = local_resources() if options.address is None else Resources(10**6, 10**6)
-        return cls(here.slots(options.cpus_per_trial, options.gpus_per_trial), options.trials, options.concurrency)
+        fit = local_resources().slots(options.cpus_per_trial, options.gpus_per_trial)
+        return cls(10**6 if options.address else fit, options.trials, options.concurrency)
+
+    def follow(self, slots: Callable[[], int]) -> None:
+        """A cluster grows and shrinks: `slots` says how many trials fit, or will when machines have come for them."""
+        self._fit = slots
 
     def limit(self) -> int:
         """Trials dealt and not ended."""
-        return self.running + ceil(self.running / 4) if self.running > 1 else 1
+        running = min(max(1, self._fit()), self._bound)
+        return running + ceil(running / 4) if running > 1 else 1
 
 
 class Session:
@@ -73,6 +84,8 @@ class Session:
     def __init__(self, sweep: Sweep, options: Options, record: Record, stop: Stop, flight: Flight) -> None:
         self.sweep, self.options, self.record, self.stop, self.flight = sweep, options, record, stop, flight
         self.folder = record.path.parent
+        self.checkpoints = checkpoints(options)
+        self._machines: Machines | None = None  # of the cluster at --address
         self.number = record.start_session(session_info())
 
     def search(self, ray: Future[Ray], data: Dataset) -> None:
@@ -89,9 +102,9 @@ class Session:
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = reader.trials(), reader.curves()
-            recorder = Recorder(self.record, rungs, shown, self.stop.ended)
+            recorder = Recorder(self.record, rungs, shown, self.stop.ended, self.checkpoints)
             plan = Plan(options.trials, options.epochs, options.seed, sweep.sampler, sweep.sampler_options)
-            search = Search(sweep, plan, self.record, self.flight.limit, self._repeats, recorder.refused)
+            search = Search(sweep, plan, self.record, self._limit, self._repeats, recorder.refused)
             from results.study import studies
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
@@ -101,10 +114,41 @@ class Session:
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), sweep.metric)
             started = _started(ray)
+            if options.address is not None:
+                self._meet(shown)
             self.stop.signals.renew()
             self._tune(started, data, search, rungs, recorder)
         if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
             raise CannotRun(failure)
+
+    def _meet(self, view: View) -> None:
+        """See what the cluster at --address is. Raises CannotRun when it cannot serve this sweep."""
+        from sweeps.engine.machines import Machines
+
+        self._view = view
+        try:
+            self._machines = Machines(self.options.cpus_per_trial, self.options.gpus_per_trial)
+            self._machines.require_room()
+            self._machines.require_storage(self.checkpoints, self._mark)
+        except Unusable as problem:
+            raise CannotRun(str(problem), code=2) from None
+        self.flight.follow(self._machines.slots)
+        self._say(self._machines.words())
+
+    def _say(self, words: str) -> None:
+        self.record.event("machines", words=words)
+        self._view.note(f"cluster: {words}")
+
+    def _limit(self) -> int:
+        if self._machines and (words := self._machines.changed()):
+            self._say(words)
+        return self.flight.limit()
+
+    @property
+    def _mark(self) -> str:
+        """A file that says whose checkpoints these are."""
+        with Reader(self.folder) as reader:
+            return f"of-{reader.meta('id')}"
 
     def _all_failed(self) -> str | None:
         """The commonest reason, when no trial of the search could be trained."""
@@ -125,7 +169,7 @@ class Session:
         if not self.options.confirm or self.stop.stop_all():
             return
         try:
-            confirm(self.record, data, self._resources, self.stop)
+            confirm(self.record, data, self._resources, self.stop, self.checkpoints)
         except RayError as error:
             why = _cause(error.cause if isinstance(error, RayTaskError) else error)
             raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
@@ -155,8 +199,9 @@ class Session:
             objectives=tuple(self.sweep.objectives),
             max_parameters=options.max_parameters,
             threads=max(1, int(options.cpus_per_trial)),
-            checkpoints=str((self.folder / FOLDER).absolute()),
+            checkpoints=self.checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
+            mark=self._mark if options.address is not None else "",
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._resources),
@@ -190,7 +235,7 @@ class Session:
         with Reader(self.folder) as reader:
             trials, known = reader.trials(), reader.checkpoints()
         for trial in trials:
-            store = Checkpoints(self.folder / FOLDER, trial.trial)
+            store = Checkpoints(self.checkpoints, trial.trial)
             if trial.state is State.RUNNING:
                 for saved in store.saved():
                     self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
@@ -213,6 +258,11 @@ class Session:
         return 1 if self.stop.failure else 0
 
 
+def checkpoints(options: Options) -> str:
+    """Path or URI below which the run's trials keep their checkpoints."""
+    return absolute(f"{options.mirror or options.out}/{options.name}/{FOLDER}")
+
+
 def ladder(sweep: Sweep, options: Options) -> Ladder:
     """The sweep's rungs, in reports."""
     from sweeps.engine.schedulers import Ladder
@@ -233,7 +283,7 @@ def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
             return True
         from sweeps.engine.confirm import unscored
 
-        return options.confirm and unscored(reader)
+        return options.confirm and unscored(reader, checkpoints(options))
 
 
 def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
@@ -248,6 +298,8 @@ def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
 def _started(ray: Future[Ray]) -> Ray:
     try:
         return ray.result()
+    except Unusable as problem:
+        raise CannotRun(str(problem), code=2) from None
     except Exception as error:
         raise CannotRun(f"Ray could not start: {_cause(error)}") from error
 
@@ -258,4 +310,6 @@ def _cause(error: BaseException) -> str:
         if isinstance(error, RecordError):
             return str(error)
         error = inner
+    if type(error).__name__ == "Unreachable":
+        return str(error)
     return f"{type(error).__name__}: {error}"

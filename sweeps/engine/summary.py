@@ -36,6 +36,8 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
+    if exported.get("mirror"):
+        lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
         _, *arguments = reader.sessions()[-1].info["command"]
         lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")

@@ -56,7 +56,9 @@ class Loop:
         self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
         self.ended: list[tuple[State, str | None]] = []
         view = View(self.board, io.StringIO())
-        self.recorder = Recorder(self.record, self.rungs, view, lambda *end: self.ended.append(end))
+        self.recorder = Recorder(
+            self.record, self.rungs, view, lambda *end: self.ended.append(end), str(folder / "checkpoints")
+        )
         self._dealt = 0
         with Record.reader(folder) as reader:
             before, curves = reader.trials(), reader.curves()

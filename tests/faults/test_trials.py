@@ -193,7 +193,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_or_the_start_and_no_bi
     known = dict(first.step()["checkpoint"] for _ in range(3))  # of reports 2 and 3 they are still there
     store = Checkpoints(tmp_path, 1)
     for step in (3, 2)[:damaged]:
-        damage(store.file(step))
+        damage(Path(str(store.file(step))))
     again = run_out(worker({}, reported=0, known=known))
     assert [told(result) for result in again] == reference
     assert again[0].get("restored") == (2 if damaged == 1 else None)

@@ -116,7 +116,7 @@ def test_a_store_that_cannot_be_reached_is_said_and_remains(well: Path, capsys: 
 
 def test_bad_checkpoints_are_dropped_and_good_ones_kept(well: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def checkpoint(trial: int, step: int, content: bytes) -> Path:
-        path = well / "checkpoints" / str(trial) / f"{step}.safetensors"
+        path = well / "checkpoints" / str(trial) / f"{step}-1.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.with_suffix(".sha256").write_text(hashlib.sha256(content).hexdigest())

@@ -1,0 +1,144 @@
+"""Who has no token, or asks for what is not there, gets one clear line within 20 s. Part of scenario_local.py."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from steps import check, on_machine, say
+
+HEAD = "10.77.0.1"
+SSH = ["ssh", "-i", "/root/.ssh/lab.pem", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", f"root@{HEAD}"]
+SECONDS = 20
+FLAGS = ["--trials", "2", "--epochs", "1", "--no-confirm", "--quiet"]
+OTHER_RAY = """
+import runpy, sys
+from sweeps.engine.cluster import Ray
+before = Ray.__init__
+def init(self, address):
+    before(self, address)
+    import ray
+    ray.__version__ = "2.59.0"
+Ray.__init__ = init
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A sweep that must end with exit status 2 and one line that holds `words`."""
+
+    what: str
+    command: list[str]
+    words: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def here(*flags: str) -> list[str]:
+    """A sweep on the laptop."""
+    return [sys.executable, "sweeps/mnist_l2.py", *FLAGS, *flags]
+
+
+def there(*flags: str) -> list[str]:
+    """A sweep on the head, as `ray submit` starts it."""
+    command = shlex.join(["python", "rungwise/sweeps/mnist_l2.py", *FLAGS, "--out", "/tmp/refused", *flags])
+    return [*SSH, f"bash -c {shlex.quote('source ~/.bashrc; ' + command)}"]
+
+
+def cases() -> list[Refused]:
+    token = {"RAY_AUTH_MODE": "token"}
+    head = ["--address", f"{HEAD}:6379"]
+    other = [sys.executable, "-c", OTHER_RAY, *here(*head, "--out", "/tmp/r5")[1:]]
+    machines = ("10.77.0.2: does not see", "10.77.0.3: does not see", "--mirror")
+    return [
+        Refused(
+            "a wrong address", here("--address", "10.77.0.77:6379", "--out", "/tmp/r1"), ("no Ray cluster answers",)
+        ),
+        Refused("no token", here(*head, "--out", "/tmp/r3"), ("wants its token", "~/.ray"), {"HOME": "/tmp/nobody"}),
+        Refused(
+            "a wrong token",
+            here(*head, "--out", "/tmp/r4"),
+            ("wants its token",),
+            {**token, "RAY_AUTH_TOKEN": "0" * 64},
+        ),
+        Refused("another Ray", other, ("other versions", "2.59.0"), token),
+        Refused("a folder of one machine", there("--name", "local", "--mirror", "/tmp/here"), machines),
+        Refused(
+            "4 GPUs", there("--name", "gpus", "--gpus-per-trial", "4"), ("4 GPUs, which no machine", "Node types: ")
+        ),
+    ]
+
+
+def check_refusals() -> None:
+    """All at once: they wait more than they work."""
+    started = time.monotonic()
+    running = []
+    for case in cases():
+        environment = {**os.environ, **case.environment}
+        process = subprocess.Popen(
+            case.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        running.append((case, process))
+    for case, process in running:
+        said = process.communicate(timeout=180)[0]
+        seconds = time.monotonic() - started
+        lines = [line for line in said.splitlines() if line.startswith("error: ")]
+        check(process.returncode == 2, f"{case.what}: exit status {process.returncode}, not 2\n{said[-3000:]}")
+        check(len(lines) == 1, f"{case.what}: one line, not\n{said[-3000:]}")
+        check(all(words in lines[0] for words in case.words), f"{case.what}: {lines[0]}")
+        check("Traceback" not in said, f"{case.what}:\n{said[-3000:]}")
+        say(f"{case.what}: {lines[0]}")
+    # Seven at a time on two cores: alone, each takes less than SECONDS.
+    seconds = time.monotonic() - started
+    check(seconds < 3 * SECONDS, f"the {len(running)} refusals took {seconds:.0f} s")
+    say(f"{len(running)} refusals at once took {seconds:.0f} s")
+
+
+def ssh(command: str) -> subprocess.CompletedProcess[str]:
+    """A shell command on the head."""
+    return subprocess.run([*SSH, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def alive() -> int:
+    """Machines that the head knows."""
+    bearer = "Authorization: Bearer $(cat ~/.ray/auth_token)"
+    return ssh(f'curl -s -H "{bearer}" "http://127.0.0.1:8265/nodes?view=summary"').stdout.count('"ALIVE"')
+
+
+def check_doors() -> None:
+    """Without the token nobody gets in; from outside the dashboard is not even there."""
+    outside = subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/{HEAD}/8265"], capture_output=True, check=False)
+    check(outside.returncode != 0, "the dashboard can be reached from outside")
+    for path, header, status in (
+        ("api/version", "", "401"),
+        ("api/jobs/", "", "401"),
+        ("api/jobs/", f"-H 'Authorization: Bearer {'0' * 64}'", "403"),
+    ):
+        got = ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {header} http://127.0.0.1:8265/{path}").stdout
+        check(got == status, f"{path} answers {got}, not {status}")
+    submit = "HOME=/tmp/nobody RAY_AUTH_MODE=disabled ray job submit --address http://127.0.0.1:8265 -- true"
+    job = ssh(f"source ~/.bashrc; {submit}")
+    check(job.returncode != 0, f"a job was taken without the token: {job.stdout[-1000:]}")
+    client = [sys.executable, "-c", f"import ray; ray.init('ray://{HEAD}:10001')"]
+    alone = {**os.environ, "HOME": "/tmp/nobody"}
+    done = subprocess.run(client, env=alone, capture_output=True, text=True, check=False, timeout=90)
+    check(done.returncode != 0, "a Ray client was let in without the token")
+    say("closed without the token: dashboard, job submission, Ray client")
+    for name in ("h1", "h2", "h3"):
+        check_token_file(name)
+
+
+def check_token_file(machine: str) -> None:
+    """The token is its user's alone on every machine."""
+    mode = on_machine(machine, "stat", "-c", "%a %U", "/root/.ray/auth_token").strip()
+    check(mode == "600 root", f"the token of {machine} has mode {mode}")

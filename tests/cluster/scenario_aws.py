@@ -1,0 +1,142 @@
+"""The cluster.yaml that we ship, against a mock AWS account: from no worker to two, one interrupted, back to none.
+
+python tests/cluster/lab.py --aws -- python tests/cluster/scenario_aws.py
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+from lab import ACCOUNT
+from steps import Run, background, check, fail, ray_processes, run, say, token, until
+
+from results.record import Reader
+
+YAML = Path("/tmp/cluster.yaml")
+EPOCHS = 12
+SWEEP = (
+    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials 4 --concurrency 4 --epochs {EPOCHS} --scheduler none "
+    "--gpus-per-trial 0.5 --checkpoint-seconds 1 --no-confirm"
+)
+OFFICE = "172.31.0.0/20"  # where the laptop of the lab is
+
+
+def instances() -> list[dict[str, Any]]:
+    """Those that cost money."""
+    states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    found = boto3.client("ec2").describe_instances(Filters=states)["Reservations"]
+    return [instance for reservation in found for instance in reservation["Instances"]]
+
+
+def spot() -> list[dict[str, Any]]:
+    return [instance for instance in instances() if instance.get("InstanceLifecycle") == "spot"]
+
+
+def filled_in() -> None:
+    """What a user does before the first `ray up`; sizes and the idle time are the test's."""
+    boto3.client("s3").create_bucket(
+        Bucket="lab", CreateBucketConfiguration={"LocationConstraint": ACCOUNT["AWS_DEFAULT_REGION"]}
+    )
+    printed = run(f"python clusters/aws.py --bucket lab --ssh-from {OFFICE}")
+    group, profile, where = printed.splitlines()
+    text = Path("cluster.yaml").read_text()
+    for before, after in (
+        ("SecurityGroupIds: [sg-00000000000000000]", group),
+        ("IamInstanceProfile: {Name: rungwise-node}", profile),
+        ("s3://rungwise-sweeps/runs", where),
+        ("idle_timeout_minutes: 5", "idle_timeout_minutes: 0.2"),
+    ):
+        check(text.count(before) == 1, f"cluster.yaml says {before} {text.count(before)} times")
+        text = text.replace(before, after)
+    YAML.write_text(text.replace("max_workers: 8", "max_workers: 2"))
+    check(printed == run(f"python clusters/aws.py --bucket lab --ssh-from {OFFICE}"), "a second time is not the same")
+
+
+def check_closed(instance: dict[str, Any]) -> None:
+    """Who may reach it, and what it was given."""
+    ec2 = boto3.client("ec2")
+    name = instance["InstanceId"]
+    groups = [group["GroupId"] for group in instance["SecurityGroups"]]
+    for group in ec2.describe_security_groups(GroupIds=groups)["SecurityGroups"]:
+        for rule in group["IpPermissions"]:
+            ranges = [one["CidrIp"] for one in rule["IpRanges"]] + [one["CidrIpv6"] for one in rule["Ipv6Ranges"]]
+            within = [pair["GroupId"] for pair in rule["UserIdGroupPairs"]]
+            allowed = (ranges == [OFFICE] and rule["FromPort"] == rule["ToPort"] == 22) or (
+                not ranges and within == groups
+            )
+            check(allowed, f"{name} lets in {rule}")
+    check("IamInstanceProfile" in instance, f"{name} has no IAM profile: it could not write to the bucket")
+    data = ec2.describe_instance_attribute(InstanceId=name, Attribute="userData")
+    check(not data.get("UserData", {}).get("Value"), f"{name} was started with user data: {data}")
+    check(
+        instance["ImageId"] in YAML.read_text(), f"{name} runs {instance['ImageId']}, which cluster.yaml does not say"
+    )
+
+
+def saved(mnist: Run) -> dict[str, Any] | None:
+    """A spot instance whose trial has two checkpoints."""
+    rows = mnist.ask("SELECT node FROM trials t WHERE (SELECT count(*) FROM checkpoints c WHERE c.trial = t.trial) > 1")
+    names = {node.split(":")[0] for (node,) in rows if node}
+    return next((instance for instance in spot() if instance["InstanceId"] in names), None)
+
+
+def main() -> None:
+    token()
+    filled_in()
+    run(f"ray up -y --no-config-cache {YAML}")
+    say("ray up has ended:", [instance["InstanceType"] for instance in instances()])
+    (head,) = instances()
+    check("InstanceLifecycle" not in head, "the head must not be spot")
+    mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
+    log = Path("/tmp/sweep.log")
+    with background(SWEEP, log) as sweep:
+        until("two spot workers", lambda: len(spot()) == 2, 120)
+        say("trials wait, so these came:", [instance["InstanceType"] for instance in spot()])
+        for instance in instances():
+            check_closed(instance)
+        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), 120)
+        say("first report")
+        victim = until("two checkpoints of a trial", lambda: saved(mnist), 120)
+        before, doomed = time.monotonic(), victim["InstanceId"]
+        lost = {row[0] for row in mnist.ask(f"SELECT trial FROM trials WHERE node LIKE '{doomed}:%'")}
+        boto3.client("ec2").terminate_instances(InstanceIds=[doomed])
+        until("a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, 120)
+        say(f"a spot worker was interrupted, and replaced after {time.monotonic() - before:.1f} s")
+        query = "SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'"
+        restored = until("a restoration", lambda: mnist.ask(query), 120)
+        say(f"its trials {lost} go on after {time.monotonic() - before:.1f} s: {restored}")
+        check({trial for trial, _ in restored} <= lost, f"{restored} were restored, and {lost} were lost")
+        check(sweep.wait(300) == 0, f"the sweep ended with {sweep.returncode}")
+    say("the sweep has ended:", *re.findall("^cluster: .*", log.read_text(), re.M))
+    trials = mnist.ask("SELECT state, attempts FROM trials")
+    check([state for state, _ in trials] == ["COMPLETED"] * 4, trials)
+    keys = boto3.client("s3").list_objects_v2(Bucket="lab", Prefix="runs/mnist_l2/")["Contents"]
+    names = {entry["Key"].removeprefix("runs/mnist_l2/") for entry in keys}
+    check({"sweep.sqlite", "mirror.json", "trials.parquet", "report.html"} <= names, names)
+    run(
+        f"python -m results pull {YAML} mnist_l2 --out /tmp/runs && python -m results doctor /tmp/runs/mnist_l2", code=1
+    )
+    run("python -m results pull s3://lab/runs mnist_l2 --out /tmp/mirrored")
+    for home in ("/tmp/runs", "/tmp/mirrored"):
+        with Reader(Path(home, "mnist_l2")) as reader:
+            reader.verify()
+            check(len(reader.trials()) == 4, f"{home} holds {reader.trials()}")
+    say("the run has come home")
+    until("no worker is left", lambda: not spot(), 180)
+    say("idle workers are gone")
+    run(f"ray down -y {YAML}")
+    check(not instances(), instances())
+    until("no process of Ray is left", lambda: not ray_processes(), 60)
+    say("ray down has ended: no instance, no process of Ray")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:
+        print(Path("/run/lab/events").read_text()[-2000:])
+        fail(repr(error))

@@ -1,0 +1,121 @@
+"""What the scenarios share. They run on the laptop of a lab, and print what happened when."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from lab import MACHINES
+
+T = TypeVar("T")
+STARTED = time.monotonic()
+
+
+def say(*words: object) -> None:
+    print(f"{time.monotonic() - STARTED:6.1f} s ", *words, flush=True)
+
+
+def fail(what: str) -> NoReturn:
+    sys.exit(f"{time.monotonic() - STARTED:6.1f} s  FAILED: {what}")
+
+
+def check(holds: object, what: object) -> None:
+    """An assertion that says what it saw."""
+    if not holds:
+        fail(str(what))
+
+
+def run(command: str, *, code: int = 0, timeout: float = 240) -> str:
+    """Run a shell command that must end with `code`; its output."""
+    done = subprocess.run(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    check(done.returncode == code, f"{command}: exit status {done.returncode}, not {code}\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def until(what: str, holds: Callable[[], T], seconds: float) -> T:
+    """Wait for it, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.25)
+    fail(f"after {seconds:g} s still not: {what}")
+
+
+@contextmanager
+def background(command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command beside us; its output is shown when the block fails."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    except BaseException:
+        print(f"--- {command}\n{log.read_text()[-6000:]}\n---", flush=True)
+        raise
+    finally:
+        process.kill()
+        process.wait()
+
+
+def token() -> None:
+    """The one thing to do before the first `ray up`."""
+    run("mkdir -p -m 700 ~/.ray && umask 077 && ray get-auth-token --generate")
+
+
+def on_machine(name: str, *words: str) -> str:
+    """Run a command with the files of machine `name`; its output, empty when it failed."""
+    pid = (MACHINES / name).read_text().split()[0]
+    enter = ["nsenter", "--target", pid, "--mount", "--wd=/"]
+    return subprocess.run([*enter, *words], capture_output=True, text=True, check=False).stdout
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder on a machine."""
+
+    machine: str
+    folder: str
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of its record; [] while there is none."""
+        code = (
+            "import json, sqlite3, sys; "
+            "db = sqlite3.connect(f'file:{sys.argv[1]}/sweep.sqlite?mode=ro', uri=True, timeout=20); "
+            "print(json.dumps(db.execute(sys.argv[2]).fetchall()))"
+        )
+        said = on_machine(self.machine, sys.executable, "-I", "-S", "-c", code, self.folder, query)
+        return [tuple(row) for row in json.loads(said or "[]")]
+
+    def files(self) -> set[str]:
+        return set(on_machine(self.machine, "ls", self.folder).split())
+
+
+def ray_processes() -> list[str]:
+    """Command names of Ray's processes in the whole lab."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        name = os.path.basename(words[0]).decode(errors="replace")
+        if name in ("raylet", "gcs_server") or name.startswith("ray::"):
+            found.append(name)
+    return found

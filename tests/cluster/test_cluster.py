@@ -1,0 +1,40 @@
+"""A real `ray up`, on machines made of namespaces. Each scenario is a script that says what happened when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+TOOLS = ("unshare", "ip", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of other users' processes need root"),
+    pytest.mark.skipif(bool(MISSING), reason=f"scripts/system-packages.sh installs {', '.join(MISSING)}"),
+]
+
+
+def lab(*words: str, limit: float = 570) -> None:
+    """Run a command on a laptop; what it said is shown either way (`make test-cluster` runs pytest with -s)."""
+    done = subprocess.run([sys.executable, HERE / "lab.py", *words], timeout=limit, check=False)
+    assert done.returncode == 0
+
+
+def test_a_machine_has_the_python_and_not_the_checkout() -> None:
+    ssh = "ssh -i /root/.ssh/lab.pem -o StrictHostKeyChecking=no -o LogLevel=ERROR root@10.77.0.1"
+    lab("--machines", "1", "--", *ssh.split(), f"test -x {sys.executable} && test ! -e {HERE}")
+
+
+def test_three_machines_one_loses_power_and_one_its_cable() -> None:
+    lab("--machines", "3", "--", "python", str(HERE / "scenario_local.py"))
+
+
+def test_spot_workers_come_for_the_sweep_one_is_interrupted_and_none_stays() -> None:
+    lab("--aws", "--", "python", str(HERE / "scenario_aws.py"))

@@ -1,0 +1,91 @@
+"""Attempt fencing: what a machine says or writes that was cut off and came back changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from loop import Loop
+
+from results.record import Record
+from sweeps.engine import FloatDistribution, Sweep
+from trainable.checkpoints import Checkpoints
+from trainable.storage import Folder
+
+
+def sweep() -> Sweep:
+    return Sweep("fenced", {"lr": FloatDistribution(1e-3, 1e-1, log=True)}, fixed={"hidden": (4,)})
+
+
+class Fake:
+    """The state of a trial, as far as checkpoints look at it."""
+
+    def __init__(self, step: int, content: bytes) -> None:
+        self.step, self._content = step, content
+
+    def content(self) -> bytes:
+        return self._content
+
+
+def names(root: Path) -> list[str]:
+    return [name for name in Folder(root / "1").names() if name.endswith("safetensors")]
+
+
+def test_an_attempt_deletes_its_own_files_and_those_it_will_not_go_back_to(tmp_path: Path) -> None:
+    first, second = Checkpoints(tmp_path, 1, 1), Checkpoints(tmp_path, 1, 2)
+    for step in (1, 2, 3):
+        first.save(Fake(step, b"1"))  # type: ignore[arg-type]
+    assert names(tmp_path) == ["2-1.safetensors", "3-1.safetensors"]
+    second.save(Fake(4, b"2"))  # type: ignore[arg-type]
+    assert names(tmp_path) == ["2-1.safetensors", "3-1.safetensors", "4-2.safetensors"]  # one is not enough
+    second.save(Fake(5, b"2"))  # type: ignore[arg-type]
+    assert names(tmp_path) == ["4-2.safetensors", "5-2.safetensors"]
+    for step in (4, 5, 6, 7):  # the first one's machine is back, and goes on
+        first.save(Fake(step, b"1"))  # type: ignore[arg-type]
+    assert {"4-2.safetensors", "5-2.safetensors"} <= set(names(tmp_path))
+    assert Folder(tmp_path / "1").read("5-2.safetensors") == b"2"
+    assert str(second.file(5)).endswith("/5-2.safetensors")
+
+
+def test_a_report_of_an_attempt_that_was_given_up_is_refused(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, sweep())
+    trial = loop.deal()
+    assert not isinstance(trial, str)
+    assert trial is not None
+    loop.report(trial, 0.5, 1, attempt=1)
+    loop.recorder.on_trial_recover(0, [], trial)
+    loop.recorder.on_trial_start(0, [], trial)
+    assert trial.config["attempt"] == 2
+    loop.report(trial, 0.9, 2, attempt=1)
+    loop.report(trial, 0.6, 2, attempt=2)
+    loop.record.commit()
+    with Record.reader(tmp_path) as reader:
+        told = [(row.attempt, row.step, row.metrics["val_accuracy"]) for row in reader.reports()]
+        refused = [data for _, kind, _, data in reader.events() if kind == "report refused"]
+    assert told == [(1, 1, 0.5), (2, 2, 0.6)]
+    assert refused == [{"attempt": 1, "step": 2}]
+
+
+def test_a_machine_that_does_not_reach_the_checkpoints_ends_the_sweep_and_not_the_trial(tmp_path: Path) -> None:
+    from sweeps.engine.recorder import Unreachable
+
+    loop = Loop(tmp_path, sweep())
+    trial = loop.deal()
+    with pytest.raises(
+        Unreachable, match=r"10\.0\.0\.9, where trial 1 was to run, does not: why; name a shared folder"
+    ):
+        loop.recorder.on_trial_result(0, [], trial, {"unreachable": "why", "node_ip": "10.0.0.9", "done": True})
+    assert loop.rows()[1].state == "RUNNING"
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [("of-me", None), ("of-you", "not the driver's folder")])
+def test_a_worker_looks_for_the_drivers_mark_before_its_first_trial(
+    tmp_path: Path, wanted: str, seen: str | None
+) -> None:
+    from trainable.trial import Trial
+
+    Folder(tmp_path).write("of-me", b"")
+    worker = SimpleNamespace(_mark=wanted, _root=str(tmp_path))
+    found = Trial._unreachable(worker)  # type: ignore[arg-type]
+    assert found is None if seen is None else seen in str(found)

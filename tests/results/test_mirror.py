@@ -1,0 +1,135 @@
+"""The mirror: a copy of one moment, from which the same run goes on elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.mirror import ABOUT, Mirror, MirrorError, fetch_if_absent
+from results.record import FILE, Reader, Record, State
+
+
+def start(folder: Path, identity: str = "one") -> Record:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = Record(folder)
+    record.set_meta("id", identity)
+    record.start_session({})
+    record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+    record.start_attempt(1)
+    return record
+
+
+def test_a_fetched_run_is_the_one_that_was_pushed_while_its_driver_writes(tmp_path: Path) -> None:
+    run, mirror = tmp_path / "runs" / "r", Mirror(str(tmp_path / "m"), "r")
+    with start(run) as record:
+        for step in range(1, 51):
+            record.add_report(1, 1, step, {"epoch": step})
+            record.commit()
+            if step in (20, 40):
+                mirror.push(run)
+        (run / "model").mkdir()
+        (run / "model" / "config.json").write_text("{}")
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "left").write_text("trials' own")
+        mirror.push(run)
+    again = tmp_path / "elsewhere" / "r"
+    assert fetch_if_absent(str(tmp_path / "m"), again)
+    with Reader(again) as reader:
+        reader.verify()
+        assert [report.step for report in reader.reports()] == list(range(1, 51))
+    assert (again / "model" / "config.json").read_text() == "{}"
+    assert not (again / "checkpoints").exists()
+    with Record(again) as record:  # and it can be gone on with
+        record.end_trial(1, State.COMPLETED)
+
+
+def test_a_copy_made_at_any_time_of_a_busy_driver_is_whole(tmp_path: Path) -> None:
+    run, mirror = tmp_path / "runs" / "r", Mirror(str(tmp_path / "m"), "r")
+    with start(run) as record:
+        record.commit()
+        stop = threading.Event()
+        found: list[int] = []
+
+        def copy() -> None:
+            while not stop.is_set():
+                mirror.push(run)
+                home = tmp_path / f"home{len(found)}" / "r"
+                mirror.fetch(home)
+                with Reader(home) as reader:
+                    reader.verify()
+                    found.append(len(list(reader.reports())))
+
+        thread = threading.Thread(target=copy)
+        thread.start()
+        for step in range(1, 400):
+            record.add_report(1, 1, step, {"epoch": step, f"m{step % 7}": 1.0})
+            record.commit()
+        stop.set()
+        thread.join()
+    assert len(found) > 2
+    assert found == sorted(found)
+
+
+def test_a_push_copies_what_has_changed_only(tmp_path: Path) -> None:
+    run, mirror = tmp_path / "runs" / "r", Mirror(str(tmp_path / "m"), "r")
+    start(run).close()
+    (run / "report.html").write_text("first")
+    mirror.push(run)
+    for name in (FILE, ABOUT, "report.html"):
+        (tmp_path / "m" / "r" / name).unlink()
+    mirror.push(run)
+    assert list((tmp_path / "m" / "r").iterdir()) == []
+    (run / "report.html").write_text("second, longer")
+    mirror.push(run)
+    assert [file.name for file in (tmp_path / "m" / "r").iterdir()] == ["report.html"]
+
+
+def test_a_mirror_of_another_run_or_one_that_is_ahead_is_refused(tmp_path: Path) -> None:
+    run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
+    start(run).close()
+    Mirror(where, "r").push(run)
+    assert not fetch_if_absent(where, run)  # its own
+    ahead = tmp_path / "other head" / "r"
+    Mirror(where, "r").fetch(ahead)
+    with Record(ahead) as record:
+        record.start_session({})
+    Mirror(where, "r").push(ahead)
+    with pytest.raises(MirrorError, match="is ahead of"):
+        fetch_if_absent(where, run)
+    stranger = tmp_path / "strangers" / "r"
+    start(stranger, "two").close()
+    with pytest.raises(MirrorError, match="another run"):
+        fetch_if_absent(where, stranger)
+
+
+def test_a_damaged_copy_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
+    start(run).close()
+    Mirror(where, "r").push(run)
+    copy = tmp_path / "m" / "r" / FILE
+    copy.write_bytes(copy.read_bytes()[:5000])
+    with pytest.raises(MirrorError, match="damaged"):
+        fetch_if_absent(where, tmp_path / "elsewhere" / "r")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_pull_brings_a_run_home_from_its_mirror_and_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "r"
+    start(run).close()
+    assert main(["copy", str(run), str(tmp_path / "m")]) == 0
+    assert main(["pull", str(tmp_path / "m"), "r", "--out", str(tmp_path / "home")]) == 0
+    assert (tmp_path / "home" / "r" / FILE).exists()
+    assert main(["pull", str(tmp_path / "m"), "r", "--out", str(tmp_path / "home")]) == 2
+    assert main(["pull", str(tmp_path / "m"), "nobody", "--out", str(tmp_path / "home")]) == 2
+    assert main(["pull", str(tmp_path / "no.yaml"), "other", "--out", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 1)[1] for line in said] == [
+        "holds a run; choose another --out, or move it away",
+        f"holds no {FILE}",
+        f"cluster's YAML file must exist, but {tmp_path / 'no.yaml'} does not",
+    ]
