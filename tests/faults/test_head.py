@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from sweeping import Run, assert_nothing_lost, wait_until
 
 from results.record import FILE, Reader
@@ -25,6 +26,7 @@ def mirrored(copy: Path) -> int:
     return 0
 
 
+@pytest.mark.long
 def test_a_new_head_goes_on_from_the_mirror(run: Run, tmp_path: Path) -> None:
     where = tmp_path / "mirror"
     copy = where / run.folder.name / FILE
