@@ -316,14 +316,19 @@ def gain(rows: list[float], baseline: list[float]) -> tuple[float, float]:
     return float(difference.mean() - width), float(difference.mean() + width)
 
 
+def seconds(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "never"
+
+
 def line(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
     """One setting's row of the table; against the baseline unless it is the baseline."""
     cells = []
     for name in TARGETS:
         times, before = ([row[f"seconds to {name}"] for row in some] for some in (rows, baseline))
         low, high = median(times, 0.1), median(times, 0.9)
-        versus = "" if rows is baseline else " x{:.2f}-{:.2f}".format(*ratio(times, before))
-        cells.append(f"{median(times):.1f} ({low:.1f}-{high:.1f}){versus}")
+        known = rows is not baseline and math.isfinite(median(times) + median(before))
+        versus = " x{:.2f}-{:.2f}".format(*ratio(times, before)) if known else ""
+        cells.append(f"{seconds(median(times))} ({seconds(low)}-{seconds(high)}){versus}")
     found, before = ([100 * row["found"] for row in some] for some in (rows, baseline))
     versus = "" if rows is baseline else " {:+.3f} to {:+.3f}".format(*gain(found, before))
     cells.append(f"{np.mean(found):.3f}{versus}")
@@ -334,18 +339,21 @@ def line(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
 def main() -> None:
     options = tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     settings = options.settings()
-    varied = [name for name in Setting.__dataclass_fields__ if len(getattr(options, name)) > 1]
     started = time.monotonic()
-    titles = [*varied, *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]
+    titles = ["setting", *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]
     print("| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
     table, baseline = [], None
     for setting, rows in simulate(settings, options.seeds, options.processes):
         baseline = baseline or rows
-        cells = [str(getattr(setting, name)) for name in varied]
-        print("| " + " | ".join([*cells, line(rows, baseline)]) + " |", flush=True)
+        differs = [
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in vars(setting).items()
+            if value != getattr(settings[0], name)
+        ]
+        print(f"| {' '.join(differs) or 'baseline'} | {line(rows, baseline)} |", flush=True)
         table += [{name: getattr(setting, name) for name in Setting.__dataclass_fields__} | row for row in rows]
-    seconds = time.monotonic() - started
-    print(f"\nn={options.seeds} seeds each; {60 * len(table) / seconds:.0f} sweeps a minute", file=sys.stderr)
+    rate = 60 * len(table) / (time.monotonic() - started)
+    print(f"\nn={options.seeds} seeds each; {rate:.0f} sweeps a minute", file=sys.stderr)
     if options.out:
         import pyarrow as pa
 
