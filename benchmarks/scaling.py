@@ -1,12 +1,12 @@
 """1 to 500 workers against the ideal line, in virtual time (`simulate.py`): where it bends, and why.
 
-    python benchmarks/scaling.py [--seeds 40] [--figure docs/scaling.svg]
+    python benchmarks/scaling.py [--seeds 40] [--workers 1 8 64]
 
 Each column takes one brake away, so that the step between two columns is what that brake costs:
 
-    as it is    TPE, the concurrency rule, and the driver's work at what it was measured to cost
-    no driver   the same, and the driver costs nothing
-    random      no driver, and random suggestions: nothing to learn, so nothing to be late for
+    as it is    TPE, the concurrency rule, and what the driver's work costs
+    random      random suggestions: nothing to learn, so nothing to be late for
+    no driver   random suggestions, and the driver costs nothing: what is left is that a trial takes its time
 
 These are the median seconds until a report reached the accuracy that one in a hundred random configurations reaches,
 in a sweep long enough (2,000 trials) for 500 to be in flight. Beside them: trial-epochs a second of 500 random trials
@@ -19,18 +19,17 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import tyro
 from simulate import TARGETS, Setting, Simulation, median, surrogate
 
-WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)
 LONG, SHORT = 2_000, 500  # trials: of a sweep that ends at the target, and of one that is run to its end
 AS_IT_IS = Setting(trials=LONG)
+RANDOM = replace(AS_IT_IS, sampler="random")
 BRAKES = {
     "as it is": AS_IT_IS,
-    "no driver": replace(AS_IT_IS, trial_seconds=0.0, report_seconds=0.0),
-    "random": replace(AS_IT_IS, trial_seconds=0.0, report_seconds=0.0, sampler="random"),
+    "random": RANDOM,
+    "no driver": replace(RANDOM, trial_seconds=0.0, report_seconds=0.0),
 }
 
 
@@ -38,9 +37,9 @@ BRAKES = {
 class Options:
     seeds: int = 40
     """Simulated sweeps for every number of workers and column; throughput takes a quarter of them."""
+    workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 125, 250, 500)
+    """The first one is what the others are compared with."""
     processes: int = os.cpu_count() or 1
-    figure: Path | None = None
-    """SVG file to draw."""
 
 
 def to_target(setting: Setting, seed: int) -> float:
@@ -57,61 +56,31 @@ def throughput(setting: Setting, seed: int) -> float:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    whole = replace(AS_IT_IS, trials=SHORT, share=1, sampler="random")
+    print(f"| workers | {' | '.join(BRAKES)} | times faster, as it is | trial-epochs/s | of ideal |")
+    print("|---|" + "---|" * (len(BRAKES) + 3))
+    medians: dict[str, list[float]] = {name: [] for name in BRAKES}
+    speeds: list[float] = []
     with ProcessPoolExecutor(options.processes) as pool:
-        times = {
-            (name, workers): [
-                pool.submit(to_target, replace(setting, workers=workers), seed) for seed in range(options.seeds)
-            ]
-            for workers in WORKERS
-            for name, setting in BRAKES.items()
-        }
-        rates = {
-            workers: [
-                pool.submit(throughput, replace(whole, workers=workers), seed) for seed in range(options.seeds // 4)
-            ]
-            for workers in WORKERS
-        }
-        print(f"| workers | {' | '.join(BRAKES)} | times faster, as it is | trial-epochs/s | of ideal |")
-        print("|---|" + "---|" * (len(BRAKES) + 3))
-        medians: dict[str, list[float]] = {name: [] for name in BRAKES}
-        speeds: list[float] = []
-        for workers in WORKERS:
+        for workers in options.workers:
+            times = {
+                name: [pool.submit(to_target, replace(setting, workers=workers), seed) for seed in range(options.seeds)]
+                for name, setting in BRAKES.items()
+            }
+            whole = replace(RANDOM, trials=SHORT, share=1, workers=workers)
+            rates = [pool.submit(throughput, whole, seed) for seed in range(max(1, options.seeds // 4))]
             cells = []
-            for name in BRAKES:
-                found = [job.result() for job in times[name, workers]]
+            for name, jobs in times.items():
+                found = [job.result() for job in jobs]
                 medians[name].append(median(found))
                 cells.append(f"{median(found):.1f} ({median(found, 0.1):.1f}-{median(found, 0.9):.1f})")
-            speeds.append(median([job.result() for job in rates[workers]]))
+            speeds.append(median([job.result() for job in rates]))
             faster = medians["as it is"][0] / medians["as it is"][-1]
-            cells += [f"{faster:.1f}", f"{speeds[-1]:.1f}", f"{speeds[-1] / (workers * speeds[0]):.0%}"]
+            cells += [
+                f"{faster:.1f}",
+                f"{speeds[-1]:.1f}",
+                f"{speeds[-1] * options.workers[0] / (workers * speeds[0]):.0%}",
+            ]
             print(f"| {workers} | " + " | ".join(cells) + " |", flush=True)
-    if options.figure:
-        draw(options.figure, medians, speeds)
-
-
-def draw(path: Path, medians: dict[str, list[float]], speeds: list[float]) -> None:
-    """Both panels: how many times faster than one worker, against the number of workers; the ideal is dashed."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "rungwise", "font.size": 9}
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.4), sharex=True, sharey=True)
-    for name, values in medians.items():
-        left.plot(WORKERS, [values[0] / value for value in values], marker="o", markersize=3, label=name)
-    left.set_title("to the best 1 %")
-    right.plot(WORKERS, [speed / speeds[0] for speed in speeds], marker="o", markersize=3, label="as it is")
-    right.set_title("trial-epochs a second")
-    for panel in (left, right):
-        panel.plot(WORKERS, WORKERS, "--", color="grey", label="ideal")
-        panel.set(xscale="log", yscale="log", xlabel="workers")
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False)
-    left.set_ylabel("times one worker")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None, "Creator": "benchmarks/scaling.py"})
 
 
 if __name__ == "__main__":

@@ -301,11 +301,14 @@ def median(values: list[float], share: float = 0.5) -> float:
 
 
 def ratio(rows: list[float], baseline: list[float], draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the ratio of medians: below 1 is faster than the baseline. Seeds are drawn in pairs,
-    because the same seed begins with the same suggestions in both."""
+    """95 % bootstrap interval of the ratio of medians, where both are finite: below 1 is faster than the baseline.
+
+    Seeds are drawn in pairs, because the same seed begins with the same suggestions in both.
+    """
     drawn = np.random.default_rng(0).integers(len(rows), size=(draws, len(rows)))
     above, below = (np.quantile(np.array(some)[drawn], 0.5, axis=1, method="nearest") for some in (rows, baseline))
-    low, high = np.quantile(above / below, (0.025, 0.975), method="nearest")
+    both = np.isfinite(above) & np.isfinite(below)  # a drawn half may never have reached the target
+    low, high = np.quantile(above[both] / below[both], (0.025, 0.975), method="nearest")
     return float(low), float(high)
 
 
