@@ -11,8 +11,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-# A worker's imports begin when its process does, while the driver still prepares the search.
-ENVIRONMENT = {"RAY_preload_python_modules": "torch,trainable.trial"}
+ENVIRONMENT = {
+    # A worker's imports begin when its process does, while the driver still prepares the search.
+    "RAY_preload_python_modules": "torch,trainable.trial",
+    # The raylet's agent looks for a dashboard once a second and logs that there is none.
+    "RAY_ROTATION_MAX_BYTES": "1000000",
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
 
 _UNUSED = (
     "start_api_server",  # the dashboard's server, started even without a dashboard: 1.5 s, and ray.init waits for it
