@@ -61,7 +61,7 @@ def main() -> None:
         tune_config=tune.TuneConfig(
             metric="val_accuracy",
             mode="max",
-            search_alg=OptunaSearch(space, seed=task.seed),
+            search_alg=OptunaSearch(space, metric="val_accuracy", mode="max", seed=task.seed),
             scheduler=ASHAScheduler(max_t=task.epochs, grace_period=work.GRACE, reduction_factor=work.ETA),
             num_samples=task.trials,
         ),
