@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"sampler": lambda _: 3}, ["sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"]),
         ({"reports_per_epoch": 0, "grace": 1.0}, ["reports_per_epoch >= 1 must hold", "got 0"]),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),  # xdist: the same names in every process
 )
 def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: list[str]) -> None:
     lines = refused(replace(SWEEP, **changes))
