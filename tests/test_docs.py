@@ -31,6 +31,7 @@ def folder() -> Iterator[Path]:
         yield Path(place)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", ["sweep", "read", "model", "data"])
 def test_every_block_of_the_page_runs(page: str, folder: Path) -> None:
     here = str(Path(sys.executable).parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from results.study import studies
 from trainable.checkpoints import FOLDER, Checkpoints
 
 EPOCHS = ("--epochs", "3")
+EXPORTER = f"{sys.executable} -P -m results follow"
 LR = "FloatDistribution(1e-3, 1e-1, log=True)"
 
 
@@ -75,7 +77,8 @@ def test_a_second_ctrl_c_ends_at_once_and_no_committed_report_is_lost(run: Run) 
     assert driver.wait(60) == 130, run.said
     assert time.monotonic() - began < 1.0
     assert run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")[: len(committed)] == committed
-    run.await_silence(10, except_for=AGENTS)
+    run.await_silence(10, except_for=(*AGENTS, EXPORTER))
+    run.await_silence(60, except_for=AGENTS)  # the exporter ends by itself, when its last pass is done
     with Reader(run.folder) as reader:
         reader.verify()
         assert {row.state for row in reader.trials()} == {State.RUNNING}  # to be continued
