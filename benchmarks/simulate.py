@@ -60,7 +60,7 @@ class Setting:
     workers: int = 2
     trials: int = 64
     share: int = SHARE
-    stopped: str = "pruned"
+    stopped: Literal["pruned", "complete"] = "pruned"
     startup: int = STARTUP_TRIALS
     multivariate: bool = True
     group: bool = False
@@ -235,7 +235,7 @@ class Options:
     trials: tuple[int, ...] = (Setting.trials,)
     share: tuple[int, ...] = (Setting.share,)
     """Concurrency rule: at most trials/share in flight; 1 = as many as there are workers."""
-    stopped: tuple[Literal["pruned", "complete"], ...] = (Setting.stopped,)  # type: ignore[assignment]
+    stopped: tuple[Literal["pruned", "complete"], ...] = (Setting.stopped,)
     """What the study is told of a trial that ASHA stopped."""
     startup: tuple[int, ...] = (Setting.startup,)
     """TPE: random suggestions first."""

@@ -49,14 +49,14 @@ class Folder:
         else:
             self._path = self.where
 
-    def names(self, below: str = "") -> list[str]:
-        """Files in the folder, or in its folder `below`, sorted; [] when it is not there."""
+    def names(self) -> list[str]:
+        """Files in the folder, sorted; [] when it is not there."""
         if self._remote is None:
-            folder = Path(self._path, below)
+            folder = Path(self._path)
             return sorted(file.name for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
         from pyarrow import fs
 
-        found = self._remote.get_file_info(fs.FileSelector(self.at(below), allow_not_found=True))
+        found = self._remote.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == fs.FileType.File)
 
     def read(self, name: str) -> bytes:
@@ -97,7 +97,7 @@ class Folder:
 
     def at(self, name: str) -> str:
         """Where `name` lies, for the file system."""
-        return f"{self._path}/{name}".rstrip("/")
+        return f"{self._path}/{name}"
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -43,6 +43,9 @@ _ENVIRONMENT = {
 }
 
 
+_SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}  # of ray.init
+
+
 @dataclass(frozen=True)
 class Resources:
     """What there is to train on."""
@@ -104,35 +107,31 @@ class Ray:
         cluster at the address."""
         import ray
 
-        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if self._address is None:
-            options |= {
-                "address": "local",
-                "num_cpus": cpus,
-                "num_gpus": gpus,
-                "include_dashboard": False,
-                # The search's copy, the final step's, and what Ray keeps beside them.
-                "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),
-                "_node_ip_address": "127.0.0.1",
-                "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
-            }
-        else:
-            options["address"] = _resolved(self._address)
-        if self._address is None:
-            with lean.few_processes():
-                ray.init(**options)
-        else:
-            self._attach(self._address, options)
+        if self._address is not None:
+            self._attach(self._address)
+            return
+        private: dict[str, Any] = {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "include_dashboard": False,
+            # The search's copy, the final step's, and what Ray keeps beside them.
+            "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
+        }
+        with lean.few_processes():
+            ray.init(address="local", **private, **_SILENT)
 
-    def _attach(self, address: str, options: dict[str, Any]) -> None:
+    def _attach(self, address: str) -> None:
         """Ray may try for minutes: within `ATTACH_SECONDS` or not at all. Raises Unusable."""
         import ray
 
+        found = _resolved(address)
         failure: list[Exception] = []
 
         def attach() -> None:
             try:
-                ray.init(**options)
+                ray.init(address=found, **_SILENT)
             except Exception as error:
                 failure.append(error)
 

@@ -8,7 +8,6 @@ import platform
 import socket
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -138,12 +137,8 @@ def _contains(new: Any, old: Any) -> bool:
 
 
 def _cannot_suggest(function: space.DefineByRun, trial: Trial) -> str | None:
-    import optuna
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Optuna only warns of a value out of range
-            function(optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
+        space.replayed(function, trial.params)
     except Exception as error:
         return f"trial {trial.trial} ({trial.params}) could not be suggested: {error}"
     return None

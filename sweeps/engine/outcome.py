@@ -27,7 +27,7 @@ def stale(trial: Any, result: Mapping[str, Any]) -> bool:
 
     Tune drops the futures of an actor that it has given up (ray 2.60, actor_manager.py), so none should come.
     """
-    return bool(result.get("attempt", 0) < trial.config.get("attempt", 0)) and "attempt" in result
+    return "attempt" in result and bool(result["attempt"] < trial.config.get("attempt", 0))
 
 
 def objective(result: Mapping[str, Any] | None) -> float | None:

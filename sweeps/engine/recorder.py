@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune import Callback
 
 from results.record import Decision, Record, ReportRow, State
+from sweeps.engine.cluster import Unusable
 from sweeps.engine.outcome import objective, outcome, stale
 from sweeps.engine.progress import View
 from sweeps.engine.rungs import Rungs
@@ -16,7 +17,7 @@ from trainable.checkpoints import Checkpoints
 from trainable.storage import is_uri
 
 
-class Unreachable(RuntimeError):
+class Unreachable(Unusable):
     """A machine does not reach the storage of the checkpoints."""
 
     def __init__(self, trial: int, result: Mapping[str, Any]) -> None:

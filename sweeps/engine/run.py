@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -132,8 +132,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
             print(f"note: {note}", file=sys.stderr)
         work = todo(folder, sweep, options)
         exported: dict[str, Any] = {}
-        with ExitStack() as rays:
-            ray = rays.enter_context(_ray(options, flight, data.nbytes)) if work else None
+        with _ray(options, flight, data.nbytes) if work else nullcontext() as ray:
             from results.follow import Follower  # while Ray's processes start
             from sweeps.engine.stop import Stop
 

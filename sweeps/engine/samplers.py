@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sweeps.engine.space import Space, distributions, to_optuna
+from sweeps.engine.space import Space, distributions
 from trainable.config import unknown
 
 if TYPE_CHECKING:
@@ -49,22 +49,22 @@ class Situation:
 
 @dataclass(frozen=True)
 class Kind:
-    """One sampler: its class in `optuna.samplers`, how it is made, and what it cannot do."""
+    """One sampler: its class (by name, in `optuna.samplers`), how it is made, and what it cannot do."""
 
-    name: str
+    of: str | Callable[[], type[BaseSampler]]
     arguments: Callable[[Ask], dict[str, Any]]  # of its constructor
     cannot: Callable[[Space, Situation], list[str]] = lambda _space, _found: []
 
     def cls(self) -> type[BaseSampler]:
         import optuna
 
-        return Grid() if self.name == "GridSampler" else getattr(optuna.samplers, self.name)
+        return self.of() if callable(self.of) else getattr(optuna.samplers, self.of)
 
     def make(self, ask: Ask) -> BaseSampler:
         return self.cls()(**{**self.arguments(ask), **ask.options})
 
 
-def Grid() -> type[BaseSampler]:  # noqa: N802
+def _grid_class() -> type[BaseSampler]:
     """Optuna's GridSampler without its stop: it knows no ask and tell, and our trials are counted beforehand."""
     from optuna.samplers import GridSampler
 
@@ -135,10 +135,6 @@ def _cmaes_cannot(space: Space, found: Situation) -> list[str]:
     return problems + _one_objective("cmaes", found) + _whole_trials("cmaes", found)
 
 
-def _gp_cannot(_space: Space, found: Situation) -> list[str]:
-    return _whole_trials("gp", found)
-
-
 def _whole_trials(name: str, found: Situation) -> list[str]:
     if not found.stops:
         return []
@@ -152,7 +148,7 @@ def _one_objective(name: str, found: Situation) -> list[str]:
     return [f"--sampler {name} takes one objective, but got {found.objectives}"] if found.objectives > 1 else []
 
 
-def _evolution_cannot(name: str) -> Callable[[Space, Situation], list[str]]:
+def _needs_whole_trials(name: str) -> Callable[[Space, Situation], list[str]]:
     return lambda _space, found: _whole_trials(name, found)
 
 
@@ -164,13 +160,14 @@ def caught_up(study: Study, sampler: BaseSampler, space: Space) -> Study:
     """
     import optuna
 
+    assert not callable(space)  # refused beforehand
     trials = study.trials
     complete = [trial for trial in trials if trial.state is optuna.trial.TrialState.COMPLETE]
     generations = max((trial.system_attrs.get("cma:generation", 0) for trial in trials), default=0)
     for _ in range(generations if complete else 0):
         scratch = optuna.create_study(direction=study.direction, sampler=sampler)
         scratch.add_trials([trial for trial in trials if trial.state.is_finished()])
-        asked = scratch.ask(to_optuna(space))  # type: ignore[arg-type]
+        asked = scratch.ask(distributions(space))
         kept = scratch._storage.get_trial_system_attrs(asked._trial_id)
         state = {name: text for name, text in kept.items() if name.startswith("cma:optimizer")}
         complete[-1].system_attrs = {**complete[-1].system_attrs, **state}
@@ -189,14 +186,14 @@ SAMPLERS: dict[str, Kind] = {
     ),
     "random": Kind("RandomSampler", lambda ask: {"seed": ask.seed}),
     # The order of the grid, and the scrambling of the sequence, are the sweep's: one for all suggestions.
-    "grid": Kind("GridSampler", lambda ask: {"search_space": grid(ask.space), "seed": ask.sweep_seed}, _grid_cannot),
+    "grid": Kind(_grid_class, lambda ask: {"search_space": grid(ask.space), "seed": ask.sweep_seed}, _grid_cannot),
     "qmc": Kind(
         "QMCSampler", lambda ask: {"seed": ask.sweep_seed, "scramble": True, "warn_independent_sampling": False}
     ),
     "cmaes": Kind("CmaEsSampler", lambda ask: {"seed": ask.seed, "warn_independent_sampling": False}, _cmaes_cannot),
-    "gp": Kind("GPSampler", lambda ask: {"seed": ask.seed}, _gp_cannot),
-    "nsga2": Kind("NSGAIISampler", lambda ask: {"seed": ask.seed}, _evolution_cannot("nsga2")),
-    "nsga3": Kind("NSGAIIISampler", lambda ask: {"seed": ask.seed}, _evolution_cannot("nsga3")),
+    "gp": Kind("GPSampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("gp")),
+    "nsga2": Kind("NSGAIISampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("nsga2")),
+    "nsga3": Kind("NSGAIIISampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("nsga3")),
 }  # fmt: skip
 
 

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
-EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 SHARE = 4  # of the trials, one in that many may be in flight
+EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
-
-
 MEND = "what is damaged is dropped by: python -m results doctor --mend "
 
 
@@ -310,6 +308,4 @@ def _cause(error: BaseException) -> str:
         if isinstance(error, RecordError):
             return str(error)
         error = inner
-    if type(error).__name__ == "Unreachable":
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"

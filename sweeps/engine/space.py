@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from trainable import config as hyper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import Trial
+    from optuna.trial import FixedTrial, Trial
 
 Scalar = bool | int | float | str | None
 
@@ -85,6 +86,26 @@ def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistributio
         case CategoricalDistribution(choices):
             return od.CategoricalDistribution(tuple(choices))
     return distribution
+
+
+def replayed(function: DefineByRun, params: Mapping[str, Any]) -> FixedTrial:
+    """The trial in which `function` was suggested `params`. Raises what the function does, and for a value out of
+    range, of which Optuna only warns, that warning."""
+    import optuna
+
+    trial = optuna.trial.FixedTrial(dict(params))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        function(trial)  # type: ignore[arg-type]  # it has the methods of a Trial
+    return trial
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether `value` lies in the range, or is one of the choices."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
 
 
 def to_json(space: Space) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from results.record import Reader, RecordError, ReportRow, State, Trial
 from results.study import objectives_of
-from sweeps.engine.space import Space, distributions
+from sweeps.engine.space import Space, contains, distributions, replayed
 from sweeps.engine.sweep import Sweep
 from trainable.config import unknown
 
@@ -59,9 +59,8 @@ def _checked(space: Space, point: dict[str, Any]) -> dict[str, Any]:
     if strange := [name for name in point if name not in trial.params]:
         raise Cold(f"--enqueue: {unknown('hyperparameter of the space', strange[0], list(trial.params))}")
     for name, value in point.items():
-        distribution = trial.distributions[name]
-        if not distribution._contains(distribution.to_internal_repr(value)):
-            raise Cold(f"--enqueue: {name} must lie in {distribution}, but got {value!r}")
+        if not contains(trial.distributions[name], value):
+            raise Cold(f"--enqueue: {name} must lie in {trial.distributions[name]}, but got {value!r}")
     return point
 
 
@@ -119,11 +118,8 @@ def _fitting(sweep: Sweep, arm: str, trial: Trial) -> tuple[dict[str, Any], dict
             return f"{name} is {trial.config.get(name)!r} there and {value!r} here"
     space = sweep.space_of(arm)
     if callable(space):
-        fixed = optuna.trial.FixedTrial(trial.params)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                space(fixed)  # type: ignore[arg-type]
+            fixed = replayed(space, trial.params)
         except Exception as error:
             return str(error)
         params, kinds = dict(fixed.params), fixed.distributions
@@ -131,11 +127,7 @@ def _fitting(sweep: Sweep, arm: str, trial: Trial) -> tuple[dict[str, Any], dict
         kinds = distributions(space)
         params = {name: trial.params.get(name, _plain(trial.config.get(name))) for name in kinds}
         for name, kind in kinds.items():
-            try:
-                inside = kind._contains(kind.to_internal_repr(params[name]))
-            except (ValueError, TypeError):
-                inside = False
-            if not inside:
+            if not contains(kind, params[name]):
                 return f"{name} is {params[name]!r} there, and not in {kind}"
     return params, {name: optuna.distributions.distribution_to_json(kind) for name, kind in kinds.items()}
 
