@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from results import parquet
 from results.record import FILE, Reader, State
+from results.tables import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '''"""Does it survive?"""
@@ -234,7 +236,10 @@ def assert_mlflow(folder: Path, store: Path | None = None) -> None:
     assert found == [(row.trial, words.get(row.state, "FAILED"), steps[row.trial], steps[row.trial]) for row in begun]
 
 
-def export_for_ever(folder: Path) -> None:
-    """What a process does that is to be killed in the middle of an export."""
+def export_for_ever(folder: Path, begun: Event) -> None:
+    """What a process does that is to be killed in the middle of an export; `begun` is set just before the first."""
+    with Reader(folder) as reader:
+        parquet.content(tables(reader).reports)  # the first time takes half a second of imports
+    begun.set()
     while True:
         parquet.export(folder)

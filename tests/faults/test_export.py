@@ -57,14 +57,18 @@ def test_an_export_killed_in_the_middle_30_times_leaves_old_or_new_whole_files(f
     context.set_forkserver_preload(["results.parquet", "sweeping"])
     draw = random.Random(0)
     before, struck = found(folder), 0
-    for kill in range(30):
+    for kill in range(90):  # at least 30 times, and until enough of them were in the middle of a file
+        if kill >= 30 and struck >= 5:
+            break
         with Record(folder) as record:
             grow(record, 41 + kill)
         after = made(folder)
-        process = context.Process(target=export_for_ever, args=(folder,))
+        begun = context.Event()
+        process = context.Process(target=export_for_ever, args=(folder, begun))
         process.start()
         assert process.pid is not None
-        time.sleep(draw.uniform(0.05, 0.4))
+        assert begun.wait(60)  # a busy machine takes its time to start a process
+        time.sleep(draw.uniform(0.0, 0.2))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         struck += (folder / f".{parquet.TRIALS}.tmp").exists() or (folder / f".{parquet.REPORTS}.tmp").exists()
