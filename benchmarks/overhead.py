@@ -1,6 +1,6 @@
 """What the driver costs: trials that train nothing (24 samples, one epoch), so all that is left is overhead.
 
-    python benchmarks/overhead.py [--trials 100 300 1000] [--repeats 3]
+    python benchmarks/overhead.py [--trials 100 1000 2000] [--repeats 3] [--sampler tpe]
 
 Prints, for every number of trials: seconds a trial (from the first trial's start to the last one's end), the driver's
 resident memory at its highest, and a worker's. n repeats each, median and range.
@@ -29,13 +29,14 @@ main(Sweep(name="nothing", space={"lr": FloatDistribution(1e-4, 1e-1, log=True),
 """
 
 
-def run(trials: int, folder: Path) -> tuple[float, float, float]:
+def run(trials: int, sampler: str, folder: Path) -> tuple[float, float, float]:
     """(seconds a trial, driver MB, largest worker MB) of one sweep."""
     script, data = folder / "nothing.py", folder / "nothing.npz"
     script.write_text(SCRIPT)
     rng = np.random.default_rng(0)
     np.savez(data, x=rng.random((40, 4), dtype=np.float32), y=np.arange(40) % 2)
     command = [sys.executable, str(script), "--data", str(data), "--out", str(folder / "runs"), "--no-confirm"]
+    command += ["--sampler", sampler]
     driver = psutil.Popen([*command, "--trials", str(trials), "--quiet"], stdout=subprocess.DEVNULL)
     most, worker = 0, 0
     while driver.poll() is None:
@@ -57,14 +58,15 @@ def run(trials: int, folder: Path) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 2000])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sampler", default="tpe", help="random shows what of the growth is not TPE's")
     arguments = parser.parse_args()
     found: dict[int, list[tuple[float, float, float]]] = {trials: [] for trials in arguments.trials}
     for _ in range(arguments.repeats):  # in turn: a noisy minute hits all alike
         for trials in arguments.trials:
             with tempfile.TemporaryDirectory() as folder:
-                found[trials].append(run(trials, Path(folder)))
+                found[trials].append(run(trials, arguments.sampler, Path(folder)))
     print(f"{'trials':>6} {'s/trial':>8} {'range':>15} {'driver MB':>10} {'worker MB':>10}   n={arguments.repeats}")
     for trials, rows in found.items():
         seconds, driver, worker = zip(*rows, strict=True)

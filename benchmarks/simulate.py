@@ -61,6 +61,7 @@ class Setting:
     trials: int = 64
     share: int = SHARE
     stopped: Literal["pruned", "complete"] = "pruned"
+    first: Literal["plain", "random"] = "plain"
     startup: int = STARTUP_TRIALS
     multivariate: bool = True
     group: bool = False
@@ -94,7 +95,8 @@ class Setting:
         tpe = {name: getattr(self, ours) for name, ours in names.items()}
         plan = Plan(self.trials, SWEEP.epochs, seed, self.sampler, tpe if self.sampler == "tpe" else {})
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
-        return kind(sweep, ARM, plan.sampler_of(ARM, sweep.space_of(ARM)))
+        first = plan.first_of(ARM) if self.first == "plain" else None
+        return kind(sweep, ARM, plan.sampler_of(ARM, sweep.space_of(ARM)), first)
 
 
 class ToldComplete(ArmStudy):
@@ -237,6 +239,8 @@ class Options:
     """Concurrency rule: at most trials/share in flight; 1 = as many as there are workers."""
     stopped: tuple[Literal["pruned", "complete"], ...] = (Setting.stopped,)
     """What the study is told of a trial that ASHA stopped."""
+    first: tuple[Literal["plain", "random"], ...] = (Setting.first,)
+    """TPE: the first suggestion."""
     startup: tuple[int, ...] = (Setting.startup,)
     """TPE: random suggestions first."""
     multivariate: tuple[bool, ...] = (Setting.multivariate,)

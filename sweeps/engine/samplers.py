@@ -75,6 +75,12 @@ def _grid_class() -> type[BaseSampler]:
     return GridWithoutStop
 
 
+def _tpe_class() -> type[BaseSampler]:
+    from sweeps.engine.tpe import Tpe
+
+    return Tpe
+
+
 def grid(space: Space) -> dict[str, list[Any]]:
     """{hyperparameter: its values}. Raises ValueError for a range that has no grid."""
     if callable(space):
@@ -179,7 +185,7 @@ def caught_up(study: Study, sampler: BaseSampler, space: Space) -> Study:
 SAMPLERS: dict[str, Kind] = {
     # multivariate and constant_liar are Optuna 5's defaults, said here because resume and concurrency rest on them.
     "tpe": Kind(
-        "TPESampler",
+        _tpe_class,
         lambda ask: {
             "seed": ask.seed, "n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True,
         },

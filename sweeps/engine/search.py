@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from pydantic import ValidationError
 from ray.tune.search import Searcher
@@ -23,12 +22,14 @@ from ray.tune.search.optuna import OptunaSearch
 
 from results.record import Record, ReportRow, State, Trial, is_infeasible, violation
 from results.study import kept
+from sweeps.engine.first import Plain
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import Ask, Make, caught_up, made
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
+from sweeps.engine.tpe import Tpe
 from trainable.config import parsed
 from trainable.reference import ModelError
 
@@ -69,14 +70,16 @@ class ArmStudy(OptunaSearch):
       the trial's number, so a resumed search suggests what an uninterrupted one would have.
     """
 
-    def __init__(self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler]) -> None:
-        """`sampler` makes the one that suggests our trial of a number."""
+    def __init__(
+        self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
+    ) -> None:
+        """`sampler` makes the one that suggests our trial of a number; `first` suggests while nothing is known."""
         self._ot_study: Any  # Ray's class says None
         self._space: Any
         space: Any = to_optuna(sweep.space_of(arm))
         super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
-        self._sampler_of = sampler
-        self._common: Any = None  # the parameters common to the study's trials, as TPE keeps count of them
+        self._sampler_of, self._first = sampler, first
+        self._before: Tpe | None = None  # what suggested last
         self._others = list(sweep.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
         self._points: list[dict[str, Any]] = []
@@ -84,7 +87,7 @@ class ArmStudy(OptunaSearch):
 
     def adopt(self, study: optuna.Study, points: list[dict[str, Any]]) -> None:
         """Go on with a study rebuilt from the record; `points` are tried first."""
-        self._ot_study, self._points, self._common = study, points, None
+        self._ot_study, self._points, self._before = study, points, None
         self._earlier = sum("trial" not in trial.user_attrs for trial in study.trials)
 
     def continue_trial(self, trial_id: str, number: int) -> None:
@@ -94,13 +97,15 @@ class ArmStudy(OptunaSearch):
         self._steps[trial_id] = max(frozen.intermediate_values, default=0)
 
     def _next_sampler(self, number: int) -> BaseSampler:
-        """A sampler of its own for our trial `number`. TPE would look at all earlier trials anew (a third of its time
-        at 2,000), so each takes over what the one before it had counted."""
+        """A sampler of its own for our trial `number`; TPE knows what the one before it knew."""
+        study = self._ot_study
+        if self._first is not None and not self._points and not study._storage.get_n_trials(study._study_id):
+            return self._first
         sampler = self._sampler_of(number)
-        if type(sampler) is TPESampler:
-            if self._common is not None:
-                sampler._search_space = self._common
-            self._common = getattr(sampler, "_search_space", None)
+        if isinstance(sampler, Tpe):
+            if self._before is not None:
+                sampler.take_over(self._before)
+            self._before = sampler
         return sampler
 
     def ask(self, trial_id: str, number: int) -> Suggestion:
@@ -179,6 +184,11 @@ class Plan:
         """What suggests for `arm`."""
         return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
 
+    def first_of(self, arm: str) -> BaseSampler | None:
+        """What suggests the first trial of an arm of which nothing is known. Only TPE begins with a guess of ours: the
+        others promise a grid, a sequence, or pure chance."""
+        return Plain() if self.kind(arm) == "tpe" else None
+
     def sampler_of(self, arm: str, space: Space) -> Callable[[int], BaseSampler]:
         """What makes the sampler for a trial of a number."""
         return lambda number: made(
@@ -215,7 +225,10 @@ class Search(Searcher):
         self.finished = False  # set to deal no more
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
-        self._studies = {arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm))) for arm in self._arms}
+        self._studies = {
+            arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm)), plan.first_of(arm))
+            for arm in self._arms
+        }
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
         self._searched = 0  # search trials dealt
         self._last = 0  # the highest number of any trial

@@ -228,7 +228,8 @@ def test_suggestions_depend_on_the_seed_and_the_history_and_on_nothing_else(tmp_
 
     once, again, other = configs("once", 3), configs("again", 3), configs("other", 4)
     assert once == again
-    assert all(a["lr"] != b["lr"] for a, b in zip(once, other, strict=True))
+    assert once[0]["lr"] == other[0]["lr"]  # TPE begins with a point that is no draw (sweeps/engine/first.py)
+    assert all(a["lr"] != b["lr"] for a, b in zip(once[1:], other[1:], strict=True))
 
 
 @pytest.mark.parametrize("arms", [{"all": {}}, {"plain": {"l2": 0.0}, "decayed": {"l2": 0.5}}])
@@ -261,8 +262,9 @@ def test_tpe_looks_for_more_where_it_was_good(tmp_path: Path) -> None:
     while not isinstance(trial := loop.deal(), str):
         loop.train(trial, hill)
     distance = [abs(log10(row.config["lr"]) + 2) for row in loop.rows().values()]
-    # lr lies within 1e-4 .. 1e-1, so a random one is (2*2 + 1*1)/2 / 3 = 0.83 decades from the best on average.
-    assert sum(distance[20:]) / 20 < 0.4
+    # lr lies within 1e-4 .. 1e-1, so a random one is (2*2 + 1*1)/2 / 3 = 0.83 decades from the best on average; TPE's
+    # last 20 were 0.34 to 0.60 decades from it with 12 seeds.
+    assert sum(distance[20:]) / 20 < 0.65
 
 
 def test_random_suggestions_ignore_the_history(tmp_path: Path) -> None:
@@ -432,3 +434,13 @@ def test_an_illegal_suggestion_is_a_failed_trial_and_the_next_one_is_dealt(tmp_p
     states = Counter(t.state for t in loop.live())
     assert states == Counter({TrialState.FAIL: len(illegal), TrialState.COMPLETE: len(dealt)})
     assert states == Counter(t.state for t in loop.rebuilt())
+
+
+def test_tpe_begins_each_arm_with_a_plain_network_unless_told_what_to_try(tmp_path: Path) -> None:
+    def first(name: str, **options: Any) -> list[dict[str, Any]]:
+        (tmp_path / name).mkdir()
+        loop = Loop(tmp_path / name, sweep(arms={"plain": {"l2": 0.0}, "decayed": {"l2": 0.5}}), trials=2, **options)
+        return [loop.deal().config["config"] for _ in range(2)]
+
+    assert [config["lr"] for config in first("asked")] == pytest.approx([10**-2.5, 10**-2.5])
+    assert first("random", sampler="random")[0]["lr"] != pytest.approx(10**-2.5)
