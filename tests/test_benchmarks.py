@@ -29,3 +29,16 @@ def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
         assert 0.1 < row["best"] <= 1
         assert row["memory"] > 100
     assert "ours / theirs" in done.stdout
+
+
+@pytest.mark.long  # 20 to 60 s
+def test_packs_are_timed_against_the_loop_by_autograd() -> None:
+    asked = ["--sizes", "1", "4", "--repeats", "1", "--precision", "fp32", "--processes", "1"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "benchmarks" / "pack.py"), *asked],
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line.split(",")[0] for line in done.stdout.splitlines()[2:]] == [
+        "autograd", "autograd", "pack of 1", "pack of 4",
+    ]  # fmt: skip
