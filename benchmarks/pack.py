@@ -16,13 +16,29 @@ import os
 import statistics
 import time
 from multiprocessing.synchronize import Barrier
-from typing import Any
+from typing import Any, NamedTuple
 
 OPTIMISERS = ("adamw", "sgd", "rmsprop", "adam")
 
 
-def work(barrier: Barrier, sizes: list[int], arguments: argparse.Namespace) -> None:
-    """One process: every row in turn, each timed part between two barriers."""
+class Row(NamedTuple):
+    """What is timed: packs of `size` trials, 0 = one trial after the other by autograd."""
+
+    size: int
+    precision: str
+    mkl: bool = False
+
+    def __str__(self) -> str:
+        return f"{f'pack of {self.size}' if self.size else 'autograd'}, {self.precision}{', MKL' if self.mkl else ''}"
+
+    @property
+    def trials(self) -> int:
+        """Of each process: every optimiser at least once."""
+        return max(self.size, len(OPTIMISERS))
+
+
+def work(barrier: Barrier, rows: list[Row], turns: int, batch_size: int, device: str) -> None:
+    """One process: every row in turn, each between two barriers."""
     import torch
 
     from trainable import pack, train
@@ -31,46 +47,58 @@ def work(barrier: Barrier, sizes: list[int], arguments: argparse.Namespace) -> N
     from trainable.state import State
 
     train.set_threads(1)
-    data = Tensors.of(load("mnist").without_test(), "cpu")
-
-    def states(count: int, precision: str) -> list[State]:
-        return [
-            State.fresh(
-                Config(
-                    dropout=0.2,
-                    weight_decay=0.01,
-                    optimizer=OPTIMISERS[index % 4],
-                    batch_size=arguments.batch_size,
-                    precision=precision,
-                    epochs=1,
-                    seed=index,
-                ),
-                data,
-            )
-            for index in range(count)
-        ]
-
-    def timed(count: int, precision: str, products: str) -> None:
-        torch.backends.mkldnn.matmul.fp32_precision = products
-        some = states(max(count, len(OPTIMISERS)), precision)
-        barrier.wait()
-        for first in range(0, len(some), count or 1):
-            if count:
-                pack.train_together(some[first : first + count], data)
-            else:
-                train.train_alone(some[first], data)
-        barrier.wait()
-
+    data = Tensors.of(load("mnist").without_test(), device)
     fast = torch.backends.mkldnn.matmul.fp32_precision
-    for _ in range(arguments.repeats + 1):
-        for count, precision, slow in rows(sizes, arguments.precision):
-            timed(count, precision, "none" if slow else fast)
+
+    def state(index: int, precision: str) -> State:
+        config = Config(
+            dropout=0.2,
+            weight_decay=0.01,
+            optimizer=OPTIMISERS[index % len(OPTIMISERS)],
+            batch_size=batch_size,
+            precision=precision,
+            epochs=1,
+            seed=index,
+        )
+        return State.fresh(config, data)
+
+    for row in [row for _ in range(turns) for row in rows]:
+        torch.backends.mkldnn.matmul.fp32_precision = "none" if row.mkl else fast
+        states = [state(index, row.precision) for index in range(row.trials)]
+        barrier.wait()
+        for first in range(0, len(states), row.size or 1):
+            if row.size:
+                pack.train_together(states[first : first + row.size], data)
+            else:
+                train.train_alone(states[first], data)
+        barrier.wait()
 
 
-def rows(sizes: list[int], precisions: list[str]) -> list[tuple[int, str, bool]]:
-    """(trials in a pack, 0 = by autograd; precision; whether with MKL's products)"""
-    plain = [(0, "fp32", True), *((0, precision, False) for precision in precisions)]
-    return plain + [(size, precision, False) for precision in precisions for size in sizes]
+def rates(
+    rows: list[Row], *, processes: int, repeats: int, batch_size: int = 128, device: str = "cpu"
+) -> dict[Row, list[float]]:
+    """Trial-epochs a second of all processes together, of each turn but the first, which warms up."""
+    context: Any = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes + 1)
+    asked = (barrier, rows, repeats + 1, batch_size, device)
+    workers = [context.Process(target=work, args=asked) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    found: dict[Row, list[float]] = {row: [] for row in rows}
+    for turn in range(repeats + 1):
+        for row in rows:
+            barrier.wait()
+            began = time.perf_counter()
+            barrier.wait()
+            if turn:
+                found[row].append(row.trials * processes / (time.perf_counter() - began))
+    for worker in workers:
+        worker.join()
+    return found
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):7.2f} ({min(values):5.2f} to {max(values):5.2f})"
 
 
 def main() -> None:
@@ -80,36 +108,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    context: Any = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(arguments.processes + 1)
-    processes = [
-        context.Process(target=work, args=(barrier, arguments.sizes, arguments)) for _ in range(arguments.processes)
-    ]
-    for process in processes:
-        process.start()
-    found: dict[tuple[int, str, bool], list[float]] = {}
-    for repeat in range(arguments.repeats + 1):
-        for row in rows(arguments.sizes, arguments.precision):
-            barrier.wait()
-            began = time.perf_counter()
-            barrier.wait()
-            if repeat:  # the first one warms up
-                epochs = max(row[0], len(OPTIMISERS)) * arguments.processes
-                found.setdefault(row, []).append(epochs / (time.perf_counter() - began))
-    for process in processes:
-        process.join()
-    base = found[(0, "fp32", False)]
-    print(f"{arguments.processes} processes, batch {arguments.batch_size}, n = {arguments.repeats}")
-    print(f"{'':22s} {'trial-epochs/s':>24s}   against autograd, fp32")
-    for (size, precision, slow), rates in found.items():
-        name = f"{f'pack of {size}' if size else 'autograd'}, {precision}{', MKL' if slow else ''}"
-        ratios = [rate / one for rate, one in zip(rates, base, strict=True)]
-        print(f"{name:22s} {spread(rates, 6)}   {spread(ratios, 5)}", flush=True)
-
-
-def spread(values: list[float], width: int) -> str:
-    return f"{statistics.median(values):{width}.2f} ({min(values):5.2f} to {max(values):5.2f})"
+    asked = parser.parse_args()
+    rows = [Row(0, "fp32", mkl=True), *(Row(0, precision) for precision in asked.precision)]
+    rows += [Row(size, precision) for precision in asked.precision for size in asked.sizes]
+    found = rates(rows, processes=asked.processes, repeats=asked.repeats, batch_size=asked.batch_size)
+    print(f"{asked.processes} processes, batch {asked.batch_size}, n = {asked.repeats}")
+    print(f"{'':20s} {'trial-epochs/s':>24s} {'against autograd, fp32':>26s}")
+    for row, seen in found.items():
+        ratios = [rate / one for rate, one in zip(seen, found[rows[1]], strict=True)]
+        print(f"{row!s:20s} {spread(seen):>24s} {spread(ratios):>26s}")
 
 
 if __name__ == "__main__":

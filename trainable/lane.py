@@ -17,6 +17,7 @@ import time
 from collections import deque
 from typing import Any
 
+from trainable.config import parsed
 from trainable.course import Course, failed
 from trainable.report import Report
 from trainable.trial import Worker
@@ -43,6 +44,8 @@ class Lane(Worker):
 
     def answer(self, stopped: list[int], dealt: list[dict[str, Any]]) -> None:
         """The referee's verdict on the last results, and new trials: messages as `sweeps.engine.search` deals them."""
+        from trainable.batches import steps_per_epoch
+
         self._answered = True
         for number in stopped:
             self._courses.pop(number, None)
@@ -50,8 +53,9 @@ class Lane(Worker):
         for message in dealt:
             number, course = message["trial"], Course(message, self._setting)
             try:
-                self._again[number] = deque(course.begin())
-                self._courses[number] = course
+                again = deque(course.begin())
+                steps_per_epoch(parsed(message["config"]), len(self._setting.data.y_train))
+                self._again[number], self._courses[number] = again, course
             except Exception as error:
                 self._ended.append((number, course.sent(failed(error))))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainable.batched import Batched
-from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
+from trainable.batches import bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import Dropout, add_penalty_gradient, penalty, weights
@@ -26,6 +26,7 @@ from trainable.schedule import learning_rate
 from trainable.state import State, generator
 from trainable.update import update
 
+EVALUATION_BATCH = 512  # for each of them
 TIMED_STEPS = 20  # of each number of trials, to find the fastest
 
 
@@ -167,11 +168,10 @@ def _interval(batches: Tensor, batched: Batched, trials: Sequence[_Trial], data:
 def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
     x, y = data.x_validation, data.y_validation
-    size = max(1, EVALUATION_BATCH // batched.count)
     loss = torch.zeros(batched.count, device=x.device)
     right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
-    for start in range(0, len(x), size):
-        part = slice(start, start + size)
+    for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
+        part = slice(start, start + EVALUATION_BATCH)
         logits = batched.logits(normalise(x[part], data.mean, data.std).flatten(1))  # (N, B, K)
         true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
         loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))

@@ -86,7 +86,9 @@ class Referee(Callback, Stopper):
             self._lose_all(trial.trial_id, "its lane began anew")
             self._lanes[trial.trial_id] = _Lane(actor.answer.remote)
         where = {name: result[name] for name in WHERE if name in result}
-        self.turn(trial.trial_id, [{**one, **where} for one in result.pop("results")], result["slots"])
+        results = [{**one, **where} for one in result.pop("results")]
+        if trial.trial_id in self._lanes:  # else it was given up, and its trials are elsewhere
+            self.turn(trial.trial_id, results, result["slots"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         counts = trial.num_failures > self._failures.get(trial.trial_id, 0)
