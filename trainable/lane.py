@@ -37,10 +37,17 @@ class Lane(Worker):
         self._ended: list[tuple[int, dict[str, Any]]] = []  # results of trials that could not even begin
         self._answered = False
         self._told = False  # who we are
-        slots, limit = new_config["slots"], new_config["limit"]
-        self._most = fastest(self._setting.data, limit=slots or limit)  # trained together
-        self._slots = slots or self._most
+        self._asked, self._limit = new_config["slots"], new_config["limit"]
+        self._most = fastest(self._setting.data, limit=self._asked or self._limit)  # trained together
         return True
+
+    @property
+    def _slots(self) -> int:
+        """As many trials of every shape here as train fastest together."""
+        from trainable.pack import shape
+
+        shapes = {shape(course.state.config) for course in self._courses.values() if course.state is not None}
+        return self._asked or min(self._limit, self._most * max(1, len(shapes)))
 
     def answer(self, stopped: list[int], dealt: list[dict[str, Any]]) -> None:
         """The referee's verdict on the last results, and new trials: messages as `sweeps.engine.search` deals them."""

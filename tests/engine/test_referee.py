@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from results.record import Reader, State
 from sweeps.engine import FloatDistribution, Sweep
 from sweeps.engine.referee import Member, Referee
+from sweeps.engine.session import Flight
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 
@@ -315,3 +316,24 @@ def test_the_referee_takes_under_5_ms_a_trial_and_stays_flat(tmp_path: Path) -> 
     print("ms a trial of each thousand:", [round(1000 * second, 2) for second in took])
     assert max(took) < 0.005
     assert took[-1] < 2 * took[0]
+
+
+# -- how many trials, in how many processes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fit", "trials", "concurrency", "lanes", "share", "in_flight"),
+    [
+        (2, 32, 0, 2, 4, 8),  # a quarter of the trials in flight, dealt to both
+        (2, 96, 0, 2, 12, 24),
+        (2, 8, 0, 2, 1, 2),
+        (2, 32, 1, 1, 1, 1),  # --concurrency 1
+        (2, 32, 6, 2, 3, 6),
+        (64, 32, 0, 8, 1, 8),  # more machines than trials in flight: nothing to pack
+    ],
+)
+def test_lanes_share_what_the_sampler_allows_in_flight(
+    fit: int, trials: int, concurrency: int, lanes: int, share: int, in_flight: int
+) -> None:
+    flight = Flight(fit, trials, concurrency, packed=True)
+    assert (flight.lanes, flight.share, flight.limit()) == (lanes, share, in_flight)

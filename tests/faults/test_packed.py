@@ -58,17 +58,25 @@ def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> No
 
 
 def test_a_killed_and_an_interrupted_driver_go_on_with_lanes_or_without(run: Run) -> None:
-    driver = run.start(*PACKED)
-    assert run.await_reports(driver, 8), run.said
+    long = ("--epochs", "81")
+    driver = run.start(*PACKED, *long)
+    assert run.await_reports(driver, 20), run.said
     driver.kill()
     driver.wait()
-    driver = run.start(*PACKED)
-    assert run.await_reports(driver, 16), run.said
+    driver = run.start(*PACKED, *long)
+    assert run.await_reports(driver, 60), run.said
     assert interrupt(driver) == 130, run.said
-    unpacked = [*PACKED[2:], "--confirm-seeds", "2", "--confirm-configs", "1"]
+    with Reader(run.folder) as reader:
+        flying = {row.trial for row in reader.trials() if row.state is State.RUNNING}
+        assert flying
+        assert flying & reader.checkpoints().keys()
+    unpacked = [*PACKED[2:], *long, "--confirm-seeds", "2", "--confirm-configs", "1"]
     assert run.finish(*unpacked) == 0, run.said
     with Reader(run.folder) as reader:
         rows = reader.trials()
         assert {row.phase for row in rows} == {"search", "confirm"}
         assert all(row.state.ended for row in rows)
         assert len(reader.scores()) >= 2
+        curves = reader.curves()
+    assert all(sorted(curves[row.trial]) == list(range(1, len(curves[row.trial]) + 1)) for row in rows)
+    assert_tables(run.folder)

@@ -164,6 +164,12 @@ def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., Lane], tm
     assert found["checkpoint"] == (1, Checkpoints(tmp_path, 1).saved()[0].sha256)
 
 
-def test_a_lane_finds_out_how_many_it_trains_at_once(start: Callable[..., Lane]) -> None:
-    assert start(slots=0)._slots in (1, 2, 4)
+def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callable[..., Lane]) -> None:
     assert start(slots=3)._slots == 3
+    lane = start(slots=0)
+    assert lane._most in (1, 2, 4)
+    lane._most = 1
+    lane.answer([], [message(1), message(2, batch_size=50), message(3, batch_size=50)])
+    assert lane.step()["slots"] == 2
+    lane.answer([1], [])
+    assert lane.step()["slots"] == 1

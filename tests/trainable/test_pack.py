@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from trainable import pack
 from trainable.batched import Batched
 from trainable.config import Config
-from trainable.data import Tensors
+from trainable.data import Dataset, Split, Tensors
 from trainable.model import Dropout
 from trainable.report import Report
 from trainable.state import State, generator
@@ -251,3 +253,38 @@ def test_the_plain_loop_is_a_pack_of_one_where_it_can_be(numbers: Tensors) -> No
     other = Config(**{**config.model_dump(), "model": "cnn", "channels": (4,)})
     with pytest.raises(ValueError, match="a cnn needs images"):
         next(train(other, numbers))
+
+
+@pytest.mark.long  # 64 trials twice, about a minute
+def test_64_trials_end_alike_packed_and_alone(mnist: Dataset) -> None:
+    """mnist_l2's space: the paired difference of the last validation accuracy is within its 95 % interval of 0."""
+    part = replace(
+        mnist,
+        train=Split(mnist.train.x[:10_000], mnist.train.y[:10_000]),
+        validation=Split(mnist.validation.x[:2000], mnist.validation.y[:2000]),
+        test=None,
+    )
+    data, draw = Tensors.of(part, "cpu"), random.Random(1)
+    trials = [
+        Config(
+            lr=10 ** draw.uniform(-3, -1.3),
+            dropout=draw.uniform(0, 0.5),
+            batch_size=draw.choice([64, 128, 256]),
+            l2=10 ** draw.uniform(-7, -2) if index % 2 else 0.0,
+            epochs=2,
+            seed=index,
+        )
+        for index in range(64)
+    ]
+    states = [State.fresh(config, data) for config in trials]
+    packed: dict[int, float] = {}
+    for _ in range(2):
+        for group in pack.groups(states, data, most=4):
+            for state, report in zip(group, pack.train_together(group, data), strict=True):
+                packed[state.config.seed] = report.val_accuracy or 0.0
+    differences = [
+        packed[config.seed] - (alone(State.fresh(config, data), data, 2)[-1].val_accuracy or 0.0) for config in trials
+    ]
+    mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(64)
+    assert abs(mean) <= 1.998 * error  # t, 63 degrees of freedom
+    assert error < 0.002
