@@ -69,6 +69,7 @@ class Batched:
         depth = len(self._first.hidden) + 1
         self._names = [*(f"linear{layer}" for layer in range(1, depth)), "logits"]
         self._stacked: list[tuple[nn.Parameter, ...]] = []
+        self.stacks: list[tuple[str, Tensor, Tensor]] = []  # name, values, gradients: all parameters
         self._weight = [self._stack(f"{name}.weight") for name in self._names]  # (B, out, in)
         self._bias = [self._stack(f"{name}.bias") for name in self._names]  # (B, out)
         self._norms = [self._stack_norm(layer) for layer in range(1, depth)] if self._first.batch_norm else []
@@ -94,6 +95,7 @@ class Batched:
         for index, parameter in enumerate(own):
             parameter.data, parameter.grad = values[index], gradients[index]
         self._stacked.append(own)
+        self.stacks.append((name, values, gradients))
         return values, gradients
 
     def _stack_norm(self, layer: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:

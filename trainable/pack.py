@@ -14,17 +14,16 @@ import time
 from collections.abc import Hashable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainable.batched import Batched
 from trainable.batches import bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import Dropout, add_penalty_gradient, penalty, weights
+from trainable.model import Dropout, penalty, weights
 from trainable.report import Report
-from trainable.schedule import learning_rate
+from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
-from trainable.update import update
 
 EVALUATION_BATCH = 512  # for each of them
 TIMED_STEPS = 20  # of each number of trials, to find the fastest
@@ -66,13 +65,14 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
     count = 1
     while count <= limit and (count < 4 or cost[count // 2] < 1.05 * min(cost.values())):  # past the best: no further
         states = [State.fresh(config, data) for _ in range(count)]
-        trials = [_Trial(state, 0, len(data.y_train)) for state in states]
         batched = Batched([state.model for state in states], [state.config for state in states], size)
+        begin, budget = [0] * count, [10**6] * count
+        steppers = optimisers(states, batched.stacks, begin, budget, one_by_one=data.device.type == "cpu")
         order = torch.randperm(len(data.y_train), generator=generator("cpu", 0, "fastest"))[:size]
         batches = order.expand(TIMED_STEPS, count, -1).to(data.device)
-        _interval(batches[:3], batched, trials, data)
+        _interval(batches[:3], batched, steppers, data)
         started = time.perf_counter()
-        _interval(batches, batched, trials, data)
+        _interval(batches, batched, steppers, data)
         cost[count] = (time.perf_counter() - started) / count
         count *= 2
     return min(cost, key=cost.__getitem__)
@@ -89,10 +89,17 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
             raise ValueError(problem)
         if state.step >= state.config.reports:
             raise ValueError(f"a trial of {state.config.reports} reports cannot train beyond them")
-    started = time.perf_counter()
-    intervals = [interval(state, data) for state in states]
-    if len({(shape(state.config), len(batches)) for state, (batches, _) in zip(states, intervals, strict=True)}) > 1:
+    if len(groups(states, data)) > 1:
         raise ValueError("trials that train together must be of one shape and have as many steps to their report")
+    side_by_side = sorted(states, key=lambda state: state.config.optimizer)
+    reports = _together(side_by_side, data, one_by_one=data.device.type == "cpu")
+    found = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
+    return [found[id(state)] for state in states]
+
+
+def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> list[Report]:
+    """As `train_together`; unless one by one, trials of one optimiser lie side by side."""
+    started = time.perf_counter()
     if data.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     for state in states:
@@ -100,25 +107,31 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
         for module in state.model.modules():
             if isinstance(module, Dropout):
                 module.generator = noise
+    intervals = [interval(state, data) for state in states]
     batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
     steps, _, batch = batches.shape
     batched = Batched([state.model for state in states], [state.config for state in states], batch)
-    trials = [_Trial(state, first, len(data.y_train)) for state, (_, first) in zip(states, intervals, strict=True)]
-    losses = _interval(batches, batched, trials, data)
+    budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
+    firsts = [first for _, first in intervals]
+    steppers = optimisers(states, batched.stacks, firsts, budgets, one_by_one=one_by_one)
+    losses = _interval(batches, batched, steppers, data)
     scored = _scores(batched, data)
     batched.release(steps)
+    for stepper in steppers:
+        stepper.release()
     seconds = (time.perf_counter() - started) / len(states)
+    rates = [rate for stepper in steppers for rate in stepper.rates]
     reports = []
-    for state, trial, loss, (val_loss, accuracy) in zip(states, trials, losses, scored, strict=True):
+    for state, lr, loss, (val_loss, accuracy) in zip(states, rates, losses, scored, strict=True):
         state.step += 1
         report = Report(
             step=state.step,
             epoch=state.step / state.config.reports_per_epoch,
             train_loss=loss,
-            penalty=penalty(trial.weights, state.config).item(),
+            penalty=penalty(weights(state.model), state.config).item(),
             val_loss=val_loss,
             val_accuracy=accuracy,
-            lr=trial.lr,
+            lr=lr,
             seconds=seconds,
         )
         state.history.append(report.asdict())
@@ -126,29 +139,7 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
     return reports
 
 
-class _Trial:
-    """What acts on one network once its gradients are there."""
-
-    def __init__(self, state: State, first: int, samples: int) -> None:
-        """`first`: the number of its next optimiser step."""
-        self._config, self._next = state.config, first
-        self._steps = state.config.epochs * steps_per_epoch(state.config, samples)
-        self._parameters, self.weights = list(state.model.parameters()), weights(state.model)
-        self._update = update(state.optimizer)
-        self.lr = state.config.lr
-
-    def step(self) -> None:
-        config = self._config
-        if config.l1 > 0 or config.l2 > 0:
-            add_penalty_gradient(self.weights, config)
-        if config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self._parameters, config.clip_norm)
-        self.lr = learning_rate(config, self._next, self._steps)
-        self._update(self.lr)
-        self._next += 1
-
-
-def _interval(batches: Tensor, batched: Batched, trials: Sequence[_Trial], data: Tensors) -> list[float]:
+def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
     rows = torch.empty((count * batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
@@ -159,8 +150,8 @@ def _interval(batches: Tensor, batched: Batched, trials: Sequence[_Trial], data:
         normalise(rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
         total += batched.gradients(x.view(count, batch, -1), y.view(count, batch))
-        for trial in trials:
-            trial.step()
+        for stepper in steppers:
+            stepper.step()
     return [float(loss) for loss in (total / len(batches)).tolist()]
 
 

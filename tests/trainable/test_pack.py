@@ -91,6 +91,15 @@ def assert_same_state(a: State, b: State, **tolerance: float) -> None:
         torch.testing.assert_close(value, theirs[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.fixture(params=["one by one", "stacked"])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How optimisers step: a trial after the other, as on a CPU, or on stacks, as on a GPU."""
+    real = pack._together
+    one_by_one = request.param == "one by one"
+    monkeypatch.setattr(pack, "_together", lambda states, data, **_: real(states, data, one_by_one=one_by_one))
+
+
+@pytest.mark.usefixtures("steps")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_pack_trains_each_trial_as_the_plain_loop_does(numbers: Tensors, shape: str) -> None:
     trials = configs(**SHAPES[shape])
@@ -104,6 +113,7 @@ def test_a_pack_trains_each_trial_as_the_plain_loop_does(numbers: Tensors, shape
         assert [row["step"] for row in state.history] == [1, 2]
 
 
+@pytest.mark.usefixtures("steps")
 def test_a_pack_of_one_is_the_plain_loop_step_by_step(numbers: Tensors) -> None:
     steps = 20
     for config in configs(reports_per_epoch=steps, epochs=1):
@@ -149,6 +159,7 @@ def test_neighbours_and_their_order_do_not_matter(numbers: Tensors) -> None:
                 assert numbers_of(ours) == pytest.approx(numbers_of(theirs), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.usefixtures("steps")
 def test_a_nan_stays_in_its_slot_and_leaves_the_others_bits_alone(numbers: Tensors) -> None:
     trials = configs()
     whole, broken = ([State.fresh(config, numbers) for config in trials] for _ in range(2))
@@ -172,6 +183,7 @@ def test_a_slot_that_is_refilled_starts_like_a_fresh_trial(numbers: Tensors) -> 
     assert_same_state(third, own, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("steps")
 def test_a_trial_leaves_a_pack_by_a_checkpoint_and_goes_on_alone_or_in_another(numbers: Tensors, tmp_path: Any) -> None:
     trials = configs()
     states = [State.fresh(config, numbers) for config in trials]
