@@ -6,6 +6,7 @@ tutorial  Ray Tune as most examples use it: function trainable, DataLoader, Optu
 expert    Optuna with a process a core, tensors in memory, fused optimisers, successive halving, one SQLite storage
 syne      Syne Tune's local backend with ASHA and the expert's loop (pip install -e '.[bench]'; else it is skipped)
 ours      Rungwise with the record, Parquet, MLflow and the report; no confirmation, as nobody else has one
+and when --only names them, ours with flags: bf16 (--precision bf16), packed (--pack auto), packed_bf16 (both)
 
 All get the same space, split, network, epochs, rungs and cores (benchmarks/contestants/work.py). Each runs as a
 process of its own, timed from its start to its exit; a report is timed when it was written down. Memory is the sum of
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,13 @@ from results.record import Reader
 from trainable.data import load
 
 HERE = Path(__file__).resolve().parent / "contestants"
-CONTESTANTS = ("tutorial", "syne", "expert", "ours")
+OURS = {
+    "ours": [],
+    "bf16": ["--precision", "bf16"],
+    "packed": ["--pack", "auto"],
+    "packed_bf16": ["--pack", "auto", "--precision", "bf16"],
+}
+CONTESTANTS = ("tutorial", "syne", "expert", *OURS)
 TARGET = 0.975  # validation accuracy
 SAMPLE_SECONDS = 2.0  # between two looks at the memory
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -74,15 +82,16 @@ def prepare(folder: Path) -> None:
 
 
 def command(name: str, asked: argparse.Namespace, seed: int, data: Path, out: Path) -> list[str]:
-    start = [sys.executable, str(HERE / f"{name}.py"), "--trials", str(asked.trials), "--epochs", str(asked.epochs)]
-    if name == "ours":
-        return [*start, "--seed", str(seed), "--out", str(out), "--no-confirm", "--quiet"]
+    script = "ours" if name in OURS else name
+    start = [sys.executable, str(HERE / f"{script}.py"), "--trials", str(asked.trials), "--epochs", str(asked.epochs)]
+    if name in OURS:
+        return [*start, "--seed", str(seed), "--out", str(out), "--no-confirm", "--quiet", *OURS[name]]
     return [*start, "--workers", str(asked.workers), "--seed", str(seed), "--data", str(data), "--out", str(out)]
 
 
 def reports(name: str, out: Path) -> list[Row]:
     """What it said while it ran: trial, epoch, val_accuracy and time of each report."""
-    if name != "ours":
+    if name not in OURS:
         file = out / "reports.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     with Reader(out / "ours") as reader:
@@ -117,7 +126,11 @@ def run(name: str, asked: argparse.Namespace, seed: int, data: Path) -> Row:
         with (out / "log").open("w") as log:
             began, clock = time.time(), time.perf_counter()
             process = subprocess.Popen(
-                command(name, asked, seed, data, out), stdout=log, stderr=subprocess.STDOUT, cwd=out, env=environment()
+                command(name, asked, seed, data, out),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=out,
+                env=environment(asked),
             )
             over, seen = threading.Event(), [0.0]
             watcher = threading.Thread(target=watch, args=(process.pid, over, seen))
@@ -147,9 +160,9 @@ def run(name: str, asked: argparse.Namespace, seed: int, data: Path) -> Row:
     }
 
 
-def environment() -> dict[str, str]:
-    root = str(HERE.parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+def environment(asked: argparse.Namespace) -> dict[str, str]:
+    root, sizes = str(HERE.parent.parent), {"PEERS_BATCH_SIZES": json.dumps(asked.batch_sizes)}
+    return {**os.environ, **sizes, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def table(cell: Callable[[str, str], list[float]], names: list[str], columns: list[str]) -> str:
@@ -183,18 +196,17 @@ def show(rows: list[Row]) -> None:
     def value(name: str, column: str) -> list[float]:
         return [row[column] for row in runs[name].values()]
 
-    def ratio(name: str, column: str) -> list[float]:
-        both = [
-            (runs["ours"][number][column], runs[name][number][column]) for number in runs["ours"].keys() & runs[name]
-        ]
+    def ratio(mine: str, name: str, column: str) -> list[float]:
+        both = [(runs[mine][number][column], runs[name][number][column]) for number in runs[mine].keys() & runs[name]]
         return [math.inf if math.isinf(ours) else ours / theirs for ours, theirs in both]
 
     print(table(value, names, list(COLUMNS)[:4]))
     print(table(value, names, list(COLUMNS)[4:]))
-    others = [name for name in names if name != "ours"]
-    if "ours" in names and others:
-        print("ours / theirs, within a round")
-        print(table(ratio, others, ["wall", "first", "target", "memory"]))
+    for mine in [name for name in names if name in OURS]:
+        others = [name for name in names if name != mine and (mine == "ours" or name == "ours" or name not in OURS)]
+        if others:
+            print(f"{mine} / theirs, within a round")
+            print(table(partial(ratio, mine), others, ["wall", "first", "target", "memory"]))
 
 
 def main() -> None:
@@ -203,7 +215,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that train")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS[:4]))
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256], help="that the space holds")
     parser.add_argument("--out", type=Path, help="Parquet file that the rounds are added to")
     asked = parser.parse_args()
     rows: list[Row] = pq.read_table(asked.out).to_pylist() if asked.out and asked.out.exists() else []

@@ -29,3 +29,27 @@ def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
         assert 0.1 < row["best"] <= 1
         assert row["memory"] > 100
     assert "ours / theirs" in done.stdout
+
+
+def lines_of(*command: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *command], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.long  # 20 to 60 s
+def test_packs_are_timed_against_the_loop_by_autograd() -> None:
+    asked = ["--sizes", "1", "4", "--repeats", "1", "--precision", "fp32", "--processes", "1"]
+    lines = lines_of(str(ROOT / "benchmarks" / "pack.py"), *asked)
+    assert [line.split(",")[0] for line in lines[2:]] == ["autograd", "autograd", "pack of 1", "pack of 4"]
+
+
+@pytest.mark.long  # 30 to 90 s
+def test_the_table_of_a_gpu_is_printed_wherever_it_is() -> None:
+    asked = ["--sizes", "2", "--repeats", "1", "--precision", "fp32", "--processes", "2"]
+    lines = lines_of(str(ROOT / "benchmarks" / "gpu.py"), *asked)
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "autograd, fp32, 1 process(es)", "pack of 2, fp32, 1 process(es)", "autograd, fp32, 2 process(es)",
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeVar, cast
 
 import torch
@@ -188,6 +189,16 @@ def weights(model: nn.Module) -> list[nn.Parameter]:
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     found = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, kinds)]
     return list(dict.fromkeys(found))  # tied weights count once
+
+
+def cancelled_biases(model: nn.Module) -> list[nn.Parameter]:
+    """Biases of the Linear layers that a BatchNorm follows, which takes the mean away again.
+
+    Their gradient is 0. Rounding makes it about 1e-9, which adam and rmsprop would scale up to whole steps.
+    """
+    layers = list(model) if isinstance(model, nn.Sequential) else []
+    pairs = [(a, b) for a, b in pairwise(layers) if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d)]
+    return [a.bias for a, _ in pairs if a.bias is not None]
 
 
 def penalty(weights: Sequence[Tensor], config: Config) -> Tensor:

@@ -1,7 +1,8 @@
 """What all contestants share: the space, the network, the data, and a line for every report. Not a program.
 
     lr          log 1e-4..1e-1      weight_decay  log 1e-6..1e-1      dropout    0..0.5
-    batch_size  64, 128 or 256      optimizer     sgd, adam, adamw or rmsprop (momentum 0.9)
+    batch_size  64, 128 or 256 (peers.py --batch-sizes)
+    optimizer   sgd, adam, adamw or rmsprop (momentum 0.9)
 
 784-128-64-10 with BatchNorm, 50,000 MNIST digits to train and 10,000 to validate, rungs at 1 and 3 of 6 epochs.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import torch
 from torch import nn
 
 GRACE, ETA = 1, 3
-BATCH_SIZES = [64, 128, 256]
+BATCH_SIZES = json.loads(os.environ.get("PEERS_BATCH_SIZES", "[64, 128, 256]"))
 OPTIMIZERS = ["sgd", "adam", "adamw", "rmsprop"]
 
 

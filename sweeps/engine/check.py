@@ -27,6 +27,7 @@ from trainable.report import Report
 if TYPE_CHECKING:
     from trainable.data import Dataset
 
+AUGMENTATION = ("shift", "rotation", "flip", "erasing")
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -54,7 +55,10 @@ def _data(sweep: Sweep, options: Options) -> list[str]:
     found = data.problems(options.data, options.data_root)
     if not found and (options.data not in data.DATASETS or options.data in data.SMALL):
         try:
-            found = _measurable(sweep, data.load(options.data, options.data_root))
+            loaded = data.load(options.data, options.data_root)
+            found = _measurable(sweep, loaded)
+            if loaded.target is not None and options.pack != "off":
+                found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         except data.DataError as error:
             found = [str(error)]
     return found
@@ -141,9 +145,22 @@ def _choices(sweep: Sweep, options: Options) -> list[str]:
         found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if options.scheduler not in SCHEDULERS:
         found.append(hyper.unknown("--scheduler", options.scheduler, list(SCHEDULERS)))
+    if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
+        found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
+    elif options.pack != "off":
+        found += _unpackable(sweep)
     if not RUN_NAME.fullmatch(options.name):
         found.append(f"--name takes letters, digits, '.', '_' and '-', but got {options.name!r}")
     return found
+
+
+def _unpackable(sweep: Sweep) -> list[str]:
+    """What a process would train one at a time, which it does as well without --pack."""
+    given = {arm: sweep.given(arm) for arm in sweep.arms}
+    models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
+    augmented = sorted({name for values in given.values() for name in AUGMENTATION if values.get(name)})
+    found = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
+    return found + [f"--pack trains without augmentation, but the sweep has {name}; leave it off" for name in augmented]
 
 
 def _is_object(text: str) -> bool:

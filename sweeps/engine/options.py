@@ -56,6 +56,10 @@ class Options:
     """CPU cores a trial takes; torch uses as many threads."""
     gpus_per_trial: float = 0.0
     """GPUs a trial takes; 0.25 packs four trials on one. 0 = train on the CPU."""
+    pack: str = "off"
+    """Trials that a process trains at once, as one batched network: off, a number, or auto (as many as are fastest)."""
+    precision: str = "fp32"
+    """Matrix products in float32, or in bfloat16 with sums and weights in float32: fp32, bf16."""
     address: str | None = field(default_factory=lambda: os.environ.get("RUNGWISE_ADDRESS"))
     """Ray cluster to attach to: auto, or host:port. Default: RUNGWISE_ADDRESS, or a private Ray on this machine."""
     mirror: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = field(
@@ -109,7 +113,14 @@ def asked(sweep: Sweep, options: Options) -> Sweep:
         max_parameters=options.max_parameters,
         scheduler=options.scheduler,
         patience=options.patience,
+        fixed=sweep.fixed
+        if options.precision == _precision(sweep)
+        else {**sweep.fixed, "precision": options.precision},
     )
+
+
+def _precision(sweep: Sweep) -> str:
+    return str(sweep.fixed.get("precision", "fp32"))
 
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
@@ -134,6 +145,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
             patience=sweep.patience,
             max_parameters=sweep.max_parameters,
             data=sweep.data,
+            precision=_precision(sweep),
         ),
         config=(tyro.conf.FlagCreatePairsOff,),
     )

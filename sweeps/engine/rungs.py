@@ -30,6 +30,7 @@ class Rungs(FIFOScheduler):
             for judges in self._arms.values():
                 judges.append(Patience(ladder, mode))
         self._decisions: dict[int, Decision] = {}
+        self._beside: dict[str, list[tuple[int, int, float]]] = {}  # arm -> announced and not judged yet
 
     def replay(self, trials: Iterable[Trial], reports: Iterable[ReportRow], metric: str) -> None:
         """Fill the rungs from the record, in the order in which the reports came."""
@@ -41,11 +42,21 @@ class Rungs(FIFOScheduler):
 
     def judge(self, arm: str, number: int, step: int, value: float | None) -> str:
         """Tune's verdict on trial `number` of `arm` with objective `value` at report `step`."""
-        verdicts = [judge.judge(number, step, value) for judge in self._arms[arm]]
+        beside = self._beside[arm] = [other for other in self._beside.get(arm, ()) if other[0] != number]
+        verdicts = [judge.judge(number, step, value, beside) for judge in self._arms[arm]]
         stop = next((one for one in verdicts if one[0] == TrialScheduler.STOP), verdicts[0])
         if (decision := stop[1]) is not None:
             self._decisions[number] = replace(decision, rung=decision.rung / self.ladder.reports_per_epoch)
         return stop[0]
+
+    def announce(self, cohort: Iterable[tuple[Any, dict[str, Any]]]) -> None:
+        """Trials and results that came together and are judged next: each is compared with all the others too, so that
+        their order decides nothing."""
+        self._beside = {arm: [] for arm in self._arms}
+        for trial, result in cohort:
+            value = objective(result)
+            if value is not None and trial.config["phase"] == "search" and not stale(trial, result):
+                self._beside[trial.config["arm"]].append((trial.config["trial"], result["step"], value))
 
     def take_decision(self, number: int) -> Decision | None:
         """What was decided on the trial's latest report, once; None when it stood at no rung."""

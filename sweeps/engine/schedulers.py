@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -22,11 +22,17 @@ from sweeps.engine.seeds import derived_seed
 Verdict = tuple[str, Decision | None]
 
 
+Beside = Sequence[tuple[int, int, float]]  # (trial, step, value)
+
+
 class Judge(Protocol):
     """One arm's scheduler."""
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """Trial `number` reached `value` at report `step`; None is a non-finite value, which always stops it.
+
+        `beside`: what came with it and is judged after it, so that who comes first does not matter. Patience does not
+        look at others, and the median rule takes them in the order in which they are judged.
 
         Returns Tune's verdict, and the decision when the trial was compared: rung in reports, cutoff in the
         objective's own sign.
@@ -89,25 +95,45 @@ class Asha(AsyncHyperBandScheduler):
             reduction_factor=ladder.eta,
         )
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """As `Judge` says."""
         if value is None:
             return TrialScheduler.STOP, None
         if step >= self._max_t:  # reaching the budget is COMPLETED, never STOPPED
             return TrialScheduler.CONTINUE, None
+        bracket, key = self._bracket(number)
+        rung = _next_rung(bracket, key, step)
+        if rung is None:
+            return self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value}), None
+        seen = dict(bracket._rungs)[rung]
+        others = self._standing(bracket, rung, beside)
+        seen.update(others)
+        against = bracket.cutoff(seen)
+        cutoff = None if against is None else float(against) * self._sign
+        verdict = self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value})
+        for name in others:  # until they are judged themselves
+            del seen[name]
+        return verdict, Decision(float(rung), cutoff, verdict == TrialScheduler.STOP)
+
+    def _bracket(self, number: int) -> tuple[Any, Any]:
+        """Ray's bracket of a trial, and the key by which it knows the trial."""
         key: Any = _Key(str(number))
         if key.trial_id not in self._trial_info:
             self.on_trial_add(_NOBODY, key)
-        bracket = self._trial_info[key.trial_id]
-        rung = next((m for m, seen in bracket._rungs if step >= m and key.trial_id not in seen), None)
-        cutoff = None
-        if rung is not None:
-            against = bracket.cutoff(dict(bracket._rungs)[rung])
-            cutoff = None if against is None else float(against) * self._sign
-        verdict = self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value})
-        if rung is None:
-            return verdict, None
-        return verdict, Decision(float(rung), cutoff, verdict == TrialScheduler.STOP)
+        return self._trial_info[key.trial_id], key
+
+    def _standing(self, bracket: Any, rung: float, beside: Beside) -> dict[str, float]:
+        """Those of `beside` that stand at the rung, as Ray's bracket keeps them."""
+        return {
+            key.trial_id: self._sign * value
+            for number, step, value in beside
+            if (key := self._bracket(number)[1]) and step < self._max_t and _next_rung(bracket, key, step) == rung
+        }
+
+
+def _next_rung(bracket: Any, key: Any, step: int) -> float | None:
+    """The highest rung that the trial has reached at `step` and is not in yet."""
+    return next((m for m, seen in bracket._rungs if step >= m and key.trial_id not in seen), None)
 
 
 class Hyperband:
@@ -123,10 +149,14 @@ class Hyperband:
         shares = [ladder.eta**s / (s + 1) for s in range(len(self._brackets))]
         self._up_to = [part / sum(shares) for part in accumulate(shares)]
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """As `Judge` says."""
-        drawn = derived_seed("hyperband", number) / 2**31
-        return self._brackets[min(bisect(self._up_to, drawn), len(self._brackets) - 1)].judge(number, step, value)
+        bracket = self._bracket(number)
+        with_it = [other for other in beside if self._bracket(other[0]) == bracket]
+        return self._brackets[bracket].judge(number, step, value, with_it)
+
+    def _bracket(self, number: int) -> int:
+        return min(bisect(self._up_to, derived_seed("hyperband", number) / 2**31), len(self._brackets) - 1)
 
 
 class Median(MedianStoppingRule):
@@ -145,7 +175,7 @@ class Median(MedianStoppingRule):
             min_time_slice=math.inf,  # type: ignore[arg-type]
         )
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """As `Judge` says."""
         if value is None:
             return TrialScheduler.STOP, None
@@ -168,7 +198,7 @@ class Median(MedianStoppingRule):
 class Always:
     """Stops nobody but the diverged."""
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """As `Judge` says."""
         return TrialScheduler.STOP if value is None else TrialScheduler.CONTINUE, None
 
@@ -181,7 +211,7 @@ class Patience:
         self._ladder, self._patience, self._sign = ladder, ladder.patience, 1.0 if mode == "max" else -1.0
         self._best: dict[int, tuple[float, int]] = {}  # trial -> best so far, and its report
 
-    def judge(self, number: int, step: int, value: float | None) -> Verdict:
+    def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
         """As `Judge` says."""
         if value is None:
             return TrialScheduler.STOP, None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results.record import Reader, Record, RecordError, State, SweepState
 from sweeps.engine.cluster import Ray, Unusable, local_resources
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
+LANE_RETRIES = 10  # a lane outlives its trials, so it may die oftener than one of them
 SHARE = 4  # of the trials, one in that many may be in flight
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
@@ -55,16 +56,20 @@ class Flight:
     time needs none staged (Tune keeps one process in any case), so that trials end in the order of their numbers.
     """
 
-    def __init__(self, fit: int, trials: int, concurrency: int = 0) -> None:
-        """`fit`: how many there is room for; `concurrency`: how many the user asks for, 0 if it is ours to say."""
-        self._bound = concurrency or max(2, trials // SHARE)
+    def __init__(self, fit: int, trials: int, concurrency: int = 0, *, packed: bool = False) -> None:
+        """`fit`: how many there is room for; `concurrency`: how many the user asks for, 0 if it is ours to say.
+
+        `packed`: of lanes that hold several trials each, as many as may be in flight, and none staged.
+        """
+        self._bound, self._packed = concurrency or max(2, trials // SHARE), packed
         self._fit: Callable[[], int] = lambda: fit
         self.running = min(fit, self._bound)
 
     @classmethod
     def of(cls, options: Options) -> Flight:
         fit = local_resources().slots(options.cpus_per_trial, options.gpus_per_trial)
-        return cls(10**6 if options.address else fit, options.trials, options.concurrency)
+        fit = 10**6 if options.address else fit
+        return cls(fit, options.trials, options.concurrency, packed=options.pack != "off")
 
     def follow(self, slots: Callable[[], int]) -> None:
         """A cluster grows and shrinks: `slots` says how many trials fit, or will when machines have come for them."""
@@ -72,8 +77,20 @@ class Flight:
 
     def limit(self) -> int:
         """Trials dealt and not ended."""
-        running = min(max(1, self._fit()), self._bound)
+        if self._packed:
+            return self._bound
+        running = self.lanes
         return running + ceil(running / 4) if running > 1 else 1
+
+    @property
+    def lanes(self) -> int:
+        """Processes that train."""
+        return min(max(1, self._fit()), self._bound)
+
+    @property
+    def share(self) -> int:
+        """Trials that a lane may hold."""
+        return max(1, self._bound // self.lanes)
 
 
 class Session:
@@ -187,12 +204,13 @@ class Session:
         from ray import tune
         from ray.tune.error import TuneError
 
+        from trainable.lane import Lane
         from trainable.trial import Trial
 
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
-        options = self.options
+        options, packed = self.options, self.options.pack != "off"
         trainable = tune.with_parameters(
-            Trial,
+            Lane if packed else Trial,
             data=data.without_test(),
             objectives=tuple(self.sweep.objectives),
             max_parameters=options.max_parameters,
@@ -201,23 +219,37 @@ class Session:
             checkpoint_seconds=options.checkpoint_seconds,
             mark=self._mark if options.address is not None else "",
         )
+        how: dict[str, Any] = {
+            "metric": "objective",
+            "mode": self.sweep.mode,
+            "search_alg": search,
+            "scheduler": rungs,
+            "num_samples": -1,  # the search says when it is finished
+            "reuse_actors": True,
+        }
+        space: dict[str, Any] | None = None
+        stop: Any = self.stop
+        callback: Any = recorder
+        failures = options.retries
+        if packed:
+            from sweeps.engine.referee import Referee
+
+            share = self.flight.share
+            stop = callback = Referee(search, rungs, recorder, self.stop, share=share, retries=options.retries)
+            how = {"num_samples": self.flight.lanes}
+            space = {"slots": 0 if options.pack == "auto" else min(int(options.pack), share), "limit": share}
+            failures = LANE_RETRIES * (options.retries + 1)
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._resources),
-            tune_config=tune.TuneConfig(
-                metric="objective",
-                mode=self.sweep.mode,
-                search_alg=search,
-                scheduler=rungs,
-                num_samples=-1,  # the search says when it is finished
-                reuse_actors=True,
-            ),
+            param_space=space,
+            tune_config=tune.TuneConfig(**how),
             run_config=tune.RunConfig(
                 name=options.name,
                 storage_path=ray.storage,
                 verbose=0,
-                stop=self.stop,
-                callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=options.retries),
+                stop=stop,
+                callbacks=[callback],
+                failure_config=tune.FailureConfig(max_failures=failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )

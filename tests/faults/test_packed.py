@@ -1,0 +1,82 @@
+"""Lanes: a process that trains several trials dies, or their driver does, and no trial is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from sweeping import Run, assert_mlflow, assert_tables, interrupt, wait_until
+
+from results.record import Reader, State
+
+PACKED = ("--pack", "2", "--checkpoint-seconds", "0.1", "--trials", "8", "--concurrency", "4")
+
+
+def assert_whole(folder: Path, trials: int, epochs: int) -> None:
+    """As `sweeping.assert_nothing_lost`, but that a step said again is the same to the rounding of sums only: a trial
+    that goes on has other neighbours."""
+    with Reader(folder) as reader:
+        reader.verify()
+        rows, curves, reports = reader.trials(), reader.curves(), list(reader.reports())
+    assert [row.trial for row in rows] == list(range(1, trials + 1))
+    assert {row.state for row in rows} <= {State.COMPLETED, State.STOPPED}
+    for row in rows:
+        last = epochs if row.state is State.COMPLETED else round(row.stop_rung or -1)
+        assert sorted(curves[row.trial]) == list(range(1, last + 1))
+    keys = [(report.trial, report.attempt, report.step) for report in reports]
+    assert len(keys) == len(set(keys))
+    said: dict[tuple[int, int], float] = {}
+    for report in reports:
+        loss = report.metrics["val_loss"]
+        assert abs(said.setdefault((report.trial, report.step), loss) - loss) < 1e-2
+    assert_tables(folder)
+    assert_mlflow(folder)
+
+
+def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> None:
+    driver = run.start(*PACKED, "--scheduler", "none", "--epochs", "27")
+    query = (
+        "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
+        "(SELECT count(*) FROM reports r WHERE r.trial = trials.trial) BETWEEN 3 AND 20"
+    )
+    assert wait_until(lambda: driver.poll() is not None or len(run.query(query)) >= 2), run.said
+    held = run.query(query)
+    process = int(held[0][1].rpartition(":")[2])
+    os.kill(process, signal.SIGKILL)
+    assert driver.wait(240) == 0, run.said
+    assert_whole(run.folder, 8, 27)
+    mates = {trial for trial, node in held if node == held[0][1]}
+    with Reader(run.folder) as reader:
+        attempts = {row.trial: row.attempts for row in reader.trials()}
+        kinds = {kind for _, kind, about, _ in reader.events() if about in mates}
+    assert all(attempts[trial] == 2 for trial in mates if attempts[trial] != 1)
+    assert 2 in attempts.values()
+    assert set(attempts.values()) == {1, 2}
+    assert {"retry", "restored"} <= kinds
+    assert "lost its process; it goes on from its last checkpoint (try 1)" in run.said
+
+
+def test_a_killed_and_an_interrupted_driver_go_on_with_lanes_or_without(run: Run) -> None:
+    long = ("--epochs", "81")
+    driver = run.start(*PACKED, *long)
+    assert run.await_reports(driver, 20), run.said
+    driver.kill()
+    driver.wait()
+    driver = run.start(*PACKED, *long)
+    assert run.await_reports(driver, 60), run.said
+    assert interrupt(driver) == 130, run.said
+    with Reader(run.folder) as reader:
+        flying = {row.trial for row in reader.trials() if row.state is State.RUNNING}
+        assert flying
+        assert flying & reader.checkpoints().keys()
+    unpacked = [*PACKED[2:], *long, "--confirm-seeds", "2", "--confirm-configs", "1"]
+    assert run.finish(*unpacked) == 0, run.said
+    with Reader(run.folder) as reader:
+        rows = reader.trials()
+        assert {row.phase for row in rows} == {"search", "confirm"}
+        assert all(row.state.ended for row in rows)
+        assert len(reader.scores()) >= 2
+        curves = reader.curves()
+    assert all(sorted(curves[row.trial]) == list(range(1, len(curves[row.trial]) + 1)) for row in rows)
+    assert_tables(run.folder)

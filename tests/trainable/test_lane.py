@@ -1,0 +1,175 @@
+"""A lane without Ray: several trials a step, each of them as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainable import lane as lanes
+from trainable.checkpoints import Checkpoints
+from trainable.config import Config
+from trainable.data import Dataset, Tensors
+from trainable.lane import Lane
+from trainable.train import train
+
+SMALL = {"hidden": [16], "batch_size": 100, "epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def start(small: Dataset, tmp_path: Path) -> Callable[..., Lane]:
+    """start(...) -> a lane that has said who it is."""
+
+    def lane(slots: int = 3, **how: Any) -> Lane:
+        class Here(Lane):
+            def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+                super().setup(config, data=small, **({"checkpoints": str(tmp_path)} | how))
+
+        here = Here(config={"slots": slots, "limit": 4})
+        first = here.step()
+        assert first == {"itself": None, "results": [], "slots": here._slots}
+        return here
+
+    return lane
+
+
+def message(number: int, **values: Any) -> dict[str, Any]:
+    config = Config(**(SMALL | {"seed": number} | values)).model_dump(mode="json")
+    return {"trial": number, "arm": "all", "phase": "search", "config": config, "attempt": 1}
+
+
+def curve(small: Dataset, **values: Any) -> list[float]:
+    return [report.val_loss for report in train(Config(**(SMALL | values)), Tensors.of(small, "cpu"))]
+
+
+def said(lane: Lane) -> dict[int, dict[str, Any]]:
+    return {result["trial"]: result for result in lane.step()["results"]}
+
+
+def test_every_trial_reports_what_it_would_alone(start: Callable[..., Lane], small: Dataset) -> None:
+    lane = start()
+    lane.answer([], [message(1), message(2, dropout=0.3), message(3, batch_size=50)])
+    first = said(lane)
+    assert list(first) == [1, 2, 3]
+    assert all((one["step"], one["device"], one["attempt"]) == (1, "cpu", 1) for one in first.values())
+    lane.answer([], [])
+    second = said(lane)
+    assert {one["state"] for one in second.values()} == {"COMPLETED"}
+    for number, values in ((1, {}), (2, {"dropout": 0.3}), (3, {"batch_size": 50})):
+        alone = curve(small, seed=number, **values)
+        assert [one[number]["metrics"]["val_loss"] for one in (first, second)] == pytest.approx(alone, rel=2e-3)
+    lane.answer([], [])
+    assert said(lane) == {}
+
+
+def test_the_stopped_leave_and_the_new_begin_at_once(start: Callable[..., Lane]) -> None:
+    lane = start()
+    lane.answer([], [message(1), message(2)])
+    said(lane)
+    lane.answer([2], [message(3)])
+    assert {number: one["step"] for number, one in said(lane).items()} == {1: 2, 3: 1}
+
+
+def test_without_an_answer_it_waits(start: Callable[..., Lane]) -> None:
+    lane = start()
+    assert said(lane) == {}
+    lane.answer([], [message(1)])
+    assert list(said(lane)) == [1]
+    assert said(lane) == {}  # its verdict is still to come
+
+
+def test_a_lane_that_ends_leaves_checkpoints_and_the_next_goes_on_and_says_again(
+    start: Callable[..., Lane], small: Dataset, tmp_path: Path
+) -> None:
+    lane = start()
+    lane.answer([], [message(1), message(2)])
+    before = said(lane)
+    lane.cleanup()
+    assert [saved.step for saved in Checkpoints(tmp_path, 1).saved()] == [1]
+    again = start()
+    again.answer([], [message(1) | {"attempt": 2, "reported": 1}, message(2) | {"attempt": 2, "reported": 0}])
+    found = said(again)
+    assert (found[1]["step"], found[1]["restored"], found[1]["attempt"]) == (2, 1, 2)
+    assert found[1]["metrics"]["val_loss"] == pytest.approx(curve(small, seed=1)[1], rel=2e-3)
+    assert (found[2]["step"], found[2]["remembered"]) == (1, True)  # the driver did not know it
+    assert found[2]["metrics"] == before[2]["metrics"]
+
+
+def test_a_trial_that_cannot_begin_fails_alone(start: Callable[..., Lane]) -> None:
+    lane = start(max_parameters=20_000)
+    lane.answer([], [message(1), message(2, hidden=[64]), message(3, batch_size=1000, reports_per_epoch=3)])
+    found = said(lane)
+    assert found[1]["step"] == 1
+    assert (found[2]["state"], found[2]["reason"][:27]) == ("FAILED", "infeasible: parameters <= 2")
+    assert (found[3]["state"], "reports_per_epoch" in found[3]["reason"]) == ("FAILED", True)
+    lane.answer([], [])
+    assert list(said(lane)) == [1]
+
+
+def test_a_diverged_trial_ends_and_leaves_the_others_alone(start: Callable[..., Lane], small: Dataset) -> None:
+    lane = start()
+    wild = {"lr": 1e9, "optimizer": "sgd", "batch_norm": False}
+    lane.answer([], [message(1, batch_norm=False), message(2, **wild)])
+    found = said(lane)
+    assert found[2]["state"] == "DIVERGED"
+    assert found[1]["metrics"]["val_loss"] == pytest.approx(curve(small, seed=1, batch_norm=False)[0], rel=2e-3)
+
+
+def test_what_cannot_be_packed_is_trained_in_turn(start: Callable[..., Lane], small: Dataset) -> None:
+    lane = start()
+    lane.answer([], [message(1), message(2, model="cnn", channels=[2], epochs=1), message(3, flip=0.5)])
+    found = said(lane)
+    assert sorted(found) == [1, 2, 3]
+    assert found[2]["metrics"]["val_loss"] == curve(small, seed=2, model="cnn", channels=(2,), epochs=1)[0]
+    assert found[3]["metrics"]["val_loss"] == curve(small, seed=3, flip=0.5)[0]
+
+
+def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_alone(
+    start: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainable import pack
+
+    together = pack.train_together
+
+    def breaking(states: Any, data: Any) -> Any:
+        if any(state.config.seed == 2 for state in states):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return together(states, data)
+
+    monkeypatch.setattr(pack, "train_together", breaking)
+    lane = start(slots=4)
+    lane._most = 4
+    lane.answer([], [message(1), message(2)])
+    assert {number: one["lost"][:13] for number, one in said(lane).items()} == {1: "out of memory", 2: "out of memory"}
+    lane.answer([], [message(2) | {"attempt": 2}])
+    found = said(lane)
+    assert (found[2]["state"], found[2]["reason"][:13]) == ("FAILED", "out of memory")
+    lane.answer([], [message(1) | {"attempt": 2}])
+    assert said(lane)[1]["step"] == 1
+
+
+def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., Lane], tmp_path: Path) -> None:
+    lane = start()
+    lane.answer([], [message(1, epochs=1) | {"phase": "confirm"}])
+    found = said(lane)[1]
+    assert found["state"] == "COMPLETED"
+    assert found["checkpoint"] == (1, Checkpoints(tmp_path, 1).saved()[0].sha256)
+
+
+def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callable[..., Lane]) -> None:
+    assert start(slots=3)._slots == 3
+    lane = start(slots=0)
+    assert lane._most in (1, 2, 4)
+    lane._most = 1
+    lane.answer([], [message(1), message(2, batch_size=50), message(3, batch_size=50)])
+    assert lane.step()["slots"] == 2
+    lane.answer([1], [])
+    assert lane.step()["slots"] == 1

@@ -1,0 +1,45 @@
+"""What an optimiser step is given: which samples, in which order, and as which numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainable.config import Config
+from trainable.data import Tensors
+from trainable.state import State, generator
+
+EVALUATION_BATCH = 2048
+
+
+def normalise(x: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
+    """(B, C, H, W) uint8 or (B, F) float32 -> float32 of mean 0 and standard deviation 1 over the training split."""
+    out = torch.empty_like(x, dtype=torch.float32) if out is None else out
+    return out.copy_(x).sub_(mean).div_(std)
+
+
+def steps_per_epoch(config: Config, samples: int) -> int:
+    """Optimiser steps an epoch: whole batches only; a batch is never larger than the training split."""
+    steps = samples // min(config.batch_size, samples)
+    if steps < config.reports_per_epoch:
+        raise ValueError(
+            f"reports_per_epoch <= steps an epoch must hold, but got reports_per_epoch={config.reports_per_epoch} and "
+            f"{steps} steps ({samples} samples, batch_size={config.batch_size})"
+        )
+    return steps
+
+
+def bounds(state: State, samples: int) -> tuple[int, int]:
+    """The steps of its epoch that lead to the state's next report: from, to."""
+    steps, part = steps_per_epoch(state.config, samples), state.step % state.config.reports_per_epoch
+    return steps * part // state.config.reports_per_epoch, steps * (part + 1) // state.config.reports_per_epoch
+
+
+def interval(state: State, data: Tensors) -> tuple[Tensor, int]:
+    """The steps up to the next report: samples (steps, batch) on the data's device, and the first step's number."""
+    config, samples = state.config, len(data.y_train)
+    batch, epoch = min(config.batch_size, samples), state.step // config.reports_per_epoch
+    first, last = bounds(state, samples)
+    order = torch.randperm(samples, generator=generator("cpu", config.seed, "order", epoch))
+    batches = order[first * batch : last * batch].view(-1, batch).to(data.device)
+    return batches, epoch * steps_per_epoch(config, samples) + first

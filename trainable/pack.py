@@ -1,0 +1,171 @@
+"""Train several trials at once, as one batched network: for small networks a step costs little more than for one.
+
+    for group in groups(states):
+        reports = train_together(group, data)     # one report interval of each
+
+A trial in a pack is the trial that `train` would train: the same samples in the same order, the same noise, penalties
+and optimiser steps, from and to the same `State`. So it may enter and leave a pack, or go on alone, at every report.
+What it costs to stack the states and to take them apart again is about a millisecond a trial and interval.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from trainable.batched import Batched
+from trainable.batches import bounds, interval, normalise, steps_per_epoch
+from trainable.config import Config
+from trainable.data import Tensors
+from trainable.model import Dropout, penalty, weights
+from trainable.report import Report
+from trainable.stacked import OneByOne, Stacked, optimisers
+from trainable.state import State, generator
+
+EVALUATION_BATCH = 512  # for each of them
+TIMED_STEPS = 20  # of each number of trials, to find the fastest
+
+
+def unpackable(config: Config, data: Tensors) -> str | None:
+    """Why a trial can only be trained alone; None when it can be packed."""
+    if config.model != "mlp":
+        return f"only model='mlp' can be packed, but got model={config.model!r}"
+    if config.shift or config.rotation or config.flip or config.erasing:
+        return "a trial with augmentation cannot be packed: its random numbers are torch's own"
+    if data.target is not None:
+        return "a regression cannot be packed"
+    return None
+
+
+def shape(config: Config) -> tuple[Hashable, ...]:
+    """What trials must have in common to be packed."""
+    return config.hidden, config.activation, config.batch_norm, config.batch_size, config.precision
+
+
+def groups(states: Iterable[State], data: Tensors, most: int = 10**9) -> list[list[State]]:
+    """The states that can take their next interval together, at most so many: of one shape, and with as many steps."""
+    found: dict[Hashable, list[State]] = {}
+    for state in states:
+        first, last = bounds(state, len(data.y_train))
+        found.setdefault((shape(state.config), last - first), []).append(state)
+    return [some[first : first + most] for some in found.values() for first in range(0, len(some), most)]
+
+
+def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
+    """How many trials of one shape are trained together at the least time for each, up to `limit`: measured, as it
+    depends on the device's caches. Takes less than a second. 1 for data that cannot be packed."""
+    config = config or Config()
+    if limit < 2 or unpackable(config, data):
+        return 1
+    size = min(config.batch_size, len(data.y_train))
+    cost: dict[int, float] = {}
+    count = 1
+    while count <= limit and (count < 4 or cost[count // 2] < 1.05 * min(cost.values())):  # past the best: no further
+        states = [State.fresh(config, data) for _ in range(count)]
+        batched = Batched([state.model for state in states], [state.config for state in states], size)
+        begin, budget = [0] * count, [10**6] * count
+        steppers = optimisers(states, batched.stacks, begin, budget, one_by_one=data.device.type == "cpu")
+        order = torch.randperm(len(data.y_train), generator=generator("cpu", 0, "fastest"))[:size]
+        batches = order.expand(TIMED_STEPS, count, -1).to(data.device)
+        _interval(batches[:3], batched, steppers, data)
+        started = time.perf_counter()
+        _interval(batches, batched, steppers, data)
+        cost[count] = (time.perf_counter() - started) / count
+        count *= 2
+    return min(cost, key=cost.__getitem__)
+
+
+def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
+    """Advance all states to their next report, in place. They must be of one group, and none at its end.
+
+    The reports are those of `train.train_alone`, to the rounding of sums; `seconds` is a trial's share of the time.
+    Raises ValueError for states that cannot be trained together.
+    """
+    for state in states:
+        if problem := unpackable(state.config, data):
+            raise ValueError(problem)
+        if state.step >= state.config.reports:
+            raise ValueError(f"a trial of {state.config.reports} reports cannot train beyond them")
+    if len(groups(states, data)) > 1:
+        raise ValueError("trials that train together must be of one shape and have as many steps to their report")
+    side_by_side = sorted(states, key=lambda state: state.config.optimizer)
+    reports = _together(side_by_side, data, one_by_one=data.device.type == "cpu")
+    found = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
+    return [found[id(state)] for state in states]
+
+
+def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> list[Report]:
+    """As `train_together`; unless one by one, trials of one optimiser lie side by side."""
+    started = time.perf_counter()
+    if data.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    for state in states:
+        noise = generator(data.device, state.config.seed, "noise", state.step)
+        for module in state.model.modules():
+            if isinstance(module, Dropout):
+                module.generator = noise
+    intervals = [interval(state, data) for state in states]
+    batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
+    steps, _, batch = batches.shape
+    batched = Batched([state.model for state in states], [state.config for state in states], batch)
+    budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
+    firsts = [first for _, first in intervals]
+    steppers = optimisers(states, batched.stacks, firsts, budgets, one_by_one=one_by_one)
+    losses = _interval(batches, batched, steppers, data)
+    scored = _scores(batched, data)
+    batched.release(steps)
+    for stepper in steppers:
+        stepper.release()
+    seconds = (time.perf_counter() - started) / len(states)
+    rates = [rate for stepper in steppers for rate in stepper.rates]
+    reports = []
+    for state, lr, loss, (val_loss, accuracy) in zip(states, rates, losses, scored, strict=True):
+        state.step += 1
+        report = Report(
+            step=state.step,
+            epoch=state.step / state.config.reports_per_epoch,
+            train_loss=loss,
+            penalty=penalty(weights(state.model), state.config).item(),
+            val_loss=val_loss,
+            val_accuracy=accuracy,
+            lr=lr,
+            seconds=seconds,
+        )
+        state.history.append(report.asdict())
+        reports.append(report)
+    return reports
+
+
+def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
+    """Take the optimiser steps; returns each trial's mean data loss."""
+    _, count, batch = batches.shape
+    rows = torch.empty((count * batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
+    x = torch.empty((count * batch, *data.shape), device=data.device)
+    total = torch.zeros(count, device=data.device)
+    for index in batches.flatten(1):
+        torch.index_select(data.x_train, 0, index, out=rows)
+        normalise(rows, data.mean, data.std, out=x)
+        y = data.y_train.index_select(0, index)
+        total += batched.gradients(x.view(count, batch, -1), y.view(count, batch))
+        for stepper in steppers:
+            stepper.step()
+    return [float(loss) for loss in (total / len(batches)).tolist()]
+
+
+@torch.no_grad()
+def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
+    """Each network's mean cross-entropy and accuracy on the validation split."""
+    x, y = data.x_validation, data.y_validation
+    loss = torch.zeros(batched.count, device=x.device)
+    right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
+    for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
+        part = slice(start, start + EVALUATION_BATCH)
+        logits = batched.logits(normalise(x[part], data.mean, data.std).flatten(1))  # (N, B, K)
+        true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
+        loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))
+        right += (logits.argmax(2) == true[:, :, 0]).sum(0)
+    accuracy = right.double() / len(x)
+    return list(zip((loss / len(x)).tolist(), accuracy.tolist(), strict=True))
