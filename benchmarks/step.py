@@ -2,9 +2,11 @@
 
     python benchmarks/step.py [--optimizer adamw] [--batch-size 128] [--repeats 9]
 
-784-128-64-10 with BatchNorm and dropout 0.2, one thread. The first line is the CPU time of a step with no profiler
-looking (median and range over repeats of a quarter epoch); the table is each kind's own time under the profiler, which
-makes every operation dearer, so read its shares and not its sum.
+784-128-64-10 with BatchNorm and dropout 0.2, one thread, in three ways: by autograd with torch's own matrix products
+(MKL), by autograd with those of `trainable/products.py`, and as a trial runs on the CPU, with gradients written out by
+hand (`trainable/batched.py`). First the CPU time of a step with no profiler looking: the three take turns, median and
+range over repeats of a quarter epoch. The table is each kind's own time under the profiler, which makes every operation
+dearer, so read its shares and not its sum.
 """
 
 from __future__ import annotations
@@ -13,16 +15,22 @@ import argparse
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 
-from trainable import train
+from trainable import pack, train
+from trainable.batched import Batched
+from trainable.batches import interval, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors, load
+from trainable.products import fast_products
+from trainable.stacked import optimisers
 from trainable.state import State
 
+PARTS = 4  # of an epoch
 KINDS = {
-    "matrix products": ("aten::mm", "aten::addmm"),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
     "optimiser": ("Optimizer.", "aten::_fused", "aten::_foreach"),
     "dropout noise": ("aten::random_", "aten::ge", "aten::bernoulli_"),
     "batch norm": ("aten::native_batch_norm", "aten::_batch_norm", "aten::batch_norm"),
@@ -38,6 +46,32 @@ def kind(name: str) -> str:
     return next((kind for kind, starts in KINDS.items() if name.startswith(starts)), "the rest")
 
 
+def by_hand(state: State, data: Tensors) -> None:
+    """What `trainable.pack` does between two reports, without the validation."""
+    batches, first = interval(state, data)
+    batched = Batched([state.model], [state.config], batches.shape[1])
+    budget = state.config.epochs * steps_per_epoch(state.config, len(data.y_train))
+    pack._interval(batches.unsqueeze(1), batched, optimisers([state], [], [first], [budget], one_by_one=True), data)
+    batched.release(len(batches))
+
+
+def with_products(fast: bool, loop: Callable[[State, Tensors], object]) -> Callable[[State, Tensors], None]:
+    def run(state: State, data: Tensors) -> None:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # torch's own choice: MKL
+        if fast:
+            fast_products()
+        loop(state, data)
+
+    return run
+
+
+WAYS = {
+    "autograd, MKL": with_products(False, train._interval),
+    "autograd": with_products(True, train._interval),
+    "by hand": with_products(True, by_hand),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optimizer", default="adamw")
@@ -46,27 +80,32 @@ def main() -> None:
     asked = parser.parse_args()
     train.set_threads(1)
     data = Tensors.of(load("mnist").without_test(), "cpu")
-    parts = 4  # of an epoch
     config = Config(
-        dropout=0.2, weight_decay=0.01, optimizer=asked.optimizer, batch_size=asked.batch_size, reports_per_epoch=parts
+        dropout=0.2, weight_decay=0.01, optimizer=asked.optimizer, batch_size=asked.batch_size, reports_per_epoch=PARTS
     )
-    steps = train.steps_per_epoch(config, len(data.y_train)) // parts
-    state = State.fresh(config, data)
-    train._interval(state, data)
-    took = []
-    for _ in range(asked.repeats):
-        began = time.process_time()
-        train._interval(state, data)
-        took.append(1e6 * (time.process_time() - began) / steps)
-    print(f"{asked.optimizer}, batch {asked.batch_size}: {statistics.median(took):.0f} us a step "
-          f"({min(took):.0f} to {max(took):.0f}, n={len(took)})")  # fmt: skip
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        train._interval(state, data)
-    found: Counter[str] = Counter()
-    for event in profile.key_averages():
-        found[kind(event.key)] += event.self_cpu_time_total / steps
-    for name, value in found.most_common():
-        print(f"  {name:16s} {value:6.0f} us  {value / found.total():5.0%}")
+    steps = steps_per_epoch(config, len(data.y_train)) // PARTS
+    states = {name: State.fresh(config, data) for name in WAYS}
+    took: dict[str, list[float]] = {name: [] for name in WAYS}
+    for turn in range(asked.repeats + 1):
+        for name, run in WAYS.items():
+            began = time.process_time()
+            run(states[name], data)
+            if turn:  # the first one warms up
+                took[name].append(1e6 * (time.process_time() - began) / steps)
+    print(f"{asked.optimizer}, batch {asked.batch_size}, us of CPU time a step, n={asked.repeats}")
+    for name, times in took.items():
+        print(f"  {name:16s} {statistics.median(times):6.0f} ({min(times):.0f} to {max(times):.0f})")
+    columns = {}
+    for name, run in WAYS.items():
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            run(states[name], data)
+        found: Counter[str] = Counter()
+        for event in profile.key_averages():
+            found[kind(event.key)] += event.self_cpu_time_total / steps
+        columns[name] = found
+    print(f"{'under the profiler, us':24s}" + "".join(f"{name:>16s}" for name in columns))
+    for name, _ in columns["autograd"].most_common():
+        print(f"{name:24s}" + "".join(f"{found[name]:16.0f}" for found in columns.values()))
 
 
 if __name__ == "__main__":
