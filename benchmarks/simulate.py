@@ -66,7 +66,7 @@ class Setting:
     multivariate: bool = True
     group: bool = False
     liar: bool = True
-    trial_seconds: float = 0.05
+    trial_seconds: float = 0.015
     report_seconds: float = 0.001
 
     def __post_init__(self) -> None:

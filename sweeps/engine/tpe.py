@@ -42,7 +42,8 @@ class Tpe(TPESampler):
         if ended.infeasible:
             return super()._sample(study, trial, search_space)
         running = [
-            (one.number, self._get_params(one, study))
+            # What is suggested together (`_get_params` parses it) is a part of params once the trial is dealt.
+            (one.number, one.params if search_space.keys() <= one.params.keys() else self._get_params(one, study))
             for one in trials[ended.whole :]
             if self._constant_liar and one.state is TrialState.RUNNING and one.number != trial.number
         ]
