@@ -27,12 +27,16 @@ if ! python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; t
     PATH=$HOME/python/bin:$PATH
 fi
 
-# The tested versions. pip asks no registry for what is there.
+# The tested versions. pip asks no registry for what is there, but takes seconds to see that it is: once is enough.
 cd ~/rungwise
 python - >requirements.txt <<'PYTHON'
-import tomllib
+import sys, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print("#", sys.executable)
 print(*project["dependencies"], *project["optional-dependencies"]["cluster"], sep="\n")
 PYTHON
-python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+cat constraints.txt requirements.txt | cmp -s - .installed || {
+    python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+    cat constraints.txt requirements.txt >.installed
+}

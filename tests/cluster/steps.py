@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -57,6 +58,14 @@ def until(what: str, holds: Callable[[], T], seconds: float) -> T:
             return found
         time.sleep(0.25)
     fail(f"after {seconds:g} s still not: {what}")
+
+
+def no_ray(seconds: float) -> None:
+    """Wait until no process of Ray is left on any machine."""
+    deadline = time.monotonic() + seconds
+    while left := ray_processes():
+        check(time.monotonic() < deadline, "still there:\n" + "\n".join(left))
+        time.sleep(0.25)
 
 
 @contextmanager
@@ -108,14 +117,19 @@ class Run:
 
 
 def ray_processes() -> list[str]:
-    """Command names of Ray's processes in the whole lab."""
+    """Machine and command of each of Ray's processes in the whole lab."""
+    spaces = {}
+    for path in MACHINES.glob("*"):
+        with suppress(ValueError, OSError):
+            spaces[os.readlink(f"/proc/{int(path.read_text().split()[0])}/ns/pid")] = path.name
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            space = os.readlink(folder / "ns/pid")
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        name = os.path.basename(words[0]).decode(errors="replace")
-        if name in ("raylet", "gcs_server") or name.startswith("ray::"):
-            found.append(name)
-    return found
+        command = " ".join(words)
+        if space in spaces and re.search(r"/ray/|\bray::|ray-dashboard|ray\.util|/ray (start|stop)", command):
+            found.append(f"{spaces[space]} {command[:150]}")
+    return sorted(found)

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Starts Ray on a machine that you have and joins it to the head: worker_start_ray_commands of clusters/onprem.yaml.
+#
+#     sh ~/rungwise/clusters/worker.sh HEAD:PORT
+#
+# `ray down` stops the head only, and what Ray leaves on a worker then ends a minute later (its agents) or never (its log
+# monitor). So a worker that has not heard of its head for 10 s ends, and a watcher takes the rest along. It is the same
+# when the machine was cut off: the head has given it up by then, and its trials run elsewhere.
+set -eu
+
+watcher=~/.ray/watcher.pid
+[ ! -f "$watcher" ] || kill -- "-$(cat "$watcher")" 2>/dev/null || true    # of an earlier start: it would end this one
+ray stop
+RAY_gcs_rpc_server_reconnect_timeout_s=10 ray start --address="$1"
+setsid sh -c '
+    echo $$ >"$1"
+    while pgrep -u "$(id -u)" -x raylet >/dev/null; do sleep 1; done
+    ray stop --force
+' watcher "$watcher" </dev/null >/dev/null 2>&1 &
