@@ -62,8 +62,7 @@ class Host:
             return None
         if method == "train":
             await asyncio.sleep(self._seconds)
-        answer = getattr(self._slots[slot], method)(*args, **kwargs)
-        return answer
+        return getattr(self._slots[slot], method)(*args, **kwargs)
 
 
 class Slot:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Machines:
 
     def __init__(self, cpus_per_trial: float, gpus_per_trial: float) -> None:
         self._each = (cpus_per_trial, gpus_per_trial)
-        self._kinds, self._addresses = _configured()
+        self._kinds, self._addresses = configured()
         self._alive = _alive()
         self._looked = time.monotonic()
 
@@ -66,16 +68,21 @@ class Machines:
         total = Resources(sum(there.cpus for there in held), sum(there.gpus for there in held))
         count, least = len(self._alive), sum(kind.least for kind in self._kinds)
         words = f"{count} machine{'s' * (count != 1)}, {_amounts(total)}"
-        here = {address for address, _ in self._alive.values()}
-        if missing := [address for address in self._addresses if address not in here]:
+        if missing := self._missing():
             words += f"; missing: {', '.join(missing)}"
         elif count < least:
             words += f"; {least - count} of at least {least} missing"
         return words
 
+    def _missing(self) -> list[str]:
+        """Machines that the configuration names and that are not there."""
+        here = {address for address, _ in self._alive.values()}
+        return [address for address in self._addresses if address not in here]
+
     def require_room(self) -> None:
         """Raises Unusable when no machine there is, nor any that may come, can hold one trial."""
         known = bool(self._kinds) and all(kind.known or kind.most == 0 for kind in self._kinds)
+        known |= bool(self._addresses) and not self._missing()  # all that there are
         deadline = time.monotonic() + (0 if known else JOIN_SECONDS)
         while not self.slots():
             if time.monotonic() >= deadline:
@@ -137,27 +144,54 @@ def _alive() -> dict[str, tuple[str, Resources]]:
     }
 
 
-def _configured() -> tuple[list[Kind], list[str]]:
+def configured() -> tuple[list[Kind], list[str]]:
     """Node types, and the addresses of machines that are known beforehand (provider local)."""
-    import ray
-
-    if config := ray._private.state.state.get_cluster_config():  # what an autoscaler v2 reports
-        groups = config.node_group_configs
-        return [Kind(g.name, _resources(g.resources), g.min_count, g.max_count) for g in groups], []
-    try:
-        import yaml
-
-        text: dict[str, Any] = yaml.safe_load(CONFIGURATION.expanduser().read_text())
-    except OSError:
-        return [], []
-    provider, head = text.get("provider", {}), text.get("head_node_type")
+    if kinds := _reported():
+        return kinds, []
+    text = _of_ray_up() or _of_kuberay() or {}
+    head, most_in_all = text.get("head_node_type"), text.get("max_workers", 0)
     kinds = []
     for name, kind in text.get("available_node_types", {}).items():
         one = int(name == head)
         least = kind.get("min_workers", 0) + one
-        most = min(kind.get("max_workers", 0), text.get("max_workers", 0)) + one
+        most = min(kind.get("max_workers", 0), most_in_all) + one
         kinds.append(Kind(name, _resources(kind.get("resources", {})), least, max(least, most)))
-    return kinds, [*provider.get("worker_ips", [])]
+    return kinds, [*text.get("provider", {}).get("worker_ips", [])]
+
+
+def _reported() -> list[Kind]:
+    """What an autoscaler has told Ray's head; Ray's own do not (2.60), those of its vendors may."""
+    import ray
+
+    config = ray._private.state.state.get_cluster_config()
+    groups = config.node_group_configs if config else []
+    return [Kind(group.name, _resources(group.resources), group.min_count, group.max_count) for group in groups]
+
+
+def _of_ray_up() -> dict[str, Any] | None:
+    """The configuration that `ray up` leaves on its head."""
+    import yaml
+
+    try:
+        text: dict[str, Any] = yaml.safe_load(CONFIGURATION.expanduser().read_text())
+    except OSError:
+        return None
+    return text
+
+
+def _of_kuberay() -> dict[str, Any] | None:
+    """What KubeRay's autoscaler makes of the RayCluster, asked in the same way: of Kubernetes, from the head's pod."""
+    name, namespace = os.environ.get("RAY_CLUSTER_NAME"), os.environ.get("RAY_CLUSTER_NAMESPACE")
+    if not name or not namespace:
+        return None
+    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+    try:
+        text: dict[str, Any] = AutoscalingConfigProducer(name, namespace)()
+    except Exception as error:
+        logging.getLogger(__name__).warning("the node types of %s cannot be read: %s", name, error)
+        return None
+    return text
 
 
 def _resources(amounts: Mapping[str, float]) -> Resources:

@@ -1,10 +1,11 @@
-"""The cluster.yaml that we ship, against a mock AWS account: from no worker to two, one interrupted, back to none.
+"""The cluster.yaml that we ship, against a mock AWS account: from no worker to two, one interrupted, then the head.
 
 python tests/cluster/lab.py --aws -- python tests/cluster/scenario_aws.py
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import boto3
 from lab import ACCOUNT
-from steps import Run, background, check, fail, ray_processes, run, say, token, until
+from steps import Run, background, check, fail, no_ray, run, say, token, until
 
 from results.record import Reader
 
@@ -84,6 +85,37 @@ def saved(mnist: Run) -> dict[str, Any] | None:
     return next((instance for instance in spot() if instance["InstanceId"] in names), None)
 
 
+def interrupt(mnist: Run) -> None:
+    """Take a spot worker away; its trials go on elsewhere, and another worker comes."""
+    victim = until("two checkpoints of a trial", lambda: saved(mnist), 120)
+    before, doomed = time.monotonic(), victim["InstanceId"]
+    lost = {row[0] for row in mnist.ask(f"SELECT trial FROM trials WHERE node LIKE '{doomed}:%'")}
+    boto3.client("ec2").terminate_instances(InstanceIds=[doomed])
+    until("a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, 120)
+    say(f"a spot worker was interrupted, and replaced after {time.monotonic() - before:.1f} s")
+    query = "SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'"
+    restored = until("a restoration", lambda: mnist.ask(query), 120)
+    say(f"its trials {lost} go on after {time.monotonic() - before:.1f} s: {restored}")
+    check({trial for trial, _ in restored} <= lost, f"{restored} were restored, and {lost} were lost")
+
+
+def mirrored(since: float) -> bool:
+    """Whether the copy in the bucket is younger than `since`."""
+    about = boto3.client("s3").get_object(Bucket="lab", Key="runs/mnist_l2/mirror.json")["Body"].read()
+    return bool(json.loads(about)["at"] > since)
+
+
+def head_dies(head: dict[str, Any], mnist: Run) -> int:
+    """The head is gone, and its disk with it; `ray up` makes another. How many reports the dead one's record held."""
+    since = time.time()
+    until("a copy of the run", lambda: mirrored(since), 60)
+    say(f"the copy in the bucket was renewed after {time.time() - since:.1f} s")
+    reports = len(mnist.ask("SELECT 1 FROM reports"))
+    check(mnist.ask("SELECT 1 FROM trials WHERE state = 'RUNNING'"), "no trial is in flight any more")
+    boto3.client("ec2").terminate_instances(InstanceIds=[head["InstanceId"]])
+    return reports
+
+
 def main() -> None:
     token()
     filled_in()
@@ -92,28 +124,30 @@ def main() -> None:
     (head,) = instances()
     check("InstanceLifecycle" not in head, "the head must not be spot")
     mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
-    log = Path("/tmp/sweep.log")
-    with background(SWEEP, log) as sweep:
+    with background(SWEEP, Path("/tmp/sweep.log")):
         until("two spot workers", lambda: len(spot()) == 2, 120)
         say("trials wait, so these came:", [instance["InstanceType"] for instance in spot()])
         for instance in instances():
             check_closed(instance)
         until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), 120)
         say("first report")
-        victim = until("two checkpoints of a trial", lambda: saved(mnist), 120)
-        before, doomed = time.monotonic(), victim["InstanceId"]
-        lost = {row[0] for row in mnist.ask(f"SELECT trial FROM trials WHERE node LIKE '{doomed}:%'")}
-        boto3.client("ec2").terminate_instances(InstanceIds=[doomed])
-        until("a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, 120)
-        say(f"a spot worker was interrupted, and replaced after {time.monotonic() - before:.1f} s")
-        query = "SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'"
-        restored = until("a restoration", lambda: mnist.ask(query), 120)
-        say(f"its trials {lost} go on after {time.monotonic() - before:.1f} s: {restored}")
-        check({trial for trial, _ in restored} <= lost, f"{restored} were restored, and {lost} were lost")
-        check(sweep.wait(300) == 0, f"the sweep ended with {sweep.returncode}")
-    say("the sweep has ended:", *re.findall("^cluster: .*", log.read_text(), re.M))
+        interrupt(mnist)
+        before = head_dies(head, mnist)
+        say(f"the head was lost, after {before} reports")
+
+    run(f"ray up -y --no-config-cache {YAML}")
+    (head,) = [instance for instance in instances() if instance not in spot()]
+    say("ray up has ended, on another head")
+    mnist = Run(head["InstanceId"], mnist.folder)
+    text = run(SWEEP, timeout=300)
+    say("the same command has ended:", *re.findall("^cluster: .*", text, re.M))
+    check("was not here: going on from its copy in s3://lab/runs" in text, text[-3000:])
     trials = mnist.ask("SELECT state, attempts FROM trials")
     check([state for state, _ in trials] == ["COMPLETED"] * 4, trials)
+    steps = mnist.ask("SELECT trial, group_concat(DISTINCT step) FROM reports GROUP BY trial")
+    check(all(len(seen.split(",")) == EPOCHS for _, seen in steps), steps)
+    restored = mnist.ask("SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'")
+    say("restored, on either head:", restored)
     keys = boto3.client("s3").list_objects_v2(Bucket="lab", Prefix="runs/mnist_l2/")["Contents"]
     names = {entry["Key"].removeprefix("runs/mnist_l2/") for entry in keys}
     check({"sweep.sqlite", "mirror.json", "trials.parquet", "report.html"} <= names, names)
@@ -125,12 +159,13 @@ def main() -> None:
         with Reader(Path(home, "mnist_l2")) as reader:
             reader.verify()
             check(len(reader.trials()) == 4, f"{home} holds {reader.trials()}")
+            check(len(reader.sessions()) == 2, f"{home} holds {reader.sessions()}")
     say("the run has come home")
     until("no worker is left", lambda: not spot(), 180)
     say("idle workers are gone")
     run(f"ray down -y {YAML}")
     check(not instances(), instances())
-    until("no process of Ray is left", lambda: not ray_processes(), 60)
+    no_ray(10)
     say("ray down has ended: no instance, no process of Ray")
 
 

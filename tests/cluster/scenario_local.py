@@ -6,14 +6,15 @@ python tests/cluster/lab.py --machines 3 -- python tests/cluster/scenario_local.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from doors import alive, check_doors, check_refusals
+from doors import alive, all_machines, check_doors, check_refusals, check_token_files, head_only
 from lab import cable, power_off
-from steps import Run, background, check, ray_processes, run, say, token, until
+from steps import Run, background, check, no_ray, run, say, token, until
 
 YAML = "clusters/onprem.yaml"
-EPOCHS = 10
+EPOCHS = 8
 SWEEP = (
     f"ray submit {YAML} sweeps/mnist_l2.py -- --trials 6 --concurrency 6 --epochs {EPOCHS} --scheduler none "
     "--checkpoint-seconds 1 --confirm-configs 1 --confirm-seeds 1"
@@ -44,10 +45,13 @@ def main() -> None:
     token()
     run(f"ray up -y --no-config-cache {YAML}")
     say("ray up has ended")
-    until("three machines", lambda: alive() == 3, 120)
-    say("three machines are there")
-    check_doors()
-    check_refusals()
+    with ThreadPoolExecutor(1) as beside:  # while the workers join
+        doors = beside.submit(check_doors)
+        until("three machines", lambda: alive() == 3, 120)
+        say("three machines are there")
+        doors.result()
+    check_token_files()
+    check_refusals(head_only() + all_machines())
     mnist = Run("h1", "/root/runs/mnist_l2")
     log = Path("/tmp/sweep.log")
     with background(SWEEP, log) as sweep:
@@ -75,7 +79,7 @@ def main() -> None:
         check(restored, "no trial was restored")
         time.sleep(max(0.0, 20 - (time.monotonic() - before)))
         cable("h2", plugged=True)
-        say("h2 is back")
+        say("the cable of h2 is in again")
 
         check(sweep.wait(240) == 0, f"the sweep ended with {sweep.returncode}")
     text = log.read_text()
@@ -96,9 +100,11 @@ def main() -> None:
     files = mnist.files()
     check({"trials.parquet", "reports.parquet", "report.html", "model"} <= files, files)
 
+    until("h2 among the machines again", lambda: alive() == 2, 120)
+    say("h2 is one of the cluster's machines again")
     run(f"ray down -y {YAML}")
     say("ray down has ended")
-    until("no process of Ray is left", lambda: not ray_processes(), 90)
+    no_ray(30)
     say("no process of Ray is left")
 
 

@@ -84,18 +84,3 @@ def test_no_file_holds_a_secret_or_an_open_range(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "0.0.0.0/0" not in text
     assert not re.search(r"AKIA|BEGIN .*PRIVATE KEY|password|secret_access", text, re.IGNORECASE)
-
-
-def test_kuberay_runs_the_tested_ray_with_a_token_and_ends_by_itself() -> None:
-    job = load("clusters/kuberay.yaml")
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    spec = job["spec"]
-    assert f"ray=={spec['rayClusterSpec']['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
-    assert spec["shutdownAfterJobFinishes"] is True
-    cluster = spec["rayClusterSpec"]
-    assert cluster["enableInTreeAutoscaling"] is True
-    (workers,) = cluster["workerGroupSpecs"]
-    assert (workers["minReplicas"], workers["maxReplicas"]) == (0, 8)
-    for template in (cluster["headGroupSpec"]["template"], workers["template"], spec["submitterPodTemplate"]):
-        (container,) = template["spec"]["containers"]
-        assert {"name": "RAY_AUTH_MODE", "value": "token"} in container["env"]
