@@ -187,7 +187,7 @@ def _of_kuberay() -> dict[str, Any] | None:
     from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
 
     try:
-        text: dict[str, Any] = AutoscalingConfigProducer(name, namespace)()
+        text: dict[str, Any] = AutoscalingConfigProducer(name, namespace)()  # type: ignore[no-untyped-call]
     except Exception as error:
         logging.getLogger(__name__).warning("the node types of %s cannot be read: %s", name, error)
         return None
