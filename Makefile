@@ -21,7 +21,7 @@ types: $(READY)
 unit: $(READY) system
 	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
-test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; a few minutes
+test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; six minutes
 	$(PYTHON) -m pytest -s -m cluster tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour

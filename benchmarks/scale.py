@@ -1,9 +1,9 @@
-"""How many slots one driver keeps busy: sweeps whose trials sleep, on 8 to 1,000 slots.   docs/scale.md
+"""How many slots one driver keeps busy: sweeps whose trials sleep, on up to 1,000 slots.   docs/scale.md
 
-    python benchmarks/scale.py [--slots 8 64 256 1000] [--seconds 10 3 1 0.3] [--own] [--out scale.parquet]
+    python benchmarks/scale.py [--points 64x1 1000x10] [--sampler random] [--own] [--out scale.parquet]
 
-For every number of slots and seconds that a slot takes for a report, one sweep of `--minutes` (sleeping.py says what is
-real in it and what is not). Printed, from when the slots have filled up to when the time is over:
+64x1 is 64 slots, each of which takes 1 s for a report. A point is one sweep (sleeping.py says what is real in it and
+what is not). Printed, from when the slots have filled up to when the time is over:
 
     busy          share of the slots' time that was spent on reports; over time, in fifths
     reports/s     that the driver entered in the record; trials/s that it started
@@ -35,16 +35,20 @@ FIFTHS = 5
 
 @dataclass(frozen=True)
 class Options:
-    slots: tuple[int, ...] = (8, 64, 256, 1000)
-    seconds: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3)
-    """That a slot takes for a report."""
-    minutes: float = 0.5
-    """Of a sweep, with Ray's start and the filling of the slots."""
+    points: tuple[str, ...] = ("64x3", "64x1", "64x0.3", "256x10", "256x3", "1000x20", "1000x10")
+    """Slots, and seconds that each takes for a report."""
+    minutes: float | None = None
+    """Of a sweep, with Ray's start and the filling of the slots; by default what the point needs."""
     repeats: int = 1
     own: bool = False
-    """A process for each slot: what 64 of them are, in truth."""
+    """A process for each slot: about 100 MB each."""
     sampler: str = "tpe"
     out: Annotated[Path | None, tyro.conf.arg(metavar="PARQUET")] = None
+
+    def length(self, slots: int, seconds: float) -> float:
+        """Minutes of a sweep."""
+        fill = slots * (1.5 if self.own else 0.025)
+        return self.minutes or (12 + fill + seconds + max(15.0, 1.5 * seconds)) / 60
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,10 @@ def sample(driver: psutil.Process, known: dict[int, float]) -> Sample:
 
 
 def sweep(slots: int, seconds: float, options: Options) -> Row:
+    minutes = options.length(slots, seconds)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(HERE / "sleeping.py"), "--out", folder, "--sampler", options.sampler]
-        command += ["--slots", str(slots), "--seconds", str(seconds), "--minutes", str(options.minutes)]
+        command += ["--slots", str(slots), "--seconds", str(seconds), "--minutes", str(minutes)]
         command += ["--own"] * options.own
         samples: list[Sample] = []
         known: dict[int, float] = {}
@@ -111,7 +116,7 @@ def sweep(slots: int, seconds: float, options: Options) -> Row:
             reports = sorted(report.at for report in reader.reports())
             starts = sorted(trial.started for trial in reader.trials() if trial.started)
             (session,) = reader.sessions()
-    return measured(slots, seconds, options, reports, starts, session.started + 60 * options.minutes, samples)
+    return measured(slots, seconds, options, reports, starts, session.started + 60 * minutes, samples)
 
 
 def measured(
@@ -144,13 +149,13 @@ def main() -> None:
     print("|---|" + "---|" * 9)
     rows = []
     for _ in range(options.repeats):
-        for slots in options.slots:
-            for seconds in options.seconds:
-                row = sweep(slots, seconds, options)
-                rows.append(row)
-                fifths = " ".join(f"{share:.0%}" for share in row.fifths)
-                rates = f"{row.reports:.1f} | {row.trials:.1f} | {row.loop:.2f} | {row.driver:.2f} | {row.others:.2f}"
-                print(f"| {slots} | {seconds:g} | {row.busy:.0%} | {fifths} | {rates} | {row.memory:.0f} |", flush=True)
+        for point in options.points:
+            slots, seconds = point.split("x")
+            row = sweep(int(slots), float(seconds), options)
+            rows.append(row)
+            fifths = " ".join(f"{share:.0%}" for share in row.fifths)
+            rates = f"{row.reports:.1f} | {row.trials:.1f} | {row.loop:.2f} | {row.driver:.2f} | {row.others:.2f}"
+            print(f"| {slots} | {seconds} | {row.busy:.0%} | {fifths} | {rates} | {row.memory:.0f} |", flush=True)
     if options.out:
         pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), options.out)
 

@@ -50,10 +50,10 @@ def there(*flags: str) -> list[str]:
     return [*SSH, f"bash -c {shlex.quote('source ~/.bashrc; ' + command)}"]
 
 
-def head_only() -> list[Refused]:
-    """Those for which the head is enough."""
+def cases() -> list[Refused]:
     token = {"RAY_AUTH_MODE": "token"}
     head = ["--address", f"{HEAD}:6379"]
+    unseen = ("10.77.0.2: does not see", "10.77.0.3: does not see", "--mirror")
     other = [sys.executable, "-c", OTHER_RAY, *here(*head, "--out", "/tmp/r4")[1:]]
     return [
         Refused(
@@ -67,13 +67,6 @@ def head_only() -> list[Refused]:
             {**token, "RAY_AUTH_TOKEN": "0" * 64},
         ),
         Refused("another Ray", other, ("other versions", "2.59.0"), token),
-    ]
-
-
-def all_machines() -> list[Refused]:
-    """Those for which all three must have joined."""
-    unseen = ("10.77.0.2: does not see", "10.77.0.3: does not see", "--mirror")
-    return [
         Refused("a folder of one machine", there("--name", "local", "--mirror", "/tmp/here"), unseen),
         Refused(
             "4 GPUs", there("--name", "gpus", "--gpus-per-trial", "4"), ("4 GPUs, which no machine", "Node types: ")
@@ -81,9 +74,9 @@ def all_machines() -> list[Refused]:
     ]
 
 
-def check_refusals(cases: list[Refused]) -> None:
+def check_refusals() -> None:
     """One after the other: a user starts one sweep."""
-    for case in cases:
+    for case in cases():
         started = time.monotonic()
         done = subprocess.run(
             case.command,

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from doors import alive, all_machines, check_doors, check_refusals, check_token_files, head_only
+from doors import alive, check_doors, check_refusals, check_token_files
 from lab import cable, power_off
 from steps import Run, background, check, no_ray, run, say, token, until
 
@@ -45,13 +45,13 @@ def main() -> None:
     token()
     run(f"ray up -y --no-config-cache {YAML}")
     say("ray up has ended")
-    with ThreadPoolExecutor(1) as beside:  # while the workers join
+    with ThreadPoolExecutor(1) as beside:  # they mostly wait
         doors = beside.submit(check_doors)
         until("three machines", lambda: alive() == 3, 120)
         say("three machines are there")
+        check_token_files()
+        check_refusals()
         doors.result()
-    check_token_files()
-    check_refusals(head_only() + all_machines())
     mnist = Run("h1", "/root/runs/mnist_l2")
     log = Path("/tmp/sweep.log")
     with background(SWEEP, log) as sweep:

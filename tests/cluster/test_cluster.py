@@ -17,8 +17,12 @@ MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of other users' processes need root"),
-    pytest.mark.skipif(bool(MISSING), reason=f"scripts/system-packages.sh installs {', '.join(MISSING)}"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    assert not MISSING, f"scripts/system-packages.sh installs {', '.join(MISSING)}"
 
 
 def lab(*words: str, limit: float = 570) -> None:
