@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--points 64x1 1000x10] [--sampler random] [--own] [--out scale.parquet]
 
 64x1 is 64 slots, each of which takes 1 s for a report. A point is one sweep (sleeping.py says what is real in it and
-what is not). Printed, from when the slots have filled up to when the time is over:
+what is not). Printed, from when all slots have been given a trial to one report's time before the end:
 
     busy          share of the slots' time that was spent on reports; over time, in fifths
     reports/s     that the driver entered in the record; trials/s that it started
@@ -48,7 +48,7 @@ class Options:
     def length(self, slots: int, seconds: float) -> float:
         """Minutes of a sweep."""
         fill = slots * (1.5 if self.own else 0.025)
-        return self.minutes or (12 + fill + seconds + max(15.0, 1.5 * seconds)) / 60
+        return self.minutes or (12 + fill + seconds + max(15.0, 2 * seconds)) / 60
 
 
 @dataclass(frozen=True)
@@ -123,19 +123,20 @@ def measured(
     slots: int, seconds: float, options: Options, reports: list[float], starts: list[float], end: float,
     samples: list[Sample],
 ) -> Row:  # fmt: skip
-    """From `full`, the moment when all slots had been given a trial and the first ones had reported, to `end`."""
-    full = (starts[slots - 1] if len(starts) >= slots else starts[-1]) + seconds
-    spans = [full + (end - full) * fifth / FIFTHS for fifth in range(FIFTHS + 1)]
-    within = [sum(a <= at < b for at in reports) for a, b in pairwise(spans)]
-    span = end - full
-    first, *_, last = [one for one in samples if full <= one.at <= end]
+    """From when all slots have been given a trial to one report's time before the end: a slot that is busy then has
+    its report in the record. A report that came at t kept its slot busy from t - `seconds` to t."""
+    begin, end = (starts[slots - 1] if len(starts) >= slots else starts[-1]), end - seconds
+    edges = [begin + (end - begin) * fifth / FIFTHS for fifth in range(FIFTHS + 1)]
+    spent = [sum(max(0.0, min(at, b) - max(at - seconds, a)) for at in reports) for a, b in pairwise(edges)]
+    span = end - begin
+    first, *_, last = [one for one in samples if begin <= one.at <= end]
     lasted = last.at - first.at
     return Row(
         slots, seconds, options.own, options.sampler,
-        busy=sum(within) * seconds / (slots * span),
-        fifths=tuple(count * seconds * FIFTHS / (slots * span) for count in within),
-        reports=sum(within) / span,
-        trials=sum(full <= at < end for at in starts) / span,
+        busy=sum(spent) / (slots * span),
+        fifths=tuple(one * FIFTHS / (slots * span) for one in spent),
+        reports=sum(begin <= at < end for at in reports) / span,
+        trials=sum(begin <= at < end for at in starts) / span,
         loop=(last.loop - first.loop) / lasted,
         driver=(last.driver - first.driver) / lasted,
         others=(last.others - first.others) / lasted,

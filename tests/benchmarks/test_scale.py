@@ -6,14 +6,14 @@ import pytest
 from scale import Options, Sample, measured, sweep
 
 
-def test_the_busy_share_counts_from_when_the_slots_are_full_to_the_end() -> None:
-    # Two slots, 2 s a report; full when the second trial (at 1) has had its 2 s: from 3 to 13, five spans of 2 s.
-    reports = [2.0, 3.5, 4.5, 5.5, 6.5, 8.0, 9.5, 12.0]
+def test_the_busy_share_counts_from_when_the_slots_are_full_to_one_report_before_the_end() -> None:
+    # Two slots, 2 s a report; both have a trial at 3, and the end is at 15: five spans of 2 s from 3 to 13.
+    reports = [3.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0]  # each kept a slot busy for the 2 s before
     samples = [Sample(at, at / 4, at / 2, at, 100 + at) for at in (0.0, 4.0, 8.0, 12.0, 14.0)]
-    row = measured(2, 2.0, Options(), reports, [0.5, 1.0, 4.0, 14.0], 13.0, samples)
-    assert row.fifths == (1.0, 1.0, 0.5, 0.5, 0.5)  # 2, 2, 1, 1 and 1 reports of 2 s in 2 slots x 2 s
-    assert row.busy == pytest.approx(7 * 2 / (2 * 10))
-    assert (row.reports, row.trials) == (pytest.approx(0.7), pytest.approx(0.1))
+    row = measured(2, 2.0, Options(), reports, [0.5, 3.0, 7.0, 14.0], 15.0, samples)
+    assert row.fifths == (3 / 4, 4 / 4, 2 / 4, 2 / 4, 2 / 4)
+    assert row.busy == pytest.approx(13 / (2 * 10))
+    assert (row.reports, row.trials) == (pytest.approx(0.7), pytest.approx(0.2))
     assert (row.loop, row.driver, row.others) == (0.25, 0.5, 1.0)
     assert row.memory == 114
 
