@@ -40,5 +40,5 @@ def test_three_machines_one_loses_power_and_one_its_cable() -> None:
     lab("--machines", "3", "--", "python", str(HERE / "scenario_local.py"))
 
 
-def test_spot_workers_come_for_the_sweep_one_is_interrupted_and_none_stays() -> None:
+def test_spot_workers_come_for_the_sweep_one_is_interrupted_then_the_head_and_none_stays() -> None:
     lab("--aws", "--", "python", str(HERE / "scenario_aws.py"))
