@@ -19,7 +19,6 @@ from ray.air.execution.resources import AcquiredResources, ResourceManager, Reso
 from trainable.report import Report
 
 HOSTS = 4  # processes that share the slots
-EPOCHS = 9  # reports of a trial that is not stopped
 
 
 class Sleeper(tune.Trainable):
@@ -45,7 +44,7 @@ class Sleeper(tune.Trainable):
         metrics = report.asdict()
         del metrics["step"]
         result = {"step": self._step, "objective": accuracy, "metrics": metrics, "device": "cpu", "attempt": 1}
-        return result | ({"done": True, "state": "COMPLETED"} if self._step == EPOCHS else {})
+        return result | ({"done": True, "state": "COMPLETED"} if self._step == self.config["config"]["epochs"] else {})
 
 
 class Host:
