@@ -14,7 +14,7 @@ from lab import cable, power_off
 from steps import Run, background, check, no_ray, run, say, token, until
 
 YAML = "clusters/onprem.yaml"
-EPOCHS = 8
+EPOCHS = 12
 SWEEP = (
     f"ray submit {YAML} sweeps/mnist_l2.py -- --trials 6 --concurrency 6 --epochs {EPOCHS} --scheduler none "
     "--checkpoint-seconds 1 --confirm-configs 1 --confirm-seeds 1"
