@@ -18,7 +18,7 @@ from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
 from sweeps.engine.lock import LOCK
-from sweeps.engine.options import SCHEDULERS, Options
+from sweeps.engine.options import OWN, SCHEDULERS, Options
 from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
@@ -133,8 +133,10 @@ def _choices(sweep: Sweep, options: Options) -> list[str]:
     found = [
         hyper.unknown("--sampler", sampler, list(SAMPLERS))
         for sampler in map(sweep.sampler_of, sweep.arms)
-        if isinstance(sampler, str) and sampler not in SAMPLERS
+        if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
     ]
+    if sweep.sampler == OWN:
+        found.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
     if isinstance(sweep.sampler, Mapping) and (strange := [arm for arm in sweep.sampler if arm not in sweep.arms]):
         found.append(hyper.unknown("arm of sampler", strange[0], list(sweep.arms)))
     if not _is_object(options.sampler_options):

@@ -116,7 +116,8 @@ def _free_name(options: Options) -> str:
 
 
 def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
-    from trainable.data import notes
+    from sweeps.engine import samplers
+    from trainable import data as source
 
     folder = options.out / options.name
     flight = Flight.of(options)
@@ -128,7 +129,9 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         data = _load(options)
         _refuse([line for arm in sweep.arms for line in unfit(parsed(sweep.given(arm)), data.shape)])
         _define(record, sweep, options, data)
-        for note in [] if options.quiet else notes(data):
+        notes = source.notes(data)
+        notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
+        for note in [] if options.quiet else dict.fromkeys(notes):
             print(f"note: {note}", file=sys.stderr)
         work = todo(folder, sweep, options)
         exported: dict[str, Any] = {}
