@@ -16,7 +16,7 @@ def network(trial: optuna.Trial) -> dict[str, Any]:
     optimizer = trial.suggest_categorical("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
     lr = (1e-2, 0.5) if optimizer == "sgd" else (1e-4, 1e-2)
     return {
-        "hidden": [trial.suggest_int(f"width_{layer}", 64, 512, log=True) for layer in range(1, depth + 1)],
+        "hidden": [trial.suggest_int(f"width_{layer}", 128, 512, log=True) for layer in range(1, depth + 1)],
         "optimizer": optimizer,
         "lr": trial.suggest_float("lr_sgd" if optimizer == "sgd" else "lr", *lr, log=True),
         "batch_size": trial.suggest_categorical("batch_size", [64, 128, 256]),
@@ -33,7 +33,8 @@ SWEEP = Sweep(
     fixed={"schedule": "one-cycle"},
     data="fashion-mnist",
     trials=40,
-    epochs=9,
+    epochs=15,
+    confirm_configs=2,
 )
 
 if __name__ == "__main__":

@@ -158,10 +158,8 @@ def problems(values: Mapping[str, object]) -> list[str]:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])
             told, value = item["msg"], repr(item["input"])
-            if item["type"] == "value_error":  # a rule of a Config's own, which may say the value itself
-                told = told.removeprefix("Value error, ")
-            else:
-                told = told[0].lower() + told[1:]
+            ours = item["type"] == "value_error"  # a rule of a Config's own, which may say the value itself
+            told = told.removeprefix("Value error, ") if ours else told[0].lower() + told[1:]
             if not where:  # a rule between fields
                 found.append(told)
             else:
