@@ -19,7 +19,7 @@ def network(trial: optuna.Trial) -> dict[str, Any]:
         "hidden": [trial.suggest_int(f"width_{layer}", 128, 512, log=True) for layer in range(1, depth + 1)],
         "optimizer": optimizer,
         "lr": trial.suggest_float("lr_sgd" if optimizer == "sgd" else "lr", *lr, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", [64, 128, 256]),
+        "batch_size": trial.suggest_categorical("batch_size", [128, 256]),
         "batch_norm": trial.suggest_categorical("batch_norm", [True, False]),
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
@@ -33,7 +33,7 @@ SWEEP = Sweep(
     fixed={"schedule": "one-cycle"},
     data="fashion-mnist",
     trials=40,
-    epochs=15,
+    epochs=20,
     confirm_configs=2,
 )
 
