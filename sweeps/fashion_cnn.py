@@ -11,21 +11,21 @@ SWEEP = Sweep(
     data="fashion-mnist",
     space={
         "lr": FloatDistribution(3e-3, 1.5e-2, log=True),
-        "channels": CategoricalDistribution(["24-48", "24-48-96"]),
+        "hidden": CategoricalDistribution(["16", "32"]),
         "dropout": FloatDistribution(0.0, 0.3),
         "weight_decay": FloatDistribution(1e-3, 1e-1, log=True),
     },
     fixed={
         "model": "cnn",
-        "hidden": (32,),
+        "channels": (24, 48),
         "optimizer": "adamw",
         "schedule": "one-cycle",
         "batch_size": 128,
         "flip": 0.5,
     },
     max_parameters=100_000,
-    trials=12,
-    epochs=12,
+    trials=10,
+    epochs=10,
     confirm_configs=1,
 )
 

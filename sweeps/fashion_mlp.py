@@ -32,7 +32,7 @@ SWEEP = Sweep(
     space=network,
     fixed={"schedule": "one-cycle"},
     data="fashion-mnist",
-    trials=40,
+    trials=48,
     epochs=20,
     confirm_configs=2,
 )
