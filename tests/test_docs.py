@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.engine import Sweep
 from sweeps.engine.check import one_problems, problems
 from sweeps.engine.options import asked, parse
 
@@ -40,6 +41,26 @@ def folder() -> Iterator[Path]:
         yield Path(place)
 
 
+def sweep_in(script: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep | None:
+    """SWEEP of a script that is imported and not run."""
+    spec = spec_from_file_location(f"page_{script.stem}", script.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return getattr(module, "SWEEP", None)
+
+
+def test_the_readmes_sweep_could_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
+    Path("own.py").write_text(text)
+    sweep = sweep_in(Path("own.py"), monkeypatch)
+    assert sweep is not None
+    assert problems(sweep, parse(sweep, [])) == []
+
+
 def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts are imported, and each command is checked as before a sweep; only runs that it names are not there."""
     monkeypatch.chdir(tmp_path)
@@ -48,12 +69,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
         for language, text in blocks(page):
             if name := re.match(r"# (\w+)\.py\n", text):
                 Path(f"{name[1]}.py").write_text(text)
-                spec = spec_from_file_location(f"docs_{name[1]}", tmp_path / f"{name[1]}.py")
-                assert spec is not None
-                assert spec.loader is not None
-                monkeypatch.setitem(sys.modules, spec.name, module := module_from_spec(spec))
-                spec.loader.exec_module(module)
-                sweeps[name[1]] = getattr(module, "SWEEP", None)
+                sweeps[name[1]] = sweep_in(Path(f"{name[1]}.py"), monkeypatch)
             for script, flags in re.findall(r"^python (\w+)\.py(.*)$", text if language == "sh" else "", re.MULTILINE):
                 commands += 1
                 if sweeps[script] is not None:

@@ -102,6 +102,12 @@ class Config(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _kernel_has_a_middle(self) -> Self:
+        if self.model == "cnn" and self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd with model='cnn', but got kernel={self.kernel}")
+        return self
+
+    @model_validator(mode="after")
     def _batch_has_statistics(self) -> Self:
         if self.batch_norm and (self.hidden or self.model != "mlp") and self.batch_size < 2:
             raise ValueError(f"batch_size >= 2 must hold with batch_norm=True, but got batch_size={self.batch_size}")

@@ -66,8 +66,19 @@ def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
     wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
     kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
     found = [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
-    legal = [given for arm in sweep.arms if not hyper.problems(given := sweep.given(arm))]
-    return found + [line for given in legal for line in hyper.unfit(hyper.parsed(given), data.shape)]
+    return found + unsuited(sweep, data.shape)
+
+
+def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
+    """What of the arms' models and augmentation does not suit samples of `shape`; ends of a dict space included."""
+    found: list[str] = []
+    for arm in sweep.arms:
+        given, searched = sweep.given(arm), sweep.space_of(arm)
+        ranges = {} if callable(searched) or space.problems(searched, given) else searched
+        ends = [{**given, name: end} for name, kind in ranges.items() for end in space.ends(kind)]
+        for values in [given, *ends]:
+            found += [] if hyper.problems(values) else hyper.unfit(hyper.parsed(values), shape)
+    return list(dict.fromkeys(found))
 
 
 def one_problems(sweep: Sweep, options: Options) -> list[str]:

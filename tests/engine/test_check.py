@@ -128,6 +128,11 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"data": "iris", "fixed": {"model": "cnn"}}, ["model='cnn' needs images, but a sample is 4 numbers"]),
         ({"data": "iris", "fixed": {"flip": 0.5}}, ["flip needs images, but a sample is 4 numbers"]),
         ({"fixed": {"model": "cnn", "channels": "4-4-4-4"}}, ["halves an image, but 8x8 cannot be halved 4 times"]),
+        (
+            {"fixed": {"model": "cnn"}, "space": {"channels": CategoricalDistribution(["4-4", "4-4-4-4"])}},
+            ["halves an image, but 8x8 cannot be halved 4 times"],
+        ),
+        ({"data": "wine", "space": {"shift": FloatDistribution(0.0, 2.0)}}, ["shift needs images, but a sample is 13"]),
         ({"space": lambda _: {"lr": 0.1}, "arms": {"a": {"l2": SPACE["l2"]}}}, ["arm 'a' has one for l2"]),
         ({"data": "diabetes"}, ["labels are real numbers, so there is no val_accuracy; say metric='val_r2'"]),
         (
@@ -259,6 +264,8 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (['{"lr": -1}'], ["lr: ", "greater than 0", "got -1"]),
         (['{"lr": NaN}'], ["lr: ", "finite", "got nan"]),
         (['{"learning_rate": 1}'], ["unknown hyperparameter 'learning_rate'"]),
+        (['{"channels": "4-4-4-4"}', "--model", "cnn"], ["halves an image, but 8x8 cannot be halved 4 times"]),
+        (['{"kernel": 4}', "--model", "cnn"], ["kernel must be odd with model='cnn', but got kernel=4"]),
         (['{"epochs": 2}'], ["epochs is the sweep's budget; say --epochs"]),
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
