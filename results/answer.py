@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from results.intervals import CONFIDENCE, Difference, Estimate, difference, estimate, holm
 from results.record import Reader, ReportRow, State, Trial
+from results.study import is_regression
 from results.tables import NEVER_BEST
 from results.wording import Wording, settings
 
@@ -109,7 +110,8 @@ def answer(reader: Reader) -> Answer:
     represented = [candidate for candidate in chosen.values() if candidate]
     split = "test" if represented and all(candidate.test for candidate in represented) else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
-    wording = Wording(measured if split == "test" else metric, split, higher)
+    regression = is_regression(definition)
+    wording = Wording(measured if split == "test" else metric, split, higher, regression)
 
     arms = tuple(_arm(name, found[name], chosen[name], split, _seen(name, trials, curves, metric, mode), mode)
                  for name in names)  # fmt: skip
@@ -135,7 +137,7 @@ def answer(reader: Reader) -> Answer:
         model=keep.trials[_extreme(keep.values, mode)] if keep else None,
         sentence=_sentence(arms, comparisons, best, wording, metric),
         wording=wording,
-        notes=_notes(arms, definition, wording, Wording(metric, "validation", mode == "max")),
+        notes=_notes(arms, definition, wording, Wording(metric, "validation", mode == "max", regression)),
     )
 
 

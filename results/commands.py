@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
 
 
 def _predict(given: argparse.Namespace) -> int:
-    """A line for each image: file, class, probability. Notes go to standard error."""
+    """A line for each image: file, class, probability; of a regression file, target. Notes go to standard error."""
     import numpy as np
 
     from results.images import ImageError, read
@@ -68,11 +68,11 @@ def _predict(given: argparse.Namespace) -> int:
             problems.append(str(error))
     if problems:
         return _refused("\n".join(dict.fromkeys(problems)))
-    probabilities = model.predict(np.stack([picture.pixels for picture in pictures]))
-    for path, picture, row in zip(given.images, pictures, probabilities, strict=True):
+    predicted = model.predict(np.stack([picture.pixels for picture in pictures]))
+    for path, picture, row in zip(given.images, pictures, predicted, strict=True):
         for note in picture.notes:
             print(f"{path}: {note}", file=sys.stderr)
-        print(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}")
+        print(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
     return 0
 
 

@@ -43,7 +43,8 @@ class Model:
     program: torch.nn.Module
 
     def predict(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Raw samples (N, *shape), or one of `shape` -> probabilities (N, K). Raises ModelError for another shape.
+        """Raw samples (N, *shape), or one of `shape` -> probabilities (N, K); of a regression the targets (N, 1), in
+        their own unit. Raises ModelError for another shape.
 
         Images are uint8 as in the data set, not normalised; grey ones may come without their channel axis.
         """
@@ -58,10 +59,12 @@ class Model:
         x = np.ascontiguousarray(x, dtype=self.dtype)
         with torch.no_grad():
             parts = [self.program(torch.tensor(x[start : start + _BATCH])) for start in range(0, len(x), _BATCH)]
-        return torch.cat(parts).numpy() if parts else np.empty((0, len(self.classes)), np.float32)
+        return torch.cat(parts).numpy() if parts else np.empty((0, len(self.classes) or 1), np.float32)
 
     def classify(self, samples: NDArray[Any]) -> list[str]:
-        """The most probable class of each sample."""
+        """The most probable class of each sample. Raises ModelError for a regression, which knows none."""
+        if not self.classes:
+            raise ModelError("a model must know classes to classify, but this one is of a regression: use predict")
         return [self.classes[index] for index in self.predict(samples).argmax(1)]
 
 

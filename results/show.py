@@ -12,13 +12,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from results.pareto import amount
 from results.record import FILE, Reader, ReportRow, State
 from results.sessions import ended_at, sweep_state
+from results.study import objectives_of
 from results.tables import tables
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
-_PIPED = 200  # characters a line when nobody looks at a terminal
+_PIPED = 1000  # characters a line at most when nobody looks at a terminal
 _COLOURS = {
     State.COMPLETED: "green",
     State.STOPPED: "dim",
@@ -76,7 +78,9 @@ def trial_table(reader: Reader, top: int) -> Table:
     rows = both.trials.to_pylist()
     rows.sort(key=lambda row: (row["phase"] != "search", row["rank"] is None, row["rank"], row["trial"]))
     varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
-    table = Table("rank", "trial", "arm", "state", metric, "epochs", box=None, header_style="bold")
+    others = list(objectives_of(definition))[1:]
+    front = ["front"] if others else []
+    table = Table("rank", "trial", "arm", "state", metric, *others, *front, "epochs", box=None, header_style="bold")
     table.add_column(f"{metric} over reports", no_wrap=True)
     for name in varied:
         table.add_column(name.removeprefix("params_"))
@@ -89,6 +93,8 @@ def trial_table(reader: Reader, top: int) -> Table:
             row["arm"],
             row["state"],
             "" if row["best_value"] is None else f"{row['best_value']:.4f}",
+            *("" if row.get(f"last_{name}") is None else amount(row[f"last_{name}"], name) for name in others),
+            *("yes" if row["pareto"] else "" for _ in front),
             _text(row["epochs"]),
             sparkline(_values(curves.get(row["trial"], {}), metric)),
             *(_text(row[name]) for name in varied),

@@ -64,6 +64,11 @@ def objectives_of(definition: Mapping[str, Any]) -> dict[str, str]:
     return dict(definition.get("objectives") or first)
 
 
+def is_regression(definition: Mapping[str, Any]) -> bool:
+    """Whether the sweep's data has targets and no classes."""
+    return (definition.get("data") or {}).get("classes") == []
+
+
 def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Of what a sampler attaches to a trial, what a resumed search needs and the record may hold.
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from results.garbage import rare_collections
 from results.pareto import front
 from results.record import FORMAT, Reader, State, Trial
-from results.study import objectives_of
+from results.study import is_regression, objectives_of
 
 UTC = pa.timestamp("us", tz="UTC")
 NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
@@ -37,6 +37,20 @@ METRICS: dict[str, tuple[str, str]] = {
     "val_accuracy": ("fraction", "share of the validation set classified correctly"),
     "lr": ("step size", "learning rate of the last step"),
     "seconds": ("s", "time that this report's training and evaluation took"),
+}
+# those that some report: of a regression, and objectives beside the metric
+_OTHERS = {
+    "val_mse": ("target^2", "mean squared error on the validation set"),
+    "val_mae": ("target", "mean absolute error on the validation set"),
+    "val_r2": ("fraction", "share of the target's variance on the validation set that the model explains"),
+    "parameters": ("numbers", "what the model learns"),
+    "seconds_per_epoch": ("s", "time that an epoch of training and its evaluations took"),
+}
+# a regression's loss is its squared error; it learns the target in standard deviations
+_OF_REGRESSION = {
+    "train_loss": ("target^2", "mean squared error on the training set, without the penalty"),
+    "penalty": ("sd^2", "L1 and L2 penalty added to the training loss, which is of the standardised target"),
+    "val_loss": ("target^2", "mean squared error on the validation set"),
 }
 _REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run"),
@@ -86,7 +100,7 @@ def tables(reader: Reader) -> Tables:
         definition = reader.meta("definition") or {}
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
-        reports = _reports(reader)
+        reports = _reports(reader, definition)
         name = str(definition.get("name") or reader.folder.name)
     about = {
         b"rungwise.run": name.encode(),
@@ -101,7 +115,7 @@ def tables(reader: Reader) -> Tables:
 # -- reports ---------------------------------------------------------------------------------------------------
 
 
-def _reports(reader: Reader) -> pa.Table:
+def _reports(reader: Reader, definition: Mapping[str, Any]) -> pa.Table:
     names, chunks = reader.report_chunks(_CHUNK)
     whole = {"seq", "trial", "attempt", "step", "stopped"}
     raw = {name: pa.int64() if name in whole else pa.float64() for name in names}  # what SQLite holds
@@ -112,7 +126,7 @@ def _reports(reader: Reader) -> pa.Table:
     order = ["trial", "attempt", "step", *METRICS]
     order += [name for name in names if name not in order and name not in _REPORT_FIELDS]
     order += ["at", "rung", "cutoff", "stopped", "seq"]
-    schema = pa.schema([_report_field(name) for name in order])
+    schema = pa.schema([_report_field(name, definition) for name in order])
     length = sum(map(len, columns["seq"]))
     arrays = []
     for field in schema:
@@ -124,11 +138,16 @@ def _reports(reader: Reader) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _report_field(name: str) -> pa.Field:
+def _report_field(name: str, definition: Mapping[str, Any]) -> pa.Field:
     if name in _REPORT_FIELDS:
         return _field(name, *_REPORT_FIELDS[name])
-    unit, description = METRICS.get(name, ("", "metric reported by the trial"))
-    return _field(name, pa.float64(), unit, description)
+    return _field(name, pa.float64(), *_metric(name, definition))
+
+
+def _metric(name: str, definition: Mapping[str, Any]) -> tuple[str, str]:
+    """Unit and description."""
+    known = {**METRICS, **_OTHERS, **(_OF_REGRESSION if is_regression(definition) else {})}
+    return known.get(name, ("", "metric reported by the trial"))
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -164,13 +183,13 @@ def _trials(
         fields.insert(at, field)
         values[field.name] = column
         at += 1
-    fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of")))
+    fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of", definition)))
     values[f"best_{metric}"] = values["best_value"]
     if len(objectives := objectives_of(definition)) > 1:
         fields.append(_field("pareto", pa.bool_(), "", "whether no other completed trial of the search beats it"))
         values["pareto"] = _on_front(trials, summary, objectives)
     fields += [
-        _field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of"))
+        _field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of", definition))
         for name in summary
         if name.startswith("last_")
     ]
@@ -195,8 +214,8 @@ def _on_front(trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectiv
     return [index in best for index in range(len(trials))]
 
 
-def _about(metric: str, what: str) -> tuple[str, str]:
-    unit, description = METRICS.get(metric, ("", f"metric {metric}"))
+def _about(metric: str, what: str, definition: Mapping[str, Any]) -> tuple[str, str]:
+    unit, description = _metric(metric, definition)
     return unit, f"{what} {metric}: {description}"
 
 

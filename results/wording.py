@@ -16,6 +16,7 @@ class Wording:
     metric: str  # accuracy, loss, val_accuracy, ...
     split: str  # test or validation
     higher: bool  # is better
+    regression: bool = False  # a loss is then in the target's unit
 
     @property
     def measure(self) -> str:
@@ -31,7 +32,7 @@ class Wording:
         """Of a difference: percentage points, nats, or nothing."""
         if "accuracy" in self.metric:
             return "points"
-        return "nats" if "loss" in self.metric else ""
+        return "nats" if "loss" in self.metric and not self.regression else ""
 
     def value(self, value: float) -> str:
         """A score: '98.31 %' or '0.0712'."""

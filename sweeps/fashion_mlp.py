@@ -16,10 +16,10 @@ def network(trial: optuna.Trial) -> dict[str, Any]:
     optimizer = trial.suggest_categorical("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
     lr = (1e-2, 0.5) if optimizer == "sgd" else (1e-4, 1e-2)
     return {
-        "hidden": [trial.suggest_int(f"width_{layer}", 64, 512, log=True) for layer in range(1, depth + 1)],
+        "hidden": [trial.suggest_int(f"width_{layer}", 128, 512, log=True) for layer in range(1, depth + 1)],
         "optimizer": optimizer,
         "lr": trial.suggest_float("lr_sgd" if optimizer == "sgd" else "lr", *lr, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", [64, 128, 256]),
+        "batch_size": trial.suggest_categorical("batch_size", [128, 256]),
         "batch_norm": trial.suggest_categorical("batch_norm", [True, False]),
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
@@ -32,8 +32,9 @@ SWEEP = Sweep(
     space=network,
     fixed={"schedule": "one-cycle"},
     data="fashion-mnist",
-    trials=40,
-    epochs=9,
+    trials=48,
+    epochs=20,
+    confirm_configs=2,
 )
 
 if __name__ == "__main__":

@@ -1,18 +1,28 @@
-"""Every code block of the pages in docs/ is run, in order, as a reader would: files saved, commands typed."""
+"""Every code block of the pages in docs/ is run, in order, as a reader would: files saved, commands typed.
+
+That takes minutes, and is in the long set. What each sweep and command of the pages asks for is checked always.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+from sweeps.engine import Sweep
+from sweeps.engine.check import one_problems, problems
+from sweeps.engine.options import asked, parse
+
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["sweep", "read", "model", "data"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -31,8 +41,46 @@ def folder() -> Iterator[Path]:
         yield Path(place)
 
 
+def sweep_in(script: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep | None:
+    """SWEEP of a script that is imported and not run."""
+    spec = spec_from_file_location(f"page_{script.stem}", script.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return getattr(module, "SWEEP", None)
+
+
+def test_the_readmes_sweep_could_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"]
+    Path("own.py").write_text(text)
+    sweep = sweep_in(Path("own.py"), monkeypatch)
+    assert sweep is not None
+    assert problems(sweep, parse(sweep, [])) == []
+
+
+def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts are imported, and each command is checked as before a sweep; only runs that it names are not there."""
+    monkeypatch.chdir(tmp_path)
+    sweeps, commands = {}, 0
+    for page in PAGES:
+        for language, text in blocks(page):
+            if name := re.match(r"# (\w+)\.py\n", text):
+                Path(f"{name[1]}.py").write_text(text)
+                sweeps[name[1]] = sweep_in(Path(f"{name[1]}.py"), monkeypatch)
+            for script, flags in re.findall(r"^python (\w+)\.py(.*)$", text if language == "sh" else "", re.MULTILINE):
+                commands += 1
+                if sweeps[script] is not None:
+                    options = parse(sweeps[script], shlex.split(flags, comments=True))
+                    found = (one_problems if options.one else problems)(asked(sweeps[script], options), options)
+                    assert [line for line in found if "sweep.sqlite" not in line] == [], f"{page}.md: {script} {flags}"
+    assert commands == 10
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("page", ["sweep", "read", "model", "data"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_runs(page: str, folder: Path) -> None:
     here = str(Path(sys.executable).parent)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}

@@ -32,7 +32,8 @@ def _widths(value: object) -> object:
         try:
             return tuple(int(part) for part in value.split("-") if part.strip())
         except ValueError as error:
-            raise ValueError("widths must be whole numbers with dashes between, such as '256-128'") from error
+            rule = f"widths must be whole numbers with dashes between, such as '256-128', but got {value!r}"
+            raise ValueError(rule) from error
     return value
 
 
@@ -101,6 +102,12 @@ class Config(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _kernel_has_a_middle(self) -> Self:
+        if self.model == "cnn" and self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd with model='cnn', but got kernel={self.kernel}")
+        return self
+
+    @model_validator(mode="after")
     def _batch_has_statistics(self) -> Self:
         if self.batch_norm and (self.hidden or self.model != "mlp") and self.batch_size < 2:
             raise ValueError(f"batch_size >= 2 must hold with batch_norm=True, but got batch_size={self.batch_size}")
@@ -156,10 +163,13 @@ def problems(values: Mapping[str, object]) -> list[str]:
     except ValidationError as error:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])
-            if where:
-                found.append(f"{where}: {item['msg'].removeprefix('Value error, ').lower()}, but got {item['input']!r}")
-            else:  # a rule between fields, which says its own values
-                found.append(item["msg"].removeprefix("Value error, "))
+            told, value = item["msg"], repr(item["input"])
+            ours = item["type"] == "value_error"  # a rule of a Config's own, which may say the value itself
+            told = told.removeprefix("Value error, ") if ours else told[0].lower() + told[1:]
+            if not where:  # a rule between fields
+                found.append(told)
+            else:
+                found.append(f"{where}: {told}" + ("" if value in told else f", but got {value}"))
     return found
 
 

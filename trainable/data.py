@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainable import sources
+from trainable import memory, sources
 from trainable.config import unknown
 from trainable.sources import Array, DataError, Pair
 
@@ -196,9 +196,12 @@ def problems(name: str, data_root: str | Path | None = None) -> list[str]:
     """What can be known to be wrong before anything is read whole or downloaded: one line each, [] = fine."""
     if name in DATASETS:
         root = _root(data_root)
-        if name in sources.TORCHVISION and root.exists() and not root.is_dir():
-            return [f"the data root must be a folder, but {str(root)!r} is a file"]
-        return []
+        if name not in sources.TORCHVISION:
+            return []
+        wrong = memory.problem(name, sources.TORCHVISION[name][1])
+        if root.exists() and not root.is_dir():
+            wrong = f"the data root must be a folder, but {str(root)!r} is a file"
+        return [wrong] if wrong else []
     if not sources.is_file(name):
         return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
     found = sources.check_file(Path(name))

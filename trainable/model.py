@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from trainable.config import Config
+from trainable.config import Config, unfit
 from trainable.reference import function
 
 Layers = OrderedDict[str, nn.Module]
@@ -97,11 +97,8 @@ def cnn(config: Config, shape: tuple[int, ...], classes: int, generator: torch.G
     """A convolutional network: blocks of Conv, BatchNorm, activation (`convolutions` of each), channel Dropout and a
     2x2 maximum; then hidden layers as in an MLP. A Conv keeps height and width.
     """
-    if len(shape) != 3 or min(shape[1:]) < 2 ** len(config.channels) or config.kernel % 2 == 0:
-        raise ValueError(
-            f"a cnn needs images (C, H, W), H and W >= 2^blocks, and an odd kernel, but got samples {shape}, "
-            f"{len(config.channels)} blocks, kernel={config.kernel}"
-        )
+    if wrong := unfit(config, shape):
+        raise ValueError(wrong[0])
     layers = Layers()
     if config.input_dropout > 0:
         layers["input_dropout"] = Dropout(config.input_dropout)

@@ -26,20 +26,28 @@ Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
 
 MNIST = Path(__file__).with_name("mnist.parquet")
-# name -> class in torchvision.datasets, source; all that have images of 28x28 or 32x32 and a class for each
+# name -> class in torchvision.datasets, bytes, source; all that have images of 28x28 or 32x32 and a class for each
 TORCHVISION = {
-    "fashion-mnist": ("FashionMNIST", "Fashion-MNIST, Zalando SE 2017; MIT"),
-    "kmnist": ("KMNIST", "Kuzushiji-MNIST, ROIS-DS Center for Open Data in the Humanities; CC BY-SA 4.0"),
-    "emnist": ("EMNIST", "EMNIST balanced, Cohen et al. 2017 (NIST Special Database 19)"),
-    "emnist-byclass": ("EMNIST", "EMNIST by class, Cohen et al. 2017 (NIST Special Database 19)"),
-    "emnist-bymerge": ("EMNIST", "EMNIST by merge, Cohen et al. 2017 (NIST Special Database 19)"),
-    "emnist-letters": ("EMNIST", "EMNIST letters, Cohen et al. 2017 (NIST Special Database 19)"),
-    "emnist-digits": ("EMNIST", "EMNIST digits, Cohen et al. 2017 (NIST Special Database 19)"),
-    "emnist-mnist": ("EMNIST", "EMNIST MNIST, Cohen et al. 2017 (NIST Special Database 19)"),
-    "qmnist": ("QMNIST", "QMNIST, Yadav and Bottou 2019; BSD"),
-    "cifar10": ("CIFAR10", "CIFAR-10, Krizhevsky 2009 (University of Toronto)"),
-    "cifar100": ("CIFAR100", "CIFAR-100, Krizhevsky 2009 (University of Toronto)"),
-    "svhn": ("SVHN", "Street View House Numbers, cropped, Netzer et al. 2011; non-commercial use"),
+    "fashion-mnist": ("FashionMNIST", 70_000 * 28 * 28, "Fashion-MNIST, Zalando SE 2017; MIT"),
+    "kmnist": (
+        "KMNIST",
+        70_000 * 28 * 28,
+        "Kuzushiji-MNIST, ROIS-DS Center for Open Data in the Humanities; CC BY-SA 4.0",
+    ),
+    "emnist": ("EMNIST", 131_600 * 28 * 28, "EMNIST balanced, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-byclass": ("EMNIST", 814_255 * 28 * 28, "EMNIST by class, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-bymerge": ("EMNIST", 814_255 * 28 * 28, "EMNIST by merge, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-letters": ("EMNIST", 145_600 * 28 * 28, "EMNIST letters, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-digits": ("EMNIST", 280_000 * 28 * 28, "EMNIST digits, Cohen et al. 2017 (NIST Special Database 19)"),
+    "emnist-mnist": ("EMNIST", 70_000 * 28 * 28, "EMNIST MNIST, Cohen et al. 2017 (NIST Special Database 19)"),
+    "qmnist": ("QMNIST", 120_000 * 28 * 28, "QMNIST, Yadav and Bottou 2019; BSD"),
+    "cifar10": ("CIFAR10", 60_000 * 3 * 32 * 32, "CIFAR-10, Krizhevsky 2009 (University of Toronto)"),
+    "cifar100": ("CIFAR100", 60_000 * 3 * 32 * 32, "CIFAR-100, Krizhevsky 2009 (University of Toronto)"),
+    "svhn": (
+        "SVHN",
+        99_289 * 3 * 32 * 32,
+        "Street View House Numbers, cropped, Netzer et al. 2011; non-commercial use",
+    ),
 }
 # Tables that scikit-learn brings: name -> function in sklearn.datasets, source
 SKLEARN = {
@@ -174,7 +182,7 @@ def _digits() -> Raw:
 
 def _idx(name: str, root: Path) -> Raw | None:
     """A set in MNIST's format that lies under the data root, or None. Needs neither torchvision nor torch."""
-    kind, source = TORCHVISION[name]
+    kind, _, source = TORCHVISION[name]
     raw = root / kind / "raw"
     files = [raw / f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
     if name not in IDX_CLASSES or not all(file.is_file() for file in files):
@@ -191,7 +199,7 @@ def _torchvision(name: str, root: Path) -> Raw:
         return raw
     from torchvision import datasets  # 1.7 s to import, and torch with it
 
-    kind, source = TORCHVISION[name]
+    kind, _, source = TORCHVISION[name]
     options: list[dict[str, Any]] = [{"train": True}, {"train": False}]
     if kind == "EMNIST":
         options = [{**each, "split": name.partition("-")[2] or "balanced"} for each in options]

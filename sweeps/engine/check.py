@@ -18,7 +18,7 @@ from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
 from sweeps.engine.lock import LOCK
-from sweeps.engine.options import SCHEDULERS, Options
+from sweeps.engine.options import OWN, SCHEDULERS, Options
 from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
@@ -70,8 +70,19 @@ def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
     wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
     kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
     found = [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
-    legal = [given for arm in sweep.arms if not hyper.problems(given := sweep.given(arm))]
-    return found + [line for given in legal for line in hyper.unfit(hyper.parsed(given), data.shape)]
+    return found + unsuited(sweep, data.shape)
+
+
+def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
+    """What of the arms' models and augmentation does not suit samples of `shape`; ends of a dict space included."""
+    found: list[str] = []
+    for arm in sweep.arms:
+        given, searched = sweep.given(arm), sweep.space_of(arm)
+        ranges = {} if callable(searched) or space.problems(searched, given) else searched
+        ends = [{**given, name: end} for name, kind in ranges.items() for end in space.ends(kind)]
+        for values in [given, *ends]:
+            found += [] if hyper.problems(values) else hyper.unfit(hyper.parsed(values), shape)
+    return list(dict.fromkeys(found))
 
 
 def one_problems(sweep: Sweep, options: Options) -> list[str]:
@@ -137,8 +148,10 @@ def _choices(sweep: Sweep, options: Options) -> list[str]:
     found = [
         hyper.unknown("--sampler", sampler, list(SAMPLERS))
         for sampler in map(sweep.sampler_of, sweep.arms)
-        if isinstance(sampler, str) and sampler not in SAMPLERS
+        if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
     ]
+    if sweep.sampler == OWN:
+        found.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
     if isinstance(sweep.sampler, Mapping) and (strange := [arm for arm in sweep.sampler if arm not in sweep.arms]):
         found.append(hyper.unknown("arm of sampler", strange[0], list(sweep.arms)))
     if not _is_object(options.sampler_options):

@@ -108,7 +108,7 @@ def asked(sweep: Sweep, options: Options) -> Sweep:
     return replace(
         sweep,
         model=options.model,
-        sampler=sweep.sampler if options.sampler == OWN else options.sampler,
+        sampler=sweep.sampler if options.sampler == OWN and not isinstance(sweep.sampler, str) else options.sampler,
         sampler_options=sampler_options,
         max_parameters=options.max_parameters,
         scheduler=options.scheduler,

@@ -65,8 +65,9 @@ def _one(sweep: Sweep, options: Options) -> int:
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
     set_threads(max(1, int(options.cpus_per_trial)))
     device = pick_device()
-    data = Tensors.of(_load(options).without_test(), device)
-    for report in train(parsed(values), data, device):
+    config, data = parsed(values), _load(options).without_test()
+    _refuse(unfit(config, data.shape))
+    for report in train(config, Tensors.of(data, device), device):
         print("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
 
@@ -116,7 +117,9 @@ def _free_name(options: Options) -> str:
 
 
 def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
-    from trainable.data import notes
+    from sweeps.engine import samplers
+    from sweeps.engine.check import unsuited
+    from trainable import data as source
 
     folder = options.out / options.name
     flight = Flight.of(options)
@@ -126,9 +129,11 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
-        _refuse([line for arm in sweep.arms for line in unfit(parsed(sweep.given(arm)), data.shape)])
+        _refuse(unsuited(sweep, data.shape))
         _define(record, sweep, options, data)
-        for note in [] if options.quiet else notes(data):
+        notes = source.notes(data)
+        notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
+        for note in [] if options.quiet else dict.fromkeys(notes):
             print(f"note: {note}", file=sys.stderr)
         work = todo(folder, sweep, options)
         exported: dict[str, Any] = {}

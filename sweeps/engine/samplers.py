@@ -7,6 +7,7 @@ holds too (`results.study`).
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -224,10 +225,34 @@ def problems(sampler: str | Make, options: Mapping[str, Any], space: Space, foun
     wrong += kind.cannot(space, found)
     if not wrong:
         try:
-            made(sampler, Ask(0, 0, space, options))
+            _first_point(made(sampler, Ask(0, 0, space, options)), space)
         except (ValueError, TypeError, ImportError) as error:
             wrong = [f"--sampler {sampler} refuses its options {dict(options)}: {error}"]
     return wrong
+
+
+def _first_point(sampler: BaseSampler, space: Space) -> None:
+    """Suggest once: Optuna looks at some options only then. Raises what the sampler does."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
+    study = optuna.create_study(sampler=sampler)
+    with warnings.catch_warnings(), contextlib.suppress(optuna.TrialPruned):
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if callable(space):
+            space(study.ask())
+        else:
+            study.ask(distributions(space))
+
+
+def notes(sampler: str | Make, space: Space) -> list[str]:
+    """What a user should know of a sampler that can do what is asked, but not as he may think."""
+    if sampler != "qmc" or callable(space):
+        return []
+    from optuna.distributions import CategoricalDistribution
+
+    found = [name for name, kind in distributions(space).items() if isinstance(kind, CategoricalDistribution)]
+    return [f"--sampler qmc spreads numbers evenly, and draws {', '.join(found)} at random"] if found else []
 
 
 def _own_problems(sampler: Make) -> list[str]:

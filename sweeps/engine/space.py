@@ -140,7 +140,7 @@ def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
         if wrong := _range_problem(name, distribution):
             found.append(wrong)
             continue
-        for value in _ends(_to_optuna(distribution)):
+        for value in ends(distribution):
             found += [line for line in hyper.problems({**given, name: value}) if line not in found]
     return found
 
@@ -167,12 +167,14 @@ def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> 
     return None
 
 
-def _ends(distribution: BaseDistribution) -> list[Any]:
+def ends(distribution: Distribution | BaseDistribution) -> list[Any]:
+    """Both ends of a range, all choices of a choice. Raises ValueError for a bad range."""
     from optuna.distributions import CategoricalDistribution as Choice
 
-    if isinstance(distribution, Choice):
-        return list(distribution.choices)
-    return [distribution.low, distribution.high]  # type: ignore[attr-defined]
+    known = _to_optuna(distribution)
+    if isinstance(known, Choice):
+        return list(known.choices)
+    return [known.low, known.high]  # type: ignore[attr-defined]
 
 
 def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:

@@ -72,10 +72,16 @@ BAD_FLAGS = [
     (["--data", "no/such/file.npz"], ["a data file must exist", "'no/such/file.npz'"]),
     (["--data", "no/such/file.csv"], ["a data file must end in .npz or .parquet", "'no/such/file.csv'"]),
     (["--model", "cn"], ["unknown model 'cn'", "did you mean 'cnn'?", "module:function"]),
+    (["--model", "ResNet"], ["model: unknown model 'ResNet'. Known: cnn, mlp; or module:function"]),
     (["--model", "nowhere:net"], ["named module:function or file.py:function", "'nowhere:net' could not be found"]),
     (["--sampler", "tp"], ["unknown --sampler 'tp'", "did you mean 'tpe'?", "random"]),
     (["--sampler", "grid"], ["grid needs a finite choice for every hyperparameter, but lr is a range"]),
     (["--sampler", "gp"], ["gp learns from trials that ran to the end only", "--scheduler none"]),
+    (["--sampler", "cmaes"], ["cmaes learns from trials that ran to the end only", "--scheduler none"]),
+    (["--sampler", "nsga2"], ["nsga2 learns from trials that ran to the end only", "--scheduler none"]),
+    (["--sampler", "own"], ["--sampler own is what the script's Sweep(sampler=...) makes", "names none"]),
+    (["--sampler-options", "[]"], ["--sampler-options takes a JSON object, but got '[]'"]),
+    (["--sampler-options", '{"n_startup_trials": "ten"}'], ["tpe refuses its options {'n_startup_trials': 'ten'}"]),
     (["--sampler-options", "{"], ["--sampler-options takes a JSON object, but got '{'"]),
     (["--sampler-options", '{"startup": 3}'], ["unknown option of --sampler tpe 'startup'", "n_startup_trials"]),
     (["--pack", "some"], ["--pack takes auto, off, or how many trials a process trains at once", "got 'some'"]),
@@ -85,6 +91,9 @@ BAD_FLAGS = [
     (["--patience", "0"], ["--patience > 0 must hold", "got 0.0"]),
     (["--max-parameters", "0"], ["--max-parameters >= 1 must hold", "got 0"]),
     (["--enqueue", '{"lr": 5}'], ["--enqueue must lie in the space", "got {\"lr\": 5}"]),
+    (["--enqueue", "lr=5"], ["--enqueue takes a JSON object, but got 'lr=5'"]),
+    (["--enqueue", '{"lr": "fast"}'], ["--enqueue must lie in the space", 'got {"lr": "fast"}']),
+    (["--enqueue", '{"l1": 0.1}'], ["--enqueue: unknown hyperparameter of the space 'l1'; did you mean"]),
     (["--like", "no/such/run"], ["--like takes the folder of a run", "no/such/run"]),
     (["--scheduler", "asah"], ["unknown --scheduler 'asah'", "did you mean 'asha'?", "none"]),
     (["--name", "a/b"], ["--name takes letters, digits", "got 'a/b'"]),
@@ -123,6 +132,11 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"data": "iris", "fixed": {"model": "cnn"}}, ["model='cnn' needs images, but a sample is 4 numbers"]),
         ({"data": "iris", "fixed": {"flip": 0.5}}, ["flip needs images, but a sample is 4 numbers"]),
         ({"fixed": {"model": "cnn", "channels": "4-4-4-4"}}, ["halves an image, but 8x8 cannot be halved 4 times"]),
+        (
+            {"fixed": {"model": "cnn"}, "space": {"channels": CategoricalDistribution(["4-4", "4-4-4-4"])}},
+            ["halves an image, but 8x8 cannot be halved 4 times"],
+        ),
+        ({"data": "wine", "space": {"shift": FloatDistribution(0.0, 2.0)}}, ["shift needs images, but a sample is 13"]),
         ({"space": lambda _: {"lr": 0.1}, "arms": {"a": {"l2": SPACE["l2"]}}}, ["arm 'a' has one for l2"]),
         ({"data": "diabetes"}, ["labels are real numbers, so there is no val_accuracy; say metric='val_r2'"]),
         (
@@ -135,6 +149,16 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"also": {"parametrs": "min"}}, ["unknown objective 'parametrs'", "did you mean 'parameters'?"]),
         ({"also": {"parameters": "less"}}, ["an objective's mode must be 'max' or 'min', but parameters has 'less'"]),
         ({"also": {"val_accuracy": "max"}}, ["objectives must differ, but val_accuracy is there twice"]),
+        (
+            {"also": {"parameters": "min"}, "sampler": "cmaes", "scheduler": "none"},
+            ["--sampler cmaes takes one objective, but got 2"],
+        ),
+        (
+            {"space": {"activation": CategoricalDistribution(["relu"])}, "sampler": "cmaes", "scheduler": "none"},
+            ["cmaes moves in continuous spaces, but activation is a choice of categories"],
+        ),
+        ({"sampler": {"al": "tpe"}}, ["unknown arm of sampler 'al'; did you mean 'all'? Known: all"]),
+        ({"sampler": {"all": "tp"}}, ["unknown --sampler 'tp'; did you mean 'tpe'?"]),
         ({"sampler": lambda _: 3}, ["sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"]),
         ({"reports_per_epoch": 0, "grace": 1.0}, ["reports_per_epoch >= 1 must hold", "got 0"]),
     ],
@@ -144,6 +168,22 @@ def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: lis
     lines = refused(replace(SWEEP, **changes))
     for part in says:
         assert part in lines[0]
+
+
+def test_a_grid_takes_no_points_and_no_earlier_trials(refused: Any) -> None:
+    asked = replace(SWEEP, space={"batch_size": CategoricalDistribution([16, 32, 64, 128])}, sampler="grid")
+    (line,) = refused(asked, "--enqueue", '{"batch_size": 32}')
+    assert line.startswith("error: --sampler grid tries its points in an order of its own, but got --like or --enqueue")
+
+
+def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_path: Path) -> None:
+    options = parse(SWEEP, ["--out", str(tmp_path / "runs")])
+    folder = tmp_path / "runs" / "demo"
+    folder.mkdir(parents=True)
+    with Record(folder) as record:
+        record.set_meta("definition", definition(SWEEP, options, load("digits")))
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+    assert "error: --like and --enqueue say how a run begins" in refused(SWEEP, "--enqueue", '{"lr": 0.01}')[0]
 
 
 def test_a_name_given_twice_is_refused(refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +268,8 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (['{"lr": -1}'], ["lr: ", "greater than 0", "got -1"]),
         (['{"lr": NaN}'], ["lr: ", "finite", "got nan"]),
         (['{"learning_rate": 1}'], ["unknown hyperparameter 'learning_rate'"]),
+        (['{"channels": "4-4-4-4"}', "--model", "cnn"], ["halves an image, but 8x8 cannot be halved 4 times"]),
+        (['{"kernel": 4}', "--model", "cnn"], ["kernel must be odd with model='cnn', but got kernel=4"]),
         (['{"epochs": 2}'], ["epochs is the sweep's budget; say --epochs"]),
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import optunahub
 import pytest
 from loop import Loop
 from optuna.trial import TrialState
 
 from results.record import Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
-from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, problems
+from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
 from sweeps.engine.space import problems as space_problems
 from sweeps.engine.warm import Cold, earlier, points
 
@@ -103,6 +104,48 @@ def test_a_sampler_of_ones_own_suggests(tmp_path: Path) -> None:
     assert problems(own, {}, SPACE, WHOLE) == []
 
 
+HUB = """
+import optuna
+import optunahub
+
+class Nearby(optunahub.samplers.SimpleBaseSampler):
+    \"\"\"A step from the best point so far.\"\"\"
+
+    def sample_relative(self, study, trial, search_space):
+        best = max(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]), key=lambda t: t.value, default=None)
+        random = self._random_sampler
+        drawn = {name: random.sample_independent(study, trial, name, kind) for name, kind in search_space.items()}
+        return drawn if best is None else {name: (value + 3 * best.params[name]) / 4 for name, value in drawn.items()}
+"""
+
+
+def test_a_sampler_from_optunahub_suggests_and_resumes(tmp_path: Path) -> None:
+    """A package laid out as the hub's are, read from a folder: tests download nothing."""
+    package = tmp_path / "registry" / "samplers" / "nearby"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(HUB)
+    module = optunahub.load_local_module("samplers/nearby", registry_root=str(tmp_path / "registry"))
+
+    def own(seed: int) -> optuna.samplers.BaseSampler:
+        sampler: optuna.samplers.BaseSampler = module.Nearby(seed=seed)
+        return sampler
+
+    assert problems(own, {}, SPACE, WHOLE) == []
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for folder, pieces in ((whole, [12]), (part, [5, 7])):
+        folder.mkdir()
+        for trials in pieces:
+            loop = Loop(folder, sweep(), trials=12, sampler=own)
+            search(loop, trials)
+            loop.record.commit()
+            loop.crash()
+    found = suggested(Loop(whole, sweep(), trials=12, sampler=own))
+    assert found == suggested(Loop(part, sweep(), trials=12, sampler=own))
+    for index in range(1, 12):
+        best = max(found[:index], key=lambda params: hill(params, 2))
+        assert abs(found[index]["dropout"] - best["dropout"]) <= 0.5 / 4
+
+
 @pytest.mark.parametrize(
     ("sampler", "options", "space", "situation", "says"),
     [
@@ -117,6 +160,9 @@ def test_a_sampler_of_ones_own_suggests(tmp_path: Path) -> None:
         ("gp", {}, SPACE, Situation(10, True, 1), "gp learns from trials that ran to the end only"),
         ("nsga2", {}, SPACE, Situation(10, True, 1), "nsga2 learns from trials that ran to the end only"),
         ("tpe", {"n_startup": 3}, SPACE, WHOLE, "unknown option of --sampler tpe 'n_startup'; did you mean"),
+        ("tpe", {"n_startup_trials": "ten"}, SPACE, WHOLE, "tpe refuses its options {'n_startup_trials': 'ten'}: '<'"),
+        ("nsga3", {}, SPACE, Situation(10, True, 1), "nsga3 learns from trials that ran to the end only"),
+        ("hill", {}, SPACE, WHOLE, "unknown --sampler 'hill'. Known: cmaes, gp, grid"),
         ("nsga2", {"population_size": 1}, SPACE, WHOLE, "refuses its options {'population_size': 1}"),
         (lambda _: 3, {}, SPACE, WHOLE, "sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"),
         (lambda: 3, {}, SPACE, WHOLE, "sampler must be a function of a seed, but raised TypeError"),
@@ -128,6 +174,18 @@ def test_what_a_sampler_cannot_do_is_said_before_the_sweep(
     found = problems(sampler, options, space, situation)
     assert len(found) == 1
     assert says in found[0]
+
+
+def test_cmaes_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.engine.samplers.find_spec", lambda _: None)
+    assert problems("cmaes", {}, SPACE, WHOLE) == [
+        "--sampler cmaes needs the package cmaes: pip install 'rungwise[samplers]'"
+    ]
+
+
+def test_a_sequence_says_that_it_draws_categories_at_random() -> None:
+    assert notes("qmc", POINTS) == ["--sampler qmc spreads numbers evenly, and draws batch_norm at random"]
+    assert notes("qmc", SPACE) == notes("tpe", POINTS) == []
 
 
 def test_options_reach_the_sampler() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,13 @@ def test_a_network_too_large_fails_with_out_of_memory_and_the_sampler_ranks_it_l
     assert {(t.state, t.value, len(t.intermediate_values)) for t in told} == {(TrialState.PRUNED, None, 0)}
     assert [t.state for t in loop.rebuilt()] == [t.state for t in loop.live()]
     assert sizes[20:].count((4,)) >= 16  # of 20; ten would be chance
+
+
+def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Callable[..., Trial]) -> None:
+    (result,) = run_out(worker({"hidden": [50]}, max_parameters=100))
+    assert (result["state"], result["done"], "metrics" in result) == ("FAILED", True, False)
+    assert re.fullmatch(r"infeasible: parameters <= 100 must hold, but got \d{3,}", result["reason"])
+    assert run_out(worker({}, max_parameters=10_000))[-1]["state"] == "COMPLETED"
 
 
 # -- sweeps that cannot succeed ----------------------------------------------------------------------------------

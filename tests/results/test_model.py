@@ -247,6 +247,35 @@ def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: P
     ]
 
 
+def test_a_regression_predicts_its_target_in_its_unit(tmp_path: Path) -> None:
+    """The target is the brightness of an image."""
+    from trainable.config import Config
+    from trainable.data import Tensors
+    from trainable.export import export
+    from trainable.state import State
+    from trainable.train import train
+
+    x = np.random.default_rng(2).integers(0, 256, (600, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "grey.npz", x=x, y=x.mean((1, 2)))
+    data = load_data(str(tmp_path / "grey.npz"))
+    config, tensors = Config(hidden=(), lr=0.05, epochs=8, batch_size=20), Tensors.of(data.without_test(), "cpu")
+    state = State.fresh(config, tensors)
+    list(train(config, tensors, state=state))
+    file = (tmp_path / "1.safetensors", state.save(tmp_path / "1.safetensors"))
+    export(file, config.model_dump(mode="json"), data, tmp_path / "model")
+    model = load(tmp_path)
+    predicted = model.predict(x[:5])
+    assert predicted.shape == (5, 1)
+    assert np.abs(predicted[:, 0] - x[:5].mean((1, 2))).max() < 2
+    assert model.predict(x[:0]).shape == (0, 1)
+    with pytest.raises(ModelError, match="a model must know classes to classify"):
+        model.classify(x[:5])
+    Image.fromarray(x[0]).save(tmp_path / "a.png")
+    done = predict(tmp_path, tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'a.png'}\t{predicted[0, 0]:.6g}\n"
+
+
 def test_predict_names_every_file_that_is_no_picture(tmp_path: Path, exported: Path) -> None:
     done = predict(exported.parent, tmp_path / "a.png", tmp_path / "b.png")
     assert (done.returncode, done.stdout) == (2, "")

@@ -9,6 +9,7 @@ import pytest
 from results.pareto import front, lines, points
 from results.record import Reader, Record, State
 from results.report import render
+from results.show import trial_table
 from results.study_store import write
 from results.tables import tables
 
@@ -62,6 +63,15 @@ def test_the_front_is_a_column_lines_and_a_part_of_the_page(two: Path) -> None:
     page = render(two)
     assert 'id="pareto"' in page
     assert "5 completed trials; 3 of them are on the Pareto front" in page
+
+
+def test_show_has_a_column_for_each_objective_and_the_front(two: Path) -> None:
+    with Reader(two) as reader:
+        table = trial_table(reader, 3)
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns["trial"] == ["1", "2", "3"]  # all had 0.999 on the way
+    assert columns["parameters"] == ["300", "100", "300"]
+    assert columns["front"] == ["yes", "yes", ""]
 
 
 def test_optunas_dashboard_gets_a_study_of_both_objectives(two: Path) -> None:

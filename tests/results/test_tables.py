@@ -140,6 +140,24 @@ def test_units_and_descriptions_are_in_the_metadata(both: Tables) -> None:
     assert {b"rungwise.format", b"rungwise.version"} <= about.keys()
 
 
+def test_losses_of_a_regression_are_in_its_targets_unit(out: Path) -> None:
+    from results.record import Record
+    from results.wording import Wording
+
+    (out / "demo").mkdir()
+    with Record(out / "demo") as record:
+        record.set_meta("definition", {"name": "demo", "metric": "val_mae", "mode": "min", "data": {"classes": []}})
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        record.add_report(1, 1, 2, {"epoch": 2.0, "val_loss": 4.0, "val_mae": 1.5})
+    with Reader(out / "demo") as reader:
+        both = tables(reader)
+    units = {field.name: field.metadata[b"unit"] for field in [*both.reports.schema, *both.trials.schema]}
+    assert {units[name] for name in ("train_loss", "val_loss", "last_val_loss")} == {b"target^2"}
+    assert units["val_mae"] == units["best_val_mae"] == b"target"
+    assert [Wording("loss", "test", False, regression).unit for regression in (False, True)] == ["nats", ""]
+
+
 @pytest.mark.parametrize("trials", [0, 1])
 def test_an_empty_sweep_has_tables_too(out: Path, trials: int) -> None:
     record, _ = begin(out / "demo")
