@@ -11,6 +11,7 @@ on a single network (an optimiser, a penalty, a clipped norm) acts on each of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from trainable.config import Config
 from trainable.model import Dropout
+from trainable.products import SMALL, small_products
 
 aten = torch.ops.aten
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]]
@@ -84,6 +86,11 @@ class Batched:
         widths = [self._weight[0][0].shape[2], *self._first.hidden]
         self._noise = [Noise(some, batch, w, device) for some, w in zip(self._dropouts, widths, strict=True)]
         self._low = self._first.precision == "bf16"
+        on_cpu = device.type == "cpu" and hasattr(torch.backends.mkldnn, "matmul")
+        self._products: list[Callable[[], AbstractContextManager[None]]] = [
+            small_products if on_cpu and not self._low and weight[0][0].numel() < SMALL else nullcontext
+            for weight in self._weight
+        ]
 
     # -- The stacks ----------------------------------------------------------------------------------------------
 
@@ -165,7 +172,8 @@ class Batched:
         weight, inputs = self._weight[layer][0], inputs.transpose(0, 1)
         if self._low:
             inputs, weight = inputs.bfloat16(), weight.bfloat16()
-        z = torch.bmm(inputs, weight.transpose(1, 2)).transpose(0, 1)
+        with self._products[layer]():
+            z = torch.bmm(inputs, weight.transpose(1, 2)).transpose(0, 1)
         return inputs, torch.add(z, self._bias[layer][0], out=torch.empty(z.shape, device=z.device))
 
     def _product_back(self, gradient: Tensor, inputs: Tensor, layer: int) -> Tensor:
@@ -178,8 +186,9 @@ class Batched:
             gradient = gradient.bfloat16()
             weight[1].copy_(torch.bmm(gradient.transpose(1, 2), inputs))
             return gradient if layer == 0 else torch.bmm(gradient, weight[0].bfloat16())
-        torch.bmm(gradient.transpose(1, 2), inputs, out=weight[1])
-        return gradient if layer == 0 else torch.bmm(gradient, weight[0])
+        with self._products[layer]():
+            torch.bmm(gradient.transpose(1, 2), inputs, out=weight[1])
+            return gradient if layer == 0 else torch.bmm(gradient, weight[0])
 
     def _norm_back(self, gradient: Tensor, flat: Tensor, layer: int, statistics: Sequence[Tensor]) -> Tensor:
         if not self._norms:

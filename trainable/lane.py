@@ -37,7 +37,7 @@ class Lane(Worker):
         self._ended: list[tuple[int, dict[str, Any]]] = []  # results of trials that could not even begin
         self._answered = False
         self._told = False  # who we are
-        self._asked, self._limit = new_config["slots"], new_config["limit"]
+        self._asked, self._limit = int(new_config["slots"]), int(new_config["limit"])
         self._most = fastest(self._setting.data, limit=self._asked or self._limit)  # trained together
         return True
 

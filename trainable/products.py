@@ -8,11 +8,14 @@ out is looked at: kernels that round are not used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 TOLERANCE = 1e-3  # of sums of 784 products of size 1: float32 is 1e-4 off, bfloat16 0.1
+SMALL = 4096  # weights
 SHAPES = ((128, 784, 128), (64, 784, 512), (512, 784, 128), (128, 128, 64), (784, 128, 128), (127, 129, 65))
 
 
@@ -27,6 +30,18 @@ def fast_products() -> bool:
         return True
     backend.fp32_precision = before
     return False
+
+
+@contextmanager
+def small_products() -> Iterator[None]:
+    """Within the block MKL: oneDNN takes 10 us to begin, which a product of a few thousand weights does not last."""
+    mkldnn: Any = torch.backends.mkldnn
+    backend, before = mkldnn.matmul, mkldnn.matmul.fp32_precision
+    backend.fp32_precision = "none"
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before
 
 
 def _exact() -> bool:
