@@ -9,7 +9,7 @@ from trainable.config import Config
 from trainable.data import Tensors
 from trainable.state import State, generator
 
-EVALUATION_BATCH = 2048
+EVALUATION_BATCH = 512  # as fast as 2048, and activations take a quarter of the memory
 
 
 def normalise(x: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:

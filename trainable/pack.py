@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trainable.batched import Batched
-from trainable.batches import bounds, interval, normalise, steps_per_epoch
+from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
 from trainable.model import Dropout, penalty, weights
@@ -25,7 +25,6 @@ from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
 
-EVALUATION_BATCH = 512  # for each of them
 TIMED_STEPS = 20  # of each number of trials, to find the fastest
 
 

@@ -32,11 +32,6 @@ from trainable.schedule import learning_rate
 from trainable.state import State, generator
 from trainable.update import update
 
-    """Bound this process to `count` threads a matrix product, take its fastest ones, and let it keep the memory that it
-    frees. `train` leaves all three to its caller."""
-    torch.set_num_threads(count)
-    fast_products()
-    memory.keep()
 
 def pick_device(spec: str = "auto") -> torch.device:
     """`auto`: CUDA, else Apple's MPS, else the CPU; anything else is torch's own name of a device."""
@@ -48,23 +43,11 @@ def pick_device(spec: str = "auto") -> torch.device:
 
 
 def set_threads(count: int) -> None:
-<<<<<<< HEAD
-    """Bound this process to `count` threads a matrix product, and take its fastest ones. `train` leaves both to its
-    caller."""
+    """Bound this process to `count` threads a matrix product, take its fastest ones, and let it keep the memory that it
+    frees. `train` leaves all three to its caller."""
     torch.set_num_threads(count)
     fast_products()
-=======
-    """Bound this process to `count` threads a matrix product, and let it keep the memory it frees. `train` leaves both
-    to its caller."""
-    torch.set_num_threads(count)
     memory.keep()
-
-
-def normalise(x: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
-    """(B, C, H, W) uint8 or (B, F) float32 -> float32 of mean 0 and standard deviation 1 over the training split."""
-    out = torch.empty_like(x, dtype=torch.float32) if out is None else out
-    return out.copy_(x).sub_(mean).div_(std)
->>>>>>> breadth
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
