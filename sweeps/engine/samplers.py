@@ -218,8 +218,9 @@ def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situ
     if callable(sampler):
         return _own_problems(sampler)
     if not isinstance(sampler, str):
-        kind = type(sampler).__name__
-        return [f"sampler must be a name or a function of a seed, but got {kind}; say sampler=lambda seed: {kind}(...)"]
+        made_of = type(sampler).__name__
+        way = f"say sampler=lambda seed: {made_of}(...)"
+        return [f"sampler must be a name or a function of a seed, but got {made_of}; {way}"]
     if sampler not in SAMPLERS:
         return [unknown("--sampler", sampler, list(SAMPLERS))]
     kind = SAMPLERS[sampler]
