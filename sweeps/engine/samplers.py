@@ -213,10 +213,14 @@ def made(sampler: str | Make, ask: Ask) -> BaseSampler:
         return sampler(ask.seed) if callable(sampler) else SAMPLERS[sampler].make(ask)
 
 
-def problems(sampler: str | Make, options: Mapping[str, Any], space: Space, found: Situation) -> list[str]:
-    """What the sampler cannot do with this arm, one line each; [] = fine."""
+def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situation) -> list[str]:
+    """What the sampler (whatever a script says it is) cannot do with this arm, one line each; [] = fine."""
     if callable(sampler):
         return _own_problems(sampler)
+    if not isinstance(sampler, str):
+        made_of = type(sampler).__name__
+        way = f"say sampler=lambda seed: {made_of}(...)"
+        return [f"sampler must be a name or a function of a seed, but got {made_of}; {way}"]
     if sampler not in SAMPLERS:
         return [unknown("--sampler", sampler, list(SAMPLERS))]
     kind = SAMPLERS[sampler]

@@ -164,6 +164,10 @@ def test_a_sampler_from_optunahub_suggests_and_resumes(tmp_path: Path) -> None:
         ("nsga3", {}, SPACE, Situation(10, True, 1), "nsga3 learns from trials that ran to the end only"),
         ("hill", {}, SPACE, WHOLE, "unknown --sampler 'hill'. Known: cmaes, gp, grid"),
         ("nsga2", {"population_size": 1}, SPACE, WHOLE, "refuses its options {'population_size': 1}"),
+        (
+            optuna.samplers.RandomSampler(), {}, SPACE, WHOLE,
+            "sampler must be a name or a function of a seed, but got RandomSampler; say sampler=lambda seed: Random",
+        ),
         (lambda _: 3, {}, SPACE, WHOLE, "sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"),
         (lambda: 3, {}, SPACE, WHOLE, "sampler must be a function of a seed, but raised TypeError"),
     ],
