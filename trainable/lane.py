@@ -1,6 +1,6 @@
 """A process that trains several trials at once. One Tune trial is one lane; the driver's referee deals trials to it.
 
-Each `step` trains one report interval of all trials that the lane holds (`trainable.pack`) and returns
+Each `step` trains one report interval of trials that go together (`trainable.pack`), in turn, and returns
     results     one for each of them, as in `trainable.course`, with `trial`, its number; or `lost`: why, when it
                 raised together with others, and is to be dealt again
     slots       how many trials it can hold
@@ -8,7 +8,7 @@ Each `step` trains one report interval of all trials that the lane holds (`train
     unreachable as in `trainable.trial`
 The referee answers each result with `answer`, before Tune asks for the next one: who is stopped, and who comes.
 
-A trial that cannot be packed is trained by itself, in turn with the others.
+A trial that cannot be packed is trained by itself.
 """
 
 from __future__ import annotations
@@ -90,37 +90,40 @@ class Lane(Worker):
             course.keep()
 
     def _trained(self) -> list[tuple[int, dict[str, Any]]]:
-        """A result of every trial: what it remembers, or what it trains now."""
-        from trainable.pack import groups, train_together, unpackable
+        """Results of what is remembered; if there is none, of the trials that are trained together next."""
+        from trainable.pack import train_together, unpackable
         from trainable.train import train_alone
 
-        found: list[tuple[int, dict[str, Any]]] = []
-        ready: dict[int, Course] = {}
-        for number, course in self._courses.items():
-            if self._again[number]:
-                found.append((number, self._said(course, self._again[number].popleft())))
-            else:
-                ready[number] = course
+        if remembered := [number for number in self._courses if self._again[number]]:
+            return [(n, self._said(self._courses[n], self._again[n].popleft())) for n in remembered]
+        group = self._next_group()
+        states = [course.state for course in group.values() if course.state is not None]
+        if not states:
+            return []
+        packed = unpackable(states[0].config, self._setting.data) is None
+        try:
+            train = train_together if packed else lambda some, data: [train_alone(some[0], data)]
+            reports = train(states, self._setting.data)
+        except Exception as error:
+            if len(group) > 1:  # who of them is to blame is found by training them apart
+                return [(number, {"lost": failed(error)["reason"]}) for number in group]
+            return [(number, course.sent(failed(error))) for number, course in group.items()]
+        pairs = zip(group.items(), reports, strict=True)
+        return [(number, self._said(course, report)) for (number, course), report in pairs]
+
+    def _next_group(self) -> dict[int, Course]:
+        """The trial that has waited longest, and those that can be trained with it: at most as many as is fastest."""
+        from trainable.pack import groups, unpackable
+
         data = self._setting.data
-        numbers = {id(course.state): number for number, course in ready.items()}
-        states = [course.state for course in ready.values() if course.state is not None]
-        packable = [state for state in states if unpackable(state.config, data) is None]
-        alone = [state for state in states if unpackable(state.config, data) is not None]
-        for group in [*groups(packable, data, self._most), *([state] for state in alone)]:
-            together = len(group) > 1 or group[0] in packable
-            try:
-                reports = train_together(group, data) if together else [train_alone(group[0], data)]
-            except Exception as error:
-                for state in group:
-                    course = ready[numbers[id(state)]]
-                    # Who of several is to blame is found by training them apart.
-                    one = course.sent(failed(error)) if len(group) == 1 else {"lost": failed(error)["reason"]}
-                    found.append((numbers[id(state)], one))
-                continue
-            for state, report in zip(group, reports, strict=True):
-                number = numbers[id(state)]
-                found.append((number, self._said(ready[number], report)))
-        return found
+        numbers = {id(course.state): number for number, course in self._courses.items()}
+        states = [course.state for course in self._courses.values() if course.state is not None]
+        chosen = states[:1]
+        if chosen and unpackable(chosen[0].config, data) is None:
+            chosen = groups([one for one in states if unpackable(one.config, data) is None], data, self._most)[0]
+        group = {numbers[id(state)]: self._courses.pop(numbers[id(state)]) for state in chosen}
+        self._courses |= group  # to the end of the line
+        return group
 
     def _said(self, course: Course, report: Report) -> dict[str, Any]:
         try:

@@ -34,9 +34,16 @@ class Lanes:
     """A referee over the record in `folder`, and what its lanes hold."""
 
     def __init__(
-        self, folder: Path, *, sweep: Sweep = SWEEP, trials: int = 12, share: int = 3, retries: int = 3
+        self,
+        folder: Path,
+        *,
+        sweep: Sweep = SWEEP,
+        trials: int = 12,
+        share: int = 3,
+        retries: int = 3,
+        sampler: str = "tpe",
     ) -> None:
-        self.loop = Loop(folder, sweep, trials=trials, in_flight=99)
+        self.loop = Loop(folder, sweep, trials=trials, in_flight=99, sampler=sampler)
         self.stop = Stop(Signals(), None)
         self.referee = Referee(
             self.loop.search, self.loop.rungs, self.loop.recorder, self.stop, share=share, retries=retries
@@ -301,7 +308,7 @@ def test_members_look_like_tune_trials_to_the_recorder() -> None:
 @pytest.mark.long  # 10,000 trials: a minute or two
 def test_the_referee_takes_under_5_ms_a_trial_and_stays_flat(tmp_path: Path) -> None:
     """Random suggestions: what a sampler takes to suggest is its own, and is measured elsewhere."""
-    lanes = Lanes(tmp_path, sweep=Sweep(**{**vars(SWEEP), "sampler": "random"}), trials=10_000, share=8)
+    lanes = Lanes(tmp_path, sampler="random", trials=10_000, share=8)
     lanes.join("a")
     lanes.join("b")
     took: list[float] = []
