@@ -205,7 +205,7 @@ class Record:
     def commit(self) -> None:
         """Make everything written so far durable. Raises RecordError when there is no room."""
         if self._db.in_transaction:
-            with _writing(self.path):
+            with self._changing():
                 self._db.execute("COMMIT")
                 self._mark.write(self._trials, self._reports)
         self._last_commit = time.monotonic()
@@ -222,10 +222,20 @@ class Record:
             self.set_meta(whole.SCHEMA, int(whole.schema(self._db)))
 
     def _write(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
-        with _writing(self.path):
+        with self._changing():
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
             return self._db.execute(sql, tuple(values))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            with _writing(self.path):
+                yield
+        except RecordError:
+            if not self._db.in_transaction:  # SQLite took back all that was not committed: the mark must not count it
+                self._trials, self._reports = whole.counted(self._db)
+            raise
 
     # -- the sweep ---------------------------------------------------------------------------------------------
 

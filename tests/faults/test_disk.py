@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from sweeping import Run, assert_nothing_lost
 
+from results.record import Reader, Record, RecordError
+
 FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27")
 
 
@@ -41,6 +43,25 @@ def fill(folder: Path, leave: int = 0) -> Path:
             file.write(bytes(4096))
     os.truncate(ballast, max(0, ballast.stat().st_size - leave))
     return ballast
+
+
+def test_what_a_full_disk_took_back_is_not_missed_later(tmp_path: Path, disk: Callable[[Path, str], None]) -> None:
+    folder = tmp_path / "small"
+    disk(folder, "500k")
+    ballast = folder / ".ballast"
+    ballast.write_bytes(bytes(100_000))
+    with Record(folder) as record:
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+        steps = 0
+        with pytest.raises(RecordError, match="full"):  # noqa: PT012
+            for steps in range(1, 10_000):
+                record.add_report(1, 1, steps, {"val_accuracy": 0.5})
+                if steps % 7 == 0:
+                    record.commit()
+        ballast.unlink()
+        record.event("there is room again")
+    with Reader(folder) as reader:  # refuses a record of which something is missing
+        assert steps - 7 <= len(list(reader.reports())) < steps
 
 
 def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_is_room(
