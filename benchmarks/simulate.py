@@ -95,7 +95,7 @@ class Setting:
         tpe = {name: getattr(self, ours) for name, ours in names.items()}
         plan = Plan(self.trials, SWEEP.epochs, seed, self.sampler, tpe if self.sampler == "tpe" else {})
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
-        first = plan.first_of(ARM) if self.first == "plain" else None
+        first = plan.first_of([ARM]) if self.first == "plain" else None
         return kind(sweep, ARM, plan.sampler_of(ARM, sweep.space_of(ARM)), first)
 
 

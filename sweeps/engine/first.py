@@ -1,4 +1,4 @@
-"""The first point of a search: a plain network, with as little regularisation as the space allows.
+"""The first point of a search without arms: a plain network, with as little regularisation as the space allows.
 
 What is off by default (dropout, L2, weight decay, ...) takes the end of its range that is nearest to off, everything
 else the middle of its range, and of categories our default. A range says where its author expects the answer, so its

@@ -184,10 +184,14 @@ class Plan:
         """What suggests for `arm`."""
         return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
 
-    def first_of(self, arm: str) -> BaseSampler | None:
-        """What suggests the first trial of an arm of which nothing is known. Only TPE begins with a guess of ours: the
-        others promise a grid, a sequence, or pure chance."""
-        return Plain() if self.kind(arm) == "tpe" else None
+    def first_of(self, arms: Iterable[str]) -> BaseSampler | None:
+        """What suggests the first trial of an arm of which nothing is known; None = its sampler.
+
+        Only TPE begins with a guess of ours: the others promise a grid, a sequence, or pure chance. And only where arms
+        are not compared: a regulariser that begins with next to none of itself seems to do nothing.
+        """
+        (arm, *others) = arms
+        return Plain() if self.kind(arm) == "tpe" and not others else None
 
     def sampler_of(self, arm: str, space: Space) -> Callable[[int], BaseSampler]:
         """What makes the sampler for a trial of a number."""
@@ -226,7 +230,7 @@ class Search(Searcher):
         self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
         self._arms = list(sweep.arms)
         self._studies = {
-            arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm)), plan.first_of(arm))
+            arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm)), plan.first_of(self._arms))
             for arm in self._arms
         }
         self._again: deque[_Again] = deque()  # in flight when the last driver ended

@@ -436,11 +436,14 @@ def test_an_illegal_suggestion_is_a_failed_trial_and_the_next_one_is_dealt(tmp_p
     assert states == Counter(t.state for t in loop.rebuilt())
 
 
-def test_tpe_begins_each_arm_with_a_plain_network_unless_told_what_to_try(tmp_path: Path) -> None:
-    def first(name: str, **options: Any) -> list[dict[str, Any]]:
+def test_tpe_begins_with_a_plain_network_unless_arms_are_compared(tmp_path: Path) -> None:
+    def rates(name: str, arms: dict[str, dict[str, Any]], **options: Any) -> list[float]:
         (tmp_path / name).mkdir()
-        loop = Loop(tmp_path / name, sweep(arms={"plain": {"l2": 0.0}, "decayed": {"l2": 0.5}}), trials=2, **options)
-        return [loop.deal().config["config"] for _ in range(2)]
+        loop = Loop(tmp_path / name, sweep(arms=arms), trials=2, **options)
+        return [loop.deal().config["config"]["lr"] for _ in range(2)]
 
-    assert [config["lr"] for config in first("asked")] == pytest.approx([10**-2.5, 10**-2.5])
-    assert first("random", sampler="random")[0]["lr"] != pytest.approx(10**-2.5)
+    one, two = {"all": {}}, {"plain": {"l2": 0.0}, "decayed": {"l2": 0.5}}
+    middle = pytest.approx(10**-2.5)
+    assert rates("one", one)[0] == middle
+    assert rates("one, random", one, sampler="random")[0] != middle
+    assert all(rate != middle for rate in rates("two", two))
