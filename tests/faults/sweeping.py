@@ -35,7 +35,7 @@ SWEEP = Sweep(
     question=__doc__,
     space={"lr": FloatDistribution(1e-3, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)},
     arms={"plain": {"l2": 0.0}, "L2": {"l2": 1e-4}},
-    fixed={"hidden": (8,), "batch_size": 16, "optimizer": "adamw"},
+    fixed={"hidden": (8,), "batch_size": 8, "optimizer": "adamw"},
     data=%(data)r,
     trials=8,
     epochs=9,

@@ -65,7 +65,7 @@ def test_more_trials_and_a_wider_space_extend_a_run_and_fresh_leaves_it_alone(ru
 
 
 def test_a_second_ctrl_c_ends_at_once_and_no_committed_report_is_lost(run: Run) -> None:
-    flags = ("--trials", "4", "--epochs", "27", "--scheduler", "none", "--checkpoint-seconds", "0.2")
+    flags = ("--trials", "4", "--epochs", "200", "--scheduler", "none", "--checkpoint-seconds", "0.2")
     driver = run.start(*flags)
     assert run.await_reports(driver, 8), run.said
     committed = run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")
