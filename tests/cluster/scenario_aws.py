@@ -18,7 +18,7 @@ from steps import Run, background, check, fail, no_ray, run, say, token, until
 from results.record import Reader
 
 YAML = Path("/tmp/cluster.yaml")
-EPOCHS = 24
+EPOCHS = 36
 SWEEP = (
     f"ray submit {YAML} sweeps/mnist_l2.py -- --trials 4 --concurrency 4 --epochs {EPOCHS} --scheduler none "
     "--gpus-per-trial 0.5 --checkpoint-seconds 1 --no-confirm"
