@@ -21,7 +21,7 @@ def augmentation(config: Config, shape: tuple[int, ...]) -> Callable[[Tensor], T
 
     What moves in from outside, and what is erased, is 0. Raises ValueError when the samples are no images.
     """
-    if not (config.shift or config.rotation or config.flip or config.erasing):
+    if not config.augments:
         return None
     if len(shape) != 3:
         raise ValueError(f"augmentation needs images (C, H, W), but samples are {shape}")

@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from trainable.reference import ModelError, function
 
 MODELS = ("mlp", "cnn")  # built by trainable/model.py
+AUGMENTATION = ("shift", "rotation", "flip", "erasing")  # done by trainable/augment.py; 0 = off
 
 
 def _widths(value: object) -> object:
@@ -114,6 +115,11 @@ class Config(BaseModel):
         return self
 
     @property
+    def augments(self) -> bool:
+        """Whether training images are changed."""
+        return any(getattr(self, name) for name in AUGMENTATION)
+
+    @property
     def reports(self) -> int:
         """Number of reports a trial sends when nobody stops it."""
         return self.epochs * self.reports_per_epoch
@@ -180,8 +186,7 @@ def unfit(config: Config, shape: tuple[int, ...]) -> list[str]:
         small = min(shape[1:]) < 2**blocks
         size = f"{shape[1]}x{shape[2]}"
         return [f"each block of a cnn halves an image, but {size} cannot be halved {blocks} times"] if small else []
-    asks = {"model='cnn'": blocks, "shift": config.shift, "rotation": config.rotation, "flip": config.flip}
-    asks["erasing"] = config.erasing
+    asks = {"model='cnn'": blocks, **{name: getattr(config, name) for name in AUGMENTATION}}
     return [f"{name} needs images, but a sample is {shape[0]} numbers" for name, asked in asks.items() if asked]
 
 

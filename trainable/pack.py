@@ -20,7 +20,7 @@ from trainable.batched import Batched
 from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import Dropout, penalty, weights
+from trainable.model import Dropout
 from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
@@ -32,7 +32,7 @@ def unpackable(config: Config, data: Tensors) -> str | None:
     """Why a trial can only be trained alone; None when it can be packed."""
     if config.model != "mlp":
         return f"only model='mlp' can be packed, but got model={config.model!r}"
-    if config.shift or config.rotation or config.flip or config.erasing:
+    if config.augments:
         return "a trial with augmentation cannot be packed: its random numbers are torch's own"
     if data.target is not None:
         return "a regression cannot be packed"
@@ -120,22 +120,10 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
         stepper.release()
     seconds = (time.perf_counter() - started) / len(states)
     rates = [rate for stepper in steppers for rate in stepper.rates]
-    reports = []
-    for state, lr, loss, (val_loss, accuracy) in zip(states, rates, losses, scored, strict=True):
-        state.step += 1
-        report = Report(
-            step=state.step,
-            epoch=state.step / state.config.reports_per_epoch,
-            train_loss=loss,
-            penalty=penalty(weights(state.model), state.config).item(),
-            val_loss=val_loss,
-            val_accuracy=accuracy,
-            lr=lr,
-            seconds=seconds,
-        )
-        state.history.append(report.asdict())
-        reports.append(report)
-    return reports
+    return [
+        state.report(loss, lr, {"loss": val_loss, "accuracy": accuracy}, seconds)
+        for state, lr, loss, (val_loss, accuracy) in zip(states, rates, losses, scored, strict=True)
+    ]
 
 
 def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import build, weights
+from trainable.model import build, penalty, weights
+from trainable.report import Report
 from trainable.storage import read, write_whole
 from trainable.update import without_compiler
 
@@ -75,6 +76,25 @@ class State:
         model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
         model.to(tensors.device)
         return cls(config, model, optimizer_of(model, config))
+
+    def report(self, train_loss: float, lr: float, scored: dict[str, float], seconds: float) -> Report:
+        """Go on to the next report: its steps are taken, and `scored` is the validation split's loss and all else."""
+        self.step += 1
+        report = Report(
+            step=self.step,
+            epoch=self.step / self.config.reports_per_epoch,
+            train_loss=train_loss,
+            penalty=penalty(weights(self.model), self.config).item(),
+            val_loss=scored["loss"],
+            val_accuracy=scored.get("accuracy"),
+            lr=lr,
+            seconds=seconds,
+            val_mse=scored.get("mse"),
+            val_mae=scored.get("mae"),
+            val_r2=scored.get("r2"),
+        )
+        self.history.append(report.asdict())
+        return report
 
     def content(self) -> bytes:
         """The one file that holds it all."""

@@ -24,13 +24,12 @@ from trainable.augment import augmentation
 from trainable.batches import EVALUATION_BATCH, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import Dropout, add_penalty_gradient, cancelled_biases, penalty, weights
+from trainable.model import Dropout, cancelled_biases
 from trainable.pack import train_together, unpackable
 from trainable.products import fast_products
 from trainable.report import Report
-from trainable.schedule import learning_rate
+from trainable.stacked import OneByOne
 from trainable.state import State, generator
-from trainable.update import update
 
 
 def pick_device(spec: str = "auto") -> torch.device:
@@ -138,28 +137,13 @@ def train_alone(state: State, data: Tensors) -> Report:
     with torch.random.fork_rng(devices=[data.device] if data.device.type == "cuda" else []):
         torch.manual_seed(generator("cpu", config.seed, "global", state.step).initial_seed())
         train_loss, lr = _interval(state, data)
-    state.step += 1
     scored = scores(state.model, data, config.precision)
-    report = Report(
-        step=state.step,
-        epoch=state.step / config.reports_per_epoch,
-        train_loss=train_loss,
-        penalty=penalty(weights(state.model), config).item(),
-        val_loss=scored["loss"],
-        val_accuracy=scored.get("accuracy"),
-        lr=lr,
-        seconds=time.perf_counter() - started,
-        val_mse=scored.get("mse"),
-        val_mae=scored.get("mae"),
-        val_r2=scored.get("r2"),
-    )
-    state.history.append(report.asdict())
-    return report
+    return state.report(train_loss, lr, scored, time.perf_counter() - started)
 
 
 def _interval(state: State, data: Tensors) -> tuple[float, float]:
     """Take the optimiser steps up to the next report; returns their mean data loss and the last learning rate."""
-    config, model, step_optimizer = state.config, state.model, update(state.optimizer)
+    config, model = state.config, state.model
     steps = config.epochs * steps_per_epoch(config, len(data.y_train))
     batches, first = interval(state, data)
     batch = batches.shape[1]
@@ -173,13 +157,11 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
 
     augment = augmentation(config, data.shape)
     model.train()
-    regularised = weights(model)
     parameters = list(model.parameters())
+    stepper = OneByOne([state], [first], [steps])
     cancelled = cancelled_biases(model)
     total = torch.zeros((), device=data.device)
-    lr = config.lr
-    for step, index in enumerate(batches, first):
-        lr = learning_rate(config, step, steps)
+    for index in batches:
         torch.index_select(data.x_train, 0, index, out=rows)
         normalise(augment(rows) if augment else rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
@@ -191,11 +173,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
         for bias in cancelled:
             if bias.grad is not None:
                 bias.grad.zero_()
-        if config.l1 > 0 or config.l2 > 0:
-            add_penalty_gradient(regularised, config)
-        if config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        step_optimizer(lr)
+        stepper.step()
         total += loss.detach()
     unit = 1.0 if data.target is None else data.target[1] ** 2
-    return total.item() / len(batches) * unit, lr
+    return total.item() / len(batches) * unit, stepper.rates[0]

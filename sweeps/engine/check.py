@@ -27,7 +27,6 @@ from trainable.report import Report
 if TYPE_CHECKING:
     from trainable.data import Dataset
 
-AUGMENTATION = ("shift", "rotation", "flip", "erasing")
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -171,7 +170,7 @@ def _unpackable(sweep: Sweep) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
     given = {arm: sweep.given(arm) for arm in sweep.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
-    augmented = sorted({name for values in given.values() for name in AUGMENTATION if values.get(name)})
+    augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})
     found = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
     return found + [f"--pack trains without augmentation, but the sweep has {name}; leave it off" for name in augmented]
 

@@ -1,8 +1,8 @@
 """Optuna's TPE at a price that hardly grows with the number of trials. The suggestions are the same, bit for bit.
 
 `TPESampler` (optuna 5.0, _tpe/sampler.py) walks all trials in Python at every suggestion: to split them into good and
-bad, and to collect their parameters. That is 17 of 20 ms at 2,000 trials. What it reads of a trial that has ended never
-changes, so here it is read once and kept in arrays.
+bad, and to collect their parameters: half of its time at 2,000 trials (docs/performance.md, "The driver"). What it
+reads of a trial that has ended never changes, so here it is read once and kept in arrays.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Tpe(TPESampler):
         self._search_space, self._known = before._search_space, before._known
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: Space) -> dict[str, Any]:
-        trials = study._get_trials(deepcopy=False, use_cache=False)
         if len(study.directions) > 1 or self._gamma not in (None, default_gamma):
             return super()._sample(study, trial, search_space)
+        trials = study._get_trials(deepcopy=False, use_cache=False)
         ended = self._ended(study, search_space)
         ended.read(trials)
         if ended.infeasible:
