@@ -81,6 +81,7 @@ class Ray:
     def __init__(self, address: str | None) -> None:
         """Sets the environment that Ray reads when it is first imported; starts nothing yet."""
         self._address = address
+        self.launched = threading.Event()  # the private one's processes run, or there will be none
         self._hung = False  # in an attempt to attach that was given up
         _remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
@@ -105,11 +106,17 @@ class Ray:
     def start(self, cpus: float, gpus: float, nbytes: int = 0) -> None:
         """Start a private Ray that offers `cpus` and `gpus`, with room for a dataset of `nbytes`; or attach to the
         cluster at the address."""
+        try:
+            if self._address is None:
+                self._private(cpus, gpus, nbytes)
+            else:
+                self._attach(self._address)
+        finally:
+            self.launched.set()
+
+    def _private(self, cpus: float, gpus: float, nbytes: int) -> None:
         import ray
 
-        if self._address is not None:
-            self._attach(self._address)
-            return
         private: dict[str, Any] = {
             "num_cpus": cpus,
             "num_gpus": gpus,
@@ -119,7 +126,7 @@ class Ray:
             "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
         }
-        with lean.few_processes():
+        with lean.few_processes(self.launched.set):
             ray.init(address="local", **private, **_SILENT)
 
     def _attach(self, address: str) -> None:

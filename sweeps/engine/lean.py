@@ -6,17 +6,23 @@ of them are names inside Ray: one that a later Ray no longer has is left alone, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 ENVIRONMENT = {
     # A worker's imports begin when its process does, while the driver still prepares the search.
-    "RAY_preload_python_modules": "torch,trainable.trial",
-    # The raylet's agent looks for a dashboard once a second and logs that there is none.
+    "RAY_preload_python_modules": "trainable.preload",
+    # The logs of a sweep that runs for weeks.
     "RAY_ROTATION_MAX_BYTES": "1000000",
     "RAY_ROTATION_BACKUP_COUNT": "1",
+    # A process that asks the raylet for a connection before it listens tries again after a second, not 20 ms.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+    # What stands in for the raylet's agents ends with the raylet, however that ends: their pipe closes.
+    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
 }
 
 _UNUSED = (
@@ -25,21 +31,67 @@ _UNUSED = (
     "start_log_monitor",  # sends workers' output to a driver that does not ask for it: 0.7 s
 )
 
+# The raylet's two Python agents serve the dashboard and runtime environments: 1.5 s of CPU, and the raylet registers no
+# worker before they have said where they listen. It demands that both run, but not what they do.
+_AGENTS = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
+_STAND_IN = "cat"
+_PORTS = (
+    "METRICS_AGENT_PORT_NAME",
+    "METRICS_EXPORT_PORT_NAME",
+    "DASHBOARD_AGENT_LISTEN_PORT_NAME",
+    "RUNTIME_ENV_AGENT_PORT_NAME",
+)
+_NO_PORT = -1  # what Ray's own agents say of a service that is not in use
+
 
 @contextmanager
-def few_processes() -> Iterator[None]:
-    """Within the block `ray.init` starts only what trials need: gcs_server, raylet and its agents."""
-    from ray._private import utils
+def few_processes(launched: Callable[[], None]) -> Iterator[None]:
+    """Within the block `ray.init` starts only what trials need: gcs_server and raylet.
+
+    `launched` is called when both run, from where on Ray needs this process no more until its workers are there.
+    """
+    from ray._private import worker
     from ray._private.node import Node
 
     with ExitStack() as stack:
-        # The raylet waits for its agent, which without the dashboard's packages serves no web pages.
-        if hasattr(utils, "get_dashboard_dependency_error"):
-            stack.enter_context(patch.object(utils, "get_dashboard_dependency_error", lambda: ImportError("not used")))
         for name in _UNUSED:
             if hasattr(Node, name):
                 stack.enter_context(patch.object(Node, name, _nothing))
+        # A thread of the driver that prints what the record says anyway. A Ray that is ended before this thread has
+        # begun (Ctrl-C in the first second) waits a minute for it: 6 of 16 tries.
+        if hasattr(worker, "listen_error_messages"):
+            stack.enter_context(patch.object(worker, "listen_error_messages", _nothing))
+        _without_agents(stack, launched)
         yield
+
+
+def _without_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
+    """The raylet gets two idle processes for agents, and is told at once that they serve nothing."""
+    from ray import _raylet
+    from ray._private import services
+    from ray._private.node import Node
+
+    ports, persist = [getattr(_raylet, name, None) for name in _PORTS], getattr(_raylet, "persist_port", None)
+    if persist is None or None in ports or not hasattr(services, "start_ray_process"):
+        return
+    start_raylet, start_process = Node.start_raylet, services.start_ray_process
+
+    def told(node: Any, *args: Any, **options: Any) -> None:
+        for port in ports:
+            persist(node._session_dir, node._node_id, port, _NO_PORT)
+        start_raylet(node, *args, **options)
+        launched()
+        # Ray looks for it once, after 0.1 s, and then sleeps for a second.
+        looked_until = time.monotonic() + 1.0
+        while time.monotonic() < looked_until and not node.get_gcs_client().get_all_node_info(timeout=1.0):
+            time.sleep(0.01)
+
+    def start(command: list[str], *args: Any, **options: Any) -> Any:
+        agents = {word: flag + _STAND_IN for word in command for flag in _AGENTS if word.startswith(flag)}
+        return start_process([agents.get(word, word) for word in command], *args, **options)
+
+    stack.enter_context(patch.object(Node, "start_raylet", told))
+    stack.enter_context(patch.object(services, "start_ray_process", start))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sqlite3
@@ -253,6 +254,8 @@ class Session:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
+        gc.freeze()
+        gc.enable()  # disabled while all was imported
         try:
             with ray.lean():
                 tuner.fit()

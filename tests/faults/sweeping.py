@@ -44,8 +44,6 @@ if __name__ == "__main__":
     main(SWEEP)
 '''
 SESSION_SECONDS = 120.0  # nothing takes so long, even on a busy machine
-# When its driver is killed, these two of Ray's try for up to 60 s to tell the dead control store (ray 2.60).
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def write_data(path: Path, samples: int = 1800) -> Path:
@@ -120,11 +118,11 @@ class Run:
         """Wait until so many are committed; False when the driver ended before."""
         return wait_until(lambda: driver.poll() is not None or self.reports() >= number) and driver.poll() is None
 
-    def await_silence(self, seconds: float = 20.0, *, except_for: tuple[str, ...] = ()) -> None:
+    def await_silence(self, seconds: float = 20.0, *, except_for: str = "\0") -> None:
         """No process of ours is left: neither Ray's, nor a trial's, nor an exporter's."""
 
         def left() -> list[str]:
-            return [line for line in self.processes().values() if not line.startswith(except_for or ("\0",))]
+            return [line for line in self.processes().values() if not line.startswith(except_for)]
 
         assert wait_until(lambda: not left(), seconds), f"still there: {left()}"
 

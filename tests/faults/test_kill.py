@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import AGENTS, Run, assert_nothing_lost, interrupt, wait_until
+from sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
 from results import parquet
 from results.record import Reader, SweepState
@@ -42,7 +42,7 @@ def kill_and_go_on(run: Run, kills: int, seed: int, flags: tuple[str, ...] = PAR
 def test_a_driver_killed_at_random_moments_goes_on_and_loses_and_doubles_nothing(run: Run) -> None:
     assert kill_and_go_on(run, kills=2, seed=1) == 2
     assert_nothing_lost(run.folder, TRIALS, EPOCHS)
-    run.await_silence(except_for=AGENTS)
+    run.await_silence()
     # Of the Rays that were killed, at most what their last processes held on to is left, for the next driver to clear.
     assert len(list(run.temporary.glob("rw-*"))) <= 1
     assert all((folder / OWNER).exists() for folder in run.temporary.glob("rw-*"))
@@ -53,7 +53,7 @@ def test_a_driver_killed_at_random_moments_goes_on_and_loses_and_doubles_nothing
 def test_200_kills_in_ten_sweeps_lose_and_double_nothing(run: Run, seed: int) -> None:
     assert kill_and_go_on(run, kills=20, seed=seed) >= 15
     assert_nothing_lost(run.folder, TRIALS, EPOCHS)
-    run.await_silence(except_for=AGENTS)
+    run.await_silence()
 
 
 def test_a_worker_killed_goes_on_from_its_checkpoint_as_the_next_attempt_and_the_sweep_ends(run: Run) -> None:

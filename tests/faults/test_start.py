@@ -1,0 +1,62 @@
+"""A private Ray as `sweeps/engine/lean.py` starts it: what runs, and that it ends at once, however it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psutil
+from sweeping import ROOT
+
+START = """
+import json, os, psutil
+from sweeps.engine.cluster import Ray
+ray = Ray(None)
+ray.start(2, 0)
+"""
+LOOK = """
+found = psutil.Process().children(recursive=True)
+print(json.dumps([[process.pid, " ".join(process.cmdline())] for process in found]), flush=True)
+"""
+
+
+def run(code: str, seconds: float = 30.0) -> str:
+    """What a process of its own prints; TimeoutExpired when it takes longer."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def left(found: list[tuple[int, str]]) -> list[str]:
+    """Those of the processes that still run."""
+    running = {process.pid: process for process in psutil.process_iter()}
+    return [line for pid, line in found if pid in running and running[pid].status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_private_ray_has_no_agents_and_leaves_nothing() -> None:
+    found = json.loads(run(START + LOOK + "ray.stop()"))
+    assert sum("gcs_server" in line for _, line in found) == 1
+    assert sum(line == "cat" for _, line in found) == 2, found  # in the place of the raylet's two agents
+    assert [line for _, line in found if "agent.py" in line or "agent/main.py" in line] == []
+    assert left(found) == []
+
+
+def test_nothing_is_left_when_the_raylet_is_killed() -> None:
+    kill = """
+raylet = next(process for process in psutil.Process().children(recursive=True) if process.name() == "raylet")
+raylet.kill()
+psutil.wait_procs([raylet], timeout=10)
+psutil.wait_procs([process for process in psutil.process_iter() if process.pid in pids], timeout=10)
+ray.stop()
+"""
+    pids = 'pids = {process.pid for process in found if process.name() == "cat"}\n'
+    found = json.loads(run(START + LOOK + pids + kill))
+    assert any(line == "cat" for _, line in found)
+    assert left(found) == []
+
+
+def test_a_ray_that_is_ended_as_soon_as_it_runs_ends_at_once() -> None:
+    """Ctrl-C in the first second: Ray's own listener made a third of such ends take a minute."""
+    for _ in range(4):
+        run(START + "ray.stop()")
