@@ -182,7 +182,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
     """Parquet, when the record has changed and not too often; at the end in any case."""
     from results import parquet
 
-    pause, exported = PARQUET_EVERY, -1
+    pause, exported, rehearsed = PARQUET_EVERY, -1, False
     with Record.reader(run) as reader:
         while True:
             last = stop.wait(pause)
@@ -197,6 +197,17 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
                 return
+            if not rehearsed:
+                rehearsed = True
+                threading.Thread(target=_rehearse_report, args=(run,), daemon=True).start()
+
+
+def _rehearse_report(run: Path) -> None:
+    """Draw the page and throw it away: it imports scikit-learn for a second, for which nobody waits now."""
+    from results import report
+
+    with suppress(Exception):  # the one that is kept will say so
+        report.render(run)
 
 
 def _write_report(run: Path, progress: _Progress) -> None:
