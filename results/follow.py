@@ -132,7 +132,7 @@ def follow(run: Path, every: float = EVERY) -> int:
     Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)
+    os.nice(15)  # trials have 5, the driver 0
     stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()

@@ -15,6 +15,8 @@ from unittest.mock import patch
 ENVIRONMENT = {
     # A worker's imports begin when its process does, while the driver still prepares the search.
     "RAY_preload_python_modules": "trainable.preload",
+    # Ray's 15 is below the exporter: MLflow's imports would take the processor from the first trials. The driver's is 0.
+    "RAY_worker_niceness": "5",
     # The logs of a sweep that runs for weeks.
     "RAY_ROTATION_MAX_BYTES": "1000000",
     "RAY_ROTATION_BACKUP_COUNT": "1",
