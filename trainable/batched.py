@@ -125,6 +125,11 @@ class Batched:
                 model.get_buffer(f"norm{layer}.running_var").copy_(variance.view(len(self._models), -1)[index])
                 model.get_buffer(f"norm{layer}.num_batches_tracked").add_(steps)
 
+    def generators(self) -> list[torch.Generator]:
+        """What dropout draws from."""
+        layers = [layer for layers in self._dropouts for layer in layers if layer is not None and layer.p > 0]
+        return list({id(layer.generator): layer.generator for layer in layers if layer.generator is not None}.values())
+
     # -- Training ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from trainable.batched import Batched
 from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
+from trainable.graph import repeat
 from trainable.model import Dropout
 from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
@@ -62,19 +63,28 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
     size = min(config.batch_size, len(data.y_train))
     cost: dict[int, float] = {}
     count = 1
+    timed = TIMED_STEPS if data.device.type == "cpu" else 10 * TIMED_STEPS  # a GPU's first steps take longer
     while count <= limit and (count < 4 or cost[count // 2] < 1.05 * min(cost.values())):  # past the best: no further
-        states = [State.fresh(config, data) for _ in range(count)]
-        batched = Batched([state.model for state in states], [state.config for state in states], size)
-        begin, budget = [0] * count, [10**6] * count
-        steppers = optimisers(states, batched.stacks, begin, budget, one_by_one=data.device.type == "cpu")
-        order = torch.randperm(len(data.y_train), generator=generator("cpu", 0, "fastest"))[:size]
-        batches = order.expand(TIMED_STEPS, count, -1).to(data.device)
-        _interval(batches[:3], batched, steppers, data)
-        started = time.perf_counter()
-        _interval(batches, batched, steppers, data)
-        cost[count] = (time.perf_counter() - started) / count
+        try:
+            cost[count] = _cost([State.fresh(config, data) for _ in range(count)], data, size, timed)
+        except torch.OutOfMemoryError:
+            break
         count *= 2
-    return min(cost, key=cost.__getitem__)
+    return min(cost, key=cost.__getitem__, default=1)
+
+
+def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> float:
+    """Seconds for each of the states of so many steps with `size` samples."""
+    count = len(states)
+    batched = Batched([state.model for state in states], [state.config for state in states], size)
+    taken = None if data.device.type == "cpu" else 3 + timed
+    steppers = optimisers(states, batched.stacks, [0] * count, [10**6] * count, taken)
+    order = torch.randperm(len(data.y_train), generator=generator("cpu", 0, "fastest"))[:size]
+    batches = order.expand(timed, count, -1).to(data.device)
+    _interval(batches[:3], batched, steppers, data)
+    started = time.perf_counter()
+    _interval(batches, batched, steppers, data)
+    return (time.perf_counter() - started) / count
 
 
 def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
@@ -112,7 +122,7 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     batched = Batched([state.model for state in states], [state.config for state in states], batch)
     budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
     firsts = [first for _, first in intervals]
-    steppers = optimisers(states, batched.stacks, firsts, budgets, one_by_one=one_by_one)
+    steppers = optimisers(states, batched.stacks, firsts, budgets, None if one_by_one else steps)
     losses = _interval(batches, batched, steppers, data)
     scored = _scores(batched, data)
     batched.release(steps)
@@ -132,13 +142,20 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
     rows = torch.empty((count * batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
     x = torch.empty((count * batch, *data.shape), device=data.device)
     total = torch.zeros(count, device=data.device)
-    for index in batches.flatten(1):
+    order = batches.flatten(1)
+    at = torch.zeros(1, dtype=torch.int64, device=data.device)  # the step's number
+
+    def step() -> None:
+        index = order.index_select(0, at).squeeze(0)
         torch.index_select(data.x_train, 0, index, out=rows)
         normalise(rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
-        total += batched.gradients(x.view(count, batch, -1), y.view(count, batch))
+        total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch)))
         for stepper in steppers:
             stepper.step()
+        at.add_(1)
+
+    repeat(step, len(batches), data.device, batched.generators())
     return [float(loss) for loss in (total / len(batches)).tolist()]
 
 

@@ -14,6 +14,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from trainable.config import Config
 from trainable.model import add_penalty_gradient, weights
 from trainable.schedule import learning_rate
 from trainable.state import State
@@ -55,16 +56,15 @@ class Stacked:
     """Trials of one optimiser kind, in the order of their stacks, which `release` gives their state again."""
 
     def __init__(
-        self, states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int]
+        self, states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int], taken: int
     ) -> None:
-        """As `OneByOne`."""
+        """As `OneByOne`; `taken`: how many steps will be taken. A step waits for nothing from the host."""
         self._states, self._kind = states, states[0].config.optimizer
         self._values, self._gradients = [stack[1] for stack in stacks], [stack[2] for stack in stacks]
         regularised = {id(parameter) for parameter in weights(states[0].model)}
-        self.rates = [state.config.lr for state in states]
         own = [[state.model.get_parameter(name) for state in states] for name, _, _ in stacks]
         self._own, self._regularised = own, [id(some[0]) in regularised for some in own]
-        self._firsts, self._steps, self._taken = firsts, steps, 0
+        self._firsts, self._taken = firsts, taken
         self._average = [self._state(some, AVERAGES[self._kind]) for some in own]
         self._square = [self._state(some, SQUARES[self._kind][0]) for some in own] if self._kind in SQUARES else []
         configs = [state.config for state in states]
@@ -74,6 +74,28 @@ class Stacked:
         self._l2 = self._column([2 * config.l2 for config in configs])
         self._clip = self._column([config.clip_norm or torch.inf for config in configs])
         self._has = {name: any(getattr(config, name) > 0 for config in configs) for name in PENALTIES}
+        self._schedule(configs, steps)
+
+    def _schedule(self, configs: Sequence[Config], steps: Sequence[int]) -> None:
+        """What the coming steps take from the step's number alone, (steps, B) on the device: row `_at` is the next."""
+        self.rates = [config.lr for config in configs]  # of the last step
+        rates, scales, roots = [], [], []
+        for number in range(self._taken):
+            numbers = [first + number for first in self._firsts]
+            self.rates = [learning_rate(c, n, budget) for c, n, budget in zip(configs, numbers, steps, strict=True)]
+            rates.append(self.rates)
+            if self._kind in ("adam", "adamw"):  # Kingma and Ba 2015, algorithm 1: averages that began at 0
+                keep = SQUARES[self._kind][1]
+                scales.append(
+                    [r / (1 - c.momentum ** (n + 1)) for r, c, n in zip(self.rates, configs, numbers, strict=True)]
+                )
+                roots.append([(1 - keep ** (n + 1)) ** 0.5 for n in numbers])
+        self._rates, self._scales = self._table(rates), -self._table(scales or rates)
+        self._roots = self._table(roots) if roots else None
+        self._at = torch.zeros(1, dtype=torch.int64, device=self._rates.device)
+
+    def _table(self, rows: Sequence[Sequence[float]]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.float32, device=self._values[0].device).view(len(rows), -1)
 
     def _column(self, numbers: Sequence[float]) -> Tensor:
         """(B,) on the device."""
@@ -87,29 +109,18 @@ class Stacked:
     @torch.no_grad()
     def step(self) -> None:
         """Take each one's next optimiser step."""
-        numbers = [first + self._taken for first in self._firsts]
-        self._taken += 1
-        self.rates = [
-            learning_rate(state.config, number, steps)
-            for state, number, steps in zip(self._states, numbers, self._steps, strict=True)
-        ]
         self._penalise()
         self._clip_norms()
-        scale, root = self.rates, None
-        if self._kind in ("adam", "adamw"):
-            scale = [
-                rate / (1 - state.config.momentum ** (number + 1))
-                for rate, state, number in zip(self.rates, self._states, numbers, strict=True)
-            ]
-            root = self._column([(1 - SQUARES[self._kind][1] ** (number + 1)) ** 0.5 for number in numbers])
-        rates, lr = self._column([-one for one in scale]), self._column(self.rates)
+        lr, scale = self._rates.index_select(0, self._at), self._scales.index_select(0, self._at)
+        root = None if self._roots is None else self._roots.index_select(0, self._at)
+        self._at.add_(1)
         for index, (value, gradient) in enumerate(zip(self._values, self._gradients, strict=True)):
             if self._has["weight_decay"] and self._regularised[index]:
                 if self._kind == "adamw":
                     value.mul_(like(1 - lr * self._decay, value))
                 else:
                     gradient.addcmul_(value, like(self._decay, value))
-            value.addcmul_(self._direction(index, gradient, root), like(rates, value))
+            value.addcmul_(self._direction(index, gradient, root), like(scale, value))
 
     def _direction(self, index: int, gradient: Tensor, root: Tensor | None) -> Tensor:
         """What is taken from the parameters, times the rate."""
@@ -154,21 +165,22 @@ class Stacked:
 
 
 def optimisers(
-    states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int], *, one_by_one: bool
+    states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int], taken: int | None
 ) -> list[OneByOne | Stacked]:
-    """What takes all trials' steps. Unless one by one, trials of one kind must lie side by side."""
-    if one_by_one:
+    """What takes all trials' steps: one after the other, or, if it is said how many are `taken`, on the stacks; then
+    trials of one kind must lie side by side."""
+    if taken is None:
         return [OneByOne(states, firsts, steps)]
     found: list[OneByOne | Stacked] = []
     begin = 0
     for _, some in groupby(state.config.optimizer for state in states):
         part = slice(begin, begin + len(list(some)))
         mine = [(name, values[part], gradients[part]) for name, values, gradients in stacks]
-        found.append(Stacked(states[part], mine, firsts[part], steps[part]))
+        found.append(Stacked(states[part], mine, firsts[part], steps[part], taken))
         begin = part.stop
     return found
 
 
 def like(column: Tensor, stack: Tensor) -> Tensor:
-    """(B,) -> (B, 1, ...), to go with a stack (B, ...)."""
+    """(B,) or (1, B) -> (B, 1, ...), to go with a stack (B, ...)."""
     return column.view(-1, *[1] * (stack.dim() - 1))

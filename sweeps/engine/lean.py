@@ -15,7 +15,7 @@ from unittest.mock import patch
 ENVIRONMENT = {
     # A worker's imports begin when its process does, while the driver still prepares the search.
     "RAY_preload_python_modules": "trainable.preload",
-    # Ray's 15 is below the exporter: MLflow's imports would take the processor from the first trials. The driver's is 0.
+    # The driver has 0 and the exporter 15: with Ray's own 15 MLflow's imports took the processor from the first trials.
     "RAY_worker_niceness": "5",
     # The logs of a sweep that runs for weeks.
     "RAY_ROTATION_MAX_BYTES": "1000000",

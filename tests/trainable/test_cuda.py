@@ -1,0 +1,68 @@
+"""On a GPU: a pack trains what the CPU trains, and a recorded step is the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from trainable import graph
+from trainable.config import Config
+from trainable.data import Tensors
+from trainable.pack import fastest, train_together
+from trainable.report import Report
+from trainable.state import State
+from trainable.train import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+VARIANTS: list[dict[str, Any]] = [
+    {"optimizer": "adamw", "weight_decay": 0.05},
+    {"optimizer": "adam", "schedule": "cosine"},
+    {"optimizer": "sgd", "lr": 0.05, "l1": 1e-4, "l2": 1e-3, "label_smoothing": 0.1},
+    {"optimizer": "rmsprop", "lr": 3e-4, "clip_norm": 0.3, "schedule": "one-cycle"},
+]
+
+
+def numbers(device: str) -> Tensors:
+    draw = torch.Generator().manual_seed(0)
+    y = torch.randint(3, (1000,), generator=draw)
+    x = torch.randn((1000, 20), generator=draw) + 0.5 * y[:, None]
+    mean, std = x[:800].mean(0), x[:800].std(0)
+    return Tensors(*(part.to(device) for part in (x[:800], y[:800], x[800:], y[800:], mean, std)), 3)
+
+
+def configs(**common: Any) -> list[Config]:
+    base = {"epochs": 2, "batch_size": 40, "hidden": (32, 16), **common}
+    return [Config(**{**base, **variant, "seed": seed}) for seed, variant in enumerate(VARIANTS, 1)]
+
+
+def packed(trials: list[Config], data: Tensors) -> tuple[list[State], list[list[Report]]]:
+    states = [State.fresh(config, data) for config in trials]
+    return states, [train_together(states, data) for _ in range(2)]
+
+
+def test_a_pack_on_the_gpu_learns_what_the_cpu_learns() -> None:
+    trials = configs()  # no dropout: its noise is another stream there
+    _, reports = packed(trials, numbers("cuda"))
+    for index, config in enumerate(trials):
+        for ours, theirs in zip((some[index] for some in reports), train(config, numbers("cpu")), strict=True):
+            assert ours.train_loss == pytest.approx(theirs.train_loss, rel=2e-2), config.optimizer
+            assert ours.val_loss == pytest.approx(theirs.val_loss, rel=2e-2), config.optimizer
+            assert ours.lr == pytest.approx(theirs.lr)
+
+
+def test_replays_of_a_step_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials, data = configs(dropout=0.3, input_dropout=0.1), numbers("cuda")
+    recorded, _ = packed(trials, data)
+    monkeypatch.setattr(graph, "WARM", 10**9)
+    taken, _ = packed(trials, data)
+    for one, other in zip(recorded, taken, strict=True):
+        ours, theirs = one._tensors(), other._tensors()
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_fastest_size_is_found() -> None:
+    assert 1 <= fastest(numbers("cuda"), limit=8, config=configs()[0]) <= 8
