@@ -24,7 +24,7 @@ from torchvision import datasets, transforms
 
 from trainable.config import Config
 from trainable.data import Tensors, load
-from trainable.train import set_threads, train
+from trainable.train import prepare_process, train
 
 
 def rungwise(config: Config) -> Iterator[float]:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=128)
     args = parser.parse_args()
-    set_threads(args.threads)
+    prepare_process(args.threads)
     config = Config(
         dropout=0.2, optimizer="adamw", weight_decay=0.01, batch_size=args.batch_size, epochs=args.repeats + 1
     )

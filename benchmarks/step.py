@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=9)
     asked = parser.parse_args()
-    train.set_threads(1)
+    train.prepare_process(1)
     data = Tensors.of(load("mnist").without_test(), "cpu")
     config = Config(
         dropout=0.2, weight_decay=0.01, optimizer=asked.optimizer, batch_size=asked.batch_size, reports_per_epoch=PARTS

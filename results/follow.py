@@ -26,6 +26,7 @@ from typing import IO, Any
 from results.record import Record
 from results.tracking import without_secrets
 
+PRIORITY = ("nice", "-n", "15")  # from its first import on; trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
@@ -59,7 +60,7 @@ class Follower:
         # -P: a folder `results` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "results", "follow", str(run.absolute())],
+            [*PRIORITY, sys.executable, "-P", "-m", "results", "follow", str(run.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -132,7 +133,6 @@ def follow(run: Path, every: float = EVERY) -> int:
     Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(15)  # trials have 5, the driver 0
     stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()

@@ -86,6 +86,7 @@ class Batched:
         widths = [self._weight[0][0].shape[2], *self._first.hidden]
         self._noise = [Noise(some, batch, w, device) for some, w in zip(self._dropouts, widths, strict=True)]
         self._low = self._first.precision == "bf16"
+        self.takes_low = self._low and not self._noise[0]  # inputs that are bfloat16 already
         on_cpu = device.type == "cpu" and hasattr(torch.backends.mkldnn, "matmul")
         self._products: list[Callable[[], AbstractContextManager[None]]] = [
             small_products if on_cpu and not self._low and weight[0][0].numel() < SMALL else nullcontext
@@ -136,7 +137,7 @@ class Batched:
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Write every network's gradients of its own mean loss; returns the losses (B,), in nats.
 
-        x: float32 (B, N, F); y: int64 (B, N).
+        x: float32 (B, N, F), or bfloat16 if it `takes_low`; y: int64 (B, N).
         """
         count, samples = x.shape[:2]
         last = len(self._names) - 1
@@ -226,7 +227,7 @@ class Batched:
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """(N, B, K) of x (N, F), which all networks see: without noise, with running statistics."""
+        """(N, B, K) of x (N, F), as in `gradients`, which all networks see: without noise, with running statistics."""
         inputs = x.unsqueeze(1).expand(-1, len(self._models), -1)
         for layer in range(len(self._names)):
             _, z = self._product(inputs, layer)

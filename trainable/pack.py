@@ -109,8 +109,6 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
 def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> list[Report]:
     """As `train_together`; unless one by one, trials of one optimiser lie side by side."""
     started = time.perf_counter()
-    if data.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
     for state in states:
         noise = generator(data.device, state.config.seed, "noise", state.step)
         for module in state.model.modules():
@@ -139,16 +137,18 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
 def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
-    rows = torch.empty((count * batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
-    x = torch.empty((count * batch, *data.shape), device=data.device)
+    source = data.low[0] if batched.takes_low else data.x_train
+    rows = torch.empty((count * batch, *source.shape[1:]), dtype=source.dtype, device=data.device)
+    x = rows if batched.takes_low else torch.empty(rows.shape, device=data.device)
     total = torch.zeros(count, device=data.device)
     order = batches.flatten(1)
     at = torch.zeros(1, dtype=torch.int64, device=data.device)  # the step's number
 
     def step() -> None:
         index = order.index_select(0, at).squeeze(0)
-        torch.index_select(data.x_train, 0, index, out=rows)
-        normalise(rows, data.mean, data.std, out=x)
+        torch.index_select(source, 0, index, out=rows)
+        if x is not rows:
+            normalise(rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
         total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch)))
         for stepper in steppers:
@@ -162,12 +162,13 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
 @torch.no_grad()
 def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
-    x, y = data.x_validation, data.y_validation
+    x, y = data.low[1] if batched.takes_low else data.x_validation, data.y_validation
     loss = torch.zeros(batched.count, device=x.device)
     right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
     for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
         part = slice(start, start + EVALUATION_BATCH)
-        logits = batched.logits(normalise(x[part], data.mean, data.std).flatten(1))  # (N, B, K)
+        inputs = x[part] if batched.takes_low else normalise(x[part], data.mean, data.std).flatten(1)
+        logits = batched.logits(inputs)  # (N, B, K)
         true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
         loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))
         right += (logits.argmax(2) == true[:, :, 0]).sum(0)

@@ -23,9 +23,9 @@ def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threa
     from trainable.config import parsed
     from trainable.data import Split, Tensors, load
     from trainable.state import State
-    from trainable.train import evaluate, pick_device, set_threads, train
+    from trainable.train import evaluate, pick_device, prepare_process, train
 
-    set_threads(threads)
+    prepare_process(threads)
     whole = load(data, data_root).without_test()
     few = max(len(whole.train) // SHARE, 1)
     part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))

@@ -41,10 +41,12 @@ def pick_device(spec: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def set_threads(count: int) -> None:
-    """Bound this process to `count` threads a matrix product, take its fastest ones, and let it keep the memory that it
-    frees. `train` leaves all three to its caller."""
-    torch.set_num_threads(count)
+def prepare_process(threads: int) -> None:
+    """Make this process one that trains: `threads` a matrix product, the fastest products (float32 ones in TF32 on a
+    GPU: as good here, several times as fast), and what it frees it keeps. `train` leaves all of it to its caller."""
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
     fast_products()
     memory.keep()
 
@@ -121,8 +123,6 @@ def train(
         raise ValueError(f"data must be on the training device, but is on {data.device}, not {device}")
     steps_per_epoch(config, len(data.y_train))
     state = state or State.fresh(config, data)
-    if data.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32: as good here, several times as fast
     one_of_a_pack = data.device.type == "cpu" and unpackable(config, data) is None  # 1.2 times as fast as autograd
     while state.step < config.reports:
         (report,) = train_together([state], data) if one_of_a_pack else [train_alone(state, data)]

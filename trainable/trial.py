@@ -45,12 +45,12 @@ class Worker(tune.Trainable):
         `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
         from trainable.data import Tensors
-        from trainable.train import pick_device, set_threads
+        from trainable.train import pick_device, prepare_process
 
         assert data is not None
         if data.test is not None:
             raise ValueError("a trial must not see the test split; give it data.without_test()")
-        set_threads(threads)
+        prepare_process(threads)
         tensors = Tensors.of(data, pick_device())
         self._setting = Setting(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
         self._root, self._mark = checkpoints, mark

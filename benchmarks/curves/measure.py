@@ -113,9 +113,9 @@ def measure(minutes: float) -> None:
     """Train what nobody has trained or is training, until none is left or the time is up."""
     from results.files import replacing
     from trainable.data import Tensors, load
-    from trainable.train import set_threads
+    from trainable.train import prepare_process
 
-    set_threads(1)
+    prepare_process(1)
     data = Tensors.of(load("mnist").without_test(), "cpu")
     ends = time.monotonic() + 60 * minutes
     for trial in range(TRIALS):

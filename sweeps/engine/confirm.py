@@ -85,9 +85,9 @@ def _on_worker(
     """Scores of all models, where the best one errs, and its folder's files: the driver may be on another machine."""
     from trainable.export import export
     from trainable.final import diagnose, score
-    from trainable.train import pick_device, set_threads
+    from trainable.train import pick_device, prepare_process
 
-    set_threads(threads)
+    prepare_process(threads)
     device = pick_device()
     scores = score(models, configs, data, device)
     with tempfile.TemporaryDirectory() as temporary:

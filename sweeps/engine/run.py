@@ -60,16 +60,23 @@ def _one(sweep: Sweep, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
     from trainable.data import Tensors
-    from trainable.train import pick_device, set_threads, train
+    from trainable.model import parameters
+    from trainable.state import State
+    from trainable.train import pick_device, prepare_process, train
 
     _refuse(check.one_problems(sweep, options))
     values = {"seed": options.seed, **sweep.common, **json.loads(options.one or "{}")}
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
-    set_threads(max(1, int(options.cpus_per_trial)))
+    prepare_process(max(1, int(options.cpus_per_trial)))
     device = pick_device()
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
-    for report in train(config, Tensors.of(data, device), device):
+    tensors = Tensors.of(data, device)
+    state = State.fresh(config, tensors)
+    most, has = options.max_parameters, parameters(state.model)
+    if most is not None and has > most:
+        _refuse([f"--max-parameters {most}, but the model has {has}"])
+    for report in train(config, tensors, state=state):
         print("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from results.record import Reader, Record, RecordError, State, SweepState
 from sweeps.engine.cluster import Ray, Unusable, local_resources
@@ -92,6 +92,17 @@ class Flight:
     def share(self) -> int:
         """Trials that a lane may hold."""
         return max(1, self._bound // self.lanes)
+
+
+class _Asked(NamedTuple):
+    """What Tune is asked for, as its own arguments."""
+
+    trainable: type
+    search: dict[str, Any]  # of TuneConfig
+    space: dict[str, Any] | None
+    stop: Any
+    callback: Any
+    failures: int
 
 
 class Session:
@@ -205,13 +216,11 @@ class Session:
         from ray import tune
         from ray.tune.error import TuneError
 
-        from trainable.lane import Lane
-        from trainable.trial import Trial
-
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
-        options, packed = self.options, self.options.pack != "off"
+        options = self.options
+        asked = (self._trials if options.pack == "off" else self._lanes)(search, rungs, recorder)
         trainable = tune.with_parameters(
-            Lane if packed else Trial,
+            asked.trainable,
             data=data.without_test(),
             objectives=tuple(self.sweep.objectives),
             max_parameters=options.max_parameters,
@@ -220,37 +229,17 @@ class Session:
             checkpoint_seconds=options.checkpoint_seconds,
             mark=self._mark if options.address is not None else "",
         )
-        how: dict[str, Any] = {
-            "metric": "objective",
-            "mode": self.sweep.mode,
-            "search_alg": search,
-            "scheduler": rungs,
-            "num_samples": -1,  # the search says when it is finished
-            "reuse_actors": True,
-        }
-        space: dict[str, Any] | None = None
-        stop: Any = self.stop
-        callback: Any = recorder
-        failures = options.retries
-        if packed:
-            from sweeps.engine.referee import Referee
-
-            share = self.flight.share
-            stop = callback = Referee(search, rungs, recorder, self.stop, share=share, retries=options.retries)
-            how = {"num_samples": self.flight.lanes}
-            space = {"slots": 0 if options.pack == "auto" else min(int(options.pack), share), "limit": share}
-            failures = LANE_RETRIES * (options.retries + 1)
         tuner = tune.Tuner(
             tune.with_resources(trainable, self._resources),
-            param_space=space,
-            tune_config=tune.TuneConfig(**how),
+            param_space=asked.space,
+            tune_config=tune.TuneConfig(**asked.search),
             run_config=tune.RunConfig(
                 name=options.name,
                 storage_path=ray.storage,
                 verbose=0,
-                stop=stop,
-                callbacks=[callback],
-                failure_config=tune.FailureConfig(max_failures=failures),
+                stop=asked.stop,
+                callbacks=[asked.callback],
+                failure_config=tune.FailureConfig(max_failures=asked.failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
@@ -261,6 +250,31 @@ class Session:
                 tuner.fit()
         except (TuneError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
+
+    def _trials(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
+        """Tune's trials are ours."""
+        from trainable.trial import Trial
+
+        how: dict[str, Any] = {
+            "metric": "objective",
+            "mode": self.sweep.mode,
+            "search_alg": search,
+            "scheduler": rungs,
+            "num_samples": -1,  # the search says when it is finished
+            "reuse_actors": True,
+        }
+        return _Asked(Trial, how, None, self.stop, recorder, self.options.retries)
+
+    def _lanes(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
+        """Tune's trials are lanes, which hold ours; the referee is between them and the search."""
+        from sweeps.engine.referee import Referee
+        from trainable.lane import Lane
+
+        share, retries = self.flight.share, self.options.retries
+        referee = Referee(search, rungs, recorder, self.stop, share=share, retries=retries)
+        slots = 0 if self.options.pack == "auto" else min(int(self.options.pack), share)
+        space = {"slots": slots, "limit": share}
+        return _Asked(Lane, {"num_samples": self.flight.lanes}, space, referee, referee, LANE_RETRIES * (retries + 1))
 
     def end(self, state: SweepState) -> None:
         """Enter how it ended, and the checkpoints that processes took when they were told to stop."""

@@ -273,6 +273,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (['{"epochs": 2}'], ["epochs is the sweep's budget; say --epochs"]),
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
+        (['{"hidden": [8]}', "--max-parameters", "100"], ["--max-parameters 100, but the model has 6"]),
         (["{}", "--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],
 )

@@ -315,9 +315,9 @@ def test_a_trial_on_ray_gives_the_bits_of_the_same_config_and_seed_in_this_proce
 ) -> None:
     from trainable.config import Config
     from trainable.data import Tensors, load
-    from trainable.train import set_threads, train
+    from trainable.train import prepare_process, train
 
-    set_threads(1)
+    prepare_process(1)
     data = Tensors.of(load("digits").without_test(), "cpu")
     trial = next(trial for trial in reader.trials() if trial.state is State.COMPLETED)
     here = [report.asdict() for report in train(Config.model_validate(trial.config), data, "cpu")]

@@ -223,6 +223,24 @@ def test_images_and_bf16_learn_as_the_plain_loop_does(tensors: Tensors) -> None:
         assert reports[-1].val_loss == pytest.approx(last.val_loss, rel=0.15)
 
 
+def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
+    tensors: Tensors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reports() -> list[list[Report]]:
+        return together(
+            [State.fresh(Config(precision="bf16", dropout=0.2, seed=s), tensors) for s in (1, 2)], tensors, 1
+        )
+
+    def made_anew(*arguments: Any) -> Batched:
+        batched = Batched(*arguments)
+        batched.takes_low = False
+        return batched
+
+    kept = reports()
+    monkeypatch.setattr(pack, "Batched", made_anew)
+    assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
+
+
 def test_groups_have_one_shape_and_as_many_steps(numbers: Tensors) -> None:
     def state(**values: Any) -> State:
         return State.fresh(Config(**{"epochs": 2, "batch_size": 40, **values}), numbers)
