@@ -60,6 +60,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "memory": ("MB", "peak of the process tree's PSS"),
     "trials": ("", "trials that reported"),
     "epochs": ("", "epochs trained in all"),
+    "members": ("", "trials trained together, on average over the intervals trained"),
 }
 Row = dict[str, Any]
 
@@ -95,8 +96,16 @@ def reports(name: str, out: Path) -> list[Row]:
         file = out / "reports.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     with Reader(out / "ours") as reader:
+        nodes = {trial.trial: trial.node for trial in reader.trials()}
+        # What is trained together shares its time, so that this number is the same to the bit.
         return [
-            {"trial": row.trial, "val_accuracy": row.metrics["val_accuracy"], "at": row.at} for row in reader.reports()
+            {
+                "trial": row.trial,
+                "val_accuracy": row.metrics["val_accuracy"],
+                "at": row.at,
+                "interval": (nodes[row.trial], row.metrics["seconds"]),
+            }
+            for row in reader.reports()
         ]
 
 
@@ -157,6 +166,7 @@ def run(name: str, asked: argparse.Namespace, seed: int, data: Path) -> Row:
         "memory": max(seen),
         "trials": len({row["trial"] for row in said}),
         "epochs": len(said),
+        "members": len(said) / len({row.get("interval", index) for index, row in enumerate(said)}),
     }
 
 

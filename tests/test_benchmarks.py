@@ -53,3 +53,10 @@ def test_the_table_of_a_gpu_is_printed_wherever_it_is() -> None:
     assert [line.split("  ")[0] for line in lines[2:]] == [
         "autograd, fp32, 1 process(es)", "pack of 2, fp32, 1 process(es)", "autograd, fp32, 2 process(es)",
     ]  # fmt: skip
+
+
+@pytest.mark.long  # 15 to 40 s
+def test_a_start_is_timed_with_and_without_what_it_leaves_out() -> None:
+    rows = ["as it is", "collecting garbage"]
+    lines = lines_of(str(ROOT / "benchmarks" / "start.py"), "--repeats", "1", "--only", *rows)
+    assert [line[:28].strip() for line in lines[1:]] == rows
