@@ -7,10 +7,11 @@ collector goes through them again and again. What is imported is then left out o
 import gc
 
 gc.disable()
-import torch  # noqa: E402, F401
+try:
+    import torch  # noqa: F401
 
-import trainable.lane  # noqa: E402
-import trainable.trial  # noqa: E402, F401
-
-gc.freeze()
-gc.enable()
+    import trainable.lane
+    import trainable.trial  # noqa: F401
+finally:
+    gc.freeze()
+    gc.enable()
