@@ -29,7 +29,7 @@ FLAGS = ("--trials", "4", "--epochs", "1", "--no-confirm", "--quiet")
 
 
 def _agents() -> None:
-    lean._without_agents = lambda *given: given[1]()
+    lean._AGENTS = lean._PORTS = ()
 
 
 def _collector() -> None:
@@ -48,7 +48,7 @@ def _patient() -> None:
 
 def _priority() -> None:
     lean.ENVIRONMENT["RAY_worker_niceness"] = "15"
-    follow.PRIORITY = ("nice", "-n", "10")
+    follow.NICENESS = 10
 
 
 ROWS: dict[str, Callable[[], None]] = {

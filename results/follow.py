@@ -26,7 +26,7 @@ from typing import IO, Any
 from results.record import Record
 from results.tracking import without_secrets
 
-PRIORITY = ("nice", "-n", "15")  # from its first import on; trials have 5, the driver 0
+NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
@@ -60,7 +60,7 @@ class Follower:
         # -P: a folder `results` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
         process = subprocess.Popen(
-            [*PRIORITY, sys.executable, "-P", "-m", "results", "follow", str(run.absolute())],
+            [sys.executable, "-P", "-m", "results", "follow", str(run.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -68,6 +68,8 @@ class Follower:
             env=environment,
             start_new_session=True,
         )
+        with suppress(OSError):  # it may be gone already
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         return cls(process, errors)
 
     @property
@@ -182,7 +184,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
     """Parquet, when the record has changed and not too often; at the end in any case."""
     from results import parquet
 
-    pause, exported, rehearsed = PARQUET_EVERY, -1, False
+    pause, exported, loading = PARQUET_EVERY, -1, False
     with Record.reader(run) as reader:
         while True:
             last = stop.wait(pause)
@@ -197,17 +199,16 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
                 return
-            if not rehearsed:
-                rehearsed = True
-                threading.Thread(target=_rehearse_report, args=(run,), daemon=True).start()
+            if not loading:
+                loading = True
+                threading.Thread(target=_load_report, daemon=True).start()
 
 
-def _rehearse_report(run: Path) -> None:
-    """Draw the page and throw it away: it imports scikit-learn for a second, for which nobody waits now."""
-    from results import report
+def _load_report() -> None:
+    """Import what the report needs, scikit-learn above all: a second for which nobody waits now."""
+    import optuna.importance  # noqa: F401
 
-    with suppress(Exception):  # the one that is kept will say so
-        report.render(run)
+    import results.report  # noqa: F401
 
 
 def _write_report(run: Path, progress: _Progress) -> None:

@@ -26,6 +26,7 @@ from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
 
+LOW_BYTES = 2**28  # of a process's own copy of the samples in bfloat16
 TIMED_STEPS = 20  # of each number of trials, to find the fastest
 
 
@@ -55,8 +56,9 @@ def groups(states: Iterable[State], data: Tensors, most: int = 10**9) -> list[li
 
 
 def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
-    """How many trials of one shape are trained together at the least time for each, up to `limit`: measured, as it
-    depends on the device's caches. Takes less than a second. 1 for data that cannot be packed."""
+    """How many trials of one shape (the default network's, unless `config` says otherwise) are trained together at the
+    least time for each, up to `limit`: measured, as it depends on the device's caches; less than a second on a CPU.
+    1 for data that cannot be packed."""
     config = config or Config()
     if limit < 2 or unpackable(config, data):
         return 1
@@ -82,6 +84,8 @@ def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> floa
     order = torch.randperm(len(data.y_train), generator=generator("cpu", 0, "fastest"))[:size]
     batches = order.expand(timed, count, -1).to(data.device)
     _interval(batches[:3], batched, steppers, data)
+    if data.device.type != "cpu":
+        _scores(batched, data)  # needs more memory than a step
     started = time.perf_counter()
     _interval(batches, batched, steppers, data)
     return (time.perf_counter() - started) / count
@@ -137,9 +141,10 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
 def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
-    source = data.low[0] if batched.takes_low else data.x_train
+    low = _low(batched, data)
+    source = low[0] if low else data.x_train
     rows = torch.empty((count * batch, *source.shape[1:]), dtype=source.dtype, device=data.device)
-    x = rows if batched.takes_low else torch.empty(rows.shape, device=data.device)
+    x = rows if low else torch.empty(rows.shape, device=data.device)
     total = torch.zeros(count, device=data.device)
     order = batches.flatten(1)
     at = torch.zeros(1, dtype=torch.int64, device=data.device)  # the step's number
@@ -159,15 +164,21 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
     return [float(loss) for loss in (total / len(batches)).tolist()]
 
 
+def _low(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
+    """Both splits in bfloat16, where the networks take it and a copy of the data is little."""
+    return data.low if batched.takes_low and 2 * data.x_train.numel() <= LOW_BYTES else None
+
+
 @torch.no_grad()
 def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
-    x, y = data.low[1] if batched.takes_low else data.x_validation, data.y_validation
+    low, y = _low(batched, data), data.y_validation
+    x = low[1] if low else data.x_validation
     loss = torch.zeros(batched.count, device=x.device)
     right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
     for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
         part = slice(start, start + EVALUATION_BATCH)
-        inputs = x[part] if batched.takes_low else normalise(x[part], data.mean, data.std).flatten(1)
+        inputs = x[part] if low else normalise(x[part], data.mean, data.std).flatten(1)
         logits = batched.logits(inputs)  # (N, B, K)
         true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
         loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))

@@ -33,6 +33,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
 
     0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
     """
+    code = 1
     try:
         options = parse(sweep, arguments)
         sweep = asked(sweep, options)
@@ -45,8 +46,8 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
         code = problem.code
     except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
         print(f"error: {problem}", file=sys.stderr)
-        code = 1
-    gc.enable()  # a sweep disabled it
+    finally:
+        gc.enable()  # a sweep disabled it
     sys.stdout.flush()
     sys.exit(code)
 
@@ -192,9 +193,9 @@ def _ray(options: Options, flight: Flight, nbytes: int) -> Iterator[Future[Ray]]
 
     with ThreadPoolExecutor(1, "ray-start") as pool:
         future = pool.submit(start)
-        if options.address is None:
-            ray.launched.wait()  # what this process imports next would only keep Ray from starting its own
         try:
+            if options.address is None:
+                ray.launched.wait()  # what this process imports next would only keep Ray from starting its own
             yield future
         finally:
             future.exception()  # wait: a Ray half started cannot be stopped

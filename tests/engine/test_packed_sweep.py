@@ -19,7 +19,10 @@ SAME = ("--sampler", "random", "--scheduler", "none", "--trials", "64", "--no-co
 @pytest.mark.long  # 768 epochs of MNIST: three minutes on two cores
 def test_mnist_l2s_64_trials_end_alike_packed_and_not(tmp_path: Path) -> None:
     """Random suggestions and no early stopping: what is suggested, and how long it trains, depends on nobody's scores.
-    The mean of the paired differences of the last validation accuracy is within its 95 % interval of 0."""
+
+    Prints the mean of the paired differences of the last validation accuracy with its 95 % interval. Only a difference
+    that would matter fails: 0 lies outside such an interval once in twenty times.
+    """
     found: dict[str, dict[int, tuple[str, float]]] = {}
     for name, flags in {"plain": (), "packed": ("--pack", "4")}.items():
         command = [sys.executable, str(ROOT / "sweeps/mnist_l2.py"), "--out", str(tmp_path), "--name", name]
@@ -34,4 +37,5 @@ def test_mnist_l2s_64_trials_end_alike_packed_and_not(tmp_path: Path) -> None:
     mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(64)
     print(f"packed minus plain: {100 * mean:+.4f} points, 95 % interval +-{100 * 1.998 * error:.4f}")
     assert any(differences)  # sums were taken in another order: else nothing was packed
-    assert abs(mean) <= 1.998 * error  # Student's t, 63 degrees of freedom
+    assert abs(mean) < 0.0005
+    assert 1.998 * error < 0.002  # Student's t, 63 degrees of freedom

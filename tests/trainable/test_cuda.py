@@ -55,7 +55,15 @@ def test_a_pack_on_the_gpu_learns_what_the_cpu_learns() -> None:
 
 def test_replays_of_a_step_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     trials, data = configs(dropout=0.3, input_dropout=0.1), numbers("cuda")
+    replays, replay = [0], torch.cuda.CUDAGraph.replay
+
+    def counted(one: torch.cuda.CUDAGraph) -> None:
+        replays[0] += 1
+        replay(one)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
     recorded, _ = packed(trials, data)
+    assert replays == [2 * (20 - graph.WARM)]
     monkeypatch.setattr(graph, "WARM", 10**9)
     taken, _ = packed(trials, data)
     for one, other in zip(recorded, taken, strict=True):

@@ -237,6 +237,7 @@ def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
         return batched
 
     kept = reports()
+    assert "low" in vars(tensors)
     monkeypatch.setattr(pack, "Batched", made_anew)
     assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
 
