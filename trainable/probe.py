@@ -4,7 +4,8 @@ Run as a process of its own, one for each trial in flight, so that probes share 
 
     python -m trainable.probe < '{"data": "mnist", "data_root": null, "threads": 1, "configs": [{...}]}'
 
-prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included.
+prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included. With
+`"together": N` (0: as many as train fastest, up to `"limit"`) that is a trial's share of so many trained as one.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import Any
 SHARE = 8  # a probe trains on one eighth of the training split
 
 
-def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threads: int) -> list[float]:
-    """Seconds an epoch of each config, single-handed."""
+def probe(
+    configs: list[dict[str, Any]], data: str, data_root: str | None, threads: int, together: int = 1, limit: int = 1
+) -> list[float]:
+    """Seconds an epoch of each config."""
     from trainable.config import parsed
     from trainable.data import Split, Tensors, load
+    from trainable.pack import fastest, train_together, unpackable
     from trainable.state import State
     from trainable.train import evaluate, pick_device, prepare_process, train
 
@@ -30,11 +34,13 @@ def probe(configs: list[dict[str, Any]], data: str, data_root: str | None, threa
     few = max(len(whole.train) // SHARE, 1)
     part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))
     tensors = Tensors.of(part, pick_device())
+    together = together or fastest(tensors, limit)
     seconds = []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
         config = parsed({**values, "epochs": 1, "reports_per_epoch": 1})
-        state = State.fresh(config, tensors)
-        report = next(train(config, tensors, state=state))
+        alone = together == 1 or unpackable(config, tensors)
+        state, *others = (State.fresh(config, tensors) for _ in range(1 if alone else together))
+        report = next(train(config, tensors, state=state)) if alone else train_together([state, *others], tensors)[0]
         started = time.perf_counter()
         evaluate(state.model, tensors.x_validation, tensors.y_validation, tensors.mean, tensors.std, config.precision)
         validation = time.perf_counter() - started

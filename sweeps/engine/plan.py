@@ -62,8 +62,9 @@ class Forecast:
 
 def forecast(sweep: Sweep, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
-    running = Flight.of(options).running
-    seconds = statistics.mean(_seconds(sweep, options, running))
+    flight = Flight.of(options)
+    running = flight.running if options.pack == "off" else flight.lanes
+    seconds = statistics.mean(_seconds(sweep, options, running, flight.share))
     searched = statistics.mean(_imagine(sweep, options, game) for game in range(GAMES))
     repeats = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
     epochs = searched + repeats * options.epochs
@@ -84,24 +85,29 @@ def forecast(sweep: Sweep, options: Options) -> Forecast:
     )
 
 
-def _seconds(sweep: Sweep, options: Options, running: int) -> list[float]:
-    """Seconds an epoch of `PROBES` random configurations, `running` of them at a time."""
+def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[float]:
+    """Seconds an epoch of `PROBES` random configurations, in `running` processes at a time.
+
+    Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
+    """
     configs = list(_random_configs(sweep, options))
     common = {
         "data": options.data,
         "data_root": None if options.data_root is None else str(options.data_root),
         "threads": max(1, int(options.cpus_per_trial)),
+        "together": min(int({"off": "1", "auto": "0"}.get(options.pack, options.pack)), share),
+        "limit": share,
     }
-    shares = [share for first in range(running) if (share := configs[first::running])]
+    portions = [portion for first in range(running) if (portion := configs[first::running])]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "trainable.probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for _ in shares
+        for _ in portions
     ]
-    for process, share in zip(processes, shares, strict=True):
+    for process, portion in zip(processes, portions, strict=True):
         assert process.stdin is not None
-        process.stdin.write(json.dumps({**common, "configs": share}))
+        process.stdin.write(json.dumps({**common, "configs": portion}))
         process.stdin.close()
         process.stdin = None
     return [second for process in processes for second in json.loads(process.communicate()[0])["seconds"]]
