@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from pack import spread
 
 from results import follow
 from results.record import Reader
@@ -71,10 +72,6 @@ def run(row: str) -> tuple[float, float]:
         wall = time.perf_counter() - clock
         with Reader(Path(folder) / "ours") as reader:
             return min(report.at for report in reader.reports()) - began, wall
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):5.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main() -> None:

@@ -138,6 +138,7 @@ def follow(run: Path, every: float = EVERY) -> int:
     stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
+    threading.Thread(target=_load_report, args=(stop,), daemon=True).start()
     progress = _Progress()
     driver = os.getppid()
     feeder = threading.Thread(target=_feed, args=(run, every, driver, told, progress), daemon=True)
@@ -184,7 +185,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
     """Parquet, when the record has changed and not too often; at the end in any case."""
     from results import parquet
 
-    pause, exported, loading = PARQUET_EVERY, -1, False
+    pause, exported = PARQUET_EVERY, -1
     with Record.reader(run) as reader:
         while True:
             last = stop.wait(pause)
@@ -199,16 +200,14 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
                 return
-            if not loading:
-                loading = True
-                threading.Thread(target=_load_report, daemon=True).start()
 
 
-def _load_report() -> None:
-    """Import what the report needs, scikit-learn above all: a second for which nobody waits now."""
-    import optuna.importance  # noqa: F401
+def _load_report(stop: threading.Event) -> None:
+    """Import what the report needs, scikit-learn above all, while trials run: a second for which nobody waits now."""
+    if not stop.wait(PARQUET_EVERY):
+        import optuna.importance  # noqa: F401
 
-    import results.report  # noqa: F401
+        import results.report  # noqa: F401
 
 
 def _write_report(run: Path, progress: _Progress) -> None:

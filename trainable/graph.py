@@ -14,33 +14,41 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 WARM = 3  # steps before one is recorded: libraries choose and load their kernels at first, which cannot be recorded
 
 
-def repeat(step: Callable[[], None], times: int, device: torch.device, draws: Iterable[torch.Generator] = ()) -> None:
-    """Call `step` so many times; on a GPU most of the calls are replays of one.
+def repeat(step: Callable[[Tensor], None], rows: Tensor, draws: Iterable[torch.Generator]) -> None:
+    """Call `step` with each row in turn, on the device of `rows`; on a GPU most of the calls are replays of one.
 
-    `step` must do the same to the same memory each time: what changes from step to step, it reads from the device.
+    `step` must do the same to the same memory each time: what else changes from step to step, it reads from the device.
     `draws`: the generators that it draws from, which go on in a replay as they would have gone on.
 
     A graph lives for one interval. So it always has the size of its pack, and no slot of it is ever empty. What cannot
     be recorded is called step by step. Raises what `step` raises.
     """
-    if device.type != "cuda" or times <= WARM:
-        for _ in range(times):
-            step()
+    device = rows.device
+    if device.type != "cuda" or len(rows) <= WARM:
+        for row in rows:
+            step(row)
         return
-    stream, _ = _beside(device)
+    at = torch.zeros(1, dtype=torch.int64, device=device)  # the next row: a replay, too, has to find it
+
+    def take() -> None:
+        step(rows.index_select(0, at).squeeze(0))
+        at.add_(1)
+
+    stream = _beside(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     try:
         with torch.cuda.stream(stream):
             for _ in range(WARM):
-                step()
-            graph = _recorded(step, device, draws)
-            for _ in range(times - WARM):
+                take()
+            graph = _recorded(take, device, draws)
+            for _ in range(len(rows) - WARM):
                 if graph is None:
-                    step()
+                    take()
                 else:
                     graph.replay()
     finally:
@@ -48,21 +56,25 @@ def repeat(step: Callable[[], None], times: int, device: torch.device, draws: It
 
 
 @cache
-def _beside(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
-    """The stream and the memory of all graphs of this process: a graph's own memory would be lost with each of them."""
-    return torch.cuda.Stream(device), torch.cuda.MemPool()  # type: ignore[no-untyped-call]
+def _beside(device: torch.device) -> torch.cuda.Stream:
+    """Where a process records: never on the default stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+_LAST: dict[torch.device, torch.cuda.CUDAGraph] = {}
+"""The last graph of each device. Its memory is the next one's: without a graph that holds it, it would be lost."""
 
 
 def _recorded(step: Callable[[], None], device: torch.device, draws: Iterable[torch.Generator]) -> Any:
     """The step as a graph; None when it cannot be recorded. On the current stream, which may not be the default one."""
-    _, pool = _beside(device)
     graph = torch.cuda.CUDAGraph()
+    pool = _LAST[device].pool() if device in _LAST else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from torch 2.14 on a graph finds its generators by itself, and says so
         for generator in draws:
             graph.register_generator_state(generator)
     # Not `torch.cuda.graph`: that gives all cached memory back to the driver, at every interval.
-    graph.capture_begin(pool=pool.id, capture_error_mode="thread_local")
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
     try:
         step()
     except BaseException as error:
@@ -73,4 +85,5 @@ def _recorded(step: Callable[[], None], device: torch.device, draws: Iterable[to
         logging.getLogger(__name__).warning("a step could not be recorded as a CUDA graph: %s", error)
         return None
     graph.capture_end()
+    _LAST[device] = graph
     return graph

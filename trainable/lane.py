@@ -105,11 +105,12 @@ class Lane(Worker):
             train = train_together if packed else lambda some, data: [train_alone(some[0], data)]
             reports = train(states, self._setting.data)
         except Exception as error:
-            if "out of memory" in failed(error)["reason"]:
+            told = failed(error)
+            if "out of memory" in told["reason"]:
                 self._most = max(1, len(group) // 2)
             if len(group) > 1:  # who of them is to blame is found by training them apart
-                return [(number, {"lost": failed(error)["reason"]}) for number in group]
-            return [(number, course.sent(failed(error))) for number, course in group.items()]
+                return [(number, {"lost": told["reason"]}) for number in group]
+            return [(number, course.sent(told)) for number, course in group.items()]
         pairs = zip(group.items(), reports, strict=True)
         return [(number, self._said(course, report)) for (number, course), report in pairs]
 

@@ -86,16 +86,15 @@ def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> floa
     draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
     batches = torch.randint(len(data.y_train), (timed, count, size), generator=draw).to(data.device)
     _interval(batches[:3], batched, steppers, data)
+    clock = time.process_time  # the least of it: other processes start at the same moment
     if data.device.type != "cpu":
+        clock = time.perf_counter
         _scores(batched, data)  # needs more memory than a step
-        started = time.perf_counter()
-        _interval(batches, batched, steppers, data)
-        return (time.perf_counter() - started) / count
     took = []
-    for first in range(0, timed, TIMED_STEPS // TURNS):  # CPU time, the least: other processes start at the same moment
-        started = time.process_time()
-        _interval(batches[first : first + TIMED_STEPS // TURNS], batched, steppers, data)
-        took.append(time.process_time() - started)
+    for first in range(0, timed, timed // TURNS):
+        started = clock()
+        _interval(batches[first : first + timed // TURNS], batched, steppers, data)
+        took.append(clock() - started)
     return min(took) / count
 
 
@@ -154,11 +153,8 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
     rows = torch.empty((count * batch, *source.shape[1:]), dtype=source.dtype, device=data.device)
     x = rows if low else torch.empty(rows.shape, device=data.device)
     total = torch.zeros(count, device=data.device)
-    order = batches.flatten(1)
-    at = torch.zeros(1, dtype=torch.int64, device=data.device)  # the step's number
 
-    def step() -> None:
-        index = order.index_select(0, at).squeeze(0)
+    def step(index: Tensor) -> None:
         torch.index_select(source, 0, index, out=rows)
         if x is not rows:
             normalise(rows, data.mean, data.std, out=x)
@@ -166,9 +162,8 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
         total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch)))
         for stepper in steppers:
             stepper.step()
-        at.add_(1)
 
-    repeat(step, len(batches), data.device, batched.generators())
+    repeat(step, batches.flatten(1), batched.generators())
     return [float(loss) for loss in (total / len(batches)).tolist()]
 
 

@@ -90,15 +90,12 @@ class Stacked:
                     [r / (1 - c.momentum ** (n + 1)) for r, c, n in zip(self.rates, configs, numbers, strict=True)]
                 )
                 roots.append([(1 - keep ** (n + 1)) ** 0.5 for n in numbers])
-        self._rates, self._scales = self._table(rates), -self._table(scales or rates)
-        self._roots = self._table(roots) if roots else None
+        self._rates, self._scales = self._column(rates), -self._column(scales or rates)
+        self._roots = self._column(roots) if roots else None
         self._at = torch.zeros(1, dtype=torch.int64, device=self._rates.device)
 
-    def _table(self, rows: Sequence[Sequence[float]]) -> Tensor:
-        return torch.tensor(rows, dtype=torch.float32, device=self._values[0].device).view(len(rows), -1)
-
-    def _column(self, numbers: Sequence[float]) -> Tensor:
-        """(B,) on the device."""
+    def _column(self, numbers: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+        """(B,), or a row of them for every step, on the device."""
         return torch.tensor(numbers, dtype=torch.float32, device=self._values[0].device)
 
     def _state(self, own: Sequence[Tensor], name: str) -> Tensor:

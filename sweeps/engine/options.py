@@ -98,6 +98,11 @@ class Options:
     quiet: bool = False
     """Print the result only."""
 
+    @property
+    def together(self) -> int:
+        """Trials that a process trains at once, of a `pack` that is legal; 0 = as many as are fastest."""
+        return int({"off": "1", "auto": "0"}.get(self.pack, self.pack))
+
 
 def asked(sweep: Sweep, options: Options) -> Sweep:
     """The sweep with what the command line says of it. Bad JSON is left to `check`, as a string."""

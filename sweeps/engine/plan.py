@@ -95,7 +95,7 @@ def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[f
         "data": options.data,
         "data_root": None if options.data_root is None else str(options.data_root),
         "threads": max(1, int(options.cpus_per_trial)),
-        "together": min(int({"off": "1", "auto": "0"}.get(options.pack, options.pack)), share),
+        "together": min(options.together, share),
         "limit": share,
     }
     portions = [portion for first in range(running) if (portion := configs[first::running])]

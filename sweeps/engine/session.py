@@ -272,8 +272,7 @@ class Session:
 
         share, retries = self.flight.share, self.options.retries
         referee = Referee(search, rungs, recorder, self.stop, share=share, retries=retries)
-        slots = 0 if self.options.pack == "auto" else min(int(self.options.pack), share)
-        space = {"slots": slots, "limit": share}
+        space = {"slots": min(self.options.together, share), "limit": share}
         return _Asked(Lane, {"num_samples": self.flight.lanes}, space, referee, referee, LANE_RETRIES * (retries + 1))
 
     def end(self, state: SweepState) -> None:

@@ -60,7 +60,7 @@ def test_a_sweep_listens_on_loopback_keeps_its_folder_private_and_shows_no_secre
 
     mine = run.processes()
     lines = {pid: line for pid, line, _ in every_process() if pid in mine and pid != driver.pid}
-    assert len(lines) >= 4, lines  # the look works
+    assert len(lines) > 5, lines  # the look works
     assert [line for line in lines.values() if PASSWORD in line or KEY in line or TOKEN in line] == []
     # The driver's environment travels to its own processes; on disk it must not be, not even in Ray's logs.
     assert containing(run.temporary, PASSWORD, KEY, TOKEN) == []

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
-import psutil
-from sweeping import ROOT
+from sweeping import ROOT, every_process, wait_until
 
 START = """
 import json, os, psutil
@@ -29,21 +27,15 @@ def run(code: str, seconds: float = 30.0) -> str:
     return done.stdout
 
 
-def left(found: list[tuple[int, str]], seconds: float = 10.0) -> list[str]:
+def left(found: list[tuple[int, str]]) -> list[str]:
     """Those of the processes that still run when they have had time to end."""
-    until = time.monotonic() + seconds
-    while lines := [line for pid, line in found if _runs(pid)]:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.1)
-    return lines
 
+    def running() -> list[str]:
+        living = {pid for pid, *_ in every_process()}
+        return [line for pid, line in found if pid in living]
 
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    wait_until(lambda: not running(), 10.0)
+    return running()
 
 
 def test_a_private_ray_has_no_agents_and_leaves_nothing() -> None:
