@@ -51,7 +51,7 @@ def by_hand(state: State, data: Tensors) -> None:
     batches, first = interval(state, data)
     batched = Batched([state.model], [state.config], batches.shape[1])
     budget = state.config.epochs * steps_per_epoch(state.config, len(data.y_train))
-    pack._interval(batches.unsqueeze(1), batched, optimisers([state], [], [first], [budget], None), data)
+    pack._interval(batches.unsqueeze(1), batched, optimisers([state], batched.rows, [first], [budget], None), data)
     batched.release(len(batches))
 
 

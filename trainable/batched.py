@@ -4,8 +4,8 @@ A step of a small network is dispatch as much as arithmetic. Here one operation 
 its own batch, with its own dropout, label smoothing and weights; nothing of one enters another. Activations lie side
 by side, (N, B, F), so that BatchNorm over B * F channels is one operation too.
 
-The networks stay what they are: within `Batched` their parameters and `.grad` are views into the stacks, so what acts
-on a single network (an optimiser, a penalty, a clipped norm) acts on each of them as ever.
+The networks stay what they are: within `Batched` their parameters and `.grad` are views into `trainable.rows`, so what
+acts on a single network (an optimiser, a penalty, a clipped norm) acts on each of them as ever.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from torch.nn import functional as F
 from trainable.config import Config
 from trainable.model import Dropout
 from trainable.products import SMALL, small_products
+from trainable.rows import Rows
+
+DRAWN = 2**19  # numbers of a layer's noise that a GPU draws at once, of 2 bytes
 
 aten = torch.ops.aten
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]]
@@ -37,44 +40,64 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class Noise:
-    """One layer's dropout of B networks, each from its own generator: the same masks as `model.Dropout` makes."""
+    """One layer's dropout of B networks, each from its own generator.
+
+    On the CPU the same masks as `model.Dropout` makes. On a GPU, where a launch costs more than what it draws, a
+    network's bits are drawn for many steps at once: how many depends on its own shape alone, as its masks must.
+    """
 
     def __init__(self, layers: Sequence[Dropout | None], batch: int, features: int, device: torch.device) -> None:
         """`layers`: of each network; None where it has none."""
         self._layers = [(index, layer) for index, layer in enumerate(layers) if layer is not None and layer.p > 0]
         dropped = [0 if layer is None else min(round(layer.p * 65536), 65535) for layer in layers]
         size = batch * features
-        self._draws = torch.zeros((len(layers), -(-size // 4)), dtype=torch.int64, device=device)
-        # (N, B, F), as activations lie.
-        bits = self._draws.view(torch.int16)[:, :size]
-        self._bits = bits.view(len(layers), batch, features).transpose(0, 1)
+        self._steps = 1 if device.type == "cpu" else max(1, DRAWN // size)
+        count = len(layers) if self._layers else 0
+        self._draws = torch.zeros((count, self._steps, -(-size // 4)), dtype=torch.int64, device=device)
+        self._shape = (count, batch, features)
+        self._bits = self._viewed(self._draws[:, 0])
         self._least = torch.tensor([d - 32768 for d in dropped], dtype=torch.int16, device=device).view(1, -1, 1)
         self._scale = torch.tensor([65536 / (65536 - d) for d in dropped], device=device).view(1, -1, 1)
-        self._kept = torch.empty((batch, len(layers), features), device=device)
+        self._kept = torch.empty((batch, count, features), device=device)
 
     def __bool__(self) -> bool:
         return bool(self._layers)
 
-    def draw(self) -> Tensor:
-        """(N, B, F): 0 with a network's probability, else 1 / (1 - p); overwritten by the next call."""
-        for index, layer in self._layers:
-            self._draws[index].random_(-(2**63), None, generator=layer.generator)
-        return torch.ge(self._bits, self._least, out=self._kept).mul_(self._scale)
+    def prepare(self, step: int) -> None:
+        """Before an interval's step, from 0: draw what it needs."""
+        if step % self._steps == 0:
+            for index, layer in self._layers:
+                self._draws[index].random_(-(2**63), None, generator=layer.generator)
+
+    def mask(self, step: Tensor | None) -> Tensor:
+        """(N, B, F): 0 with a network's probability, else 1 / (1 - p); overwritten by the next call.
+
+        step: int64 (1,), on the device; None on the CPU."""
+        bits = self._bits
+        if step is not None:
+            bits = self._viewed(self._draws.index_select(1, step % self._steps).squeeze(1))
+        return torch.ge(bits, self._least, out=self._kept).mul_(self._scale)
+
+    def _viewed(self, draws: Tensor) -> Tensor:
+        """One step's bits (N, B, F), as activations lie, of int64 (B, n)."""
+        count, batch, features = self._shape
+        return draws.view(torch.int16)[:, : batch * features].view(count, batch, features).transpose(0, 1)
 
 
 class Batched:
     """B networks that `model.mlp` built, of one shape, in training; `release` gives them their own memory again."""
 
-    def __init__(self, models: Sequence[nn.Module], configs: Sequence[Config], batch: int) -> None:
-        """`batch`: samples a step, N."""
+    def __init__(
+        self, models: Sequence[nn.Module], configs: Sequence[Config], batch: int, *, apart: bool = True
+    ) -> None:
+        """`batch`: samples a step, N. `apart`: as in `Rows`."""
         self._models, self._first, self.count = models, configs[0], len(models)
         depth = len(self._first.hidden) + 1
         self._names = [*(f"linear{layer}" for layer in range(1, depth)), "logits"]
-        self._stacked: list[tuple[nn.Parameter, ...]] = []
-        self.stacks: list[tuple[str, Tensor, Tensor]] = []  # name, values, gradients: all parameters
-        self._weight = [self._stack(f"{name}.weight") for name in self._names]  # (B, out, in)
-        self._bias = [self._stack(f"{name}.bias") for name in self._names]  # (B, out)
-        self._norms = [self._stack_norm(layer) for layer in range(1, depth)] if self._first.batch_norm else []
+        self.rows = Rows(models, apart=apart)
+        self._weight = [self.rows.of(f"{name}.weight") for name in self._names]  # (B, out, in)
+        self._bias = [self.rows.of(f"{name}.bias") for name in self._names]  # (B, out)
+        self._norms = [self._norm(layer) for layer in range(1, depth)] if self._first.batch_norm else []
         self._activate, self._activate_back = ACTIVATIONS[self._first.activation]
         device = self._weight[0][0].device
         self._smooth = any(config.label_smoothing for config in configs)
@@ -93,22 +116,9 @@ class Batched:
             for weight in self._weight
         ]
 
-    # -- The stacks ----------------------------------------------------------------------------------------------
-
-    def _stack(self, name: str) -> tuple[Tensor, Tensor]:
-        """A parameter of all networks, and its gradient: (B, ...) each. The networks' own become views of them."""
-        own = tuple(model.get_parameter(name) for model in self._models)
-        values = torch.stack([parameter.data for parameter in own])
-        gradients = torch.zeros_like(values)
-        for index, parameter in enumerate(own):
-            parameter.data, parameter.grad = values[index], gradients[index]
-        self._stacked.append(own)
-        self.stacks.append((name, values, gradients))
-        return values, gradients
-
-    def _stack_norm(self, layer: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Gamma, beta with their gradients, running mean and variance, of B * F channels."""
-        gamma, beta = (self._stack(f"norm{layer}.{name}") for name in ("weight", "bias"))
+    def _norm(self, layer: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:
+        """Gamma, beta with their gradients, (B, F) each; running mean and variance, of B * F channels."""
+        gamma, beta = (self.rows.of(f"norm{layer}.{name}") for name in ("weight", "bias"))
         mean, variance = (
             torch.cat([model.get_buffer(f"norm{layer}.{name}") for model in self._models])
             for name in ("running_mean", "running_var")
@@ -117,34 +127,34 @@ class Batched:
 
     def release(self, steps: int) -> None:
         """Give each network its parameters and running statistics, `steps` optimiser steps after `__init__`."""
-        for own in self._stacked:
-            for parameter in own:
-                parameter.data, parameter.grad = parameter.data.clone(), None
-        for layer, (_, _, mean, variance) in enumerate(self._norms, 1):
-            for index, model in enumerate(self._models):
-                model.get_buffer(f"norm{layer}.running_mean").copy_(mean.view(len(self._models), -1)[index])
-                model.get_buffer(f"norm{layer}.running_var").copy_(variance.view(len(self._models), -1)[index])
-                model.get_buffer(f"norm{layer}.num_batches_tracked").add_(steps)
-
-    def generators(self) -> list[torch.Generator]:
-        """What dropout draws from."""
-        layers = [layer for layers in self._dropouts for layer in layers if layer is not None and layer.p > 0]
-        return list({id(layer.generator): layer.generator for layer in layers if layer.generator is not None}.values())
+        self.rows.release()
+        for layer, (_, _, *running) in enumerate(self._norms, 1):
+            norms = [model.get_submodule(f"norm{layer}") for model in self._models]
+            for name, statistics in zip(("running_mean", "running_var"), running, strict=True):
+                own = [norm.get_buffer(name) for norm in norms]
+                torch._foreach_copy_(own, list(statistics.view(len(own), -1).unbind()))
+            torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in norms], steps)
 
     # -- Training ------------------------------------------------------------------------------------------------
 
+    def prepare(self, step: int) -> None:
+        """Before an interval's step, from 0: what `gradients` cannot do by itself in a recorded step."""
+        for noise in self._noise:
+            noise.prepare(step)
+
     @torch.no_grad()
-    def gradients(self, x: Tensor, y: Tensor) -> Tensor:
+    def gradients(self, x: Tensor, y: Tensor, step: Tensor | None = None) -> Tensor:
         """Write every network's gradients of its own mean loss; returns the losses (B,), in nats.
 
-        x: float32 (B, N, F), or bfloat16 if it `takes_low`; y: int64 (B, N).
+        x: float32 (B, N, F), or bfloat16 if it `takes_low`; y: int64 (B, N). `step`, that was prepared: int64 (1,), on
+        the device; not needed on the CPU.
         """
         count, samples = x.shape[:2]
         last = len(self._names) - 1
         inputs = x.transpose(0, 1)  # (N, B, F)
         kept: list[tuple[Any, ...]] = []
         if self._noise[0]:
-            inputs = inputs * self._noise[0].draw()
+            inputs = inputs * self._noise[0].mask(step)
         for layer in range(last + 1):
             low, z = self._product(inputs, layer)
             if layer == last:
@@ -155,10 +165,10 @@ class Batched:
             if self._norms:
                 (gamma, _), (beta, _), mean, variance = self._norms[layer]
                 hidden, *statistics = aten.native_batch_norm(
-                    flat, gamma.view(-1), beta.view(-1), mean, variance, True, 0.1, 1e-5
+                    flat, gamma.reshape(-1), beta.reshape(-1), mean, variance, True, 0.1, 1e-5
                 )
             active = self._activate(hidden)
-            noise = self._noise[layer + 1].draw() if self._noise[layer + 1] else None
+            noise = self._noise[layer + 1].mask(step) if self._noise[layer + 1] else None
             kept.append((low, flat, hidden, active, noise, statistics))
             inputs = active.view(z.shape)
             inputs = inputs if noise is None else inputs * noise
@@ -201,10 +211,10 @@ class Batched:
             return gradient
         gamma, beta, mean, variance = self._norms[layer]
         gradient, by_gamma, by_beta = aten.native_batch_norm_backward(
-            gradient, flat, gamma[0].view(-1), mean, variance, *statistics, True, 1e-5, [True, True, True]
+            gradient, flat, gamma[0].reshape(-1), mean, variance, *statistics, True, 1e-5, [True, True, True]
         )
-        gamma[1].view(-1).copy_(by_gamma)
-        beta[1].view(-1).copy_(by_beta)
+        gamma[1].copy_(by_gamma.view(gamma[1].shape))
+        beta[1].copy_(by_beta.view(beta[1].shape))
         return gradient
 
     def _loss(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,7 +246,9 @@ class Batched:
             flat = z.view(len(x), -1)
             if self._norms:
                 (gamma, _), (beta, _), mean, variance = self._norms[layer]
-                flat, *_ = aten.native_batch_norm(flat, gamma.view(-1), beta.view(-1), mean, variance, False, 0.1, 1e-5)
+                flat, *_ = aten.native_batch_norm(
+                    flat, gamma.reshape(-1), beta.reshape(-1), mean, variance, False, 0.1, 1e-5
+                )
             inputs = self._activate(flat).view(z.shape)
         return z
 

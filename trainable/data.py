@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,6 +110,7 @@ class Tensors:
     std: Tensor
     classes: int  # numbers that a model makes of a sample
     target: tuple[float, float] | None = None  # of a regression: mean and standard deviation
+    _kept: dict[torch.dtype, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,22 +121,23 @@ class Tensors:
     def device(self) -> torch.device:
         return self.x_train.device
 
-    @cached_property
-    def low(self) -> tuple[Tensor, Tensor]:
-        """Both splits' samples as bfloat16 products take them: normalised, (N, F). Made when first asked for; 2 bytes a
-        number more."""
+    def ready(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both splits' samples normalised, (N, F), as products in `dtype` take them. Made when first asked for, and
+        kept."""
+        if dtype not in self._kept:
+            self._kept[dtype] = (self._normalised(self.x_train, dtype), self._normalised(self.x_validation, dtype))
+        return self._kept[dtype]
+
+    def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         import torch
 
         from trainable.batches import EVALUATION_BATCH, normalise
 
-        def lowered(x: Tensor) -> Tensor:
-            out = torch.empty((len(x), x[0].numel()), dtype=torch.bfloat16, device=x.device)
-            for start in range(0, len(x), EVALUATION_BATCH):
-                part = slice(start, start + EVALUATION_BATCH)
-                out[part] = normalise(x[part], self.mean, self.std).flatten(1)
-            return out
-
-        return lowered(self.x_train), lowered(self.x_validation)
+        out = torch.empty((len(x), x[0].numel()), dtype=dtype, device=x.device)
+        for start in range(0, len(x), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            out[part] = normalise(x[part], self.mean, self.std).flatten(1)
+        return out
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device | str) -> Tensors:

@@ -26,7 +26,7 @@ from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
 
-LOW_BYTES = 2**28  # of a process's own copy of the samples in bfloat16
+READY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # of a process's own copy of the samples, as products take them
 NEARLY = 1.1  # times the least time
 TIMED_STEPS, TURNS = 32, 4  # of each number of trials, to find the fastest; in so many turns
 
@@ -80,9 +80,9 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
 def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> float:
     """Seconds for each of the states of so many steps with `size` samples."""
     count = len(states)
-    batched = Batched([state.model for state in states], [state.config for state in states], size)
-    taken = None if data.device.type == "cpu" else 3 + timed
-    steppers = optimisers(states, batched.stacks, [0] * count, [10**6] * count, taken)
+    one_by_one = data.device.type == "cpu"
+    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=one_by_one)
+    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if one_by_one else 3 + timed)
     draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
     batches = torch.randint(len(data.y_train), (timed, count, size), generator=draw).to(data.device)
     _interval(batches[:3], batched, steppers, data)
@@ -128,10 +128,10 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     intervals = [interval(state, data) for state in states]
     batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
     steps, _, batch = batches.shape
-    batched = Batched([state.model for state in states], [state.config for state in states], batch)
+    batched = Batched([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
     budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
     firsts = [first for _, first in intervals]
-    steppers = optimisers(states, batched.stacks, firsts, budgets, None if one_by_one else steps)
+    steppers = optimisers(states, batched.rows, firsts, budgets, None if one_by_one else steps)
     losses = _interval(batches, batched, steppers, data)
     scored = _scores(batched, data)
     batched.release(steps)
@@ -148,40 +148,45 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
 def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
-    low = _low(batched, data)
-    source = low[0] if low else data.x_train
+    ready = _ready(batched, data)
+    source = ready[0] if ready else data.x_train
     rows = torch.empty((count * batch, *source.shape[1:]), dtype=source.dtype, device=data.device)
-    x = rows if low else torch.empty(rows.shape, device=data.device)
+    x = rows if ready else torch.empty(rows.shape, device=data.device)
     total = torch.zeros(count, device=data.device)
 
-    def step(index: Tensor) -> None:
+    def step(index: Tensor, number: Tensor | None) -> None:
         torch.index_select(source, 0, index, out=rows)
         if x is not rows:
             normalise(rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
-        total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch)))
+        total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch), number))
         for stepper in steppers:
             stepper.step()
 
-    repeat(step, batches.flatten(1), batched.generators())
+    repeat(step, batches.flatten(1), batched.prepare)
     return [float(loss) for loss in (total / len(batches)).tolist()]
 
 
-def _low(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
-    """Both splits in bfloat16, where the networks take it and a copy of the data is little."""
-    return data.low if batched.takes_low and 2 * data.x_train.numel() <= LOW_BYTES else None
+def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
+    """Both splits as the networks take them, where a copy of the data is little: in bfloat16, and on a GPU in float32.
+    On a CPU all processes share the data as it is, and making a batch of it costs little."""
+    if not batched.takes_low and data.device.type == "cpu":
+        return None
+    kind = torch.bfloat16 if batched.takes_low else torch.float32
+    size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
+    return data.ready(kind) if size <= READY_BYTES.get(data.device.type, 0) else None
 
 
 @torch.no_grad()
 def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
-    low, y = _low(batched, data), data.y_validation
-    x = low[1] if low else data.x_validation
+    ready, y = _ready(batched, data), data.y_validation
+    x = ready[1] if ready else data.x_validation
     loss = torch.zeros(batched.count, device=x.device)
     right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
     for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
         part = slice(start, start + EVALUATION_BATCH)
-        inputs = x[part] if low else normalise(x[part], data.mean, data.std).flatten(1)
+        inputs = x[part] if ready else normalise(x[part], data.mean, data.std).flatten(1)
         logits = batched.logits(inputs)  # (N, B, K)
         true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
         loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))

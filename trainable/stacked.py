@@ -1,8 +1,8 @@
 """The optimiser steps of trials that train together, once their gradients are there.
 
 On a CPU one trial after the other: the kernels of `trainable.update` pass over memory once. On a GPU, where a launch
-costs more than its arithmetic, all trials of a kind at once, element by element on their stacks: the number of
-operations does not grow with that of trials. Same formulas: torch.optim's, penalties as in
+costs more than its arithmetic, all trials of a kind at once, element by element on their rows: the number of
+operations grows neither with that of trials nor with that of layers. Same formulas: torch.optim's, penalties as in
 `model.add_penalty_gradient`, norms as in `clip_grad_norm_`.
 """
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from trainable.config import Config
 from trainable.model import add_penalty_gradient, weights
+from trainable.rows import Rows
 from trainable.schedule import learning_rate
 from trainable.state import State
 from trainable.update import update
 
-Stack = tuple[str, Tensor, Tensor]  # name, values (B, ...), gradients (B, ...)
 ADAM = ("exp_avg_sq", 0.999, 1e-8)  # the running square's name, how much of it is kept, and epsilon
 SQUARES = {"adam": ADAM, "adamw": ADAM, "rmsprop": ("square_avg", 0.99, 1e-8)}
 AVERAGES = {"sgd": "momentum_buffer", "rmsprop": "momentum_buffer", "adam": "exp_avg", "adamw": "exp_avg"}
@@ -53,20 +53,18 @@ class OneByOne:
 
 
 class Stacked:
-    """Trials of one optimiser kind, in the order of their stacks, which `release` gives their state again."""
+    """Trials of one optimiser kind, `part` of the rows, which get their optimiser's state back with `release`."""
 
     def __init__(
-        self, states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int], taken: int
+        self, states: Sequence[State], rows: Rows, part: slice, firsts: Sequence[int], steps: Sequence[int], taken: int
     ) -> None:
         """As `OneByOne`; `taken`: how many steps will be taken. A step waits for nothing from the host."""
-        self._states, self._kind = states, states[0].config.optimizer
-        self._values, self._gradients = [stack[1] for stack in stacks], [stack[2] for stack in stacks]
-        regularised = {id(parameter) for parameter in weights(states[0].model)}
-        own = [[state.model.get_parameter(name) for state in states] for name, _, _ in stacks]
-        self._own, self._regularised = own, [id(some[0]) in regularised for some in own]
+        self._states, self._kind, self._rows = states, states[0].config.optimizer, rows
+        self._values, self._gradients = rows.values[part], rows.gradients[part]
+        self._own = [rows.parameters(index) for index in range(part.start, part.stop)]
         self._firsts, self._taken = firsts, taken
-        self._average = [self._state(some, AVERAGES[self._kind]) for some in own]
-        self._square = [self._state(some, SQUARES[self._kind][0]) for some in own] if self._kind in SQUARES else []
+        self._average = self._state(AVERAGES[self._kind])
+        self._square = self._state(SQUARES[self._kind][0]) if self._kind in SQUARES else None
         configs = [state.config for state in states]
         self._momentum = self._column([config.momentum for config in configs])
         self._decay = self._column([config.weight_decay for config in configs])
@@ -90,81 +88,86 @@ class Stacked:
                     [r / (1 - c.momentum ** (n + 1)) for r, c, n in zip(self.rates, configs, numbers, strict=True)]
                 )
                 roots.append([(1 - keep ** (n + 1)) ** 0.5 for n in numbers])
-        self._rates, self._scales = self._column(rates), -self._column(scales or rates)
-        self._roots = self._column(roots) if roots else None
+        self._rates, self._scales = self._table(rates), -self._table(scales or rates)
+        self._roots = self._table(roots) if roots else None
         self._at = torch.zeros(1, dtype=torch.int64, device=self._rates.device)
 
-    def _column(self, numbers: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
-        """(B,), or a row of them for every step, on the device."""
-        return torch.tensor(numbers, dtype=torch.float32, device=self._values[0].device)
+    def _column(self, numbers: Sequence[float]) -> Tensor:
+        """(B, 1), to go with rows."""
+        return torch.tensor(numbers, dtype=torch.float32, device=self._values.device).view(-1, 1)
 
-    def _state(self, own: Sequence[Tensor], name: str) -> Tensor:
-        """(B, ...): the named state of one parameter of all trials; zeros where there is none yet."""
-        found = [state.optimizer.state[p].get(name) for state, p in zip(self._states, own, strict=True)]
-        return torch.stack([p.data.new_zeros(p.shape) if f is None else f for p, f in zip(own, found, strict=True)])
+    def _table(self, numbers: Sequence[Sequence[float]]) -> Tensor:
+        """(steps, B, 1): a column for every step."""
+        return torch.tensor(numbers, dtype=torch.float32, device=self._values.device).unsqueeze(2)
+
+    def _state(self, name: str) -> Tensor:
+        """(B, P): the named state of all parameters; zeros where there is none yet."""
+        found = [state.optimizer.state for state in self._states]
+        return self._rows.gathered(
+            [[kept[p].get(name) for p in own] for kept, own in zip(found, self._own, strict=True)]
+        )
 
     @torch.no_grad()
     def step(self) -> None:
         """Take each one's next optimiser step."""
-        self._penalise()
-        self._clip_norms()
-        lr, scale = self._rates.index_select(0, self._at), self._scales.index_select(0, self._at)
-        root = None if self._roots is None else self._roots.index_select(0, self._at)
+        values, gradients, decayed = self._values, self._gradients, slice(0, self._rows.decayed)
+        self._penalise(values[:, decayed], gradients[:, decayed])
+        self._clip_norms(gradients)
+        rate, scale = (of.index_select(0, self._at).squeeze(0) for of in (self._rates, self._scales))
+        if self._has["weight_decay"]:
+            if self._kind == "adamw":
+                values[:, decayed].mul_(1 - rate * self._decay)
+            else:
+                gradients[:, decayed].addcmul_(values[:, decayed], self._decay)
+        values.addcmul_(self._direction(gradients), scale)
         self._at.add_(1)
-        for index, (value, gradient) in enumerate(zip(self._values, self._gradients, strict=True)):
-            if self._has["weight_decay"] and self._regularised[index]:
-                if self._kind == "adamw":
-                    value.mul_(like(1 - lr * self._decay, value))
-                else:
-                    gradient.addcmul_(value, like(self._decay, value))
-            value.addcmul_(self._direction(index, gradient, root), like(scale, value))
 
-    def _direction(self, index: int, gradient: Tensor, root: Tensor | None) -> Tensor:
+    def _direction(self, gradients: Tensor) -> Tensor:
         """What is taken from the parameters, times the rate."""
-        average, momentum = self._average[index], like(self._momentum, gradient)
-        if self._kind == "sgd":
-            return average.mul_(momentum).add_(gradient)
+        average = self._average
+        if self._square is None:
+            return average.mul_(self._momentum).add_(gradients)
         _, keep, eps = SQUARES[self._kind]
-        square = self._square[index].mul_(keep).addcmul_(gradient, gradient, value=1 - keep)
-        if root is None:
-            return average.mul_(momentum).addcdiv_(gradient, square.sqrt().add_(eps))
-        average.lerp_(gradient, 1 - momentum)
-        return average / square.sqrt().div_(like(root, square)).add_(eps)
+        square = self._square.mul_(keep).addcmul_(gradients, gradients, value=1 - keep)
+        if self._roots is None:
+            return average.mul_(self._momentum).addcdiv_(gradients, square.sqrt().add_(eps))
+        average.lerp_(gradients, 1 - self._momentum)
+        return average / square.sqrt().div_(self._roots.index_select(0, self._at).squeeze(0)).add_(eps)
 
-    def _penalise(self) -> None:
-        for value, gradient, regularised in zip(self._values, self._gradients, self._regularised, strict=True):
-            if regularised and self._has["l2"]:
-                gradient.addcmul_(value, like(self._l2, value))
-            if regularised and self._has["l1"]:
-                gradient.addcmul_(value.sign(), like(self._l1, value))
+    def _penalise(self, values: Tensor, gradients: Tensor) -> None:
+        if self._has["l2"]:
+            gradients.addcmul_(values, self._l2)
+        if self._has["l1"]:
+            gradients.addcmul_(values.sign(), self._l1)
 
-    def _clip_norms(self) -> None:
+    def _clip_norms(self, gradients: Tensor) -> None:
         if self._has["clip_norm"]:
-            norm = sum(gradient.square().flatten(1).sum(1) for gradient in self._gradients)
-            assert isinstance(norm, Tensor)
-            factor = (self._clip / (norm.sqrt() + 1e-6)).clamp(max=1.0)
+            norm = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+            factor = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             factor = torch.where(self._clip.isinf(), 1.0, factor)  # a norm that is none is nobody else's
-            for gradient in self._gradients:
-                gradient.mul_(like(factor, gradient))
+            gradients.mul_(factor)
 
     def release(self) -> None:
         """Give each trial's optimiser its state, as torch.optim keeps it."""
-        for index, some in enumerate(self._own):
-            for slot, (state, parameter) in enumerate(zip(self._states, some, strict=True)):
-                kept = state.optimizer.state[parameter]
-                if self._kind in ("adam", "adamw") or state.config.momentum > 0:
-                    kept[AVERAGES[self._kind]] = self._average[index][slot].clone()
-                if self._square:
-                    kept[SQUARES[self._kind][0]] = self._square[index][slot].clone()
-                    steps = float(self._firsts[slot] + self._taken)
-                    on = parameter.device if self._kind != "rmsprop" else "cpu"
-                    kept["step"] = torch.tensor(steps, dtype=torch.float32, device=on)
+        averages = self._rows.taken(self._average)
+        squares = self._rows.taken(self._square) if self._square is not None else []
+        reached = [[float(first + self._taken)] * len(self._own[0]) for first in self._firsts]
+        steps = torch.tensor(reached, device="cpu" if self._kind == "rmsprop" else self._values.device)
+        for slot, (state, own) in enumerate(zip(self._states, self._own, strict=True)):
+            found = {}
+            if self._kind in ("adam", "adamw") or state.config.momentum > 0:
+                found[AVERAGES[self._kind]] = averages[slot]
+            if self._square is not None:
+                found |= {SQUARES[self._kind][0]: squares[slot], "step": list(steps[slot].unbind())}
+            for name, parts in found.items():
+                for parameter, part in zip(own, parts, strict=True):
+                    state.optimizer.state[parameter][name] = part
 
 
 def optimisers(
-    states: Sequence[State], stacks: Sequence[Stack], firsts: Sequence[int], steps: Sequence[int], taken: int | None
+    states: Sequence[State], rows: Rows, firsts: Sequence[int], steps: Sequence[int], taken: int | None
 ) -> list[OneByOne | Stacked]:
-    """What takes all trials' steps: one after the other, or, if it is said how many are `taken`, on the stacks; then
+    """What takes all trials' steps: one after the other, or, if it is said how many are `taken`, on the rows; then
     trials of one kind must lie side by side."""
     if taken is None:
         return [OneByOne(states, firsts, steps)]
@@ -172,12 +175,6 @@ def optimisers(
     begin = 0
     for _, some in groupby(state.config.optimizer for state in states):
         part = slice(begin, begin + len(list(some)))
-        mine = [(name, values[part], gradients[part]) for name, values, gradients in stacks]
-        found.append(Stacked(states[part], mine, firsts[part], steps[part], taken))
+        found.append(Stacked(states[part], rows, part, firsts[part], steps[part], taken))
         begin = part.stop
     return found
-
-
-def like(column: Tensor, stack: Tensor) -> Tensor:
-    """(B,) or (1, B) -> (B, 1, ...), to go with a stack (B, ...)."""
-    return column.view(-1, *[1] * (stack.dim() - 1))

@@ -134,6 +134,7 @@ def test_gradients_are_those_of_autograd(numbers: Tensors) -> None:
         draw = torch.Generator().manual_seed(1)
         x = torch.randn((len(states), 40, 20), generator=draw)
         y = torch.randint(3, (len(states), 40), generator=draw)
+        batched.prepare(0)
         losses = batched.gradients(x, y)
         for index, (config, state) in enumerate(zip(trials, states, strict=True)):
             own = State.fresh(config, numbers)
@@ -231,13 +232,13 @@ def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
             [State.fresh(Config(precision="bf16", dropout=0.2, seed=s), tensors) for s in (1, 2)], tensors, 1
         )
 
-    def made_anew(*arguments: Any) -> Batched:
-        batched = Batched(*arguments)
+    def made_anew(*arguments: Any, **how: Any) -> Batched:
+        batched = Batched(*arguments, **how)
         batched.takes_low = False
         return batched
 
     kept = reports()
-    assert "low" in vars(tensors)
+    assert tensors.ready(torch.bfloat16) is tensors.ready(torch.bfloat16)
     monkeypatch.setattr(pack, "Batched", made_anew)
     assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
 
