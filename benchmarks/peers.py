@@ -6,7 +6,8 @@ tutorial  Ray Tune as most examples use it: function trainable, DataLoader, Optu
 expert    Optuna with a process a core, tensors in memory, fused optimisers, successive halving, one SQLite storage
 syne      Syne Tune's local backend with ASHA and the expert's loop (pip install -e '.[bench]'; else it is skipped)
 ours      Rungwise with the record, Parquet, MLflow and the report; no confirmation, as nobody else has one
-and when --only names them, ours with flags: bf16 (--precision bf16), packed (--pack auto), packed_bf16 (both)
+and when --only names them, ours with flags: bf16 (--precision bf16), lanes (--pack 1), packed (--pack auto),
+packed_bf16 (--pack auto --precision bf16)
 
 All get the same space, split, network, epochs, rungs and cores (benchmarks/contestants/work.py). Each runs as a
 process of its own, timed from its start to its exit; a report is timed when it was written down. Memory is the sum of
@@ -45,6 +46,7 @@ HERE = Path(__file__).resolve().parent / "contestants"
 OURS = {
     "ours": [],
     "bf16": ["--precision", "bf16"],
+    "lanes": ["--pack", "1"],
     "packed": ["--pack", "auto"],
     "packed_bf16": ["--pack", "auto", "--precision", "bf16"],
 }
