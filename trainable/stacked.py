@@ -75,30 +75,26 @@ class Stacked:
         self._schedule(configs, steps)
 
     def _schedule(self, configs: Sequence[Config], steps: Sequence[int]) -> None:
-        """What the coming steps take from the step's number alone, (steps, B) on the device: row `_at` is the next."""
-        self.rates = [config.lr for config in configs]  # of the last step
-        rates, scales, roots = [], [], []
-        for number in range(self._taken):
-            numbers = [first + number for first in self._firsts]
-            self.rates = [learning_rate(c, n, budget) for c, n, budget in zip(configs, numbers, steps, strict=True)]
-            rates.append(self.rates)
-            if self._kind in ("adam", "adamw"):  # Kingma and Ba 2015, algorithm 1: averages that began at 0
-                keep = SQUARES[self._kind][1]
-                scales.append(
-                    [r / (1 - c.momentum ** (n + 1)) for r, c, n in zip(self.rates, configs, numbers, strict=True)]
-                )
-                roots.append([(1 - keep ** (n + 1)) ** 0.5 for n in numbers])
-        self._rates, self._scales = self._table(rates), -self._table(scales or rates)
-        self._roots = self._table(roots) if roots else None
-        self._at = torch.zeros(1, dtype=torch.int64, device=self._rates.device)
+        """What the coming steps take from the step's number alone, (steps, B, 1): row `_at` is the next."""
+        numbers = [range(first, first + self._taken) for first in self._firsts]
+        rates = torch.tensor(
+            [[learning_rate(c, n, all_) for n in some] for c, some, all_ in zip(configs, numbers, steps, strict=True)],
+            dtype=torch.float64,
+        )
+        self.rates = rates[:, -1].tolist()  # of the last step
+        scales, eps = rates, torch.zeros_like(rates)
+        if self._kind in ("adam", "adamw"):  # Kingma and Ba 2015, algorithm 1: averages that began at 0
+            taken = torch.tensor([list(some) for some in numbers], dtype=torch.float64) + 1
+            momenta = torch.tensor([config.momentum for config in configs], dtype=torch.float64).unsqueeze(1)
+            root = (1 - ADAM[1] ** taken).sqrt()  # times it, above and below: one operation less a step
+            scales, eps = rates * root / (1 - momenta**taken), ADAM[2] * root
+        device = self._values.device
+        self._rates, self._scales, self._eps = (of.float().t().unsqueeze(2).to(device) for of in (rates, -scales, eps))
+        self._at = torch.zeros(1, dtype=torch.int64, device=device)
 
     def _column(self, numbers: Sequence[float]) -> Tensor:
         """(B, 1), to go with rows."""
         return torch.tensor(numbers, dtype=torch.float32, device=self._values.device).view(-1, 1)
-
-    def _table(self, numbers: Sequence[Sequence[float]]) -> Tensor:
-        """(steps, B, 1): a column for every step."""
-        return torch.tensor(numbers, dtype=torch.float32, device=self._values.device).unsqueeze(2)
 
     def _state(self, name: str) -> Tensor:
         """(B, P): the named state of all parameters; zeros where there is none yet."""
@@ -113,26 +109,26 @@ class Stacked:
         values, gradients, decayed = self._values, self._gradients, slice(0, self._rows.decayed)
         self._penalise(values[:, decayed], gradients[:, decayed])
         self._clip_norms(gradients)
-        rate, scale = (of.index_select(0, self._at).squeeze(0) for of in (self._rates, self._scales))
+        rate, scale, eps = (of.index_select(0, self._at).squeeze(0) for of in (self._rates, self._scales, self._eps))
         if self._has["weight_decay"]:
             if self._kind == "adamw":
                 values[:, decayed].mul_(1 - rate * self._decay)
             else:
                 gradients[:, decayed].addcmul_(values[:, decayed], self._decay)
-        values.addcmul_(self._direction(gradients), scale)
+        values.addcmul_(self._direction(gradients, eps), scale)
         self._at.add_(1)
 
-    def _direction(self, gradients: Tensor) -> Tensor:
-        """What is taken from the parameters, times the rate."""
+    def _direction(self, gradients: Tensor, eps: Tensor) -> Tensor:
+        """What is taken from the parameters, times the scale."""
         average = self._average
         if self._square is None:
             return average.mul_(self._momentum).add_(gradients)
-        _, keep, eps = SQUARES[self._kind]
+        _, keep, small = SQUARES[self._kind]
         square = self._square.mul_(keep).addcmul_(gradients, gradients, value=1 - keep)
-        if self._roots is None:
-            return average.mul_(self._momentum).addcdiv_(gradients, square.sqrt().add_(eps))
+        if self._kind == "rmsprop":
+            return average.mul_(self._momentum).addcdiv_(gradients, square.sqrt().add_(small))
         average.lerp_(gradients, 1 - self._momentum)
-        return average / square.sqrt().div_(self._roots.index_select(0, self._at).squeeze(0)).add_(eps)
+        return average / square.sqrt().add_(eps)
 
     def _penalise(self, values: Tensor, gradients: Tensor) -> None:
         if self._has["l2"]:
