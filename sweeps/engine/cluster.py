@@ -17,6 +17,7 @@ import tempfile
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,10 @@ class Ray:
         import ray
 
         private: dict[str, Any] = {
-            "num_cpus": cpus,
-            "num_gpus": gpus,
+            # Ints: of 8.0 on a machine of 16 cores the raylet is told to start "8.0" workers at a time, and dies of it
+            # without a word (ray 2.60, services.py, `maximum_startup_concurrency`).
+            "num_cpus": ceil(cpus),
+            "num_gpus": ceil(gpus),
             "include_dashboard": False,
             # The search's copy, the final step's, and what Ray keeps beside them.
             "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),

@@ -46,6 +46,15 @@ def test_a_private_ray_has_no_agents_and_leaves_nothing() -> None:
     assert left(found) == []
 
 
+def test_ray_starts_on_some_of_the_cores_of_a_large_machine() -> None:
+    """Where there are more than trials ask for, Ray hands their number to the raylet as it is: it must be an int."""
+    large = "import multiprocessing; multiprocessing.cpu_count = lambda: 64"
+    for cpus, whole in ((3.0, 3), (1.5, 2)):
+        start = START.replace("ray.start(2, 0)", f"ray.start({cpus}, 0)")
+        told = run(f"{large}\n{start}\nimport ray as r; print(r.cluster_resources()['CPU']); ray.stop()", 60.0)
+        assert float(told) == whole
+
+
 def test_nothing_is_left_when_the_raylet_is_killed() -> None:
     kill = """
 raylet = next(process for process in psutil.Process().children(recursive=True) if process.name() == "raylet")
