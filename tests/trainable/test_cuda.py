@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,47 @@ def test_replays_of_a_step_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> Non
         ours, theirs = one._tensors(), other._tensors()
         for name, value in ours.items():
             torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_neighbours_and_their_order_do_not_matter() -> None:
+    """Masks above all: a trial's are drawn for many steps at once, and must not depend on who else is there."""
+    trials, data = configs(dropout=0.3, input_dropout=0.1), numbers("cuda")
+    whole, _ = packed(trials, data)
+    for some in (trials[::-1], trials[1:3], trials[3:]):
+        states, _ = packed(some, data)
+        for state in states:
+            ours, theirs = state._tensors(), whole[trials.index(state.config)]._tensors()
+            for name, value in ours.items():
+                torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_trial_repeats_to_the_bit_alone_and_in_a_pack() -> None:
+    trials, data = configs(dropout=0.3), numbers("cuda")
+    (first, _), (again, _) = packed(trials, data), packed(trials, data)
+    for one, other in zip(first, again, strict=True):
+        ours, theirs = one._tensors(), other._tensors()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items()), one.config.optimizer
+    curves = [[report.val_loss for report in train(trials[0], data)] for _ in range(2)]
+    assert curves[0] == curves[1]
+
+
+def test_a_trial_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path) -> None:
+    for config in configs(dropout=0.3):
+        data = numbers("cuda")
+        state = State.fresh(config, data)
+        train_together([state], data)
+        digest = state.save(tmp_path / "state")
+        restored = State.load(tmp_path / "state", config, data, digest)
+        (went_on,), (goes_on,) = train_together([state], data), train_together([restored], data)
+        assert went_on.val_loss == goes_on.val_loss, config.optimizer
+
+
+def test_bf16_learns_as_float32_does() -> None:
+    data = numbers("cuda")
+    _, low = packed(configs(precision="bf16"), data)
+    _, full = packed(configs(), data)
+    for ours, theirs in zip(low[-1], full[-1], strict=True):
+        assert ours.val_loss == pytest.approx(theirs.val_loss, rel=0.1)
 
 
 def test_the_fastest_size_is_found() -> None:
