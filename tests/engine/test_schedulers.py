@@ -1,18 +1,47 @@
 """Hyperband, the median rule and patience, counted by hand; all rebuilt from what the record holds."""
 
+import random
 from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from sweeps.engine.rungs import Rungs
-from sweeps.engine.schedulers import Hyperband, Ladder, Median, Patience
+from sweeps.engine.schedulers import Asha, Hyperband, Ladder, Median, Patience
 
 STOP, GO = TrialScheduler.STOP, TrialScheduler.CONTINUE
 
 
 def ladder(scheduler: str, patience: int | None = None, grace: int = 1) -> Ladder:
     return Ladder(budget=8, grace=grace, eta=2.0, reports_per_epoch=1, scheduler=scheduler, patience=patience)
+
+
+@pytest.mark.parametrize("eta", [1.5, 2.0, 3.0, 4.0])
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_asha_is_rays_to_the_bit_of_a_cutoff(eta: float, mode: str) -> None:
+    """Where nobody's score is NaN, and trials report one at a time."""
+    draw = random.Random(1)
+    ours = Asha(Ladder(budget=8, grace=1, eta=eta, reports_per_epoch=1), 1, mode)
+    rays = AsyncHyperBandScheduler(
+        time_attr="step", metric="value", mode=mode, max_t=8, grace_period=1, reduction_factor=eta
+    )
+    steps: Counter[int] = Counter()
+    for _ in range(1500):
+        number = draw.randrange(300)
+        steps[number] += 1
+        if steps[number] >= 8:
+            continue
+        trial, value = SimpleNamespace(trial_id=str(number)), round(draw.random(), draw.choice([2, 17]))  # with ties
+        if steps[number] == 1:
+            rays.on_trial_add(None, trial)
+        rungs = rays._trial_info[str(number)]._rungs  # the highest first
+        seen = next((list(s.values()) for m, s in rungs if steps[number] >= m and str(number) not in s), [])
+        verdict, decision = ours.judge(number, steps[number], value)
+        assert verdict == rays.on_trial_result(None, trial, {"step": steps[number], "value": value})
+        if seen:
+            assert abs(decision.cutoff) == abs(np.nanpercentile(seen, (1 - 1 / eta) * 100))
 
 
 def test_the_median_rule_stops_whose_best_is_below_the_median_of_the_others_means() -> None:
