@@ -46,7 +46,7 @@ def work(barrier: Barrier, rows: list[Row], turns: int, batch_size: int, device:
     from trainable.data import Tensors, load
     from trainable.state import State
 
-    train.prepare_process(1)
+    train.prepare_process(1, device)
     data = Tensors.of(load("mnist").without_test(), device)
     fast = torch.backends.mkldnn.matmul.fp32_precision
 

@@ -2,7 +2,7 @@
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
-    python -m trainable.probe < '{"data": "mnist", "data_root": null, "threads": 1, "configs": [{...}]}'
+    python -m trainable.probe < '{"data": ["mnist", null], "process": [1, "cpu"], "configs": [{...}]}'
 
 prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included. With
 `"together": N` (0: as many as train fastest, up to `"limit"`) that is a trial's share of so many trained as one.
@@ -20,20 +20,24 @@ SHARE = 8  # a probe trains on one eighth of the training split
 
 
 def probe(
-    configs: list[dict[str, Any]], data: str, data_root: str | None, threads: int, together: int = 1, limit: int = 1
+    configs: list[dict[str, Any]],
+    data: tuple[str, str | None],
+    process: tuple[int, str],
+    together: int = 1,
+    limit: int = 1,
 ) -> list[float]:
-    """Seconds an epoch of each config."""
+    """Seconds an epoch of each config. `data`: name and root; `process`: threads and device."""
     from trainable.config import parsed
     from trainable.data import Split, Tensors, load
     from trainable.pack import fastest, train_together, unpackable
     from trainable.state import State
-    from trainable.train import evaluate, pick_device, prepare_process, train
+    from trainable.train import evaluate, prepare_process, train
 
-    prepare_process(threads)
-    whole = load(data, data_root).without_test()
+    device = prepare_process(*process)
+    whole = load(*data).without_test()
     few = max(len(whole.train) // SHARE, 1)
     part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))
-    tensors = Tensors.of(part, pick_device())
+    tensors = Tensors.of(part, device)
     together = together or fastest(tensors, limit)
     seconds = []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches

@@ -41,14 +41,17 @@ def pick_device(spec: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def prepare_process(threads: int) -> None:
+def prepare_process(threads: int, spec: str = "cpu") -> torch.device:
     """Make this process one that trains: `threads` a matrix product, the fastest products (float32 ones in TF32 on a
-    GPU: as good here, several times as fast), and what it frees it keeps. `train` leaves all of it to its caller."""
+    GPU: as good here, several times as fast), and what it frees it keeps. `train` leaves all of it to its caller.
+    Returns the device of `pick_device(spec)`."""
     torch.set_num_threads(threads)
-    if torch.cuda.is_available():
+    device = pick_device(spec)
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     fast_products()
     memory.keep()
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -34,6 +34,7 @@ class Worker(tune.Trainable):
         objectives: tuple[str, ...] = ("val_accuracy",),
         max_parameters: int | None = None,
         threads: int = 1,
+        device: str = "cpu",
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
         mark: str = "",
@@ -42,16 +43,16 @@ class Worker(tune.Trainable):
 
         `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
         `max_parameters` is not trained.
+        `device`: as in `trainable.train.pick_device`.
         `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
         from trainable.data import Tensors
-        from trainable.train import pick_device, prepare_process
+        from trainable.train import prepare_process
 
         assert data is not None
         if data.test is not None:
             raise ValueError("a trial must not see the test split; give it data.without_test()")
-        prepare_process(threads)
-        tensors = Tensors.of(data, pick_device())
+        tensors = Tensors.of(data, prepare_process(threads, device))
         self._setting = Setting(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
         self._root, self._mark = checkpoints, mark
         self.reset_config(config)

@@ -47,6 +47,19 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
+    """What whoever has a GPU should know of the flags that use it."""
+    if options.address is not None or not local_resources().gpus:
+        return []
+    many = not _unpackable(sweep) and data.target is None
+    if options.gpus_per_trial == 0:
+        flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
+        return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
+    if many and options.pack == "off":
+        return ["--pack auto trains many networks at once on a GPU, which is far faster"]
+    return []
+
+
 def _data(sweep: Sweep, options: Options) -> list[str]:
     """A user's own file is read whole: nobody has tested it."""
     from trainable import data

@@ -38,9 +38,10 @@ def confirm(record: Record, data: Dataset, resources: Mapping[str, float], stop:
             return
     import ray
 
+    process = (max(1, int(resources["cpu"])), "auto" if resources["gpu"] else "cpu")  # threads and device
     task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_on_worker)
     about = {"arm": found.best, "trial": found.model}
-    pending = task.remote(models, configs, found.model, about, data, max(1, int(resources["cpu"])))
+    pending = task.remote(models, configs, found.model, about, data, process)
     while not (done := ray.wait([pending], timeout=0.2)[0]):
         if stop.stop_all():
             ray.cancel(pending, force=True)
@@ -80,15 +81,14 @@ def _on_worker(
     best: int,
     about: Mapping[str, Any],
     data: Dataset,
-    threads: int,
+    process: tuple[int, str],
 ) -> tuple[dict[int, dict[str, float]], dict[str, Any], dict[str, bytes]]:
     """Scores of all models, where the best one errs, and its folder's files: the driver may be on another machine."""
     from trainable.export import export
     from trainable.final import diagnose, score
-    from trainable.train import pick_device, prepare_process
+    from trainable.train import prepare_process
 
-    prepare_process(threads)
-    device = pick_device()
+    device = prepare_process(*process)
     scores = score(models, configs, data, device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / MODEL

@@ -55,7 +55,8 @@ class Options:
     cpus_per_trial: float = 1.0
     """CPU cores a trial takes; torch uses as many threads."""
     gpus_per_trial: float = 0.0
-    """GPUs a trial takes; 0.25 packs four trials on one. 0 = train on the CPU."""
+    """GPUs a trial takes; 0.25 lets four share one, 0 = train on the CPU. With --pack it is what a process takes that
+    trains many at once."""
     pack: str = "off"
     """Trials that a process trains at once, as one batched network: off, a number, or auto (as many as are fastest)."""
     precision: str = "fp32"
@@ -97,6 +98,16 @@ class Options:
     """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
     quiet: bool = False
     """Print the result only."""
+
+    @property
+    def threads(self) -> int:
+        """Of a process that trains."""
+        return max(1, int(self.cpus_per_trial))
+
+    @property
+    def device(self) -> str:
+        """What trains, for `trainable.train.pick_device`: no GPU that was not asked for, though it may be seen."""
+        return "auto" if self.gpus_per_trial > 0 else "cpu"
 
     @property
     def together(self) -> int:

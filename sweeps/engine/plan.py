@@ -92,9 +92,8 @@ def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[f
     """
     configs = list(_random_configs(sweep, options))
     common = {
-        "data": options.data,
-        "data_root": None if options.data_root is None else str(options.data_root),
-        "threads": max(1, int(options.cpus_per_trial)),
+        "data": (options.data, None if options.data_root is None else str(options.data_root)),
+        "process": (options.threads, options.device),
         "together": min(options.together, share),
         "limit": share,
     }

@@ -63,13 +63,12 @@ def _one(sweep: Sweep, options: Options) -> int:
     from trainable.data import Tensors
     from trainable.model import parameters
     from trainable.state import State
-    from trainable.train import pick_device, prepare_process, train
+    from trainable.train import prepare_process, train
 
     _refuse(check.one_problems(sweep, options))
     values = {"seed": options.seed, **sweep.common, **json.loads(options.one or "{}")}
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
-    prepare_process(max(1, int(options.cpus_per_trial)))
-    device = pick_device()
+    device = prepare_process(options.threads, options.device)
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     tensors = Tensors.of(data, device)
@@ -128,8 +127,7 @@ def _free_name(options: Options) -> str:
 
 
 def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
-    from sweeps.engine import samplers
-    from sweeps.engine.check import unsuited
+    from sweeps.engine import check, samplers
     from trainable import data as source
 
     folder = options.out / options.name
@@ -140,9 +138,9 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
-        _refuse(unsuited(sweep, data.shape))
+        _refuse(check.unsuited(sweep, data.shape))
         _define(record, sweep, options, data)
-        notes = source.notes(data)
+        notes = source.notes(data) + check.notes(sweep, options, data)
         notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
         for note in [] if options.quiet else dict.fromkeys(notes):
             print(f"note: {note}", file=sys.stderr)

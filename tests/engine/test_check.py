@@ -18,6 +18,7 @@ import ray
 
 from results.record import Record
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from sweeps.engine.check import notes
 from sweeps.engine.definition import definition, differences
 from sweeps.engine.lock import Locked, locked
 from sweeps.engine.options import parse
@@ -294,6 +295,23 @@ def test_a_wrong_flag_is_refused(refused: Any, arguments: list[str], says: list[
     lines = " ".join(refused(SWEEP, *arguments))
     for part in says:
         assert part in lines
+
+
+def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, convolution = load("digits"), replace(SWEEP, fixed={"model": "cnn"})
+
+    def told(sweep: Sweep, *arguments: str) -> list[str]:
+        return notes(sweep, parse(sweep, arguments), data)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert told(SWEEP) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "--gpus-per-trial 1 --pack auto" in told(SWEEP)[0]
+    assert "--pack" not in told(convolution)[0]
+    assert "--pack auto" in told(SWEEP, "--gpus-per-trial", "1")[0]
+    assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
+    assert told(convolution, "--gpus-per-trial", "1") == []
+    assert [parse(SWEEP, flags).device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:

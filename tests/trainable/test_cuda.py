@@ -14,7 +14,7 @@ from trainable.data import Tensors
 from trainable.pack import fastest, train_together
 from trainable.report import Report
 from trainable.state import State
-from trainable.train import train
+from trainable.train import prepare_process, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -112,6 +112,10 @@ def test_bf16_learns_as_float32_does() -> None:
     _, full = packed(configs(), data)
     for ours, theirs in zip(low[-1], full[-1], strict=True):
         assert ours.val_loss == pytest.approx(theirs.val_loss, rel=0.1)
+
+
+def test_a_gpu_that_was_not_asked_for_is_left_alone() -> None:
+    assert [prepare_process(1, spec).type for spec in ("cpu", "auto")] == ["cpu", "cuda"]
 
 
 def test_the_fastest_size_is_found() -> None:
