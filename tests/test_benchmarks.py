@@ -52,6 +52,7 @@ def test_the_table_of_a_gpu_is_printed_wherever_it_is() -> None:
     lines = lines_of(str(ROOT / "benchmarks" / "gpu.py"), *asked)
     assert [line.split("  ")[0] for line in lines[2:]] == [
         "autograd, fp32, 1 process(es)", "pack of 2, fp32, 1 process(es)", "autograd, fp32, 2 process(es)",
+        "pack of 1, fp32, 2 process(es)",
     ]  # fmt: skip
 
 

@@ -46,12 +46,14 @@ class Noise:
     network's bits are drawn for many steps at once: how many depends on its own shape alone, as its masks must.
     """
 
-    def __init__(self, layers: Sequence[Dropout | None], batch: int, features: int, device: torch.device) -> None:
-        """`layers`: of each network; None where it has none."""
+    def __init__(
+        self, layers: Sequence[Dropout | None], batch: int, features: int, device: torch.device, steps: int
+    ) -> None:
+        """`layers`: of each network; None where it has none. `steps`: for how many to draw at once."""
         self._layers = [(index, layer) for index, layer in enumerate(layers) if layer is not None and layer.p > 0]
         dropped = [0 if layer is None else min(round(layer.p * 65536), 65535) for layer in layers]
         size = batch * features
-        self._steps = 1 if device.type == "cpu" else max(1, DRAWN // size)
+        self._steps = steps
         count = len(layers) if self._layers else 0
         self._draws = torch.zeros((count, self._steps, -(-size // 4)), dtype=torch.int64, device=device)
         self._shape = (count, batch, features)
@@ -107,7 +109,11 @@ class Batched:
             *([_child(model, f"dropout{layer}") for model in models] for layer in range(1, depth)),
         ]
         widths = [self._weight[0][0].shape[2], *self._first.hidden]
-        self._noise = [Noise(some, batch, w, device) for some, w in zip(self._dropouts, widths, strict=True)]
+        # As `graph.repeat` has a step's number for `mask` on a GPU only.
+        steps = [max(1, DRAWN // (batch * width)) if device.type == "cuda" else 1 for width in widths]
+        self._noise = [
+            Noise(some, batch, width, device, n) for some, width, n in zip(self._dropouts, widths, steps, strict=True)
+        ]
         self._low = self._first.precision == "bf16"
         self.takes_low = self._low and not self._noise[0]  # inputs that are bfloat16 already
         on_cpu = device.type == "cpu" and hasattr(torch.backends.mkldnn, "matmul")

@@ -3,7 +3,8 @@
     dataset = load("mnist").without_test()    # what a search is given
     data = Tensors.of(dataset, "cpu")         # once a process, kept over many trials
 
-Where samples come from is `sources.py`; normalisation happens per batch on the device (`train.py`).
+Where samples come from is `sources.py`; normalisation happens on the device: per batch (`train.py`), or
+once, where memory is plenty (`pack.py`).
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ class Tensors:
     def device(self) -> torch.device:
         return self.x_train.device
 
+    def has_ready(self, dtype: torch.dtype) -> bool:
+        """Whether `ready` costs nothing any more."""
+        return dtype in self._kept
+
     def ready(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Both splits' samples normalised, (N, F), as products in `dtype` take them. Made when first asked for, and
         kept."""
@@ -133,7 +138,7 @@ class Tensors:
 
         from trainable.batches import EVALUATION_BATCH, normalise
 
-        out = torch.empty((len(x), x[0].numel()), dtype=dtype, device=x.device)
+        out = torch.empty((len(x), x.shape[1:].numel()), dtype=dtype, device=x.device)
         for start in range(0, len(x), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
             out[part] = normalise(x[part], self.mean, self.std).flatten(1)

@@ -6,7 +6,6 @@ GPU. Recorded once, they are launched together.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -24,8 +23,8 @@ def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare:
     time: what else changes from step to step, it reads from the device, where `prepare`, which is called with the
     number before each step and is never recorded, may have put it.
 
-    A graph lives for one interval. So it always has the size of its pack, and no slot of it is ever empty. What cannot
-    be recorded is called step by step. Raises what `step` raises.
+    A graph lives for one interval. So it always has the size of its pack, and no slot of it is ever empty. Raises what
+    `step` raises.
     """
     device = rows.device
     if device.type != "cuda":
@@ -45,7 +44,7 @@ def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare:
     try:
         with torch.cuda.stream(stream):
             for number in range(len(rows)):
-                if number == WARM and (graph := _recorded(take, device)):
+                if number == WARM and len(rows) > 2 * WARM and (graph := _recorded(take, device)):
                     take_next = graph.replay
                 prepare(number)
                 take_next()
@@ -63,21 +62,37 @@ _LAST: dict[torch.device, torch.cuda.CUDAGraph] = {}
 """The last graph of each device. Its memory is the next one's: without a graph that holds it, it would be lost."""
 
 
+def forget() -> None:
+    """Give back the memory that recorded steps have used: before other steps that may need it."""
+    _LAST.clear()
+    torch.cuda.empty_cache()
+
+
 def _recorded(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph | None:
-    """The step as a graph; None when it cannot be recorded. On the current stream, which may not be the default one."""
+    """The step as a graph, of which nothing has been executed. On the current stream, which may not be the default one.
+
+    None where there is not the memory: what the steps before have used is kept for steps that are not recorded.
+    """
+    for _ in range(2):
+        try:
+            return _capture(step, device)
+        except torch.OutOfMemoryError:
+            torch.cuda.current_stream(device).synchronize()
+            forget()
+    return None
+
+
+def _capture(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
     pool = _LAST[device].pool() if device in _LAST else None
     # Not `torch.cuda.graph`: that gives all cached memory back to the driver, at every interval.
     graph.capture_begin(pool=pool, capture_error_mode="thread_local")
     try:
         step()
-    except BaseException as error:
-        with suppress(RuntimeError):
+    except BaseException:
+        with suppress(RuntimeError):  # the error that led here is the one to tell
             graph.capture_end()
-        if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
-            raise
-        logging.getLogger(__name__).warning("a step could not be recorded as a CUDA graph: %s", error)
-        return None
+        raise
     graph.capture_end()
     _LAST[device] = graph
     return graph

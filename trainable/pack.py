@@ -20,15 +20,14 @@ from trainable.batched import Batched
 from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.graph import repeat
+from trainable.graph import forget, repeat
 from trainable.model import Dropout
 from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
 
-READY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # of a process's own copy of the samples, as products take them
+READY_BYTES, READY_SHARE = 2**28, 1 / 8  # of a process's own copy of the samples: on a CPU; of what a GPU has free
 NEARLY = 1.1  # times the least time
-TIMED_STEPS, TURNS = 32, 4  # of each number of trials, to find the fastest; in so many turns
 
 
 def unpackable(config: Config, data: Tensors) -> str | None:
@@ -66,34 +65,36 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
     size = min(config.batch_size, len(data.y_train))
     cost: dict[int, float] = {}
     count = 1
-    timed = TIMED_STEPS if data.device.type == "cpu" else 10 * TIMED_STEPS  # a GPU's first steps take longer
     while count <= limit and (count < 4 or cost[count // 2] < 1.05 * min(cost.values())):  # past the best: no further
         try:
-            cost[count] = _cost([State.fresh(config, data) for _ in range(count)], data, size, timed)
-        except torch.OutOfMemoryError:
+            cost[count] = _cost([State.fresh(config, data) for _ in range(count)], data, size)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
             break
         count *= 2
+    forget()  # the largest pack's memory
     enough = NEARLY * min(cost.values(), default=0.0)
     return next((count for count in sorted(cost) if cost[count] <= enough), 1)
 
 
-def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> float:
+def _cost(states: Sequence[State], data: Tensors, size: int) -> float:
     """Seconds for each of the states of so many steps with `size` samples."""
-    count = len(states)
-    one_by_one = data.device.type == "cpu"
-    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=one_by_one)
-    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if one_by_one else 3 + timed)
+    count, on_cpu = len(states), data.device.type == "cpu"
+    # On a CPU the least of some turns of its time: other processes start at the same moment. On a GPU about as many
+    # steps as an interval has, since the first ones, and recording one, take long.
+    clock, turns, timed = (time.process_time, 4, 8) if on_cpu else (time.perf_counter, 1, 320)
+    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
+    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
     draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
-    batches = torch.randint(len(data.y_train), (timed, count, size), generator=draw).to(data.device)
-    _interval(batches[:3], batched, steppers, data)
-    clock = time.process_time  # the least of it: other processes start at the same moment
-    if data.device.type != "cpu":
-        clock = time.perf_counter
+    batches = torch.randint(len(data.y_train), (turns, timed, count, size), generator=draw).to(data.device)
+    _interval(batches[0, :3], batched, steppers, data)
+    if not on_cpu:
         _scores(batched, data)  # needs more memory than a step
     took = []
-    for first in range(0, timed, timed // TURNS):
+    for turn in batches:
         started = clock()
-        _interval(batches[first : first + timed // TURNS], batched, steppers, data)
+        _interval(turn, batched, steppers, data)
         took.append(clock() - started)
     return min(took) / count
 
@@ -101,7 +102,8 @@ def _cost(states: Sequence[State], data: Tensors, size: int, timed: int) -> floa
 def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
     """Advance all states to their next report, in place. They must be of one group, and none at its end.
 
-    The reports are those of `train.train_alone`, to the rounding of sums; `seconds` is a trial's share of the time.
+    The reports are those of `train.train_alone`, to the rounding of sums, except that a GPU draws dropout's noise for
+    many steps at once; `seconds` is a trial's share of the time.
     Raises ValueError for states that cannot be trained together.
     """
     for state in states:
@@ -112,7 +114,11 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
     if len(groups(states, data)) > 1:
         raise ValueError("trials that train together must be of one shape and have as many steps to their report")
     side_by_side = sorted(states, key=lambda state: state.config.optimizer)
-    reports = _together(side_by_side, data, one_by_one=data.device.type == "cpu")
+    try:
+        reports = _together(side_by_side, data, one_by_one=data.device.type == "cpu")
+    except torch.OutOfMemoryError:
+        forget()  # fewer are tried next
+        raise
     found = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
     return [found[id(state)] for state in states]
 
@@ -145,6 +151,14 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     ]
 
 
+def scored_together(states: Sequence[State], data: Tensors) -> list[tuple[float, float]]:
+    """Each trial's mean cross-entropy and accuracy on the validation split, as its reports have them."""
+    batched = Batched([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
+    found = _scores(batched, data)
+    batched.release(0)
+    return found
+
+
 def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
@@ -164,17 +178,22 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
             stepper.step()
 
     repeat(step, batches.flatten(1), batched.prepare)
-    return [float(loss) for loss in (total / len(batches)).tolist()]
+    losses: list[float] = (total / len(batches)).tolist()
+    return losses
 
 
 def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
     """Both splits as the networks take them, where a copy of the data is little: in bfloat16, and on a GPU in float32.
     On a CPU all processes share the data as it is, and making a batch of it costs little."""
-    if not batched.takes_low and data.device.type == "cpu":
+    device = data.device
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.takes_low):
         return None
     kind = torch.bfloat16 if batched.takes_low else torch.float32
-    size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
-    return data.ready(kind) if size <= READY_BYTES.get(data.device.type, 0) else None
+    if not data.has_ready(kind):
+        size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
+        if size > (READY_BYTES if device.type == "cpu" else READY_SHARE * torch.cuda.mem_get_info(device)[0]):
+            return None
+    return data.ready(kind)
 
 
 @torch.no_grad()

@@ -29,9 +29,9 @@ def probe(
     """Seconds an epoch of each config. `data`: name and root; `process`: threads and device."""
     from trainable.config import parsed
     from trainable.data import Split, Tensors, load
-    from trainable.pack import fastest, train_together, unpackable
+    from trainable.pack import fastest, scored_together, train_together, unpackable
     from trainable.state import State
-    from trainable.train import evaluate, prepare_process, train
+    from trainable.train import prepare_process, scores, train
 
     device = prepare_process(*process)
     whole = load(*data).without_test()
@@ -42,12 +42,15 @@ def probe(
     seconds = []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
         config = parsed({**values, "epochs": 1, "reports_per_epoch": 1})
-        alone = together == 1 or unpackable(config, tensors)
-        state, *others = (State.fresh(config, tensors) for _ in range(1 if alone else together))
-        report = next(train(config, tensors, state=state)) if alone else train_together([state, *others], tensors)[0]
+        alone = unpackable(config, tensors) is not None
+        states = [State.fresh(config, tensors) for _ in range(1 if alone else together)]
+        report = next(train(config, tensors, state=states[0])) if alone else train_together(states, tensors)[0]
         started = time.perf_counter()
-        evaluate(state.model, tensors.x_validation, tensors.y_validation, tensors.mean, tensors.std, config.precision)
-        validation = time.perf_counter() - started
+        if alone:
+            scores(states[0].model, tensors, config.precision)
+        else:
+            scored_together(states, tensors)
+        validation = (time.perf_counter() - started) / len(states)
         training = max(report.seconds - validation, 0.0) * len(whole.train) / few
         seconds.append(training + validation * int(values.get("reports_per_epoch", 1)))
     return seconds[1:]

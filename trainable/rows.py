@@ -22,10 +22,10 @@ class Rows:
     `release`.
 
     The first `decayed` columns are the weights that regularisers act on. Columns between parameters are 0 and stay 0.
+    Apart, neither holds: the same memory is laid out otherwise, and only `of` makes sense of it.
     """
 
     def __init__(self, models: Sequence[nn.Module], *, apart: bool) -> None:
-        """`apart`: the numbers are laid out otherwise, so only `of` makes sense of them."""
         regularised = {id(weight) for weight in weights(models[0])}
         named = sorted(models[0].named_parameters(), key=lambda pair: id(pair[1]) not in regularised)
         self._own = [[model.get_parameter(name) for name, _ in named] for model in models]

@@ -75,21 +75,22 @@ class Stacked:
         self._schedule(configs, steps)
 
     def _schedule(self, configs: Sequence[Config], steps: Sequence[int]) -> None:
-        """What the coming steps take from the step's number alone, (steps, B, 1): row `_at` is the next."""
+        """What the coming steps take from the step's number alone, (steps, 3, B, 1): the rate; by what the direction is
+        scaled; what is added to a root. Row `_at` is the next."""
         numbers = [range(first, first + self._taken) for first in self._firsts]
         rates = torch.tensor(
             [[learning_rate(c, n, all_) for n in some] for c, some, all_ in zip(configs, numbers, steps, strict=True)],
             dtype=torch.float64,
         )
         self.rates = rates[:, -1].tolist()  # of the last step
-        scales, eps = rates, torch.zeros_like(rates)
+        scales, eps = rates, torch.full_like(rates, SQUARES[self._kind][2] if self._square is not None else 0.0)
         if self._kind in ("adam", "adamw"):  # Kingma and Ba 2015, algorithm 1: averages that began at 0
             taken = torch.tensor([list(some) for some in numbers], dtype=torch.float64) + 1
             momenta = torch.tensor([config.momentum for config in configs], dtype=torch.float64).unsqueeze(1)
             root = (1 - ADAM[1] ** taken).sqrt()  # times it, above and below: one operation less a step
             scales, eps = rates * root / (1 - momenta**taken), ADAM[2] * root
         device = self._values.device
-        self._rates, self._scales, self._eps = (of.float().t().unsqueeze(2).to(device) for of in (rates, -scales, eps))
+        self._scheduled = torch.stack([rates.t(), -scales.t(), eps.t()], 1).float().unsqueeze(3).to(device)
         self._at = torch.zeros(1, dtype=torch.int64, device=device)
 
     def _column(self, numbers: Sequence[float]) -> Tensor:
@@ -109,7 +110,7 @@ class Stacked:
         values, gradients, decayed = self._values, self._gradients, slice(0, self._rows.decayed)
         self._penalise(values[:, decayed], gradients[:, decayed])
         self._clip_norms(gradients)
-        rate, scale, eps = (of.index_select(0, self._at).squeeze(0) for of in (self._rates, self._scales, self._eps))
+        rate, scale, eps = self._scheduled.index_select(0, self._at).squeeze(0).unbind()
         if self._has["weight_decay"]:
             if self._kind == "adamw":
                 values[:, decayed].mul_(1 - rate * self._decay)
@@ -123,10 +124,10 @@ class Stacked:
         average = self._average
         if self._square is None:
             return average.mul_(self._momentum).add_(gradients)
-        _, keep, small = SQUARES[self._kind]
+        keep = SQUARES[self._kind][1]
         square = self._square.mul_(keep).addcmul_(gradients, gradients, value=1 - keep)
         if self._kind == "rmsprop":
-            return average.mul_(self._momentum).addcdiv_(gradients, square.sqrt().add_(small))
+            return average.mul_(self._momentum).addcdiv_(gradients, square.sqrt().add_(eps))
         average.lerp_(gradients, 1 - self._momentum)
         return average / square.sqrt().add_(eps)
 

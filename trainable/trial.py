@@ -33,8 +33,7 @@ class Worker(tune.Trainable):
         data: Dataset | None = None,
         objectives: tuple[str, ...] = ("val_accuracy",),
         max_parameters: int | None = None,
-        threads: int = 1,
-        device: str = "cpu",
+        process: tuple[int, str] = (1, "cpu"),
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
         mark: str = "",
@@ -43,7 +42,7 @@ class Worker(tune.Trainable):
 
         `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
         `max_parameters` is not trained.
-        `device`: as in `trainable.train.pick_device`.
+        `process`: for `trainable.train.prepare_process`.
         `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
         from trainable.data import Tensors
@@ -52,7 +51,7 @@ class Worker(tune.Trainable):
         assert data is not None
         if data.test is not None:
             raise ValueError("a trial must not see the test split; give it data.without_test()")
-        tensors = Tensors.of(data, prepare_process(threads, device))
+        tensors = Tensors.of(data, prepare_process(*process))
         self._setting = Setting(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
         self._root, self._mark = checkpoints, mark
         self.reset_config(config)

@@ -56,7 +56,7 @@ def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
         return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
     if many and options.pack == "off":
-        return ["--pack auto trains many networks at once on a GPU, which is far faster"]
+        return ["--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster"]
     return []
 
 
@@ -109,7 +109,8 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     values = {"seed": options.seed, **sweep.common, **values, "epochs": options.epochs}
-    return [*found, *hyper.problems(values), *data.problems(options.data, options.data_root)]
+    found += [*hyper.problems(values), *data.problems(options.data, options.data_root)]
+    return found + _resources(options)
 
 
 def _numbers(sweep: Sweep, options: Options) -> list[str]:

@@ -121,8 +121,8 @@ class Ray:
         private: dict[str, Any] = {
             # Ints: of 8.0 on a machine of 16 cores the raylet is told to start "8.0" workers at a time, and dies of it
             # without a word (ray 2.60, services.py, `maximum_startup_concurrency`).
-            "num_cpus": ceil(cpus),
-            "num_gpus": ceil(gpus),
+            "num_cpus": ceil(cpus - 1e-9),
+            "num_gpus": ceil(gpus - 1e-9),
             "include_dashboard": False,
             # The search's copy, the final step's, and what Ray keeps beside them.
             "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),

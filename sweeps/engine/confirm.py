@@ -16,6 +16,7 @@ from trainable.checkpoints import Checkpoints
 from trainable.storage import install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
+    from sweeps.engine.options import Options
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
@@ -23,7 +24,7 @@ MODEL = "model"
 Models = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
-def confirm(record: Record, data: Dataset, resources: Mapping[str, float], stop: Stop, checkpoints: str) -> None:
+def confirm(record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str) -> None:
     """Score what is chosen and not scored yet, and keep the best model; nothing when we are told to stop.
 
     `checkpoints`: path or URI below which the trials' final states lie.
@@ -38,10 +39,9 @@ def confirm(record: Record, data: Dataset, resources: Mapping[str, float], stop:
             return
     import ray
 
-    process = (max(1, int(resources["cpu"])), "auto" if resources["gpu"] else "cpu")  # threads and device
-    task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_on_worker)
+    task = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial)(_on_worker)
     about = {"arm": found.best, "trial": found.model}
-    pending = task.remote(models, configs, found.model, about, data, process)
+    pending = task.remote(models, configs, found.model, about, data, options.process)
     while not (done := ray.wait([pending], timeout=0.2)[0]):
         if stop.stop_all():
             ray.cancel(pending, force=True)

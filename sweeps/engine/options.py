@@ -100,14 +100,10 @@ class Options:
     """Print the result only."""
 
     @property
-    def threads(self) -> int:
-        """Of a process that trains."""
-        return max(1, int(self.cpus_per_trial))
-
-    @property
-    def device(self) -> str:
-        """What trains, for `trainable.train.pick_device`: no GPU that was not asked for, though it may be seen."""
-        return "auto" if self.gpus_per_trial > 0 else "cpu"
+    def process(self) -> tuple[int, str]:
+        """Threads and device of a process that trains, for `trainable.train.prepare_process`: no GPU that was not asked
+        for, though it may be seen."""
+        return max(1, int(self.cpus_per_trial)), "auto" if self.gpus_per_trial > 0 else "cpu"
 
     @property
     def together(self) -> int:

@@ -93,7 +93,7 @@ def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[f
     configs = list(_random_configs(sweep, options))
     common = {
         "data": (options.data, None if options.data_root is None else str(options.data_root)),
-        "process": (options.threads, options.device),
+        "process": options.process,
         "together": min(options.together, share),
         "limit": share,
     }

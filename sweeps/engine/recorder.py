@@ -32,11 +32,18 @@ class Recorder(Callback):
     """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
 
     def __init__(
-        self, record: Record, rungs: Rungs, view: View, ended: Callable[[State, str | None], None], checkpoints: str
+        self,
+        record: Record,
+        rungs: Rungs,
+        view: View,
+        ended: Callable[[State, str | None], None],
+        checkpoints: str,
+        *,
+        gpus: bool = False,
     ) -> None:
-        """`checkpoints`: the path or URI below which trials keep theirs."""
+        """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
-        self._checkpoints = checkpoints
+        self._checkpoints, self._gpus = checkpoints, gpus
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
         self._attempts: dict[int, int] = {}  # of trials in flight
         self._reported: dict[int, int] = {}  # last step in the record, of trials in flight
@@ -67,6 +74,7 @@ class Recorder(Callback):
         if number not in self._placed and "device" in result:
             self._record.place(number, f"{result['hostname']}:{result['pid']}", result["device"])
             self._placed.add(number)
+            self._look(result)
         if "restored" in result:
             self._record.event("restored", number, step=result["restored"])
         for reason in result.get("refused", ()):
@@ -83,6 +91,14 @@ class Recorder(Callback):
             self._end(number, outcome(result), result, decision if decision and decision.stopped else None)
         if "checkpoint" in result and (not result.get("done") or trial.config["phase"] == "confirm"):
             self._record.add_checkpoint(number, *result["checkpoint"])
+
+    def _look(self, result: Mapping[str, Any]) -> None:
+        """Say it, once, when a trial holds a GPU and leaves it idle."""
+        if self._gpus and result["device"] == "cpu":
+            self._view.note(
+                f"trials are given GPUs, but on {result['hostname']} torch sees none: they train on the CPU"
+            )
+            self._gpus = False
 
     def _again(self, number: int, result: Mapping[str, Any]) -> bool:
         """Whether this is a report from a checkpoint's memory that the record holds already."""

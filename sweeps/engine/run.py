@@ -68,7 +68,7 @@ def _one(sweep: Sweep, options: Options) -> int:
     _refuse(check.one_problems(sweep, options))
     values = {"seed": options.seed, **sweep.common, **json.loads(options.one or "{}")}
     values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
-    device = prepare_process(options.threads, options.device)
+    device = prepare_process(*options.process)
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     tensors = Tensors.of(data, device)

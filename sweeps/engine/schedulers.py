@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect, bisect_left, insort
+from collections import UserDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +98,7 @@ class Asha(AsyncHyperBandScheduler):
             reduction_factor=ladder.eta,
         )
         for bracket in self._brackets:
-            bracket._rungs = [(milestone, _Seen()) for milestone, _ in bracket._rungs]
+            bracket._rungs = [(milestone, _Seen()) for milestone, _ in bracket._rungs]  # type: ignore[misc]
             bracket.cutoff = partial(_cutoff, eta=ladder.eta)  # type: ignore[method-assign]
 
     def judge(self, number: int, step: int, value: float | None, beside: Beside = ()) -> Verdict:
@@ -137,7 +138,7 @@ class Asha(AsyncHyperBandScheduler):
         }
 
 
-class _Seen(dict[str, float]):
+class _Seen(UserDict[str, float]):
     """What trials scored at a rung, and the scores in order."""
 
     def __init__(self) -> None:

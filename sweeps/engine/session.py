@@ -129,7 +129,9 @@ class Session:
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = reader.trials(), reader.curves()
-            recorder = Recorder(self.record, rungs, shown, self.stop.ended, self.checkpoints)
+            recorder = Recorder(
+                self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.gpus_per_trial > 0
+            )
             plan = Plan(options.trials, options.epochs, options.seed, sweep.sampler, sweep.sampler_options)
             search = Search(sweep, plan, self.record, self._limit, self._repeats, recorder.refused)
             from results.study import studies
@@ -196,7 +198,7 @@ class Session:
         if not self.options.confirm or self.stop.stop_all():
             return
         try:
-            confirm(self.record, data, self._resources, self.stop, self.checkpoints)
+            confirm(self.record, data, self.options, self.stop, self.checkpoints)
         except RayError as error:
             why = _cause(error.cause if isinstance(error, RayTaskError) else error)
             raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
@@ -224,8 +226,7 @@ class Session:
             data=data.without_test(),
             objectives=tuple(self.sweep.objectives),
             max_parameters=options.max_parameters,
-            threads=options.threads,
-            device=options.device,
+            process=options.process,
             checkpoints=self.checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
             mark=self._mark if options.address is not None else "",

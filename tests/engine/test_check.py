@@ -311,7 +311,9 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert "--pack auto" in told(SWEEP, "--gpus-per-trial", "1")[0]
     assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
     assert told(convolution, "--gpus-per-trial", "1") == []
-    assert [parse(SWEEP, flags).device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
+    assert told(SWEEP, "--address", "auto") == []  # its machines are others
+    assert "--pack" not in notes(SWEEP, parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
+    assert [parse(SWEEP, flags).process[1] for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:

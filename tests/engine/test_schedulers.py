@@ -41,7 +41,21 @@ def test_asha_is_rays_to_the_bit_of_a_cutoff(eta: float, mode: str) -> None:
         verdict, decision = ours.judge(number, steps[number], value)
         assert verdict == rays.on_trial_result(None, trial, {"step": steps[number], "value": value})
         if seen:
-            assert abs(decision.cutoff) == abs(np.nanpercentile(seen, (1 - 1 / eta) * 100))
+            sign = 1 if mode == "max" else -1  # Ray keeps what falls with its sign turned
+            assert decision.cutoff == sign * np.nanpercentile(seen, (1 - 1 / eta) * 100)
+
+
+def test_those_that_stand_beside_count_and_leave_no_trace() -> None:
+    draw, asha = random.Random(2), Asha(Ladder(budget=8, grace=1, eta=2.0, reports_per_epoch=1), 1, "max")
+    scores: list[float] = []
+    for first in range(0, 400, 4):
+        cohort = [(number, 1, draw.choice([0.25, 0.5, 0.75])) for number in range(first, first + 4)]  # nearly all tie
+        together = scores + [value for _, _, value in cohort]
+        for index, (number, step, value) in enumerate(cohort):
+            _, decision = asha.judge(number, step, value, cohort[index + 1 :])
+            others = [*together[: len(scores) + index], *together[len(scores) + index + 1 :]]
+            assert decision.cutoff == (np.median(others))
+        scores = together
 
 
 def test_the_median_rule_stops_whose_best_is_below_the_median_of_the_others_means() -> None:

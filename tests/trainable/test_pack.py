@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from trainable import pack
-from trainable.batched import Batched
+from trainable.batched import Batched, Noise
 from trainable.config import Config
 from trainable.data import Dataset, Split, Tensors
 from trainable.model import Dropout
@@ -93,7 +94,7 @@ def assert_same_state(a: State, b: State, **tolerance: float) -> None:
 
 @pytest.fixture(params=["one by one", "stacked"])
 def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How optimisers step: a trial after the other, as on a CPU, or on stacks, as on a GPU."""
+    """How optimisers step: a trial after the other, as on a CPU, or on rows, as on a GPU."""
     real = pack._together
     one_by_one = request.param == "one by one"
     monkeypatch.setattr(pack, "_together", lambda states, data, **_: real(states, data, one_by_one=one_by_one))
@@ -146,6 +147,32 @@ def test_gradients_are_those_of_autograd(numbers: Tensors) -> None:
             torch.testing.assert_close(losses[index], loss.detach())
             for (name, ours), theirs in zip(state.model.named_parameters(), own.model.parameters(), strict=True):
                 torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=lambda t, n=name: n + t)
+
+
+def test_noise_drawn_for_many_steps_is_each_networks_own_stream_step_by_step() -> None:
+    """As on a GPU, three steps at a time: the bits of every step follow from the network's generator alone."""
+    batch, features, steps = 5, 6, 3
+    layers = [Dropout(0.5), None, Dropout(0.25)]
+    noise = Noise(layers, batch, features, torch.device("cpu"), steps)
+    streams = {}
+    for index, layer in enumerate(layers):
+        if layer is not None:
+            layer.generator, streams[index] = generator("cpu", index, "noise", 0), generator("cpu", index, "noise", 0)
+    masks = []
+    for step in range(8):
+        noise.prepare(step)
+        if step % steps == 0:
+            drawn = {i: torch.empty((steps, 8), dtype=torch.int64).random_(-(2**63), None, generator=g)
+                     for i, g in streams.items()}  # fmt: skip
+        mask = noise.mask(torch.tensor([step])).clone()
+        for index, rows in drawn.items():
+            p = layers[index].p  # type: ignore[union-attr]
+            bits = rows[step % steps].view(torch.int16)[: batch * features].view(batch, features)
+            wanted = (bits >= round(p * 65536) - 32768) / (1 - p)
+            assert torch.equal(mask[:, index], wanted.float())
+        assert bool((mask[:, 1] == 1).all())  # this one has no dropout
+        masks.append(mask)
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(masks, 2))
 
 
 def test_neighbours_and_their_order_do_not_matter(numbers: Tensors) -> None:
@@ -241,6 +268,13 @@ def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
     assert tensors.ready(torch.bfloat16) is tensors.ready(torch.bfloat16)
     monkeypatch.setattr(pack, "Batched", made_anew)
     assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
+
+
+def test_a_packs_scores_are_those_of_its_reports(numbers: Tensors) -> None:
+    states = [State.fresh(config, numbers) for config in configs()]
+    reports = pack.train_together(states, numbers)
+    scored = pack.scored_together(states, numbers)
+    assert scored == [(report.val_loss, report.val_accuracy) for report in reports]
 
 
 def test_groups_have_one_shape_and_as_many_steps(numbers: Tensors) -> None:
