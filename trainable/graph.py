@@ -92,6 +92,7 @@ def _capture(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAG
     except BaseException:
         with suppress(RuntimeError):  # the error that led here is the one to tell
             graph.capture_end()
+        _LAST.pop(device, None)  # whose memory torch may take for one that is still recorded to (2.11)
         raise
     graph.capture_end()
     _LAST[device] = graph

@@ -34,7 +34,6 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(precision)
-    torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def numbers(device: str) -> Tensors:
@@ -130,22 +129,6 @@ def test_bf16_learns_as_float32_does() -> None:
 
 def test_a_gpu_that_was_not_asked_for_is_left_alone() -> None:
     assert [prepare_process(1, spec).type for spec in ("cpu", "auto")] == ["cpu", "cuda"]
-
-
-def test_a_step_is_taken_as_it_is_where_there_is_no_memory_to_record_it() -> None:
-    """What warm-up steps have used is not given to a recording: there it has to do without."""
-    wide, data = configs(hidden=(2048, 2048)), numbers("cuda")
-    graph.forget()
-    torch.cuda.reset_peak_memory_stats()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "WARM", 10**9)
-        taken, _ = packed(wide, data)
-    del taken
-    graph.forget()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(1.02 * torch.cuda.max_memory_reserved() / total)
-    _, reports = packed(wide, data)
-    assert all(report.finite for some in reports for report in some)
 
 
 def test_what_cannot_be_recorded_raises_and_does_no_harm() -> None:
