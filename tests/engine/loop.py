@@ -55,7 +55,8 @@ class Loop:
         sign = 1 if sweep.mode == "max" else -1
         self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
         self.ended: list[tuple[State, str | None]] = []
-        view = View(self.board, io.StringIO())
+        self.notes = io.StringIO()
+        view = View(self.board, self.notes)
         self.recorder = Recorder(
             self.record, self.rungs, view, lambda *end: self.ended.append(end), str(folder / "checkpoints")
         )

@@ -89,3 +89,12 @@ def test_a_worker_looks_for_the_drivers_mark_before_its_first_trial(
     worker = SimpleNamespace(_mark=wanted, _root=str(tmp_path))
     found = Trial._unreachable(worker)  # type: ignore[arg-type]
     assert found is None if seen is None else seen in str(found)
+
+
+@pytest.mark.parametrize(("gpus", "device", "times"), [(True, "cpu", 1), (True, "cuda:0", 0), (False, "cpu", 0)])
+def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path: Path, gpus: bool, device: str, times: int) -> None:
+    loop = Loop(tmp_path, sweep(), trials=2)
+    loop.recorder._gpus = gpus
+    for trial in (loop.deal(), loop.deal()):
+        loop.report(trial, 0.5, 1, device=device, hostname="far")
+    assert loop.notes.getvalue().count("on far torch sees none: they train on the CPU") == times
