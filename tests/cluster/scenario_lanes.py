@@ -1,0 +1,46 @@
+"""On the mock of AWS, with packs: lanes that wait bring machines, and one that is lost loses no trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenario_aws import YAML, filled_in, instances, interrupt, spot
+from steps import Run, background, check, fail, no_ray, run, say, token, until
+
+EPOCHS, TRIALS = 20, 16
+SWEEP = (
+    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS} --concurrency {TRIALS} --epochs {EPOCHS} "
+    "--scheduler none --gpus-per-trial 1 --pack auto --checkpoint-seconds 1 --no-confirm"
+)
+
+
+def main() -> None:
+    token()
+    filled_in()
+    run(f"ray up -y --no-config-cache {YAML}")
+    (head,) = instances()
+    mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
+    with background(SWEEP, Path("/tmp/sweep.log")):
+        until("two spot workers", lambda: len(spot()) == 2, 120)
+        say("lanes wait, so these came:", [instance["InstanceType"] for instance in spot()])
+        nodes = "SELECT DISTINCT node FROM trials WHERE node IS NOT NULL"
+        until("reports of two lanes", lambda: len(mnist.ask(nodes)) >= 2, 120)
+        say("trials of each lane:", mnist.ask("SELECT node, count(*) FROM trials WHERE node IS NOT NULL GROUP BY node"))
+        interrupt(mnist)
+        ended = "SELECT 1 FROM trials WHERE state = 'COMPLETED'"
+        until("all trials to be complete", lambda: len(mnist.ask(ended)) == TRIALS, 240)
+    say("states and attempts:", mnist.ask("SELECT state, attempts, count(*) FROM trials GROUP BY state, attempts"))
+    steps = mnist.ask("SELECT trial, group_concat(DISTINCT step) FROM reports GROUP BY trial")
+    check(all(len(seen.split(",")) == EPOCHS for _, seen in steps), steps)
+    run(f"ray down -y {YAML}")
+    check(not instances(), instances())
+    no_ray(10)
+    say("ray down has ended: no instance, no process of Ray")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:
+        print(Path("/tmp/sweep.log").read_text()[-2000:])
+        fail(repr(error))
