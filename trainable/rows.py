@@ -7,7 +7,7 @@ each parameter's values of all networks lie side by side, as batched products on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,14 @@ class Rows:
         named = sorted(models[0].named_parameters(), key=lambda pair: id(pair[1]) not in regularised)
         self._own = [[model.get_parameter(name) for name, _ in named] for model in models]
         self._shapes = [parameter.shape for _, parameter in named]
-        self._sizes = [size for shape in self._shapes for size in (shape.numel(), -shape.numel() % ALIGN)]  # with gaps
-        ends = torch.tensor([0, *self._sizes]).cumsum(0).tolist()
-        self._columns = [slice(begin, end) for begin, end in zip(ends[::2], ends[1::2], strict=False)]
-        self._places = {name: place for place, (name, _) in enumerate(named)}
-        self.decayed, self._width, self._apart = ends[2 * len(regularised)], ends[-1], apart
+        sizes = [shape.numel() for shape in self._shapes]
+        *begins, self._width = accumulate((size + -size % ALIGN for size in sizes), initial=0)
+        self._columns = [slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
+        self.decayed, self._apart = [*begins, self._width][len(regularised)], apart
         self.values = self.gathered([[parameter.data for parameter in own] for own in self._own])
         self.gradients = torch.zeros_like(self.values)
+        stacks = zip(self._stacks(self.values), self._stacks(self.gradients), strict=True)
+        self._named = dict(zip((name for name, _ in named), stacks, strict=True))
         for own, values, slopes in zip(self._own, self._each(self.values), self._each(self.gradients), strict=True):
             for parameter, value, slope in zip(own, values, slopes, strict=True):
                 parameter.data, parameter.grad = value, slope
@@ -47,8 +48,7 @@ class Rows:
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Views of a parameter of all networks, and of its gradient: (B, ...) each."""
-        place = self._places[name]
-        return self._stacks(self.values)[place], self._stacks(self.gradients)[place]
+        return self._named[name]
 
     def gathered(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
         """(B, P): of each network what belongs to its parameters; None is 0."""

@@ -113,8 +113,7 @@ class Asha(AsyncHyperBandScheduler):
             return self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value}), None
         seen = dict(bracket._rungs)[rung]
         others = self._standing(bracket, rung, beside)
-        for name, other in others.items():
-            seen[name] = other
+        seen.update(others)
         against = bracket.cutoff(seen)
         cutoff = None if against is None else float(against) * self._sign
         verdict = self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value})

@@ -147,6 +147,6 @@ def test_the_fastest_size_is_found_within_memory(monkeypatch: pytest.MonkeyPatch
             raise torch.OutOfMemoryError("CUDA out of memory")
         return cost(states, data, size)
 
-    assert fastest(data, limit=8, config=configs()[0]) > 2  # each trial more costs next to nothing
+    assert 2 < fastest(data, limit=8, config=configs()[0]) <= 8  # each trial more costs next to nothing
     monkeypatch.setattr(pack, "_cost", of_little_memory)
-    assert fastest(data, limit=8, config=configs()[0]) <= 2
+    assert 1 <= fastest(data, limit=8, config=configs()[0]) <= 2

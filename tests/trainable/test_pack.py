@@ -265,7 +265,7 @@ def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
         return batched
 
     kept = reports()
-    assert tensors.ready(torch.bfloat16) is tensors.ready(torch.bfloat16)
+    assert tensors.has_ready(torch.bfloat16)
     monkeypatch.setattr(pack, "Batched", made_anew)
     assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
 
