@@ -22,7 +22,7 @@ unit: $(READY) system
 	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; six minutes
-	$(PYTHON) -m pytest -s -m cluster tests/cluster $(ARGS)
+	$(PYTHON) -m pytest -s -m "cluster and not long" tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)

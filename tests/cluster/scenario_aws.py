@@ -116,6 +116,20 @@ def head_dies(head: dict[str, Any], mnist: Run) -> int:
     return reports
 
 
+def check_every_epoch(mnist: Run, epochs: int) -> None:
+    """No report of a trial is missing in the record."""
+    steps = mnist.ask("SELECT trial, group_concat(DISTINCT step) FROM reports GROUP BY trial")
+    check(all(len(seen.split(",")) == epochs for _, seen in steps), steps)
+
+
+def down() -> None:
+    """The cluster ends, and nothing stays that costs money."""
+    run(f"ray down -y {YAML}")
+    check(not instances(), instances())
+    no_ray(10)
+    say("ray down has ended: no instance, no process of Ray")
+
+
 def main() -> None:
     token()
     filled_in()
@@ -144,8 +158,7 @@ def main() -> None:
     check("was not here: going on from its copy in s3://lab/runs" in text, text[-3000:])
     trials = mnist.ask("SELECT state, attempts FROM trials")
     check([state for state, _ in trials] == ["COMPLETED"] * 4, trials)
-    steps = mnist.ask("SELECT trial, group_concat(DISTINCT step) FROM reports GROUP BY trial")
-    check(all(len(seen.split(",")) == EPOCHS for _, seen in steps), steps)
+    check_every_epoch(mnist, EPOCHS)
     restored = mnist.ask("SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'")
     say("restored, on either head:", restored)
     keys = boto3.client("s3").list_objects_v2(Bucket="lab", Prefix="runs/mnist_l2/")["Contents"]
@@ -163,10 +176,7 @@ def main() -> None:
     say("the run has come home")
     until("no worker is left", lambda: not spot(), 180)
     say("idle workers are gone")
-    run(f"ray down -y {YAML}")
-    check(not instances(), instances())
-    no_ray(10)
-    say("ray down has ended: no instance, no process of Ray")
+    down()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenario_aws import YAML, filled_in, instances, interrupt, spot
-from steps import Run, background, check, fail, no_ray, run, say, token, until
+from scenario_aws import YAML, check_every_epoch, down, filled_in, instances, interrupt, spot
+from steps import Run, background, fail, run, say, token, until
 
 EPOCHS, TRIALS = 20, 16
 SWEEP = (
@@ -30,12 +30,8 @@ def main() -> None:
         ended = "SELECT 1 FROM trials WHERE state = 'COMPLETED'"
         until("all trials to be complete", lambda: len(mnist.ask(ended)) == TRIALS, 240)
     say("states and attempts:", mnist.ask("SELECT state, attempts, count(*) FROM trials GROUP BY state, attempts"))
-    steps = mnist.ask("SELECT trial, group_concat(DISTINCT step) FROM reports GROUP BY trial")
-    check(all(len(seen.split(",")) == EPOCHS for _, seen in steps), steps)
-    run(f"ray down -y {YAML}")
-    check(not instances(), instances())
-    no_ray(10)
-    say("ray down has ended: no instance, no process of Ray")
+    check_every_epoch(mnist, EPOCHS)
+    down()
 
 
 if __name__ == "__main__":

@@ -42,3 +42,8 @@ def test_three_machines_one_loses_power_and_one_its_cable() -> None:
 
 def test_spot_workers_come_for_the_sweep_one_is_interrupted_then_the_head_and_none_stays() -> None:
     lab("--aws", "--", "python", str(HERE / "scenario_aws.py"))
+
+
+@pytest.mark.long  # `make test-cluster` would take three minutes longer
+def test_lanes_bring_machines_and_the_loss_of_one_loses_no_trial() -> None:
+    lab("--aws", "--", "python", str(HERE / "scenario_lanes.py"))
