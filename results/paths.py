@@ -12,6 +12,8 @@ import unicodedata
 from pathlib import Path
 
 LONGEST = 255  # bytes of a file's name, on every file system in use
+_LONGEST_RUN = 200  # characters: temporary names are longer
+_MLFLOW, _ARTIFACTS = "mlflow.db", "mlartifacts"  # `results.tracking` and `results.mlflow_database` make them
 
 
 class UnsafeName(ValueError):
@@ -52,6 +54,17 @@ def name_problem(name: str) -> str | None:
     except UnicodeEncodeError:
         return "a name must be text that a file system can write"
     return f"a part of a name must have at most {LONGEST} bytes" if max(lengths) > LONGEST else None
+
+
+def run_name_problem(name: str) -> str | None:
+    """The rule that `name` breaks as a run's; None when it breaks none. A run is one folder beside MLflow's files."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return "a run's name must have letters, digits, '.', '_' and '-' only, and begin with a letter or digit"
+    if len(name) > _LONGEST_RUN:
+        return f"a run's name must have at most {_LONGEST_RUN} characters"
+    if name.casefold().startswith(_MLFLOW) or name.casefold() == _ARTIFACTS:
+        return f"a run's name must not be {_ARTIFACTS} nor begin with {_MLFLOW}: these are MLflow's, beside the runs"
+    return None
 
 
 def shown(name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 from results.record import Reader
+from results.redaction import redacted_uri, without_secrets
 from results.study import objectives_of, studies
-from results.tracking import redacted, without_secrets
 
 _OWNER = "rungwise.run"
 
@@ -57,7 +57,7 @@ def write(reader: Reader, url: str) -> list[str]:
         if isinstance(error, StorageError):
             raise
         line = (without_secrets(str(error), url).strip().splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"the storage {redacted(url)} must take the studies, but {line}") from None
+        raise StorageError(f"the storage {redacted_uri(url)} must take the studies, but {line}") from None
     finally:
         optuna.logging.set_verbosity(before)
     return names
