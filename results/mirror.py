@@ -101,7 +101,7 @@ class Mirror:
             try:
                 found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
                 for info in found:
-                    name = info.path.removeprefix(self._path).strip("/")
+                    name = info.path.removeprefix(f"{self._path}/")
                     if info.type != fs.FileType.File or name == ABOUT or name.partition("/")[0] in _LEFT:
                         continue
                     target = resolve_below(copy, name)

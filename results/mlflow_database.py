@@ -21,7 +21,7 @@ ARTIFACTS = "mlartifacts"  # beside the database
 
 
 def ensure(database: Path) -> None:
-    """An empty MLflow database at `database`, unless one is there; who comes at the same time waits for it.
+    """An empty MLflow database at `database`, unless there is one; whoever comes at the same time waits for it.
 
     Raises sqlite3.Error for a file that cannot be read as a database, OSError without room, and what MLflow raises.
     """
@@ -43,18 +43,24 @@ def unusable(database: Path) -> str | None:
     One that merely needs another version of MLflow, and has runs, is not unusable.
     """
     try:
-        if not (tables := _tables(database)):
+        if not _tables(database):
             return None
         with closing(_opened(database)) as db:
             (word,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            if word != "ok":
-                return f"is damaged ({word})"
-            if "runs" in tables and db.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
-                return None
+        if word != "ok":
+            return f"is damaged ({word})"
+        return half_made(database)
     except (sqlite3.OperationalError, OSError):  # locked, no permission: not the file's fault
         return None
     except sqlite3.DatabaseError as error:
         return f"is damaged ({error})"
+
+
+def half_made(database: Path) -> str | None:
+    """The same of a file in which there is no run, and which MLflow cannot open. Raises sqlite3.Error."""
+    with closing(_opened(database)) as db:
+        if "runs" in _tables(database) and db.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
+            return None
     return None if _opens(database) else "was left half made, without a run in it: its maker was killed, or had no room"
 
 

@@ -69,6 +69,8 @@ class Store:
         self.database = sqlite_path(uri)
         if self.database is not None:
             mlflow_database.ensure(self.database)
+            if why := mlflow_database.half_made(self.database):  # MLflow would try, and keep the file open
+                raise sqlite3.DatabaseError(f"{self.database} {why}")
             uri = uri if "?" in uri else sqlite_uri(self.database)
         self._client = MlflowClient(uri)
 
