@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(run: Path, uri: str | None) -> int:
     from results import mlflow, parquet
+    from results.mlflow_store import ExportError
 
     status = 0
     with Reader(run) as reader:
@@ -100,7 +101,7 @@ def _export(run: Path, uri: str | None) -> int:
     try:
         done = mlflow.export(run, uri)
         print(f"mlflow  {done.uri}: {done.trials} trials, {done.metrics} metrics new")
-    except mlflow.ExportError as error:
+    except ExportError as error:
         print(f"mlflow  {error}", file=sys.stderr)
         status = 1
     return status

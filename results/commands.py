@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +94,8 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _study(given: argparse.Namespace) -> int:
+    from results.redaction import redacted_uri
     from results.study_store import StorageError, write
-    from results.tracking import redacted
 
     try:
         with Reader(given.run) as reader:
@@ -103,7 +104,7 @@ def _study(given: argparse.Namespace) -> int:
         return _refused(error)
     for name in names:
         print(f"study {name}")
-    print(f"look at them: optuna-dashboard {redacted(given.storage)}")
+    print(f"look at them: optuna-dashboard {shlex.quote(redacted_uri(given.storage))}")
     return 0
 
 
@@ -129,7 +130,7 @@ def _copy(given: argparse.Namespace) -> int:
     from results.mirror import Mirror, MirrorError
 
     try:
-        Mirror(given.where, given.run.name).push(given.run)
+        Mirror(given.where, given.run.absolute().name).push(given.run)
     except MirrorError as error:
         return _refused(error)
     return 0

@@ -7,7 +7,10 @@ doctor can only make the rest usable.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +18,15 @@ from pathlib import Path
 
 from results import parquet, whole
 from results.files import locked
+from results.legal_names import legal_name
 from results.mlflow import STATUS, Exporter
+from results.mlflow_database import set_aside, unusable
 from results.mlflow_store import ExportError, Known, Store, errors
 from results.record import FILE, Reader, Record, RecordError, State, SweepState
+from results.redaction import redacted_uri
 from results.sessions import sweep_state
 from results.tables import tables
-from results.tracking import redacted, sqlite_path, tracking_uri, valid_uri
+from results.tracking import VARIABLES, sqlite_path, tracking_uri, valid_uri
 
 CHECKPOINTS = "checkpoints"  # what trainable.checkpoints calls its folder
 
@@ -115,7 +121,7 @@ def _drop(path: Path) -> None:
 
 def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
     uri = tracking_uri(run, asked)
-    shown = redacted(uri)
+    shown = redacted_uri(uri)
     database = sqlite_path(uri)
     if problem := valid_uri(uri):
         yield Ailment("mlflow", problem)
@@ -126,6 +132,9 @@ def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
 
     if database is not None and not database.is_file():
         yield Ailment("mlflow", f"{shown} is missing", export)
+        return
+    if database is not None and (why := unusable(database)):
+        yield Ailment("mlflow", f"{database} {why}; it will be kept aside", partial(_afresh, run, uri, database))
         return
     try:
         with errors(uri), locked(run / ".mlflow.lock"):
@@ -144,6 +153,16 @@ def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
             export()
 
         yield Ailment("mlflow", f"{what} in {shown}", again)
+
+
+def _afresh(run: Path, uri: str, database: Path) -> None:
+    """Set the file aside and export into a new one: in a process of its own, for MLflow keeps files open."""
+    set_aside(database)
+    command = [sys.executable, "-P", "-m", "results", "export", str(run.absolute())]
+    environment = {**os.environ, VARIABLES[0]: uri, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed"])[-1])
 
 
 def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bool]]:
@@ -173,5 +192,5 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bo
         if known.status != status:
             yield f"trial {trial.trial} is {known.status} and must be {status}", [], False
         steps = {step for step, row in curves.get(trial.trial, {}).items() if metric in row.metrics}
-        if lacking := steps - store.steps(known, metric):
+        if lacking := steps - store.steps(known, legal_name(metric)):
             yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [known], False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from results.record import Record
-from results.tracking import without_secrets
+from results.redaction import redacted, without_secrets
 
 NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
@@ -156,7 +157,9 @@ def follow(run: Path, every: float = EVERY) -> int:
     if where:
         copier.join(max(limit[0], MIRROR_LIMIT))
     if feeder.is_alive():
-        progress.mlflow = f"no answer within {limit[0]:g} s; complete it with: python -m results export {run}"
+        progress.mlflow = (
+            f"no answer within {limit[0]:g} s; complete it with: python -m results export {shlex.quote(str(run))}"
+        )
     line = {
         "parquet": progress.parquet,
         "report": progress.report,
@@ -228,7 +231,8 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
     with Record.reader(run) as reader:
         while next(reader.reports(), None) is None and not stop.wait(every):
             pass
-    from results.mlflow import Exporter, ExportError
+    from results.mlflow import Exporter
+    from results.mlflow_store import ExportError
 
     try:
         exporter = Exporter(run)
@@ -274,5 +278,5 @@ def _copy(run: Path, where: str, stop: threading.Event, progress: _Progress) -> 
 
 def _told(error: Exception) -> str:
     """One line; the names of errors that are not our own say more than their text."""
-    text = (str(error).splitlines() or [""])[0]
+    text = redacted((str(error).splitlines() or [""])[0])
     return text if type(error).__module__.startswith("results.") else f"{type(error).__name__}: {text}"

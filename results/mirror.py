@@ -21,7 +21,9 @@ from typing import Any
 
 from pyarrow import fs
 
+from results.paths import UnsafeName, resolve_below
 from results.record import FILE, Reader, RecordError
+from results.redaction import redacted, redacted_uri, remember
 
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
@@ -36,12 +38,17 @@ class Mirror:
     """The copy of one run below `where`."""
 
     def __init__(self, where: str, run: str) -> None:
-        """Raises MirrorError for a place that nobody can serve."""
-        self.place = f"{where if '://' in where else Path(where).expanduser().absolute()}/{run}"
+        """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError if nobody can serve it."""
+        remember(where)
+        there = where if "://" in where else str(Path(where).expanduser().absolute())
+        shown = redacted_uri(there).partition("?")[0] if "://" in where else there
+        self.place = f"{shown.rstrip('/')}/{run}"  # for messages
         try:
-            self._fs, self._path = fs.FileSystem.from_uri(self.place)
+            self._fs, base = fs.FileSystem.from_uri(there)
         except (OSError, ValueError) as error:
-            raise MirrorError(f"the mirror must be a path or a URI such as s3://bucket/runs, but {error}") from error
+            why = redacted(str(error))
+            raise MirrorError(f"the mirror must be a path or a URI such as s3://bucket/runs, but {why}") from None
+        self._path = f"{base.rstrip('/')}/{run}"
         self._known: dict[str, tuple[int, int]] = {}  # file -> its time and size when it was copied
         self._version = -1
 
@@ -61,7 +68,7 @@ class Mirror:
                     self._write(name, file.read_bytes())
                     self._known[name] = seen
         except (OSError, sqlite3.Error) as error:
-            raise MirrorError(f"{self.place} could not be brought up to date: {error}") from error
+            raise MirrorError(f"{self.place} could not be brought up to date: {redacted(str(error))}") from error
 
     def _push_record(self, run: Path, about: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
@@ -84,7 +91,7 @@ class Mirror:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise MirrorError(f"{self.place} cannot be read: {error}") from error
+            raise MirrorError(f"{self.place} cannot be read: {redacted(str(error))}") from error
 
     def fetch(self, run: Path) -> None:
         """Make `run`, which holds no record, from the copy, checkpoints left aside. Raises MirrorError, RecordError."""
@@ -94,14 +101,17 @@ class Mirror:
             try:
                 found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
                 for info in found:
-                    name = info.path.removeprefix(self._path).strip("/")
+                    name = info.path.removeprefix(f"{self._path}/")
                     if info.type != fs.FileType.File or name == ABOUT or name.partition("/")[0] in _LEFT:
                         continue
-                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    target = resolve_below(copy, name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     with self._fs.open_input_stream(info.path) as stream:
-                        (copy / name).write_bytes(stream.read())
+                        target.write_bytes(stream.read())
+            except UnsafeName as error:
+                raise MirrorError(f"{self.place} holds what no run has: {error}") from None
             except OSError as error:
-                raise MirrorError(f"{self.place} cannot be read: {error}") from error
+                raise MirrorError(f"{self.place} cannot be read: {redacted(str(error))}") from error
             if not (copy / FILE).exists():
                 raise MirrorError(f"{self.place} holds no {FILE}")
             with Reader(copy) as reader:

@@ -17,26 +17,28 @@ import hashlib
 import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.answer import Answer, answer
 from results.files import locked
 from results.garbage import rare_collections
+from results.legal_names import LegalNames, legal_name
+from results.mlflow_database import unusable
 from results.mlflow_model import Confirmed
 from results.mlflow_store import ExportError, Known, Store, errors
 from results.model_folder import CONFIG, FOLDER
 from results.record import Reader, Record, ReportRow, State, SweepState, Trial
+from results.redaction import redacted_uri
 from results.sessions import ended_at, sweep_state
-from results.tracking import redacted, tracking_uri, valid_uri
+from results.tracking import sqlite_path, tracking_uri, valid_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
-
-__all__ = ["ExportError", "Exported", "Exporter", "export", "redacted", "tracking_uri", "valid_uri"]
 
 STATUS = {
     State.COMPLETED: "FINISHED",
@@ -110,6 +112,7 @@ class Exporter:
         self._children: dict[int, Known] = {}
         self._seq = 0  # reports up to here are in MLflow
         self._logged = 0
+        self._names = _Names()
 
     def sync(self, dead: int | None = None) -> Exported:
         """One pass. `dead`: process id of a driver that is known to be gone, whatever the record says.
@@ -132,6 +135,11 @@ class Exporter:
                 return done
             except ExportError:
                 self._forget()
+                if (database := sqlite_path(self.uri)) and (why := unusable(database)):
+                    raise ExportError(
+                        f"MLflow's {database} {why}; it is kept aside, and this run exported to a new one, by: "
+                        f"python -m results doctor --mend {shlex.quote(str(self.run))}"
+                    ) from None
                 raise
 
     def _sync(self, now: _Pass) -> Exported:
@@ -146,18 +154,19 @@ class Exporter:
                     self._children.setdefault(int(known.tags["rungwise.trial"]), known)
         before = self._logged
         trials = now.reader.trials()
-        self._parent = self._sync_parent(now, trials, self._store)
         rows: dict[int, list[ReportRow]] = {}
         seq = self._seq
         for row in now.reader.reports(seq):
             rows.setdefault(row.trial, []).append(row)
             seq = row.seq
+        self._names.meet(now.definition, trials, chain.from_iterable(rows.values()))
+        self._parent = self._sync_parent(now, trials, self._store)
         for trial in trials:
             if trial.started is not None or trial.state.ended:
                 self._sync_trial(now, trial, rows.get(trial.trial, []), self._store, self._parent.run_id)
         self._seq = seq
         self._store.set_status(self._parent, SWEEP_STATUS[now.state], _ms(now.ended))
-        return Exported(redacted(self.uri), self._parent.run_id, len(self._children), self._logged - before)
+        return Exported(redacted_uri(self.uri), self._parent.run_id, len(self._children), self._logged - before)
 
     def _add_files(self, now: _Pass) -> None:
         """The report and the confirmed model: last, because they are large."""
@@ -175,14 +184,15 @@ class Exporter:
         self._store.settle()
 
     def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
-        tags = _parent_tags(now)
+        tags = _parent_tags(now) | self._names.tag()
         sessions = now.reader.sessions()
         if self._parent is None:
             began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
             self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
         given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
-        given.update({f"fixed.{key}": value for key, value in (now.definition.get("fixed") or {}).items()})
-        metrics = [] if now.answer is None else _answer(now, trials, now.answer)
+        fixed = now.definition.get("fixed") or {}
+        given.update({f"fixed.{self._names.fixed.of(key)}": value for key, value in fixed.items()})
+        metrics = [] if now.answer is None else _answer(now, trials, now.answer, self._names)
         if now.answer is not None:
             tags["rungwise.answer"] = now.answer.sentence[:_TAG_LENGTH]
         told = json.dumps([(metric.key, metric.value) for metric in metrics])
@@ -191,8 +201,7 @@ class Exporter:
             tags["rungwise.answered"] = answered
         else:
             metrics = []
-        store.log(self._parent, metrics, _texts(given), tags)
-        self._logged += len(metrics)
+        self._logged += store.log(self._parent, metrics, _texts(given), tags)
         if now.definition.get("data"):
             store.add_input(self._parent, _dataset(now.definition["data"]))
         return self._parent
@@ -208,16 +217,46 @@ class Exporter:
         seq = int(child.tags.get("rungwise.seq", 0))
         new = [row for row in rows if row.seq > seq]
         params = {} if "rungwise.seq" in child.tags else _texts({**trial.params, **trial.config})
+        params = {self._names.params.of(name): value for name, value in params.items()}
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
             new = list(now.reader.reports(trial=trial.trial))
-        metrics = list(_metrics(new, seq, keep_epoch=now.definition.get("reports_per_epoch", 1) != 1))
-        store.log(child, metrics, params, tags)
-        self._logged += len(metrics)
+        keep_epoch = now.definition.get("reports_per_epoch", 1) != 1
+        metrics = list(_metrics(new, seq, self._names.metrics, keep_epoch=keep_epoch))
+        self._logged += store.log(child, metrics, params, tags)
         if left_open:
             store.set_status(child, "KILLED", _ms(now.ended))
         else:
             store.set_status(child, STATUS[trial.state], _ms(trial.ended))
+
+
+class _Names:
+    """The names of one run as MLflow has them."""
+
+    def __init__(self) -> None:
+        self.arms, self.fixed, self.params, self.metrics = (LegalNames() for _ in range(4))
+
+    def meet(self, definition: Mapping[str, Any], trials: Iterable[Trial], rows: Iterable[ReportRow]) -> None:
+        """Fix the legal names of all that are there, in the record's order."""
+        for arm in (*(definition.get("arms") or {}), *(trial.arm for trial in trials)):
+            self.arms.of(arm)
+        for name in definition.get("fixed") or {}:
+            self.fixed.of(name)
+        for name in chain.from_iterable((*trial.params, *trial.config) for trial in trials):
+            self.params.of(name)
+        for name in chain.from_iterable(row.metrics for row in rows):
+            self.metrics.of(name)
+
+    def tag(self) -> dict[str, str]:
+        """Which names stand for others, as far as a tag has room; {} when none does."""
+        told: dict[str, dict[str, str]] = {}
+        length = 100
+        for kind in ("arms", "fixed", "params", "metrics"):
+            for legal, name in getattr(self, kind).changed().items():
+                length += len(json.dumps([legal, name])) + 2
+                if length <= _TAG_LENGTH:
+                    told.setdefault(kind, {})[legal] = name
+        return {"rungwise.names": json.dumps(told)} if told else {}
 
 
 def _pass(reader: Reader, dead: int | None) -> _Pass:
@@ -273,32 +312,34 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
     return tags
 
 
-def _answer(now: _Pass, trials: Sequence[Trial], found: Answer) -> list[Metric]:
+def _answer(now: _Pass, trials: Sequence[Trial], found: Answer, names: _Names) -> list[Metric]:
     """What the search saw, what was confirmed, and how many trials ended how; dated when the session ended."""
     from mlflow.entities import Metric
 
     told: dict[str, float | None] = {}
     seen = {arm.arm: arm.seen for arm in found.arms if arm.seen is not None}
     if seen:
-        told[f"best_{found.metric}"] = (min if found.mode == "min" else max)(seen.values())
-        told |= {f"best_{found.metric}/{arm}": value for arm, value in seen.items()}
-    measure = found.measure.replace(" ", "_")
+        best = f"best_{names.metrics.of(found.metric)}"
+        told[best] = (min if found.mode == "min" else max)(seen.values())
+        told |= {f"{best}/{names.arms.of(arm)}": value for arm, value in seen.items()}
+    measure = legal_name(found.measure.replace(" ", "_"))
     for arm in found.arms:
+        name = names.arms.of(arm.arm)
         if arm.score:
             values = {"": arm.score.mean, "_sd": arm.score.sd, "_low": arm.score.low, "_high": arm.score.high}
-            told |= {f"confirmed_{measure}{kind}/{arm.arm}": value for kind, value in values.items()}
-            told[f"confirmed_n/{arm.arm}"] = float(arm.score.n)
-            told[f"flattered_by/{arm.arm}"] = arm.flattered
+            told |= {f"confirmed_{measure}{kind}/{name}": value for kind, value in values.items()}
+            told[f"confirmed_n/{name}"] = float(arm.score.n)
+            told[f"flattered_by/{name}"] = arm.flattered
     for one in found.comparisons:
         values = {"": one.difference.mean, "_low": one.difference.low, "_high": one.difference.high, "_p": one.p_holm}
-        told |= {f"difference_{measure}{kind}/{one.arm}": value for kind, value in values.items()}
+        told |= {f"difference_{measure}{kind}/{names.arms.of(one.arm)}": value for kind, value in values.items()}
     for state in State:
         told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
     at, step = _ms(now.ended) or 0, len(now.reader.sessions())
-    return [Metric(_metric_name(key), value, at, step) for key, value in told.items() if value is not None]
+    return [Metric(key, value, at, step) for key, value in told.items() if value is not None]
 
 
-def _metrics(rows: Sequence[ReportRow], after: int, *, keep_epoch: bool) -> Iterator[Metric]:
+def _metrics(rows: Sequence[ReportRow], after: int, names: LegalNames, *, keep_epoch: bool) -> Iterator[Metric]:
     """The last attempt's word on each step, dated when it was first said; only what was said after seq `after`."""
     from mlflow.entities import Metric
 
@@ -312,15 +353,11 @@ def _metrics(rows: Sequence[ReportRow], after: int, *, keep_epoch: bool) -> Iter
     for step, words in said.items():
         for name, (value, row) in words.items():
             if row.seq > after and (keep_epoch or name != "epoch"):
-                yield Metric(_metric_name(name), value, round(row.at * 1000), step)
+                yield Metric(names.of(name), value, round(row.at * 1000), step)
 
 
 def _same(a: float, b: float) -> bool:
     return a == b or (math.isnan(a) and math.isnan(b))
-
-
-def _metric_name(name: str) -> str:
-    return re.sub(r"[^\w\-. /]", "_", name)[:250]  # what MLflow allows
 
 
 def _dataset(data: Mapping[str, Any]) -> DatasetInput:

@@ -8,6 +8,7 @@ pickle. The version is called `champion` when its validation score beats the pre
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.legal_names import legal_name
 from results.model_folder import CONFIG, EXAMPLES, FOLDER, described
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
+MODEL_VERSIONS = "mlflow.modelVersions"  # as MLflow calls it: a server sets it when it makes a version
 _DIGEST = "rungwise.digest"
 _SCORE, _METRIC, _MODE, _DATA = "rungwise.validation", "rungwise.metric", "rungwise.mode", "rungwise.data"
 
@@ -57,6 +60,7 @@ def log(client: MlflowClient, experiment: str, run_id: str, confirmed: Confirmed
     model = _logged(client, experiment, run_id, confirmed, about)
     _measure(client, run_id, model, confirmed, about)
     version = _registered(client, run_id, model, confirmed, about)
+    _link(client, model, version)
     _crown(client, version, confirmed)
 
 
@@ -72,7 +76,7 @@ def _logged(
     if model is None:
         tags = {_DIGEST: confirmed.digest, "rungwise.run": confirmed.identity}
         params = {
-            key: "-".join(map(str, value)) if isinstance(value, list) else str(value)
+            legal_name(key): "-".join(map(str, value)) if isinstance(value, list) else str(value)
             for key, value in about["config"].items()
         }
         model = client.create_logged_model(experiment, FOLDER, run_id, tags, params)
@@ -139,16 +143,16 @@ def _registered(
     """The version of the registered model; both made when absent."""
     from mlflow.exceptions import MlflowException
 
-    name = re.sub(r"[/:]", "_", confirmed.name)
+    name = re.sub(r"[/:]|^[. ]+", "_", confirmed.name)
     try:
         client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         client.create_registered_model(name, tags={"rungwise.sweep": confirmed.name})
-    quoted = name.replace("'", "")
-    for version in client.search_model_versions(f"name = '{quoted}' and tags.`{_DIGEST}` = '{confirmed.digest}'"):
-        if version.run_id == run_id:
+    # Not by its name, too: MLflow's filters have no way to write a quote within quotes.
+    for version in client.search_model_versions(f"tags.`{_DIGEST}` = '{confirmed.digest}'"):
+        if version.run_id == run_id and version.name == name:
             return version
     tags = {
         _DIGEST: confirmed.digest,
@@ -163,6 +167,14 @@ def _registered(
     return client.create_model_version(
         name, model.artifact_location, run_id, tags, model_id=model.model_id, await_creation_for=30
     )
+
+
+def _link(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> None:
+    """Tell the logged model of its version, as `mlflow.register_model` does: MLflow's page of the model asks it."""
+    told = json.loads(client.get_logged_model(model.model_id).tags.get(MODEL_VERSIONS, "[]"))
+    one = {"name": version.name, "version": str(version.version)}
+    if not any(str(other.get("version")) == one["version"] and other.get("name") == one["name"] for other in told):
+        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: json.dumps([*told, one])})
 
 
 def _crown(client: MlflowClient, version: ModelVersion, confirmed: Confirmed) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import math
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.files import locked
+from results import mlflow_database
 from results.model_folder import ModelError
-from results.tracking import redacted, sqlite_path, without_secrets
+from results.redaction import redacted_uri, without_secrets
+from results.tracking import sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
@@ -49,6 +52,7 @@ class Known:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     has_input: bool = False
+    certain: bool = True  # whether this process knows which metrics it has: not of a run that another one logged to
 
 
 class Store:
@@ -63,27 +67,18 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils"):  # a line for every migration of a new database
             logging.getLogger(name).setLevel(logging.WARNING)
         self.database = sqlite_path(uri)
-        # The client makes a new database's tables: two at once fail half-way through MLflow's migrations.
-        turn: AbstractContextManager[object] = nullcontext()
         if self.database is not None:
-            turn = locked(self.database.with_name(f".{self.database.name}.lock"))
-        with turn:
-            new = self.database is not None and not self.database.exists()
-            self._client = MlflowClient(uri)
-            if new:
-                # MLflow commits seven times a trial; with a write-ahead log that takes a third of the time, and does
-                # not hold up whoever looks on. The file remembers it; a store that we did not make stays as it is.
-                self._pragma("journal_mode = WAL")
+            mlflow_database.ensure(self.database)
+            if why := mlflow_database.half_made(self.database):  # MLflow would try, and keep the file open
+                raise sqlite3.DatabaseError(f"{self.database} {why}")
+            uri = uri if "?" in uri else sqlite_uri(self.database)
+        self._client = MlflowClient(uri)
 
     def settle(self) -> None:
         """Put all that was written into the database's one file: a user may copy it."""
         if self.database is not None:
-            self._pragma("wal_checkpoint(TRUNCATE)")
-
-    def _pragma(self, text: str) -> None:
-        assert self.database is not None
-        with closing(sqlite3.connect(self.database, timeout=20)) as database:
-            database.execute(f"PRAGMA {text}")
+            with closing(sqlite3.connect(self.database, timeout=20)) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
@@ -91,7 +86,9 @@ class Store:
 
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            beside = (self.database.absolute().parent / "mlartifacts").as_uri() if self.database else None
+            beside = None
+            if self.database:
+                beside = (self.database.absolute().parent / mlflow_database.ARTIFACTS).as_uri()
             try:
                 return str(self._client.create_experiment(name, artifact_location=beside))
             except MlflowException:  # another sweep made it between the two calls
@@ -124,18 +121,23 @@ class Store:
         made = self._client.create_run(experiment, start_time=start_time, tags=dict(tags), run_name=name)
         return Known(made.info.run_id, "RUNNING", None, dict(tags))
 
-    def log(self, known: Known, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Log what the run lacks, in as few requests as MLflow allows.
+    def log(self, known: Known, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> int:
+        """Log what the run lacks, in as few requests as MLflow allows; returns how many metrics that were.
 
         Tags go last: a call that died before them is repeated, never believed. A param keeps its first value, as
         MLflow wants it.
         """
         from mlflow.entities import Param, RunTag
 
+        if metrics and not known.certain:
+            metrics = self._missing(known, metrics)
+            known.certain = True
+        tags = {key: _storable(value) for key, value in tags.items()}
+        params = {key: _storable(value) for key, value in params.items()}
         new_tags = [RunTag(key, value) for key, value in tags.items() if known.tags.get(key) != value]
         new_params = [Param(key, value) for key, value in params.items() if key not in known.params]
         if not (metrics or new_tags or new_params):
-            return
+            return 0
         todo = list(metrics)
         # MLflow's client splits a call of more than 1000 things and then sends tags before the last metrics.
         while len(todo) + len(new_tags) + min(len(new_params), _OTHERS) > _THINGS or len(new_params) > _OTHERS:
@@ -146,6 +148,16 @@ class Store:
         self._client.log_batch(known.run_id, todo, new_params, new_tags, synchronous=True)
         known.tags.update({tag.key: tag.value for tag in new_tags})
         known.params = {**params, **known.params}
+        return len(metrics)
+
+    def _missing(self, known: Known, metrics: Sequence[Metric]) -> list[Metric]:
+        """Those that the run does not have yet.
+
+        MLflow before 3.16 does not take a NaN that it has: its primary key refuses the request and all that is in it.
+        """
+        keys = dict.fromkeys(metric.key for metric in metrics)
+        there = {_identity(one) for key in keys for one in self._client.get_metric_history(known.run_id, key)}
+        return [metric for metric in metrics if _identity(metric) not in there]
 
     def add_input(self, known: Known, dataset: DatasetInput) -> None:
         """Say once which data the run learned from."""
@@ -198,9 +210,9 @@ def errors(uri: str) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise ExportError(f"MLflow at {redacted(uri)} has all but the model, because {error}") from None
+        raise ExportError(f"MLflow at {redacted_uri(uri)} has all but the model, because {error}") from None
     except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, ImportError, OSError) as error:
-        raise ExportError(f"MLflow at {redacted(uri)} must accept the runs, but {_line(error, uri)}") from None
+        raise ExportError(f"MLflow at {redacted_uri(uri)} must accept the runs, but {_line(error, uri)}") from None
 
 
 def _line(error: Exception, uri: str) -> str:
@@ -215,7 +227,19 @@ def _line(error: Exception, uri: str) -> str:
 def _known(found: Run) -> Known:
     info, data = found.info, found.data
     has_input = bool(found.inputs and found.inputs.dataset_inputs)
-    return Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input)
+    return Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input, certain=False)
+
+
+def _identity(metric: Metric) -> tuple[str, int, int, str]:
+    """What MLflow's primary key holds, NaN and infinities as they come back from SQL."""
+    largest = sys.float_info.max
+    value = metric.value if math.isnan(metric.value) else max(-largest, min(metric.value, largest))
+    return metric.key, metric.step, metric.timestamp, repr(float(value))
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: without what is no Unicode (of file names), and without NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _user() -> str:

@@ -6,6 +6,7 @@ bytes. Parquet readers check no checksum unless asked: use `read()`, or ask (`pa
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -48,7 +49,8 @@ def read(path: Path) -> pa.Table:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         raise ParquetError(
-            f"{path} must be a whole Parquet file, but {error}; make it again: python -m results export {path.parent}"
+            f"{path} must be a whole Parquet file, but {error}; make it again: "
+            f"python -m results export {shlex.quote(str(path.parent))}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from results.amounts import moment, short, size
 from results.page import Html, join, pairs, raw, table, tag
 from results.record import Session
+from results.redaction import redacted
 from results.snapshot import Snapshot
 
 _BUDGET = ("trials", "epochs", "reports_per_epoch", "scheduler", "grace", "eta", "sampler", "seed", "metric", "mode")
@@ -87,6 +88,7 @@ def _session(session: Session) -> Html:
     rows: list[tuple[object, object]] = [("started", moment(session.started))]
     if command:
         words = shlex.join(map(str, command)) if isinstance(command, list) else str(command)
+        words = redacted(words)  # an earlier version may have kept a password
         rows.append(("command", tag("code", raw(words))))
     if versions:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))

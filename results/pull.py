@@ -6,10 +6,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from results.mirror import Mirror, MirrorError
+from results.paths import UnsafeName, resolve_below, run_name_problem, shown
 from results.record import FILE, Reader
+from results.redaction import redacted
 
 _STAGE = ".rungwise-pull"  # on the head: a copy of one moment
 
@@ -19,7 +22,12 @@ def pull(source: str, name: str, out: Path) -> Path:
 
     Raises MirrorError when out/NAME holds a record, or the run cannot be had; RecordError when the copy is damaged.
     """
-    folder = out / name
+    if problem := run_name_problem(name):
+        raise MirrorError(f"{problem}, but got {shown(name)}")
+    try:
+        folder = resolve_below(out, name)
+    except UnsafeName as error:
+        raise MirrorError(str(error)) from None
     if (folder / FILE).exists():
         raise MirrorError(f"{folder} holds a run; choose another --out, or move it away")
     if not source.endswith((".yaml", ".yml")):
@@ -30,11 +38,18 @@ def pull(source: str, name: str, out: Path) -> Path:
     stage = f"~/{_STAGE}"
     run = f"python -P -m results copy {shlex.quote(f'runs/{name}')} {_STAGE}"
     _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
-    folder.mkdir(parents=True, exist_ok=True)
-    _ray("rsync-down", source, f"{stage}/{name}/", f"{folder}/")
-    (folder / "mirror.json").unlink(missing_ok=True)
-    with Reader(folder) as reader:
-        reader.verify()
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as temporary:  # a pull that is cut short is no run
+        copy = Path(temporary) / name
+        copy.mkdir()
+        _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")
+        (copy / "mirror.json").unlink(missing_ok=True)
+        with Reader(copy) as reader:
+            reader.verify()
+        try:
+            copy.rename(folder)
+        except OSError as error:
+            raise MirrorError(f"{folder} must be absent or empty, but {error.strerror}") from None
     return folder
 
 
@@ -43,4 +58,4 @@ def _ray(*words: str) -> None:
     done = subprocess.run([ray, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr + done.stdout).strip().splitlines()
-        raise MirrorError(f"ray {words[0]} {words[1]} failed: {said[-1] if said else 'no word'}")
+        raise MirrorError(f"ray {words[0]} {words[1]} failed: {redacted(said[-1]) if said else 'no word'}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from typing import Any, Self
 
 from results import whole
 from results.files import replacing
+from results.redaction import redacted_values
 
 FORMAT = 1
 FILE = "sweep.sqlite"
@@ -241,13 +243,13 @@ class Record:
 
     def set_meta(self, key: str, value: object) -> None:
         """Keep one JSON value about the sweep: its definition, its answer, its forecast."""
-        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, json.dumps(value)))
+        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, _json(value)))
 
     def start_session(self, info: Mapping[str, object]) -> int:
         """A driver begins to work on this run."""
         cursor = self._write(
             "INSERT INTO sessions(state, started, info) VALUES (?, ?, ?)",
-            (SweepState.RUNNING, time.time(), json.dumps(info)),
+            (SweepState.RUNNING, time.time(), _json(info)),
         )
         self.commit()
         assert cursor.lastrowid is not None
@@ -261,7 +263,7 @@ class Record:
         """Something worth knowing later that is not a report: a retry, a checkpoint refused, a signal."""
         self._write(
             "INSERT INTO events(at, kind, trial, data) VALUES (?, ?, ?, ?)",
-            (time.time(), kind, trial, json.dumps(data)),
+            (time.time(), kind, trial, _json(data)),
         )
 
     # -- trials ------------------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Record:
         self._write(
             "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (trial, arm, phase, source, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
+            (trial, arm, phase, source, State.RUNNING, *map(_json, (params, distributions, config)), time.time()),
         )
         self._trials = max(self._trials, trial)
 
@@ -348,7 +350,7 @@ class Record:
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
             "WHERE trial = ? AND state = ?",
-            (state, reason, error, rung, cutoff, time.time(), trial, State.RUNNING),
+            (state, *map(redacted_values, (reason, error)), rung, cutoff, time.time(), trial, State.RUNNING),
         )
         if cursor.rowcount != 1:
             self.event("ended twice", trial, state=state, reason=reason)
@@ -375,7 +377,7 @@ class Reader:
             if complete and (missing := self.missing()):
                 raise RecordError(
                     f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or "
-                    f"accept what is left: python -m results doctor --mend {folder}"
+                    f"accept what is left: python -m results doctor --mend {shlex.quote(str(folder))}"
                 )
         except RecordError:
             self._db.close()
@@ -547,6 +549,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _broken(path: Path, error: Exception | str) -> RecordError:
     return RecordError(f"{path} cannot be read as a record ({error}); restore it from a copy, or choose a new --name")
+
+
+def _json(value: object) -> str:
+    """What the record keeps is shown by every view, and copied: no secret may be in it."""
+    return json.dumps(redacted_values(value))
 
 
 def _metric_columns(db: sqlite3.Connection) -> set[str]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
+from results.files import replacing
 from results.record import Reader
+from results.redaction import redacted_uri, remember, without_secrets
 from results.study import objectives_of, studies
-from results.tracking import redacted, without_secrets
+from results.tracking import sqlite_path
+
+if TYPE_CHECKING:
+    from optuna.study import StudySummary
 
 _OWNER = "rungwise.run"
 
@@ -25,6 +32,7 @@ def write(reader: Reader, url: str) -> list[str]:
     from optuna.exceptions import ExperimentalWarning, OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
+    remember(url)
     definition = reader.meta("definition") or {}
     run = str(definition.get("name") or reader.folder.name)
     identity = str(reader.meta("id") or run)
@@ -33,10 +41,13 @@ def write(reader: Reader, url: str) -> list[str]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = []
     try:
+        if (database := sqlite_path(url)) and not database.exists():
+            with replacing(database) as file:  # whole or absent, like every file of ours
+                file.write(_empty())
         storage = optuna.storages.get_storage(url)
         there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
         wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
-        if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
+        if foreign := [name for name in wanted if name in there and not _is_ours(there[name], identity)]:
             raise StorageError(
                 f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "
                 "give another --storage"
@@ -45,7 +56,7 @@ def write(reader: Reader, url: str) -> list[str]:
             if name in there:
                 optuna.delete_study(study_name=name, storage=storage)
             made = optuna.create_study(storage=storage, study_name=name, directions=study.directions)
-            made.set_user_attr(_OWNER, identity)  # first: a call that dies below is repeated
+            made.set_user_attr(_OWNER, identity)  # first: a call that dies on the way is repeated
             made.set_user_attr("question", str(definition.get("question", "")))
             made.set_user_attr("arm", study.study_name)
             with warnings.catch_warnings():
@@ -57,7 +68,25 @@ def write(reader: Reader, url: str) -> list[str]:
         if isinstance(error, StorageError):
             raise
         line = (without_secrets(str(error), url).strip().splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"the storage {redacted(url)} must take the studies, but {line}") from None
+        raise StorageError(f"the storage {redacted_uri(url)} must take the studies, but {line}") from None
     finally:
         optuna.logging.set_verbosity(before)
     return names
+
+
+def _is_ours(study: StudySummary, identity: str) -> bool:
+    """Also one without anything in it: a call that died between making a study and naming its owner left it."""
+    nobodys = not study.user_attrs and not study.n_trials
+    return nobodys or study.user_attrs.get(_OWNER) == identity
+
+
+def _empty() -> bytes:
+    """What the file of a SQLite storage without studies holds."""
+    import optuna
+
+    storage: Any = optuna.storages.RDBStorage("sqlite:///:memory:")
+    try:
+        with closing(storage.engine.raw_connection()) as connection:
+            return bytes(connection.driver_connection.serialize())
+    finally:
+        storage.engine.dispose()

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from results.redaction import redacted_uri, remember, without_secrets
+
+DATABASE = "mlflow.db"  # beside the runs
 VARIABLES = ("RUNGWISE_TRACKING_URI", "MLFLOW_TRACKING_URI")  # the first one that is set is taken
 # SQL dialect[+driver] -> (module of the driver, what to install)
 _DRIVERS = {
@@ -26,32 +29,29 @@ _DRIVERS = {
     "mssql+pymssql": ("pymssql", "pymssql"),
 }
 _VALID = "sqlite:///FILE, http(s)://HOST, postgresql://, mysql://, mssql:// or databricks"
-_SECRET = re.compile(r"(?i)([?&;](?:password|pwd|token|secret|access_token|api_key)=)[^&;#\s]*")
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 
 
 def tracking_uri(run: Path, asked: str | None, environment: Mapping[str, str] = os.environ) -> str:
     """The URI that is meant: `asked`, else the environment's, else the SQLite file `mlflow.db` beside the run."""
     named = asked or next((environment[name] for name in VARIABLES if environment.get(name)), None)
-    return named or f"sqlite:///{run.absolute().parent / 'mlflow.db'}"
+    remember(named)
+    return named or sqlite_uri(run.absolute().parent / DATABASE)
 
 
 def valid_uri(uri: str) -> str | None:
     """What is wrong with a tracking URI, in one line without its password; None when MLflow will understand it."""
-    shown = redacted(uri)
-    if uri == "databricks":
+    shown = redacted_uri(uri)
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
+    if uri == "databricks" or scheme == "databricks":
         return None
-    try:
-        parts = urlsplit(uri)
-        host = parts.hostname
-    except ValueError as error:
-        return f"a tracking URI must be well formed, but got {shown!r} ({error})"
-    scheme = parts.scheme.lower()
     if scheme in ("http", "https"):
+        try:
+            host = urlsplit(uri).hostname
+        except ValueError as error:
+            why = without_secrets(str(error), uri)
+            return f"a tracking URI must be well formed, but got {shown!r} ({why})"
         return None if host else f"an http tracking URI must name a host, but got {shown!r}"
-    if scheme == "databricks":
-        return None
-    if scheme == "sqlite":
+    if scheme in ("sqlite", "sqlite+pysqlite"):
         return _sqlite_problem(uri)
     if scheme in _DRIVERS:
         module, package = _DRIVERS[scheme]
@@ -67,29 +67,27 @@ def _sqlite_problem(uri: str) -> str | None:
     path = sqlite_path(uri)
     if path is None:
         return f"a SQLite tracking URI must be sqlite:///FILE with three slashes, but got {uri!r}"
+    if strange := [word for word in filter(None, uri.partition("?")[2].split("&")) if not re.match(r"\w+=", word)]:
+        return f"a file's name must have %3F for '?' in a SQLite tracking URI, but got ?{strange[0]} in {uri!r}"
     if not path.absolute().parent.is_dir():
         return f"the folder of {uri} must exist, but {path.absolute().parent} does not"
     return None
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a sqlite:/// URI; None for every other URI."""
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    return Path(path) if uri.startswith("sqlite:///") and path else None
+    """The file of a sqlite:/// URI, as SQLAlchemy reads it; None for every other URI."""
+    found = re.fullmatch(r"(?s)sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", uri)
+    return Path(unquote(found[1])) if found else None
 
 
-def redacted(uri: str) -> str:
-    """`uri`, or a text with URIs in it, fit for logs and messages: user names, passwords and tokens become ***."""
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", uri))
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite file, of whatever name, for SQLAlchemy and so for MLflow and Optuna.
 
+    A path with odd characters gets `sqlite+pysqlite:///`, which means the same: MLflow 3.17 makes the parent folder of
+    what follows `sqlite:///`, percent signs and all.
+    """
+    if re.fullmatch(r"(?a)[\w./ ~+@:,=-]*", str(path)):
+        return f"sqlite:///{path}"
+    from sqlalchemy import URL
 
-def without_secrets(text: str, uri: str) -> str:
-    """`text` without the password of `uri`, wherever and however a driver's message repeats it."""
-    text = redacted(text.replace(uri, redacted(uri)))
-    try:
-        password = urlsplit(uri).password
-    except ValueError:
-        password = None
-    for secret in {password, unquote(password)} if password else ():
-        text = text.replace(secret, "***")
-    return text
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.storage import Folder
+from trainable.storage import Folder, below
 
 if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
     from trainable.config import Config
@@ -41,7 +41,7 @@ class Checkpoints:
     """The checkpoints of one trial below `root`; `attempt` is the number of the one that writes."""
 
     def __init__(self, root: str | Path, trial: int, attempt: int = 1) -> None:
-        self._folder = Folder(f"{root}/{trial}")
+        self._folder = Folder(below(root, str(trial)))
         self._attempt = attempt
 
     def save(self, state: State) -> Saved:
@@ -97,7 +97,7 @@ class Checkpoints:
         return sorted((int(step), int(attempt or 0)) for step, attempt in pairs if (step + attempt).isdigit())
 
     def _file(self, step: int, attempt: int) -> str:
-        return f"{self._folder.where}/{_name(step, attempt)}.safetensors"
+        return below(self._folder.where, f"{_name(step, attempt)}.safetensors")
 
     def _digest(self, step: int, attempt: int) -> str:
         return self._folder.read(f"{_name(step, attempt)}.sha256").decode().strip()

@@ -19,6 +19,12 @@ def is_uri(where: str | Path) -> bool:
     return "://" in str(where)
 
 
+def below(where: str | Path, *names: str) -> str:
+    """The place `where`/names, a path or a URI; a URI's query, which says how to reach it, stays at its end."""
+    head, mark, query = str(where).partition("?") if is_uri(where) else (str(where), "", "")
+    return "/".join([head.rstrip("/"), *names]) + mark + query
+
+
 def absolute(where: str | Path) -> str:
     """The same place, whatever the working directory."""
     return str(where).rstrip("/") if is_uri(where) else str(Path(where).expanduser().absolute())
@@ -28,8 +34,9 @@ def read(file: str | Path) -> bytes:
     """The content of one file at a path or URI."""
     if not is_uri(file):
         return Path(file).read_bytes()
-    folder, _, name = str(file).rpartition("/")
-    return Folder(folder).read(name)
+    head, mark, query = str(file).partition("?")
+    folder, _, name = head.rpartition("/")
+    return Folder(folder + mark + query).read(name)
 
 
 class Folder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def problems(sweep: Sweep, options: Options) -> list[str]:
@@ -175,8 +174,8 @@ def _choices(sweep: Sweep, options: Options) -> list[str]:
         found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":
         found += _unpackable(sweep)
-    if not RUN_NAME.fullmatch(options.name):
-        found.append(f"--name takes letters, digits, '.', '_' and '-', but got {options.name!r}")
+    if problem := run_name_problem(options.name):
+        found.append(f"--name: {problem}, but got {shown(options.name)}")
     return found
 
 
@@ -268,7 +267,10 @@ def _resources(options: Options) -> list[str]:
 
 def _folder(sweep: Sweep, options: Options) -> list[str]:
     folder = options.out / options.name
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return [f"--out must be a folder that can be written, but {folder} cannot, because of {there}"]
     if not folder.exists():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.record import Trial
-from results.tracking import redacted
+from results.redaction import redacted, redacted_uri
 from sweeps.engine import space
 from sweeps.engine.options import OWN, Options
 from sweeps.engine.sweep import Sweep
@@ -162,10 +162,10 @@ def command_line() -> list[str]:
     words = [sys.argv[0], *sys.argv[1:]]
     for index, word in enumerate(words):
         flag, equals, value = word.partition("=")
-        if equals and "://" in value:
-            words[index] = f"{flag}={redacted(value)}"
-        elif "://" in word:
-            words[index] = redacted(word)
+        if equals and "://" in value and "://" not in flag:
+            words[index] = f"{flag}={redacted_uri(value)}"
+        else:
+            words[index] = redacted_uri(word) if "://" in word else redacted(word)
     return ["python", *words]
 
 

@@ -15,7 +15,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from results.paths import run_name_problem
 from results.record import Reader, Record, RecordError, SweepState
+from results.redaction import redacted, redacted_uri, remember
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
@@ -36,16 +38,17 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
     code = 1
     try:
         options = parse(sweep, arguments)
+        remember(options.tracking_uri, options.mirror)
         sweep = asked(sweep, options)
         code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)
     except ModelError as problem:  # the sweep's model is no function that a worker could find
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {redacted(str(problem))}", file=sys.stderr)
         code = 2
     except CannotRun as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {redacted(str(problem))}", file=sys.stderr)
         code = problem.code
     except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {redacted(str(problem))}", file=sys.stderr)
     finally:
         gc.enable()  # a sweep disabled it
     sys.stdout.flush()
@@ -96,7 +99,7 @@ def _sweep(sweep: Sweep, options: Options) -> int:
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
-    if options.fresh:
+    if options.fresh and not run_name_problem(options.name):
         options = replace(options, name=_free_name(options))
     _refuse(check.problems(sweep, options))
     try:
@@ -175,7 +178,7 @@ def _fetch(mirror: str, folder: Path) -> None:
 
     try:
         if fetch_if_absent(mirror, folder):
-            print(f"{folder} was not here: going on from its copy in {mirror}", file=sys.stderr)
+            print(f"{folder} was not here: going on from its copy in {redacted_uri(mirror)}", file=sys.stderr)
     except MirrorError as problem:
         raise CannotRun(str(problem), code=2) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shlex
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from concurrent.futures import Future
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from results.record import Reader, Record, RecordError, State, SweepState
 from sweeps.engine.cluster import Ray, Unusable, local_resources
@@ -19,7 +21,7 @@ from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
 from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import FOLDER, Checkpoints
-from trainable.storage import absolute
+from trainable.storage import absolute, below
 
 if TYPE_CHECKING:
     from sweeps.engine.machines import Machines
@@ -177,7 +179,7 @@ class Session:
     def _mark(self) -> str:
         """A file that says whose checkpoints these are."""
         with Reader(self.folder) as reader:
-            return f"of-{reader.meta('id')}"
+            return f"of-{quote(str(reader.meta('id')), safe='')}"
 
     def _all_failed(self) -> str | None:
         """The commonest reason, when no trial of the search could be trained."""
@@ -201,7 +203,9 @@ class Session:
             confirm(self.record, data, self.options, self.stop, self.checkpoints)
         except RayError as error:
             why = _cause(error.cause if isinstance(error, RayTaskError) else error)
-            raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
+            raise CannotRun(
+                f"the confirmed models could not be scored: {why}; {MEND}{shlex.quote(str(self.folder))}"
+            ) from error
 
     @property
     def _resources(self) -> dict[str, float]:
@@ -308,7 +312,7 @@ class Session:
 
 def checkpoints(options: Options) -> str:
     """Path or URI below which the run's trials keep their checkpoints."""
-    return absolute(f"{options.mirror or options.out}/{options.name}/{FOLDER}")
+    return absolute(below(options.mirror or options.out, options.name, FOLDER))
 
 
 def ladder(sweep: Sweep, options: Options) -> Ladder:

@@ -14,7 +14,8 @@ from typing import Any
 from results import pareto
 from results.answer import answer
 from results.record import Reader, State, SweepState, Trial
-from results.tracking import redacted, tracking_uri
+from results.redaction import redacted_uri
+from results.tracking import tracking_uri
 from sweeps.engine.progress import clock
 
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
@@ -81,12 +82,12 @@ def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget:
 
 def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
     if exported.get("mlflow") != "complete":
-        where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted(uri))}"
-        again = f"{_beside_python('python')} -m results export {shlex.quote(str(folder))}{where}"
+        where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted_uri(uri))}"
+        again = f"{shlex.quote(_beside_python('python'))} -m results export {shlex.quote(str(folder))}{where}"
         return f"incomplete ({exported.get('mlflow')}); later: {again}"
     if uri.startswith("http"):
-        return redacted(uri)
-    return f"{_beside_python('mlflow')} ui --backend-store-uri {redacted(uri)}"
+        return redacted_uri(uri)
+    return f"{shlex.quote(_beside_python('mlflow'))} ui --backend-store-uri {shlex.quote(redacted_uri(uri))}"
 
 
 def _beside_python(program: str) -> str:

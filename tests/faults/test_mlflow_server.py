@@ -22,8 +22,8 @@ from demo import add, attempt, begin, fill
 from sweeping import Run, assert_nothing_lost, wait_until
 
 from results.follow import Follower
-from results.mlflow import ExportError, export
-from results.mlflow_store import Store
+from results.mlflow import export
+from results.mlflow_store import ExportError, Store
 from results.record import State, SweepState
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from demo import INF, Rows, add, attempt, begin, metrics
 
-from results.mlflow import Exporter, ExportError, export
+from results.mlflow import Exporter, export
+from results.mlflow_store import ExportError
 from results.record import Reader, Record, State, SweepState
 
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")

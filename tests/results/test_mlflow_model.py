@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from test_mlflow import TABLES
 
-from results.mlflow import Exporter, ExportError, export
+from results.mlflow import Exporter, export
 from results.mlflow_model import CHAMPION
+from results.mlflow_store import ExportError
 from results.record import Reader, SweepState
 
 MODELS = (

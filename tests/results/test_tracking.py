@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.tracking import redacted, tracking_uri, valid_uri, without_secrets
+from results.redaction import redacted, without_secrets
+from results.tracking import tracking_uri, valid_uri
 
 
 @pytest.mark.parametrize(
