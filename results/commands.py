@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.record import Reader
+from results.text import say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,8 +72,8 @@ def _predict(given: argparse.Namespace) -> int:
     predicted = model.predict(np.stack([picture.pixels for picture in pictures]))
     for path, picture, row in zip(given.images, pictures, predicted, strict=True):
         for note in picture.notes:
-            print(f"{path}: {note}", file=sys.stderr)
-        print(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
+            say(f"{path}: {note}", sys.stderr)
+        say(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
     return 0
 
 
@@ -86,9 +87,9 @@ def _compare(given: argparse.Namespace) -> int:
     if found.rows:
         shown.print(table(found))
     for name, one in (found.first, found.second):
-        shown.print(f"{name}: {one.sentence}", markup=False, soft_wrap=True)
+        shown.print(f"{name}: {one.sentence}", soft_wrap=True)
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        say(problem, sys.stderr)
     return 1 if found.problems else 0
 
 
@@ -102,8 +103,8 @@ def _study(given: argparse.Namespace) -> int:
     except StorageError as error:
         return _refused(error)
     for name in names:
-        print(f"study {name}")
-    print(f"look at them: optuna-dashboard {redacted(given.storage)}")
+        say(f"study {name}")
+    say(f"look at them: optuna-dashboard {redacted(given.storage)}")
     return 0
 
 
@@ -140,7 +141,7 @@ def _pull(given: argparse.Namespace) -> int:
     from results.pull import pull
 
     try:
-        print(pull(given.source, given.name, given.out))
+        say(pull(given.source, given.name, given.out))
     except MirrorError as error:
         return _refused(error)
     return 0
@@ -164,5 +165,5 @@ def _text(value: Any) -> str:
 
 
 def _refused(problem: object) -> int:
-    print(problem, file=sys.stderr)
+    say(problem, sys.stderr)
     return 2

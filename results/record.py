@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from results import whole
 from results.files import replacing
+from results.text import one_line, printable, printable_json, tail
 
 FORMAT = 1
 FILE = "sweep.sqlite"
@@ -241,13 +242,13 @@ class Record:
 
     def set_meta(self, key: str, value: object) -> None:
         """Keep one JSON value about the sweep: its definition, its answer, its forecast."""
-        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, json.dumps(value)))
+        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, _json(value)))
 
     def start_session(self, info: Mapping[str, object]) -> int:
         """A driver begins to work on this run."""
         cursor = self._write(
             "INSERT INTO sessions(state, started, info) VALUES (?, ?, ?)",
-            (SweepState.RUNNING, time.time(), json.dumps(info)),
+            (SweepState.RUNNING, time.time(), _json(info)),
         )
         self.commit()
         assert cursor.lastrowid is not None
@@ -261,7 +262,7 @@ class Record:
         """Something worth knowing later that is not a report: a retry, a checkpoint refused, a signal."""
         self._write(
             "INSERT INTO events(at, kind, trial, data) VALUES (?, ?, ?, ?)",
-            (time.time(), kind, trial, json.dumps(data)),
+            (time.time(), kind, trial, _json(data)),
         )
 
     # -- trials ------------------------------------------------------------------------------------------------
@@ -281,7 +282,15 @@ class Record:
         self._write(
             "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (trial, arm, phase, source, State.RUNNING, *map(json.dumps, (params, distributions, config)), time.time()),
+            (
+                trial,
+                printable(arm),
+                phase,
+                source,
+                State.RUNNING,
+                *map(_json, (params, distributions, config)),
+                time.time(),
+            ),
         )
         self._trials = max(self._trials, trial)
 
@@ -296,7 +305,9 @@ class Record:
 
     def place(self, trial: int, node: str, device: str) -> None:
         """Where the current attempt runs: known from its first report."""
-        self._write("UPDATE trials SET node = ?, device = ? WHERE trial = ?", (node, device, trial))
+        self._write(
+            "UPDATE trials SET node = ?, device = ? WHERE trial = ?", (printable(node), printable(device), trial)
+        )
 
     def add_report(
         self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
@@ -345,6 +356,8 @@ class Record:
     ) -> None:
         """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten."""
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
+        reason = None if reason is None else one_line(reason)
+        error = None if error is None else tail(error)
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
             "WHERE trial = ? AND state = ?",
@@ -555,6 +568,10 @@ def _metric_columns(db: sqlite3.Connection) -> set[str]:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _json(value: object) -> str:
+    return json.dumps(printable_json(value))
 
 
 def _storable(value: float) -> float | str:
