@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
         "sql", parents=[run], help="ask the run's Parquet, tables trials and reports, with DuckDB"
     )
     sql.add_argument("query", metavar="QUERY", help="such as: select arm, max(best_value) from trials group by arm")
+    sql.add_argument(
+        "--allow-external", action="store_true", help="the query may read and write files and load extensions, too"
+    )
     sql.set_defaults(call=_sql)
     copy = commands.add_parser("copy", parents=[run], help="copy a run as it is at one moment, also while it runs")
     copy.add_argument("where", metavar="WHERE", help="the folder or URI (s3://bucket/runs) that gets the run's folder")
@@ -114,12 +118,14 @@ def _sql(given: argparse.Namespace) -> int:
     from results.sql import SqlError, query
 
     try:
-        table = query(given.run, given.query)
+        table = query(given.run, given.query, external=given.allow_external)
     except (SqlError, ParquetError) as error:
         return _refused(error)
     if sys.stdout.isatty():
         _show(table)
     else:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # '?' would make two names of other programs' data one
         writer = csv.writer(sys.stdout)
         writer.writerow(table.column_names)
         writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
