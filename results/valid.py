@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from results.text import printable, printable_json
@@ -69,7 +69,10 @@ def require_reports(db: sqlite3.Connection, metrics: Sequence[str], after: int) 
         "cutoff": number.format("cutoff"),
         "stopped": "stopped NOT IN (0, 1)",
         **{
-            name: f"{number.format(column)} AND {column} <> 'nan'" for name, column in zip(metrics, quoted, strict=True)
+            name: f"{column} NOT BETWEEN 0 AND 1e12"
+            if name in ("epoch", "seconds")
+            else f"{number.format(column)} AND {column} <> 'nan'"
+            for name, column in zip(metrics, quoted, strict=True)
         },
     }
     bad = " ".join(f"WHEN {test} THEN {index}" for index, test in enumerate(wrong.values()))
@@ -89,7 +92,10 @@ def row_of(kind: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         name: json_of(value, f"{where}: {name}") if name in _JSON else printable(value) if type(value) is str else value
         for name, value in values.items()
     }
-    return _checked(kind, read, where)
+    _checked(kind, read, where)
+    if kind == "trial":
+        _require_drawn(read["params"], read["distributions"], where)
+    return read
 
 
 def meta(key: str, text: str) -> Any:
@@ -126,6 +132,31 @@ def _require_plain(value: Any, where: str, levels: int) -> None:
         _require_plain(part, where, levels - 1)
 
 
+def _require_drawn(params: Mapping[str, Any], distributions: Mapping[str, str], where: str) -> None:
+    """Raises Invalid unless each distribution is one of Optuna's, and the trial has a value of it."""
+    for name, text in distributions.items():
+        kind, attributes = _distribution(text)
+        value = params.get(name)
+        if kind == "CategoricalDistribution":
+            fits = value in attributes["choices"]
+        else:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = number and attributes["low"] <= value <= attributes["high"]
+        if not fits:
+            raise Invalid(f"{where}: {name} is {value!r:.80}, which its distribution does not hold: {text:.200}")
+
+
+@lru_cache(maxsize=1024)
+def _distribution(text: str) -> tuple[str, Mapping[str, Any]]:
+    """(name, attributes) of a distribution as Optuna writes it. Raises Invalid."""
+    where = f"the distribution {text:.200}"
+    value = _checked("distribution", json_of(text, where), where)
+    kind, attributes = value["name"], value["attributes"]
+    if kind == "CategoricalDistribution" and "choices" in attributes:
+        return kind, _checked("choices", attributes, where)
+    return kind, _checked("range", attributes, where)
+
+
 def _checked(kind: str, value: Any, where: str) -> Any:
     from pydantic import ValidationError
 
@@ -146,6 +177,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
     count = Annotated[int, Field(ge=1, lt=2**53)]
     amount = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e12)]
     when = Annotated[float, Field(allow_inf_nan=False, ge=0, le=LATEST)]
+    finite = Annotated[float, Field(allow_inf_nan=False)]
     number = float | None
     words = str | None
     mode = Literal["max", "min"]
@@ -158,7 +190,17 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
         fields |= {field: (kind | None, None) for field, kind in (may or {}).items()}
         return TypeAdapter(create_model(name, __config__=strict, **fields))
 
-    data = {"name": str, "digest": str, "source": str, "classes": list[str], "train": int, "validation": int}
+    info = {"host": str, "pid": int, "command": list[str], "versions": dict[str, words]}
+    samples = Annotated[int, Field(ge=0)]
+    data = {
+        "train": samples,
+        "validation": samples,
+        "test": samples,
+        "name": str,
+        "digest": str,
+        "source": str,
+        "classes": list[str],
+    }
     return {
         "trial": form(
             "Trial",
@@ -168,8 +210,19 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             | {"device": words, "created": when, "started": when | None, "ended": when | None},
         ),
         "session": form(
-            "Session", {"session": count, "state": str, "started": when, "ended": when | None, "info": anything}
+            "Session",
+            {"session": count, "state": str, "started": when, "ended": when | None}
+            | {"info": create_model("Info", __config__=strict, **_optional(info))},
         ),
+        "distribution": form(
+            "Distribution",
+            {
+                "name": Literal["FloatDistribution", "IntDistribution", "CategoricalDistribution"],
+                "attributes": anything,
+            },
+        ),
+        "choices": form("Choices", {"choices": Annotated[list[str | bool | int | float | None], Field(min_length=1)]}),
+        "range": form("Range", {"low": finite, "high": finite, "log": bool}, {"step": finite}),
         "score": form("Score", {"trial": int, "metric": str, "value": float}),
         "checkpoint": form("Checkpoint", {"trial": int, "step": int, "sha256": str}),
         "event": form("Event", {"at": when, "kind": str, "trial": int | None, "data": anything}),
@@ -179,8 +232,8 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             {"name": str, "sweep": str, "question": str, "metric": str, "mode": mode, "objectives": dict[str, mode]}
             | {"trials": Annotated[int, Field(ge=0, le=10**9)], "epochs": amount, "reports_per_epoch": amount}
             | {"grace": amount, "eta": amount, "scheduler": str, "sampler": str, "seed": int, "fixed": anything}
-            | {"arms": dict[str, anything], "space": anything | str}
-            | {"data": create_model("Data", __config__=strict, **_optional(data | {"test": int}))},
+            | {"arms": dict[str, anything], "space": dict[str, str] | str}
+            | {"data": create_model("Data", __config__=strict, **_optional(data))},
         ),
         "hyperparameters": TypeAdapter(
             dict[str, create_model("About", __config__=strict, **_optional({"type": str, "unit": str, "help": str}))]
@@ -189,7 +242,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             "Test",
             {},
             {"arm": str, "trial": int, "confusion": list[list[Annotated[int, Field(ge=0)]]], "classes": list[str]}
-            | {"mistakes": list[anything]},
+            | {"mistakes": list[create_model("Mistake", __config__=strict, **_optional({"probability": finite}))]},
         ),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),
         "enqueued": TypeAdapter(dict[str, list[anything]], config=strict),
