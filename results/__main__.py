@@ -23,10 +23,12 @@ from pathlib import Path
 
 from results import commands as others
 from results.record import FILE, Reader, RecordError
+from results.text import print_anything, say
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 1 when a view could not be made; 2 when the command or the run's folder is wrong."""
+    print_anything()
     given = _parser().parse_args(arguments)
     try:
         if given.command == "list":
@@ -46,10 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return follow(given.run, given.every)
     except RecordError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         return 2
     except sqlite3.DatabaseError as error:
-        print(f"a record must be whole, but {FILE} is not ({error}); restore it from a copy", file=sys.stderr)
+        say(f"a record must be whole, but {FILE} is not ({error}); restore it from a copy", sys.stderr)
         return 2
     except BrokenPipeError:  # | head
         sys.stderr.close()
@@ -94,15 +96,15 @@ def _export(run: Path, uri: str | None) -> int:
         reader.verify()  # nothing is made from a damaged record
     try:
         parquet.export(run)
-        print(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}", flush=True)
+        say(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}")
     except parquet.ParquetError as error:
-        print(f"parquet {error}", file=sys.stderr)
+        say(f"parquet {error}", sys.stderr)
         status = 1
     try:
         done = mlflow.export(run, uri)
-        print(f"mlflow  {done.uri}: {done.trials} trials, {done.metrics} metrics new")
+        say(f"mlflow  {done.uri}: {done.trials} trials, {done.metrics} metrics new")
     except ExportError as error:
-        print(f"mlflow  {error}", file=sys.stderr)
+        say(f"mlflow  {error}", sys.stderr)
         status = 1
     return status
 
@@ -120,9 +122,9 @@ def _doctor(run: Path, uri: str | None, mend: bool) -> int:
             except (RecordError, RuntimeError, OSError) as error:
                 advice = f" (not mended: {error})"
         remain += advice != " (mended)"
-        print(f"{ailment.where:<12}{ailment.what}{advice}")
+        say(f"{ailment.where:<12}{ailment.what}{advice}")
     if not remain:
-        print(f"{run} is in good health")
+        say(f"{run} is in good health")
     return min(remain, 1)
 
 
@@ -132,9 +134,9 @@ def _report(run: Path, show: bool) -> int:
     try:
         path = write(run)
     except ReportError as error:
-        print(error, file=sys.stderr)
+        say(error, sys.stderr)
         return 1
-    print(path)
+    say(path)
     if show:
         import webbrowser
 
@@ -147,7 +149,7 @@ def _list(out: Path) -> int:
 
     found = runs(out)
     if not found:
-        print(f"a folder of runs holds RUN/{FILE}, but {out} has none", file=sys.stderr)
+        say(f"a folder of runs holds RUN/{FILE}, but {out} has none", sys.stderr)
         return 2
     console().print(run_table(found))
     return 0
@@ -161,7 +163,7 @@ def _show(reader: Reader, top: int) -> int:
     shown = console()
     shown.print(f"{definition.get('name', reader.folder.name)}: {sweep_state(reader).lower()}", style="bold")
     if definition.get("question"):
-        shown.print(str(definition["question"]), markup=False)
+        shown.print(str(definition["question"]))
     shown.print(trial_table(reader, top))
     return 0
 

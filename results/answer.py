@@ -19,6 +19,7 @@ from results.study import is_regression
 from results.tables import NEVER_BEST
 from results.wording import Wording, settings
 
+LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
 FEW = 6  # arms up to which all pairs are compared
 Curves = Mapping[int, Mapping[int, ReportRow]]
 K = TypeVar("K")
@@ -103,7 +104,9 @@ def answer(reader: Reader) -> Answer:
     measured = metric.removeprefix("val_")
     if not any(measured in known for known in scores.values()):
         measured = "accuracy"  # a metric of the user's own is not scored on the test split
-    tested = {trial: known[measured] for trial, known in scores.items() if measured in known}
+    tested = {
+        trial: known[measured] for trial, known in scores.items() if abs(known.get(measured, math.nan)) <= LARGEST
+    }
 
     found = {name: _candidates([t for t in trials if t.arm == name], curves, tested, metric, mode) for name in names}
     chosen = {name: next((c for c in found[name] if c.validation), None) for name in names}
@@ -161,7 +164,8 @@ def _candidates(
         for trial in repeats:
             value = _last(curves.get(trial.trial, {}), metric)
             if trial.state is State.COMPLETED and value is not None:
-                seed = int(trial.config.get("seed", trial.trial))
+                told = trial.config.get("seed")
+                seed = told if isinstance(told, int) else trial.trial
                 values[seed], numbers[seed] = value, trial.trial
             else:
                 dropped[str(trial.state)] = dropped.get(str(trial.state), 0) + 1
@@ -201,13 +205,13 @@ def _values(candidate: Candidate, split: str) -> dict[int, float]:
 
 def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
     value = curve[max(curve)].metrics.get(metric, math.nan) if curve else math.nan
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= LARGEST else None
 
 
 def _seen(arm: str, trials: Sequence[Trial], curves: Curves, metric: str, mode: str) -> float | None:
     able = [t.trial for t in trials if t.arm == arm and t.phase == "search" and t.state not in NEVER_BEST]
     told = [row.metrics.get(metric, math.nan) for number in able for row in curves.get(number, {}).values()]
-    finite = [value for value in told if math.isfinite(value)]
+    finite = [value for value in told if abs(value) <= LARGEST]
     return (min if mode == "min" else max)(finite, default=None)
 
 
@@ -292,7 +296,7 @@ def _notes(
         )
     count = (definition.get("data") or {}).get(wording.split)
     if scores and count and wording.scale == 100:
-        share = scores[0].mean
+        share = min(max(0.0, scores[0].mean), 1.0)
         notes.append(
             f"Another {count:,} samples would move an accuracy by about \N{PLUS-MINUS SIGN} "
             f"{wording.change(1.96 * math.sqrt(share * (1 - share) / count))} points, and a difference by less: "

@@ -6,10 +6,12 @@ import argparse
 import csv
 import shlex
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.record import Reader
+from results.text import say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +41,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
         "sql", parents=[run], help="ask the run's Parquet, tables trials and reports, with DuckDB"
     )
     sql.add_argument("query", metavar="QUERY", help="such as: select arm, max(best_value) from trials group by arm")
+    sql.add_argument(
+        "--allow-external", action="store_true", help="the query may read and write files and load extensions, too"
+    )
     sql.set_defaults(call=_sql)
     copy = commands.add_parser("copy", parents=[run], help="copy a run as it is at one moment, also while it runs")
     copy.add_argument("where", metavar="WHERE", help="the folder or URI (s3://bucket/runs) that gets the run's folder")
@@ -72,8 +77,8 @@ def _predict(given: argparse.Namespace) -> int:
     predicted = model.predict(np.stack([picture.pixels for picture in pictures]))
     for path, picture, row in zip(given.images, pictures, predicted, strict=True):
         for note in picture.notes:
-            print(f"{path}: {note}", file=sys.stderr)
-        print(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
+            say(f"{path}: {note}", sys.stderr)
+        say(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
     return 0
 
 
@@ -87,9 +92,9 @@ def _compare(given: argparse.Namespace) -> int:
     if found.rows:
         shown.print(table(found))
     for name, one in (found.first, found.second):
-        shown.print(f"{name}: {one.sentence}", markup=False, soft_wrap=True)
+        shown.print(f"{name}: {one.sentence}", soft_wrap=True)
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        say(problem, sys.stderr)
     return 1 if found.problems else 0
 
 
@@ -103,8 +108,8 @@ def _study(given: argparse.Namespace) -> int:
     except StorageError as error:
         return _refused(error)
     for name in names:
-        print(f"study {name}")
-    print(f"look at them: optuna-dashboard {shlex.quote(redacted_uri(given.storage))}")
+        say(f"study {name}")
+    say(f"look at them: optuna-dashboard {shlex.quote(redacted_uri(given.storage))}")
     return 0
 
 
@@ -114,12 +119,14 @@ def _sql(given: argparse.Namespace) -> int:
     from results.sql import SqlError, query
 
     try:
-        table = query(given.run, given.query)
+        table = query(given.run, given.query, external=given.allow_external)
     except (SqlError, ParquetError) as error:
         return _refused(error)
     if sys.stdout.isatty():
         _show(table)
     else:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # '?' would make two names of other programs' data one
         writer = csv.writer(sys.stdout)
         writer.writerow(table.column_names)
         writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
@@ -141,7 +148,7 @@ def _pull(given: argparse.Namespace) -> int:
     from results.pull import pull
 
     try:
-        print(pull(given.source, given.name, given.out))
+        say(pull(given.source, given.name, given.out))
     except MirrorError as error:
         return _refused(error)
     return 0
@@ -165,5 +172,5 @@ def _text(value: Any) -> str:
 
 
 def _refused(problem: object) -> int:
-    print(problem, file=sys.stderr)
+    say(problem, sys.stderr)
     return 2

@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Any
 
 from results.figures import Figure
+from results.text import printable
 
 _PERCENT = re.compile(r"(\d) %")
 _VOID = {"br", "img", "input"}  # elements without an end
@@ -36,13 +37,13 @@ def text(value: object) -> Html:
 
 def raw(value: object) -> Html:
     """Any value, escaped and nothing else: what may be copied from the page."""
-    return Html(html.escape("" if value is None else str(value)))
+    return Html(html.escape("" if value is None else printable(value)))
 
 
 def tag(name: str, *inside: object, **attributes: object) -> Html:
     """An element. `class_` is class, `aria_label` is aria-label; an attribute that is None or False is left out."""
     told = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
+        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(printable(value))}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )

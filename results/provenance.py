@@ -64,10 +64,10 @@ def _range(told: Any) -> tuple[str, str, str]:
     try:
         read = json.loads(told) if isinstance(told, str) else told
         given = read["attributes"]
-    except (ValueError, KeyError, TypeError):
+        if "choices" in given:
+            return ", ".join(map(short, given["choices"])), "", "choices"
+    except (ValueError, KeyError, TypeError):  # the source of a function
         return str(told), "", ""
-    if "choices" in given:
-        return ", ".join(map(short, given["choices"])), "", "choices"
     kind = "whole numbers" if read.get("name", "").startswith("Int") else "linear"
     scale = "logarithmic" if given.get("log") else kind
     step = given.get("step")

@@ -17,15 +17,16 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from results import whole
+from results import valid, whole
 from results.files import replacing
-from results.redaction import redacted_values
+from results.redaction import redacted, redacted_values
+from results.text import one_line, printable, printable_json, tail
 
 FORMAT = 1
 FILE = "sweep.sqlite"
@@ -243,13 +244,13 @@ class Record:
 
     def set_meta(self, key: str, value: object) -> None:
         """Keep one JSON value about the sweep: its definition, its answer, its forecast."""
-        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, _json(value)))
+        self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, to_json(value)))
 
     def start_session(self, info: Mapping[str, object]) -> int:
         """A driver begins to work on this run."""
         cursor = self._write(
             "INSERT INTO sessions(state, started, info) VALUES (?, ?, ?)",
-            (SweepState.RUNNING, time.time(), _json(info)),
+            (SweepState.RUNNING, time.time(), to_json(info)),
         )
         self.commit()
         assert cursor.lastrowid is not None
@@ -263,7 +264,7 @@ class Record:
         """Something worth knowing later that is not a report: a retry, a checkpoint refused, a signal."""
         self._write(
             "INSERT INTO events(at, kind, trial, data) VALUES (?, ?, ?, ?)",
-            (time.time(), kind, trial, _json(data)),
+            (time.time(), kind, trial, to_json(data)),
         )
 
     # -- trials ------------------------------------------------------------------------------------------------
@@ -283,7 +284,15 @@ class Record:
         self._write(
             "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (trial, arm, phase, source, State.RUNNING, *map(_json, (params, distributions, config)), time.time()),
+            (
+                trial,
+                printable(arm),
+                phase,
+                source,
+                State.RUNNING,
+                *map(to_json, (params, distributions, config)),
+                time.time(),
+            ),
         )
         self._trials = max(self._trials, trial)
 
@@ -298,7 +307,9 @@ class Record:
 
     def place(self, trial: int, node: str, device: str) -> None:
         """Where the current attempt runs: known from its first report."""
-        self._write("UPDATE trials SET node = ?, device = ? WHERE trial = ?", (node, device, trial))
+        self._write(
+            "UPDATE trials SET node = ?, device = ? WHERE trial = ?", (printable(node), printable(device), trial)
+        )
 
     def add_report(
         self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
@@ -347,10 +358,12 @@ class Record:
     ) -> None:
         """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten."""
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
+        reason = None if reason is None else one_line(redacted(reason))
+        error = None if error is None else tail(redacted(error))
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
             "WHERE trial = ? AND state = ?",
-            (state, *map(redacted_values, (reason, error)), rung, cutoff, time.time(), trial, State.RUNNING),
+            (state, reason, error, rung, cutoff, time.time(), trial, State.RUNNING),
         )
         if cursor.rowcount != 1:
             self.event("ended twice", trial, state=state, reason=reason)
@@ -372,8 +385,9 @@ class Reader:
         with _reading(path):
             self._db = _connect(path, read_only=True)
         try:
-            with _reading(path):
+            with self.refusing():
                 _check(self._db, path)
+                valid.require_tables(self._db)
             if complete and (missing := self.missing()):
                 raise RecordError(
                     f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or "
@@ -382,6 +396,23 @@ class Reader:
         except RecordError:
             self._db.close()
             raise
+
+    def refusing(self) -> AbstractContextManager[None]:
+        """What is read within becomes a RecordError when it cannot be read, or is nothing that a record may hold."""
+        return _reading(self.folder / FILE)
+
+    def _read(self, sql: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
+        with self.refusing():
+            return self._db.execute(sql, tuple(values)).fetchall()
+
+    def _known(self, kind: str, sql: str, values: Iterable[object] = ()) -> list[dict[str, Any]]:
+        """The rows of a SELECT, each as {column: value}, as `valid.row_of` lets them pass."""
+        with self.refusing():
+            rows = self._db.execute(sql, tuple(values))
+            names = [column[0] for column in rows.description]
+            return [
+                valid.row_of(kind, dict(zip(names, row, strict=True)), f"{kind} {row[0]}") for row in rows.fetchall()
+            ]
 
     def missing(self) -> str | None:
         """What the record held after its last commit and does not hold now; None when all is there."""
@@ -424,25 +455,30 @@ class Reader:
 
     def meta(self, key: str) -> Any:
         """The JSON value kept under `key`, or None."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
+        with self.refusing():
+            return valid.meta(key, rows[0][0]) if rows else None
 
     def sessions(self) -> list[Session]:
-        rows = self._db.execute("SELECT session, state, started, ended, info FROM sessions ORDER BY session")
-        return [Session(n, SweepState(state), start, end, json.loads(info)) for n, state, start, end, info in rows]
+        rows = self._known("session", "SELECT session, state, started, ended, info FROM sessions ORDER BY session")
+        with self.refusing():
+            return [Session(**row | {"state": SweepState(row["state"])}) for row in rows]
 
     def state(self) -> SweepState:
         """How the last session ended; RUNNING while a driver works, or when it died without a word."""
-        row = self._db.execute("SELECT state FROM sessions ORDER BY session DESC LIMIT 1").fetchone()
-        return SweepState(row[0]) if row else SweepState.RUNNING
+        rows = self._read("SELECT state FROM sessions ORDER BY session DESC LIMIT 1")
+        with self.refusing():
+            return SweepState(rows[0][0]) if rows else SweepState.RUNNING
 
     def trials(self, phase: str | None = None) -> list[Trial]:
         """All trials, in the order they were dealt."""
-        rows = self._db.execute(
+        rows = self._known(
+            "trial",
             f"SELECT {', '.join(_TRIAL_COLUMNS)} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
             (phase, phase),
         )
-        return [_trial(row) for row in rows]
+        with self.refusing():
+            return [Trial(**row | {"state": State(row["state"])}) for row in rows]
 
     def metric_names(self) -> list[str]:
         """Names of all metrics that any trial reported."""
@@ -453,11 +489,13 @@ class Reader:
         names = self.metric_names()
         columns = ", ".join([*_REPORT_COLUMNS, *map(_quoted, names)])
         where, values = ("trial = ? AND seq > ?", (trial, after)) if trial is not None else ("seq > ?", (after,))
-        for row in self._db.execute(f"SELECT {columns} FROM reports WHERE {where} ORDER BY seq", values):
-            seq, trial, attempt, step, at, rung, cutoff, stopped = row[:8]
-            decision = None if rung is None else Decision(rung, cutoff, bool(stopped))
-            metrics = {name: _restored(v) for name, v in zip(names, row[8:], strict=True) if v is not None}
-            yield ReportRow(seq, trial, attempt, step, at, decision, metrics)
+        with self.refusing():
+            valid.require_reports(self._db, names, after)
+            for row in self._db.execute(f"SELECT {columns} FROM reports WHERE {where} ORDER BY seq", values):
+                seq, trial, attempt, step, at, rung, cutoff, stopped = row[:8]
+                decision = None if rung is None else Decision(rung, cutoff, bool(stopped))
+                metrics = {name: float(v) for name, v in zip(names, row[8:], strict=True) if v is not None}
+                yield ReportRow(seq, trial, attempt, step, at, decision, metrics)
 
     def report_columns(self) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Names and raw rows of the whole reports table, for bulk export; a NaN is the text 'nan'."""
@@ -467,15 +505,17 @@ class Reader:
     def report_chunks(self, size: int) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """`report_columns()`, at most `size` rows at a time."""
         names = [*_REPORT_COLUMNS, *self.metric_names()]
-        rows = self._db.execute(f"SELECT {', '.join(map(_quoted, names))} FROM reports ORDER BY trial, attempt, step")
+        with self.refusing():
+            valid.require_reports(self._db, names[len(_REPORT_COLUMNS) :], 0)
+            rows = self._db.execute(
+                f"SELECT {', '.join(map(_quoted, names))} FROM reports ORDER BY trial, attempt, step"
+            )
         return names, iter(lambda: rows.fetchmany(size), [])
 
     def last_at(self) -> float | None:
         """When the last report or event was recorded; None when there is neither."""
-        row = self._db.execute(
-            "SELECT max(at) FROM (SELECT at FROM reports UNION ALL SELECT at FROM events)"
-        ).fetchone()
-        return None if row[0] is None else float(row[0])
+        ((at,),) = self._read("SELECT max(at) FROM (SELECT at FROM reports UNION ALL SELECT at FROM events)")
+        return None if at is None else min(max(0.0, float(at)), valid.LATEST)
 
     def curves(self) -> dict[int, dict[int, ReportRow]]:
         """{trial: {step: report}}: the last attempt's word on every step, for studies, rungs and plots."""
@@ -487,23 +527,23 @@ class Reader:
     def scores(self, split: str = "test") -> dict[int, dict[str, float]]:
         """{trial: {metric: value}} of final models on `split`."""
         found: dict[int, dict[str, float]] = {}
-        for trial, metric, value in self._db.execute(
-            "SELECT trial, metric, value FROM scores WHERE split = ? ORDER BY trial, metric", (split,)
+        for row in self._known(
+            "score", "SELECT trial, metric, value FROM scores WHERE split = ? ORDER BY trial, metric", (split,)
         ):
-            found.setdefault(trial, {})[metric] = value
+            found.setdefault(row["trial"], {})[row["metric"]] = row["value"]
         return found
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
         """{trial: {step: sha256}} of the trials in flight."""
         found: dict[int, dict[int, str]] = {}
-        for trial, step, sha256 in self._db.execute("SELECT trial, step, sha256 FROM checkpoints ORDER BY trial, step"):
-            found.setdefault(trial, {})[step] = sha256
+        for row in self._known("checkpoint", "SELECT trial, step, sha256 FROM checkpoints ORDER BY trial, step"):
+            found.setdefault(row["trial"], {})[row["step"]] = row["sha256"]
         return found
 
     def events(self) -> list[tuple[float, str, int | None, dict[str, Any]]]:
         """(time, kind, trial, data) in order."""
-        rows = self._db.execute("SELECT at, kind, trial, data FROM events ORDER BY seq")
-        return [(at, kind, trial, json.loads(data)) for at, kind, trial, data in rows]
+        rows = self._known("event", "SELECT at, kind, trial, data FROM events ORDER BY seq")
+        return [(row["at"], row["kind"], row["trial"], row["data"]) for row in rows]
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -545,15 +585,12 @@ def _reading(path: Path) -> Iterator[None]:
         raise RecordError(f"{path} cannot be read: {error}") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _broken(path, error) from error
+    except ValueError as error:  # valid.Invalid, and a state that nobody knows
+        raise _broken(path, error) from None
 
 
 def _broken(path: Path, error: Exception | str) -> RecordError:
     return RecordError(f"{path} cannot be read as a record ({error}); restore it from a copy, or choose a new --name")
-
-
-def _json(value: object) -> str:
-    """What the record keeps is shown by every view, and copied: no secret may be in it."""
-    return json.dumps(redacted_values(value))
 
 
 def _metric_columns(db: sqlite3.Connection) -> set[str]:
@@ -564,17 +601,10 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def to_json(value: object) -> str:
+    """A value as the record keeps it: every view shows it, so it holds no secret, and printable text only."""
+    return json.dumps(printable_json(redacted_values(value)))
+
+
 def _storable(value: float) -> float | str:
     return "nan" if math.isnan(value) else float(value)  # SQLite would turn a NaN into NULL
-
-
-def _restored(value: float | str) -> float:
-    return float(value)
-
-
-def _trial(row: tuple[Any, ...]) -> Trial:
-    values = dict(zip(_TRIAL_COLUMNS, row, strict=True))
-    for name in ("params", "distributions", "config"):
-        values[name] = json.loads(values[name])
-    values["state"] = State(values["state"])
-    return Trial(**values)

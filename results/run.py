@@ -82,11 +82,11 @@ class Run:
             raise ValueError(f"an arm must be one of {', '.join(map(repr, found))}, but got {arm!r}")
         return found[arm]
 
-    def sql(self, query: str) -> pa.Table:
-        """A DuckDB query over the tables `trials` and `reports`. Raises SqlError."""
+    def sql(self, query: str, *, external: bool = False) -> pa.Table:
+        """A DuckDB query over the tables `trials` and `reports`; with `external` over files, too. Raises SqlError."""
         from results.sql import run
 
-        return run(query, {"trials": self.trials, "reports": self.reports})
+        return run(query, {"trials": self.trials, "reports": self.reports}, external=external)
 
     def model(self) -> Model:
         """The confirmed model: `.predict(images)`. Raises ModelError when there is none or it is damaged."""

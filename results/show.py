@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from results.pareto import amount
@@ -17,6 +16,7 @@ from results.record import FILE, Reader, ReportRow, State
 from results.sessions import ended_at, sweep_state
 from results.study import objectives_of
 from results.tables import tables
+from results.terminal import Terminal
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
@@ -31,10 +31,10 @@ _COLOURS = {
 }
 
 
-def console() -> Console:
+def console() -> Terminal:
     """Standard output; wide when it is piped, so that no column is cut."""
-    shown = Console(highlight=False)
-    return shown if shown.is_terminal else Console(highlight=False, width=_PIPED)
+    shown = Terminal()
+    return shown if shown.is_terminal else Terminal(width=_PIPED)
 
 
 def runs(out: Path) -> list[Path]:

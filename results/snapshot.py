@@ -16,6 +16,7 @@ from results.sessions import ended_at, sweep_state
 from results.tables import NEVER_BEST, tables
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
+MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
 
 
 class Still(Reader):
@@ -114,7 +115,7 @@ class Snapshot:
         per_epoch = self.definition.get("reports_per_epoch") or 1
         if self.definition.get("scheduler") in ("asha", "hyperband") and grace and eta and eta > 1:
             step = float(max(1, round(grace * per_epoch)))
-            while step < self.epochs * per_epoch - EPSILON:
+            while step < self.epochs * per_epoch - EPSILON and len(found) < MOST_RUNGS:
                 found.add(step / per_epoch)
                 step *= eta
         below = sorted(rung for rung in found if rung < self.epochs - EPSILON)
@@ -124,7 +125,7 @@ class Snapshot:
     def spans(self) -> list[tuple[float, float]]:
         """(start, end) of each session, seconds since the epoch; a killed one ends with its last report."""
         found = []
-        for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=True):
+        for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=False):
             end = session.ended
             if end is None and later is None:
                 end = self.ended

@@ -22,11 +22,13 @@ from results.garbage import rare_collections
 from results.pareto import front
 from results.record import FORMAT, Reader, State, Trial
 from results.study import is_regression, objectives_of
+from results.valid import Invalid
 
 UTC = pa.timestamp("us", tz="UTC")
 NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
 _CHUNK = 1024  # rows turned into columns at a time: their objects stay in the cache, 25 % faster than 65536
 _TYPES = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "str": pa.string()}  # of hyperparameters
+_FITS = {pa.float64(): int | float, pa.int64(): int, pa.bool_(): bool, pa.string(): str}
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {
@@ -108,7 +110,8 @@ def tables(reader: Reader) -> Tables:
         b"rungwise.definition": json.dumps(definition).encode(),
         b"rungwise.version": _version().encode(),
     }
-    summary = _trials(trials, reports, definition, described)
+    with reader.refusing():
+        summary = _trials(trials, reports, definition, described)
     return Tables(summary.replace_schema_metadata(about), reports.replace_schema_metadata(about))
 
 
@@ -283,7 +286,11 @@ def _hyperparameters(
         values = [config.get(name) for config in whole]
         declared = described.get(name, {}).get("type", "float" if name in floats else None)
         kind = _TYPES[declared] if declared in _TYPES else _kind(values)
-        yield name, kind, [_scalar(value, kind) for value in values]
+        column = [_scalar(value, kind) for value in values]
+        for trial, value in zip(trials, column, strict=True):
+            if value is not None and not isinstance(value, _FITS[kind]):
+                raise Invalid(f"trial {trial.trial}: {name} must be {kind}, but is {value!r:.80}")
+        yield name, kind, column
 
 
 def _kind(values: Iterable[Any]) -> pa.DataType:

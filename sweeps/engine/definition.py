@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.record import Trial
+from results.record import Trial, to_json
 from results.redaction import redacted, redacted_uri
 from sweeps.engine import space
 from sweeps.engine.options import OWN, Options
@@ -89,7 +89,7 @@ def _model(name: str) -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What keeps `now` from continuing a run that was defined as `before`: 'key: old -> new', a line each."""
-    now = json.loads(json.dumps(now))  # tuples become lists, as in the record
+    now = json.loads(to_json(now))  # as the record holds it
     found = []
     for key in before.keys() | now.keys() - _MAY_CHANGE:
         if key in _MAY_CHANGE or before.get(key) == now.get(key):

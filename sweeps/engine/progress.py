@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from results.record import ReportRow, State, Trial
+from results.terminal import Terminal
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 
@@ -141,7 +141,7 @@ class View:
 
     def __init__(self, board: Board, stream: TextIO | None = None) -> None:
         self.board = board
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Terminal(file=stream or sys.stderr, soft_wrap=True)
 
     def __enter__(self) -> View:
         return self
@@ -151,7 +151,7 @@ class View:
 
     def note(self, line: str) -> None:
         """One line that a user should see whatever the view."""
-        self.console.print(line, markup=False)
+        self.console.print(line)
 
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         self.board.started(number, arm, phase)
@@ -190,15 +190,16 @@ class LiveView(View):
         board = self.board
         left = board.seconds_left
         head = Table.grid(padding=(0, 2))
+        head.add_column(style="bold")
         head.add_row(
-            Text(f"{board.done}/{board.trials} trials", style="bold"),
+            f"{board.done}/{board.trials} trials",
             ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
             f"{clock(time.monotonic() - board.since)} gone",
             f"about {clock(left)} left" if left is not None else "",
             f"{board.rate:.2f} epochs/s",
         )
         counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
-        states = Text("  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else [])))
+        states = "  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else []))
         return Group(head, states, self._arms(), self._rungs(), self._in_flight())
 
     def _arms(self) -> Table:
@@ -206,7 +207,7 @@ class LiveView(View):
         best = self.board.best
         for arm in self.board.arms:
             value, number = best.get(arm, (None, None))
-            table.add_row(Text(arm), "-" if value is None else f"{value:.4f}", str(number or "-"))
+            table.add_row(arm, "-" if value is None else f"{value:.4f}", str(number or "-"))
         return table
 
     def _rungs(self) -> Table:
@@ -219,7 +220,7 @@ class LiveView(View):
         table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
         for number, trial in sorted(self.board.running.copy().items())[:12]:
             score = "-" if trial.objective is None else f"{trial.objective:.4f}"
-            table.add_row(str(number), Text(trial.arm), f"{trial.epoch:g}", score)
+            table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
         return table
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from results.paths import run_name_problem
 from results.record import Reader, Record, RecordError, SweepState
-from results.redaction import redacted, redacted_uri, remember
+from results.redaction import redacted_uri, remember
+from results.text import print_anything, say
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
@@ -36,19 +37,20 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
     0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
     """
     code = 1
+    print_anything()
     try:
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         sweep = asked(sweep, options)
         code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)
     except ModelError as problem:  # the sweep's model is no function that a worker could find
-        print(f"error: {redacted(str(problem))}", file=sys.stderr)
+        say(f"error: {problem}", sys.stderr)
         code = 2
     except CannotRun as problem:
-        print(f"error: {redacted(str(problem))}", file=sys.stderr)
+        say(f"error: {problem}", sys.stderr)
         code = problem.code
     except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
-        print(f"error: {redacted(str(problem))}", file=sys.stderr)
+        say(f"error: {problem}", sys.stderr)
     finally:
         gc.enable()  # a sweep disabled it
     sys.stdout.flush()
@@ -80,7 +82,7 @@ def _one(sweep: Sweep, options: Options) -> int:
     if most is not None and has > most:
         _refuse([f"--max-parameters {most}, but the model has {has}"])
     for report in train(config, tensors, state=state):
-        print("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
+        say("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
 
 
@@ -119,7 +121,7 @@ def _plan(sweep: Sweep, options: Options) -> int:
         _define(record, sweep, options, _load(options))
         expected = forecast(sweep, options)
         record.set_meta("forecast", expected.asdict())
-    print(expected.lines())
+    say(expected.lines())
     return 0
 
 
@@ -146,7 +148,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         notes = source.notes(data) + check.notes(sweep, options, data)
         notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
         for note in [] if options.quiet else dict.fromkeys(notes):
-            print(f"note: {note}", file=sys.stderr)
+            say(f"note: {note}", sys.stderr)
         work = todo(folder, sweep, options)
         exported: dict[str, Any] = {}
         with _ray(options, flight, data.nbytes) if work else nullcontext() as ray:
@@ -168,7 +170,7 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         from sweeps.engine.summary import summarise
 
     with Reader(folder) as reader:
-        print(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
+        say(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
     return session.exit_code()
 
 
@@ -178,7 +180,7 @@ def _fetch(mirror: str, folder: Path) -> None:
 
     try:
         if fetch_if_absent(mirror, folder):
-            print(f"{folder} was not here: going on from its copy in {redacted_uri(mirror)}", file=sys.stderr)
+            say(f"{folder} was not here: going on from its copy in {redacted_uri(mirror)}", sys.stderr)
     except MirrorError as problem:
         raise CannotRun(str(problem), code=2) from None
 

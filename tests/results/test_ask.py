@@ -150,6 +150,40 @@ def test_sql_refuses_a_bad_query_and_a_damaged_page(two: Path, capsys: pytest.Ca
     assert "must be a whole Parquet file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT * FROM read_csv('{there}')",
+        "SELECT * FROM '{there}'",
+        "SELECT * FROM glob('{folder}/*')",
+        "COPY trials TO '{folder}/new.csv'",
+        "ATTACH '{folder}/new.db'",
+        "EXPORT DATABASE '{folder}/new'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+    ],
+)
+def test_sql_reaches_no_file_and_no_extension_unless_asked(
+    two: Path, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there.csv"
+    there.write_text("a\nsecret\n")
+    before = sorted(tmp_path.rglob("*.csv")) + sorted(tmp_path.glob("new*"))
+    assert main(["sql", str(two), text.format(there=there, folder=tmp_path)]) == 2
+    shown, error = capsys.readouterr()
+    assert "secret" not in shown + error
+    assert len(error.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*.csv")) + sorted(tmp_path.glob("new*")) == before
+
+
+def test_sql_reads_a_file_when_asked(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there.csv").write_text("a\n4711\n")
+    assert main(["sql", str(two), f"SELECT * FROM '{tmp_path}/there.csv'", "--allow-external"]) == 0
+    assert "4711" in capsys.readouterr().out
+    assert results.open(two).sql(f"SELECT a FROM '{tmp_path}/there.csv'", external=True).to_pylist() == [{"a": 4711}]
+
+
 # -- study -------------------------------------------------------------------------------------------------------
 
 
