@@ -20,6 +20,7 @@ import numpy as np
 
 from trainable import memory, sources
 from trainable.config import unknown
+from trainable.pictures import DIM
 from trainable.samples import Split, checked, in_float32, kind_of, note_of_whole_numbers, require_one_shape
 from trainable.sources import Array, DataError
 
@@ -40,7 +41,6 @@ VALIDATION_OF_DIGITS = 0.2
 VALIDATION_OF_FILE = 0.15
 FEWEST = 2  # samples of a split: one alone has no spread, and r2 none either
 FEW_OF_A_CLASS = 4  # samples on average
-DIM = 128  # images whose brightest pixel is below have a range of their own, such as 0..16
 UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest are worth a note
 
 

@@ -30,6 +30,7 @@ _ROLES = {
 }
 _GREY = ("1", "L", "LA", "La", "I")
 _ALIKE = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")  # 8 bits of light, which keep their value
+DIM = 128  # images whose brightest pixel is below have a range of their own, such as 0..16
 FEW_LEVELS = 65535 // 4  # a 16-bit picture whose brightest pixel is darker keeps less than 64 of 256 levels
 
 
