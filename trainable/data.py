@@ -179,6 +179,12 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     train, validation, test = parts
     assert train is not None
     if validation is None:
+        needed = FEWEST * (3 if test is None else 2)
+        if len(train) < needed:
+            raise DataError(
+                f"{name!r} must have {needed} samples or more, {FEWEST} for each split that is drawn, "
+                f"but has {len(train)}"
+            )
         share = VALIDATION_OF_DIGITS if name == "digits" else VALIDATION_OF_FILE
         if test is None:
             train, test = _draw(train, share, SPLIT_SEED + 1)
@@ -259,11 +265,6 @@ def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     count = max(round(len(split) * share), FEWEST)
     order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
     drawn, rest = np.sort(order[:count]), np.sort(order[count:])
-    if len(rest) < FEWEST:
-        raise DataError(
-            f"training, validation and test must have {FEWEST} samples each, but {len(split)} samples are too few to "
-            "draw them from"
-        )
     return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
 
 

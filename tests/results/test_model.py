@@ -188,7 +188,8 @@ class Wide(Config):
     width: int = hyperparameter(8, "units", "width", ge=1)
 
 def net(config: Wide, shape, classes) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), config.width), nn.ReLU(), nn.Linear(config.width, classes))
+    first = nn.Linear(math.prod(shape), config.width)
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear(config.width, classes))
 """
 
 

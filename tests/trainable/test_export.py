@@ -183,7 +183,7 @@ def _unpacked(path: Path) -> bytes:
         return b"".join(name.encode() + archive.read(name) for name in archive.namelist())
 
 
-def test_a_model_with_tied_weights_has_each_in_its_file(digits: Dataset, tmp_path: Path) -> None:
+def test_a_model_with_tied_weights_has_each_in_its_file(tmp_path: Path) -> None:
     first, second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
     second.weight = first.weight
     weights = saved_weights(torch.nn.Sequential(first, second))

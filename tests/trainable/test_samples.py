@@ -69,14 +69,15 @@ def turned(turn: int) -> Image.Image:
     return upright.transpose(undo[turn])
 
 
+WHITE, TURNED = "transparent parts laid on white", "turned upright by EXIF"
 UPRIGHT = [[10, 20, 30], [40, 50, 60]]
 PICTURES: dict[str, tuple[Any, str, dict[str, Any], Any, str]] = {
     "16 bits": (Image.fromarray(DEEP), "png", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
     "16 bits, tiff": (Image.fromarray(DEEP), "tif", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
     "16 bits, pgm": (Image.fromarray(DEEP), "pgm", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
     "black and white": (Image.fromarray(np.array([[True, False]])), "png", {}, [[255, 0]], ""),
-    "grey and alpha": (clear("LA"), "png", {}, [[255, 100]], "transparent parts laid on white"),
-    "colour and alpha": (clear("RGBA"), "png", {}, [[255, 100]], "transparent parts laid on white"),
+    "grey and alpha": (clear("LA"), "png", {}, [[255, 100]], WHITE),
+    "colour and alpha": (clear("RGBA"), "png", {}, [[255, 100]], WHITE),
     "palette and alpha": (
         clear("palette"),
         "png",
@@ -92,10 +93,7 @@ PICTURES: dict[str, tuple[Any, str, dict[str, Any], Any, str]] = {
         [[9, 9]],
         "first frame or page only",
     ),
-    **{
-        f"turn {turn}": (turned(turn), "png", {"exif": exif(turn)}, UPRIGHT, "turned upright by EXIF")
-        for turn in range(2, 9)
-    },
+    **{f"turn {turn}": (turned(turn), "png", {"exif": exif(turn)}, UPRIGHT, TURNED) for turn in range(2, 9)},
 }
 
 
@@ -155,7 +153,7 @@ def test_a_bomb_and_a_torn_picture_are_one_line_that_names_the_file(
 ) -> None:
     place = folder_of(tmp_path / "set", grey)
     whole = (place / "b" / "3.png").read_bytes()
-    (place / "b" / "3.png").write_bytes(whole[:-20])
+    (place / "b" / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"b/3\.png is not: ") as raised:
         load(str(place))
     assert "\n" not in str(raised.value)
@@ -356,5 +354,5 @@ def test_images_with_channels_last_are_refused(tmp_path: Path, shape: tuple[int,
 def test_a_table_of_few_rows_has_two_in_each_split(tmp_path: Path, rows: int) -> None:
     data = load(table(tmp_path, {"dose": RNG.normal(size=rows), "label": np.arange(rows) % 2}))
     assert min(len(data.train), len(data.validation), len(data.test or ())) == 2
-    with pytest.raises(DataError, match="must have 2 samples each, but 5 samples are too few"):
+    with pytest.raises(DataError, match=r"own\.parquet' must have 6 samples or more, 2 for each .*, but has 5"):
         load(table(tmp_path, {"dose": RNG.normal(size=5), "label": np.arange(5) % 2}))
