@@ -28,14 +28,16 @@ def described(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']!r}")
         digests: dict[str, str] = content["sha256"]
         if unknown := digests.keys() - {WEIGHTS, PROGRAM, EXAMPLES}:  # a name is whatever its maker wrote: a device
-            raise ModelError(f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)!r}")
+            raise ModelError(
+                f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)[:80]!r}"
+            )
         if missing := {PROGRAM, EXAMPLES} - digests.keys():
             raise ModelError(f"{folder / CONFIG} must know every file, but lacks {', '.join(sorted(missing))}")
         for name, digest in digests.items():
             _require_file(folder / name)
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise ModelError(f"{folder / name} must have SHA-256 {digest!r}, but has another: copy it again")
+                    raise ModelError(f"{folder / name} must have SHA-256 {digest[:64]}, but has another: copy it again")
     except FileNotFoundError as error:
         raise ModelError(
             f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"

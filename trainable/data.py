@@ -220,6 +220,7 @@ def notes(dataset: Dataset) -> list[str]:
     if dataset.target is not None:
         low, high = dataset.train.y.min(), dataset.train.y.max()
         return [*lines, f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+    lines += _notes_of_classes(dataset)
     counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
     if len(counts) * FEW_OF_A_CLASS > len(dataset.train):
@@ -235,6 +236,22 @@ def notes(dataset: Dataset) -> list[str]:
         f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
         f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right",
     ]
+
+
+def _notes_of_classes(dataset: Dataset) -> list[str]:
+    alike: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    lines = [
+        f"classes that differ in case or spaces alone: {', '.join(map(repr, names))}"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    for part, split in (("training", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        there = set(np.unique(split.y).tolist()) if split else set(range(len(dataset.classes)))
+        if absent := [repr(name) for label, name in enumerate(dataset.classes) if label not in there]:
+            lines.append(f"no {part} sample is of class {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")
+    return lines
 
 
 def problems(name: str, data_root: str | Path | None = None) -> list[str]:

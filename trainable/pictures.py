@@ -86,7 +86,7 @@ def _upright(file: Image.Image) -> Picture:
         changes.append(f"{mode} converted to RGB")
     if image.has_transparency_data:
         clear = image.convert("RGBA")
-        if clear.getextrema()[3][0] < 255:
+        if np.asarray(clear)[..., 3].min() < 255:
             image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
             changes.append("transparent parts laid on white")
     grey = mode in _GREY or mode.startswith("I;16")
@@ -230,10 +230,15 @@ def _is_image(name: str) -> bool:
 def _images(folder: Path) -> list[Path]:
     """Every image below, in order; hidden files and folders are none of them, and links to folders not followed."""
     found = []
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not _hidden(name)]
         found += [Path(where, name) for name in files if _is_image(name) and not _hidden(name)]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    """Of a folder that may not be read; `os.walk` would leave it out."""
+    raise error
 
 
 def _left_out(folder: Path) -> Iterator[str]:

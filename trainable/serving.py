@@ -81,12 +81,14 @@ def rebuild(described: Mapping[str, Any], weights: Path) -> Classifier:
         if tensors[name].dtype != expected[name].dtype:
             raise ValueError(f"{name} must be {expected[name].dtype}, but is {tensors[name].dtype}")
     model.load_state_dict(tensors, assign=True)
-    mean, std = (_numbers(described[name], shape[0]) for name in ("mean", "std"))
-    target = described.get("target") and tuple(_numbers(described["target"], 2))
-    offset = described.get("offset") and _numbers(described["offset"], shape[0])
     broadcast = (-1, *[1] * (len(shape) - 1))
-    scale = [torch.tensor(values, dtype=torch.float32).view(broadcast) for values in (mean, std)]
-    return Classifier(model, *scale, target, offset).eval()
+    mean, std = (
+        torch.tensor(_numbers(described[name], shape[0]), dtype=torch.float32).view(broadcast)
+        for name in ("mean", "std")
+    )
+    target = _numbers(described["target"], 2) if described.get("target") else None
+    offset = _numbers(described["offset"], shape[0]) if described.get("offset") else None
+    return Classifier(model, mean, std, target and (target[0], target[1]), offset).eval()
 
 
 def _whole(shape: Sequence[int]) -> tuple[int, ...]:

@@ -356,3 +356,26 @@ def test_a_table_of_few_rows_has_two_in_each_split(tmp_path: Path, rows: int) ->
     assert min(len(data.train), len(data.validation), len(data.test or ())) == 2
     with pytest.raises(DataError, match=r"own\.parquet' must have 6 samples or more, 2 for each .*, but has 5"):
         load(table(tmp_path, {"dose": RNG.normal(size=5), "label": np.arange(5) % 2}))
+
+
+def test_classes_that_are_absent_or_alike_are_told(tmp_path: Path) -> None:
+    label = ["cat"] * 9 + ["Cat "] * 9 + ["dog"]
+    told = notes(load(table(tmp_path, {"dose": RNG.normal(size=19), "label": label})))
+    assert "classes that differ in case or spaces alone: 'Cat ', 'cat'" in told
+    absent = [note for note in told if note.startswith("no ") and "'dog'" in note]
+    assert len(absent) == 2  # it is in one of three splits
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not left out: the walk through folders passes errors over by default. Root may read all, so scandir says no."""
+    place = folder_of(tmp_path / "set", grey)
+    (place / "b" / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert "Permission denied" in problems(str(place))[0]
