@@ -86,9 +86,12 @@ def rebuild(described: Mapping[str, Any], weights: Path) -> Classifier:
         torch.tensor(_numbers(described[name], shape[0]), dtype=torch.float32).view(broadcast)
         for name in ("mean", "std")
     )
-    target = _numbers(described["target"], 2) if described.get("target") else None
+    target: tuple[float, float] | None = None
+    if described.get("target"):
+        average, spread = _numbers(described["target"], 2)
+        target = (average, spread)
     offset = _numbers(described["offset"], shape[0]) if described.get("offset") else None
-    return Classifier(model, mean, std, target and (target[0], target[1]), offset).eval()
+    return Classifier(model, mean, std, target, offset).eval()
 
 
 def _whole(shape: Sequence[int]) -> tuple[int, ...]:
