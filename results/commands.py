@@ -25,6 +25,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
     predict.add_argument(
         "--invert", action="store_true", help="dark drawings on light paper, for a model of light ones"
     )
+    predict.add_argument(
+        "--trust",
+        action="store_true",
+        help="whoever made the run may run code here: needed for a model function of your own, whose torch.export "
+        "program is code; built-in models need it not",
+    )
     predict.set_defaults(call=_predict)
     compare = commands.add_parser("compare", help="two runs' answers side by side, and their difference")
     compare.add_argument("run", type=Path, metavar="RUN", help="the one")
@@ -63,7 +69,7 @@ def _predict(given: argparse.Namespace) -> int:
     from results.model import ModelError, load
 
     try:
-        model = load(given.run)
+        model = load(given.run, given.trust)
     except ModelError as error:
         return _refused(error)
     pictures, problems = [], []

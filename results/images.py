@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from trainable.pictures import DIM, PictureError, opened
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -29,16 +30,22 @@ class Picture:
 def read(path: Path, described: dict[str, Any], invert: bool = False) -> Picture:
     """Read an image for a model with this config.json. Raises ImageError.
 
-    Transparent pixels count as white; an image of other proportions gets a border of its own colour; a brighter or
-    darker range than the model's is scaled to it. `invert`: for dark drawings on light paper, when the model knows
-    light ones on dark.
+    Read as the training set's pictures were; one of other proportions gets a border of its own colour; one for a model
+    of images with few levels, such as 0..16, is scaled to them. `invert`: for dark drawings on light paper, when the
+    model knows light ones on dark.
     """
     shape = tuple(described["shape"])
     if described["dtype"] != "uint8" or len(shape) != 3 or shape[0] not in _MODES:
         raise ImageError(f"the model must know grey or colour images, but its samples are {described['dtype']} {shape}")
     channels, height, width = shape
-    notes = []
-    image = _opened(path, _MODES[channels])
+    try:
+        picture = opened(path, repr(str(path)))
+    except PictureError as error:
+        raise ImageError(str(error)) from error
+    notes = list(picture.changes)
+    if picture.image.mode == "RGB" and channels == 1:
+        notes.append("its colours become grey")
+    image = picture.image.convert(_MODES[channels])
     if invert:
         image = ImageOps.invert(image)
     if image.size != (width, height):
@@ -50,26 +57,10 @@ def read(path: Path, described: dict[str, Any], invert: bool = False) -> Picture
     if not invert and dark != (_border(image) < 127.5):
         paper, known = ("light", "dark") if dark else ("dark", "light")
         notes.append(f"its background is {paper}, but the model knows {known} ones: try --invert")
-    if highest < 255:
+    if highest < DIM:
+        notes.append(f"scaled to the model's range, 0 to {highest:g}")
         pixels = np.round(pixels * (highest / 255)).astype(np.uint8)
     return Picture(np.ascontiguousarray(pixels), tuple(notes))
-
-
-def _opened(path: Path, mode: str) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                file.load()
-                image = ImageOps.exif_transpose(file)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"an image must be a readable picture, but {str(path)!r} is not: {error}") from error
-    if image.mode.startswith("I"):  # 16 bits a pixel; converting would cut them off at 255
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 65535 * 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
 
 
 def _fitted(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -1,8 +1,9 @@
 """The confirmed model in MLflow: a logged model of the sweep's parent run, and a version of the registered model.
 
 The model is MLflow's own `pytorch` flavour around the exported program, byte for byte: it loads with
-`mlflow.pyfunc.load_model` and `mlflow.pytorch.load_model` where nothing of this project is installed, and holds no
-pickle. The version is called `champion` when its validation score beats the present champion's.
+`mlflow.pyfunc.load_model` and `mlflow.pytorch.load_model` where nothing of this project is installed. It holds no
+pickle, yet torch evaluates expressions of the program while it loads it: as with any MLflow model, whoever loads it
+trusts the store. The version is called `champion` when its validation score beats the present champion's.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """The confirmed model of a run: `load("runs/mnist_l2").predict(images)`. The only file here that knows torch.
 
-A `torch.export` archive can hold pickles, and pickles are code that runs when it is loaded. One that was exported by
-`trainable.export` holds none, and one that does hold any is refused.
+A run may be somebody else's. Its built-in network is made again from hyperparameters and weights, which are numbers. A
+`torch.export` program is code that runs when it is loaded: it is used only when the user says that he trusts its maker.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from results.model_folder import CONFIG, FOLDER, PROGRAM, ModelError, described
+from results.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described
 
 __all__ = ["Model", "ModelError", "load"]
 
 _BATCH = 4096
-# What torch.export.save writes for a model without pickles; the rest of the archive is not looked at by torch.
-_PLAIN = re.compile(r"[^/]+/(data/weights/(weight_\d+|[^/]+_config\.json)|data/constants/[^/]+_config\.json|models/.+)")
-_SAMPLES = re.compile(r"[^/]+/data/sample_inputs/[^/]+")
-_TEXTS = re.compile(r"[^/]+/(archive_format|archive_version|byteorder|\.data/(version|serialization_id))")
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Model:
     folder: Path
     classes: tuple[str, ...]
     shape: tuple[int, ...]  # of one sample: (C, H, W) or (F,)
-    dtype: str  # of a raw sample: uint8 or float32
+    dtype: str  # of a raw sample: uint8, float32 or float64
     config: dict[str, Any]  # its hyperparameters
     about: dict[str, Any]  # its trial, arm and scores
     description: dict[str, Any]  # all of config.json
@@ -56,7 +48,10 @@ class Model:
             raise ModelError(f"samples must be {self.dtype} (N, {_text(self.shape)}), but are ({_text(given.shape)})")
         if x.dtype != self.dtype and (self.dtype == "uint8" or not np.issubdtype(x.dtype, np.number)):
             raise ModelError(f"samples must be {self.dtype}, but are {x.dtype}: give them raw, not normalised")
-        x = np.ascontiguousarray(x, dtype=self.dtype)
+        with np.errstate(over="ignore"):  # becomes inf, and is refused
+            x = np.ascontiguousarray(x, dtype=self.dtype)
+        if self.dtype != "uint8" and not np.isfinite(x.astype(np.float32)).all():
+            raise ModelError("samples must be finite in float32, as those that were trained on")
         with torch.no_grad():
             parts = [self.program(torch.tensor(x[start : start + _BATCH])) for start in range(0, len(x), _BATCH)]
         return torch.cat(parts).numpy() if parts else np.empty((0, len(self.classes) or 1), np.float32)
@@ -68,53 +63,45 @@ class Model:
         return [self.classes[index] for index in self.predict(samples).argmax(1)]
 
 
-def load(run: str | Path) -> Model:
-    """The confirmed model of a run's folder, or of a folder that holds a model. Raises ModelError."""
+def load(run: str | Path, trust: bool = False) -> Model:
+    """The confirmed model of a run's folder, or of a folder that holds a model.
+
+    `trust`: a torch.export program may be loaded where there is no other way, that is, for a model function of the
+    user's own. It can run any code of whoever made it. Raises ModelError.
+    """
     folder = Path(run)
     folder = folder if (folder / CONFIG).exists() else folder / FOLDER
     whole = described(folder)
     try:
+        whole["highest"] = float(whole.get("highest", 255.0))
         return Model(
             folder=folder,
-            classes=tuple(whole["classes"]),
+            classes=tuple(map(str, whole["classes"])),
             shape=tuple(whole["shape"]),
             dtype=whole["dtype"],
             config=whole["config"],
             about=whole["about"],
             description=whole,
-            program=_program((folder / PROGRAM).read_bytes(), folder / PROGRAM),
+            program=_network(folder, whole, trust),
         )
-    except (KeyError, TypeError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # a hostile description may be anything
+        text = " ".join(str(error).split())
+        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {text}") from error
+
+
+def _network(folder: Path, whole: dict[str, Any], trust: bool) -> torch.nn.Module:
+    from trainable.serving import can_rebuild, rebuild  # our networks are built in one place, for training and here
+
+    if WEIGHTS in whole["sha256"] and can_rebuild(whole):
+        return rebuild(whole, folder / WEIGHTS)
+    if not trust:
         raise ModelError(
-            f"{folder / CONFIG} must say all about the model, but {type(error).__name__}: {error}"
-        ) from error
-
-
-def _program(content: bytes, path: Path) -> torch.nn.Module:
-    if problem := _pickled(content):
-        raise ModelError(f"{path} must hold no pickle, because pickles are code, but {problem}")
-    try:
-        return torch.export.load(io.BytesIO(content)).module()
-    except Exception as error:  # whatever a torn or foreign archive makes of torch
-        raise ModelError(f"{path} must be a torch.export program, but {error}") from error
-
-
-def _pickled(content: bytes) -> str | None:
-    """What of a torch.export archive torch would unpickle without its restrictions; None when nothing."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in archive.namelist():
-                if _SAMPLES.fullmatch(name):
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)  # as torch tries first
-                elif not _PLAIN.fullmatch(name) and not _TEXTS.fullmatch(name):
-                    return f"it holds {name}"
-                elif name.endswith("_config.json"):
-                    entries = json.loads(archive.read(name)).get("config", {})
-                    if any(entry.get("use_pickle", True) for entry in entries.values()):
-                        return f"{name} says so"
-    except Exception as error:
-        return f"it cannot be looked into ({type(error).__name__}: {error})"
-    return None
+            f"the model in {folder} can only be used through its torch.export program, which may run any code of "
+            "whoever made it; if you trust them, say so: --trust, in Python trust=True"
+        )
+    return torch.export.load(folder / PROGRAM).module()
 
 
 def _text(shape: tuple[int, ...]) -> str:

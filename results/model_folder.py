@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
-FOLDER, CONFIG, PROGRAM, EXAMPLES = "model", "config.json", "model.pt2", "examples.safetensors"
+FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
+    "model", "config.json", "weights.safetensors", "model.pt2", "examples.safetensors",
+)  # fmt: skip
+_LONGEST = 2**24  # bytes of a config.json
 
 
 class ModelError(ValueError):
@@ -18,20 +22,37 @@ class ModelError(ValueError):
 def described(folder: Path) -> dict[str, Any]:
     """What config.json holds, once every file has the digest that it says. Raises ModelError."""
     try:
+        _require_file(folder / CONFIG, _LONGEST)
         content: dict[str, Any] = json.loads((folder / CONFIG).read_text())
         if content["format"] != FORMAT:
-            raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']}")
-        for name, digest in content["sha256"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise ModelError(f"{folder / name} must have SHA-256 {digest}, but has another: copy it again")
-        if missing := {PROGRAM, EXAMPLES} - content["sha256"].keys():
+            raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']!r}")
+        digests: dict[str, str] = content["sha256"]
+        if unknown := digests.keys() - {WEIGHTS, PROGRAM, EXAMPLES}:  # a name is whatever its maker wrote: a device
+            raise ModelError(
+                f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)[:80]!r}"
+            )
+        if missing := {PROGRAM, EXAMPLES} - digests.keys():
             raise ModelError(f"{folder / CONFIG} must know every file, but lacks {', '.join(sorted(missing))}")
+        for name, digest in digests.items():
+            _require_file(folder / name)
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise ModelError(f"{folder / name} must have SHA-256 {digest[:64]}, but has another: copy it again")
     except FileNotFoundError as error:
         raise ModelError(
             f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
     return content
+
+
+def _require_file(path: Path, longest: int | None = None) -> None:
+    """A device or a pipe has no end. Raises ModelError, FileNotFoundError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelError(f"{path} must be a file, but is none")
+    if longest is not None and found.st_size > longest:
+        raise ModelError(f"{path} must have at most {longest:,} bytes, but has {found.st_size:,}")

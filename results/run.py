@@ -88,11 +88,15 @@ class Run:
 
         return run(query, {"trials": self.trials, "reports": self.reports}, external=external)
 
-    def model(self) -> Model:
-        """The confirmed model: `.predict(images)`. Raises ModelError when there is none or it is damaged."""
+    def model(self, trust: bool = False) -> Model:
+        """The confirmed model: `.predict(images)`. Raises ModelError when there is none or it is damaged.
+
+        `trust`: a model function of your own is used through its torch.export program, which can run any code of
+        whoever made the run; say whether you trust them.
+        """
         from results.model import load
 
-        return load(self.folder)
+        return load(self.folder, trust)
 
 
 def open(folder: str | Path) -> Run:  # noqa: A001 (results.open)

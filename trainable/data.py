@@ -20,7 +20,9 @@ import numpy as np
 
 from trainable import memory, sources
 from trainable.config import unknown
-from trainable.sources import Array, DataError, Pair
+from trainable.pictures import DIM
+from trainable.samples import Split, checked, in_float32, kind_of, note_of_whole_numbers, require_one_shape
+from trainable.sources import Array, DataError
 
 if TYPE_CHECKING:  # the driver loads data, and never imports torch
     import torch
@@ -37,18 +39,9 @@ SPLIT_SEED = 20_210_511
 VALIDATION_OF_PUBLISHED = 1 / 6  # 10,000 of MNIST's 60,000
 VALIDATION_OF_DIGITS = 0.2
 VALIDATION_OF_FILE = 0.15
+FEWEST = 2  # samples of a split: one alone has no spread, and r2 none either
+FEW_OF_A_CLASS = 4  # samples on average
 UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest are worth a note
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples x: uint8 (N, C, H, W) or float32 (N, F); labels y: int64 (N,), 0..K-1, or targets float32. Read-only."""
-
-    x: Array
-    y: Array
-
-    def __len__(self) -> int:
-        return len(self.y)
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,9 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     target: tuple[float, float] | None = None  # of a regression
+    offset: tuple[float, ...] | None = None  # taken from each column in float64, where float32 would lose digits
+    highest: float = 255.0  # of a pixel: white
+    changes: tuple[str, ...] = ()  # what was changed or left out while the samples were read
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -177,10 +173,18 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     if found := problems(name, data_root):
         raise DataError(found[0])
     raw = sources.read(name, _root(data_root))
-    parts = [_checked(name, part) if part else None for part in (raw.train, raw.validation, raw.test)]
+    given = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
+    kind, changes = kind_of(raw, [y for _, y in given])
+    parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
     train, validation, test = parts
     assert train is not None
     if validation is None:
+        needed = FEWEST * (3 if test is None else 2)
+        if len(train) < needed:
+            raise DataError(
+                f"{name!r} must have {needed} samples or more, {FEWEST} for each split that is drawn, "
+                f"but has {len(train)}"
+            )
         share = VALIDATION_OF_DIGITS if name == "digits" else VALIDATION_OF_FILE
         if test is None:
             train, test = _draw(train, share, SPLIT_SEED + 1)
@@ -189,7 +193,15 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
             share = VALIDATION_OF_PUBLISHED
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
-    _one_shape(name, splits)
+    require_one_shape(name, splits)
+    splits, offset = in_float32(splits)
+    if offset is not None:
+        changes.append(
+            f"{np.count_nonzero(offset)} of {len(offset)} columns hold numbers so large beside their spread that "
+            "float32 would lose their digits: their mean is taken away first"
+        )
+    changes += note_of_whole_numbers(train.x)
+    train = splits[0]
     target, classes = None, raw.classes
     if train.y.dtype == np.float32:
         target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
@@ -197,23 +209,49 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
         splits, classes = _classes(name, splits, raw.classes)
     mean, std = _statistics(train.x)
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
-    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source, target)
+    highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
+    told = (*raw.notes, *changes)
+    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source, target, offset, highest, told)
 
 
 def notes(dataset: Dataset) -> list[str]:
-    """What a user should know of the labels before he believes an accuracy."""
+    """What a user should know before he believes an accuracy: of samples that were changed, and of the labels."""
+    lines = list(dataset.changes)
     if dataset.target is not None:
         low, high = dataset.train.y.min(), dataset.train.y.max()
-        return [f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+        return [*lines, f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+    lines += _notes_of_classes(dataset)
     counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
+    if len(counts) * FEW_OF_A_CLASS > len(dataset.train):
+        lines.append(
+            f"{len(counts)} classes share {len(dataset.train):,} training samples; for a regression save the labels as "
+            "real numbers, or give the column label the field metadata kind=target"
+        )
     if counts[commonest] <= UNEVEN * counts[rarest]:
-        return []
+        return lines
     return [
+        *lines,
         f"classes are uneven: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
         f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
-        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right"
+        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right",
     ]
+
+
+def _notes_of_classes(dataset: Dataset) -> list[str]:
+    alike: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    lines = [
+        f"classes that differ in case or spaces alone: {', '.join(map(repr, names))}"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    for part, split in (("training", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        there = set(np.unique(split.y).tolist()) if split else set(range(len(dataset.classes)))
+        if absent := [repr(name) for label, name in enumerate(dataset.classes) if label not in there]:
+            lines.append(f"no {part} sample is of class {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")
+    return lines
 
 
 def problems(name: str, data_root: str | Path | None = None) -> list[str]:
@@ -241,50 +279,10 @@ def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
 
     Ranks PCG64's raw stream, which NumPy keeps for ever; `Generator.permutation` may change (NEP 19).
     """
-    count = round(len(split) * share)
+    count = max(round(len(split) * share), FEWEST)
     order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
     drawn, rest = np.sort(order[:count]), np.sort(order[count:])
-    if not len(drawn) or not len(rest):
-        raise DataError(f"every split must have a sample, but {len(split)} samples are too few to draw them")
     return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
-
-
-def _checked(name: str, pair: Pair) -> Split:
-    x, y = pair
-    if x.ndim == 3 and x.dtype == np.uint8:
-        x = x[:, None]  # grey images without their channel axis
-    real = any(np.issubdtype(x.dtype, kind) for kind in (np.integer, np.floating))
-    if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and real):
-        raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}")
-    kinds = (np.integer, np.floating, np.str_)
-    if y.ndim != 1 or not any(np.issubdtype(y.dtype, kind) for kind in kinds):
-        raise DataError(f"y must be whole numbers, text or real numbers (N,), but {name!r} has {y.dtype} {y.shape}")
-    if len(x) != len(y):
-        raise DataError(f"x and y must have one length, but {name!r} has {len(x)} samples and {len(y)} labels")
-    if not x.size:
-        raise DataError(f"a split must have a sample and a feature, but {name!r} has x of shape {x.shape}")
-    if x.ndim == 2:
-        with np.errstate(over="ignore"):  # becomes inf, and is counted
-            x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise DataError(
-                f"x must be finite in float32, but {name!r} has {np.sum(~np.isfinite(x))} values that are not"
-            )
-    if np.issubdtype(y.dtype, np.floating):
-        y = y.astype(np.float32)
-        if not np.isfinite(y).all():
-            raise DataError(f"targets must be finite, but {name!r} has {np.sum(~np.isfinite(y))} values that are not")
-        return Split(x, y)
-    return Split(x, y if y.dtype.kind == "U" else y.astype(np.int64))
-
-
-def _one_shape(name: str, splits: list[Split]) -> None:
-    shapes = {part.x.shape[1:] for part in splits}
-    if len(shapes) > 1:
-        raise DataError(f"samples of every split must have one shape, but {name!r} has {sorted(shapes)}")
-    kinds = {part.y.dtype.kind for part in splits}
-    if len(kinds) > 1:
-        raise DataError(f"labels of every split must be of one kind, but {name!r} has {sorted(kinds)}")
 
 
 def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[list[Split], tuple[str, ...]]:

@@ -6,6 +6,8 @@ model/model.pt2             torch.export program: raw samples (N, *shape) in, cl
 
 program = torch.export.load("model/model.pt2").module()
 program(torch.from_numpy(images))   # uint8 (N, C, H, W); any N
+
+`trainable.serving` makes the built-in networks again from the first two alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
@@ -26,33 +29,13 @@ from torch import Tensor, nn
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
 from trainable.final import File, load
+from trainable.serving import Classifier
 from trainable.storage import take_place
 
 FORMAT = 1
 CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"
 _TOLERANCE = 1e-6  # of a probability, between the program read back and the model in memory
 _COMPARED, _KEPT = 64, 4  # samples
-
-
-class Classifier(nn.Module):
-    """A model between raw samples and probabilities: (N, *shape) uint8 or float32 -> (N, K) float32.
-
-    Of a regression (N, 1), in the target's unit.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor, target: tuple[float, float] | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.target = target
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std)
-        return logits.softmax(1) if self.target is None else logits * self.target[1] + self.target[0]
 
 
 def export(
@@ -75,22 +58,23 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        weights = {name: value.contiguous() for name, value in model.model.state_dict().items()}
-        (temporary / WEIGHTS).write_bytes(serialise(weights))
-        samples = torch.tensor(data.validation.x[:_COMPARED])
+        (temporary / WEIGHTS).write_bytes(saved_weights(model.model))
+        samples = _raw_samples(data)
         probabilities = _write_program(model, samples, temporary / PROGRAM)
         kept = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}
         (temporary / EXAMPLES).write_bytes(serialise({name: value.contiguous() for name, value in kept.items()}))
         whole = {
             "format": FORMAT,
-            "config": checked.model_dump(mode="json"),
+            "config": _portable(checked.model_dump(mode="json")),
             "classes": list(data.classes),
             "shape": list(data.shape),
-            "dtype": str(data.train.x.dtype),
+            "dtype": str(samples.numpy().dtype),
             "mean": list(data.mean),
             "std": list(data.std),
-            "highest": float(data.train.x.max()),
-            "data": {"name": data.name, "digest": data.digest},
+            "target": data.target,
+            "offset": data.offset,
+            "highest": data.highest,
+            "data": {"name": Path(data.name).name, "digest": data.digest},
             "about": dict(about or {}),
             "versions": {name: metadata.version(name) for name in ("rungwise", "torch")},
             "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM, EXAMPLES)},
@@ -106,7 +90,24 @@ def classifier(file: File, config: Config, data: Dataset) -> Classifier:
     """The model of a final state with its normalisation, on the CPU, in eval mode. Raises CheckpointError."""
     few = Split(data.train.x[:1], data.train.y[:1])
     tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
-    return Classifier(load(file, config, tensors), tensors.mean, tensors.std, tensors.target).eval()
+    return Classifier(load(file, config, tensors), tensors.mean, tensors.std, tensors.target, data.offset).eval()
+
+
+def saved_weights(model: nn.Module) -> bytes:
+    """A model's parameters and buffers as safetensors, which refuses tensors that share memory: copies do not."""
+    return serialise({name: value.clone().contiguous() for name, value in model.state_dict().items()})
+
+
+def _raw_samples(data: Dataset) -> Tensor:
+    """Validation samples as a user has them, at least two: torch.export makes a constant of a batch of one."""
+    x = data.validation.x[:_COMPARED]
+    x = x if len(x) > 1 else np.concatenate([x, x])
+    return torch.tensor(x if data.offset is None else x.astype(np.float64) + data.offset)
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Without the folder of a model's file, which is nobody else's business."""
+    return config | {"model": Path(config["model"]).name}
 
 
 @torch.no_grad()
@@ -115,6 +116,9 @@ def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
     batch = torch.export.Dim("batch")
     scale = 1.0 if model.target is None else abs(model.target[0]) + model.target[1]
     program = torch.export.export(model, (samples,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # paths of this machine
     torch.export.save(program, path)
     again = torch.export.load(path).module()
     for count in (len(samples), 1):

@@ -1,4 +1,4 @@
-"""Images in files: PNG, JPEG and whatever else Pillow reads, in a folder for each class or in a column of a table.
+"""Pictures as samples, read by one function wherever they come from: a training set, or what `predict` is given.
 
 folder/CLASS/*.png                                      split by a fixed draw
 folder/{train,validation,test}/CLASS/*.png              split as it is
@@ -7,81 +7,270 @@ folder/{train,validation,test}/CLASS/*.png              split as it is
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 Array = npt.NDArray[Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 PARTS = ("train", "validation", "test")
+_ROLES = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "valset"), "validation"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
+}
+_GREY = ("1", "L", "LA", "La", "I")
+_ALIKE = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")  # 8 bits of light, which keep their value
+DIM = 128  # images whose brightest pixel is below have a range of their own, such as 0..16
+FEW_LEVELS = 65535 // 4  # a 16-bit picture whose brightest pixel is darker keeps less than 64 of 256 levels
 
 
 class PictureError(ValueError):
     """Images that cannot be used: the rule, the value and the way out, in one line."""
 
 
-def listed(folder: Path) -> dict[str, list[Path]]:
-    """{class: its images} of a folder, both in the order of their names. Raises PictureError when there are none."""
-    found = {
-        child.name: sorted(file for file in child.rglob("*") if file.suffix.lower() in SUFFIXES)
-        for child in sorted(folder.iterdir())
-        if child.is_dir() and not child.name.startswith(".")
-    }
-    if len(found) < 2 or not all(found.values()):
-        told = ", ".join(f"{name}: {len(files)}" for name, files in found.items()) or "no folders"
-        raise PictureError(f"a folder of images must have a folder with images for each class, but {folder} has {told}")
-    return found
+@dataclass(frozen=True)
+class Picture:
+    """An image as a viewer shows it: mode L or RGB, 8 bits a pixel, upright, without transparency."""
+
+    image: Image.Image
+    changes: tuple[str, ...]  # what of the file had to be changed for that
+    deepest: int | None = None  # the brightest of a picture's 16-bit values
 
 
-def parts(folder: Path) -> list[Path]:
-    """The folders of train, validation and test; `folder` alone when it is not split. Raises PictureError."""
-    there = [folder / name for name in PARTS if (folder / name).is_dir()]
-    if there and len(there) < len(PARTS):
-        raise PictureError(
-            f"a folder that is split must hold {', '.join(PARTS)}, but {folder} has no {_missing(folder)}"
-        )
-    return there or [folder]
+def opened(source: Path | bytes, name: str) -> Picture:
+    """Read an image file, or the content of one, called `name` in messages. Raises PictureError.
+
+    Grey stays grey, every other mode becomes RGB. 16 bits a pixel are scaled to 8; 32-bit and floating-point pixels,
+    whose range no file says, are refused. EXIF turns are applied and transparent pixels are laid on white.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+                return _upright(file)
+    except Exception as error:  # Pillow's readers raise whatever a torn or hostile file makes of them
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"an image must be a readable picture, but {name} is not: {text}") from error
 
 
-def _missing(folder: Path) -> str:
-    return ", ".join(name for name in PARTS if not (folder / name).is_dir())
+def _upright(file: Image.Image) -> Picture:
+    changes, deepest = [], None
+    if getattr(file, "is_animated", False):
+        changes.append("first frame or page only")
+    turned = file.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    kind = file.format
+    file.load()
+    image = ImageOps.exif_transpose(file)
+    if turned:
+        changes.append("turned upright by EXIF")
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):  # Pillow's I of these has 16 bits
+        deep = np.asarray(image, np.float64)
+        deepest = int(deep.max())
+        image = Image.fromarray((deep / 257).round().astype(np.uint8))  # 65535 = 257 * 255
+        changes.append("16 bits a pixel scaled to 8")
+    elif mode in ("I", "F"):
+        what = "32-bit" if mode == "I" else "floating-point"
+        raise ValueError(f"its pixels are {what} numbers, whose range is not known; save it with 8 or 16 bits a pixel")
+    elif mode not in _ALIKE:
+        changes.append(f"{mode} converted to RGB")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        if np.asarray(clear)[..., 3].min() < 255:
+            image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+            changes.append("transparent parts laid on white")
+    grey = mode in _GREY or mode.startswith("I;16")
+    return Picture(image.convert("L" if grey else "RGB"), tuple(changes), deepest)
 
 
-def decoded(sources: Iterable[tuple[str, Path | bytes]]) -> Array:
-    """(name, file or content) of each -> uint8 (N, C, H, W), C = 1 when all are grey, else 3. Raises PictureError."""
+def decoded(sources: Iterable[tuple[str, Path | bytes]]) -> tuple[Array, list[str]]:
+    """(name, file or content) of each -> uint8 (N, C, H, W), C = 1 when all are grey, else 3; and a line for each
+    change that some of them needed. Raises PictureError."""
     found: list[Array] = []
+    changes: Counter[str] = Counter()
+    deepest: list[int] = []
     first = ""
     for name, source in sources:
-        try:
-            with Image.open(_opened(source)) as image:
-                grey = image.mode in ("1", "L", "I", "I;16", "LA")
-                x = np.asarray(image.convert("L" if grey else "RGB"))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-            text = " ".join(str(error).split())
-            raise PictureError(f"an image must be readable, but {name} is not: {text}") from error
+        picture = opened(source, name)
+        changes.update(picture.changes)
+        if picture.deepest is not None:
+            deepest.append(picture.deepest)
+        x = np.asarray(picture.image)
         x = x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
         if found and x.shape[1:] != found[0].shape[1:]:
             (h, w), (h0, w0) = x.shape[1:], found[0].shape[1:]
             raise PictureError(
-                f"images must have one size, but {name} has {w}x{h} and {first} {w0}x{h0}; resize them beforehand"
+                f"images must have one size, but {name} has {w}x{h}{_as_turned(picture)} and {first} {w0}x{h0}; "
+                "resize them beforehand"
             )
         first = first or name
         found.append(x)
     if not found:
         raise PictureError("there must be an image, but there is none")
-    channels = max(len(x) for x in found)
-    return np.stack([np.broadcast_to(x, (channels, *x.shape[1:])) for x in found])
+    notes = [f"{count:,} of {len(found):,} images: {change}" for change, count in changes.items()]
+    if deepest and max(deepest) < FEW_LEVELS:
+        notes.append(
+            f"the brightest 16-bit pixel is {max(deepest):,} of 65,535, so that images keep few levels of grey; "
+            "stretch their range beforehand"
+        )
+    channels = {len(x) for x in found}
+    if len(channels) > 1:
+        grey = sum(len(x) == 1 for x in found)
+        notes.append(f"{grey:,} of {len(found):,} images are grey and get three equal channels")
+    return np.stack([np.broadcast_to(x, (max(channels), *x.shape[1:])) for x in found]), notes
+
+
+def _as_turned(picture: Picture) -> str:
+    return "".join(f" ({change})" for change in picture.changes if "EXIF" in change)
 
 
 def pixels(source: Path) -> int:
-    """Bytes that an image takes in memory at most, from its header alone."""
-    with Image.open(source) as image:
-        return 3 * image.width * image.height
+    """Bytes that an image takes in memory at most, from its header alone. Raises PictureError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                return 3 * image.width * image.height
+    except Exception as error:  # as in `opened`
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"an image must be a readable picture, but {source} is not: {text}") from error
 
 
-def _opened(source: Path | bytes) -> Path | IO[bytes]:
-    return io.BytesIO(source) if isinstance(source, bytes) else source
+# -- folders -------------------------------------------------------------------------------------------------------
+
+
+def listed(folder: Path) -> dict[str, list[Path]]:
+    """{class: its images} of a folder, both in the order of their names. Raises PictureError when there are none."""
+    found = {child.name: _images(child) for child in _folders(folder)}
+    if len(found) < 2 or not all(found.values()):
+        counts = ", ".join(f"{name}: {len(files)}" for name, files in found.items()) or "no folders"
+        raise PictureError(
+            f"a folder of images must have a folder with images for each class, but {folder} has {counts}"
+        )
+    return found
+
+
+def parts(folder: Path) -> dict[str, Path]:
+    """{train, validation, test: folder} of a folder that is split, validation being optional; {"": folder} otherwise.
+
+    Usual names are understood (Training, val, seg_test). Raises PictureError for a split that is not whole.
+    """
+    roles: dict[str, list[Path]] = {}
+    for child in _folders(folder):
+        if role := _role(child.name):
+            roles.setdefault(role, []).append(child)
+    if len(roles) < 2:  # one may be a class: a train among cars
+        return {"": folder}
+    if missing := [role for role in ("train", "test") if role not in roles]:
+        names = ", ".join(child.name for children in roles.values() for child in children)
+        raise PictureError(
+            f"a folder that is split must hold {', '.join(PARTS)}, but {folder} has no {', '.join(missing)} beside "
+            f"{names}; rename these if they are classes"
+        )
+    for role, children in roles.items():
+        if len(children) > 1:
+            names = ", ".join(child.name for child in children)
+            raise PictureError(f"a folder that is split must hold one {role}, but {folder} has {names}")
+    return {role: _classes_of(roles[role][0]) for role in PARTS if role in roles}
+
+
+def spoken(folder: Path, split: dict[str, Path]) -> list[str]:
+    """A line for everything in a folder of images that is not read as its name would let one expect."""
+    notes = []
+    renamed = [f"{path.relative_to(folder)} as {role}" for role, path in split.items() if role and path.name != role]
+    if renamed:
+        notes.append(f"folders of a split in {folder.name}: {', '.join(renamed)} is read")
+    if "" not in split and "validation" not in split:
+        notes.append("the folder has no validation split: one is drawn from train")
+    used = [path.relative_to(folder).parts[0] for path in split.values() if path != folder]
+    others = [child.name for child in _folders(folder) if used and child.name not in used]
+    if others:
+        notes.append(f"folders beside the split that are not read: {', '.join(others)}")
+    for path in split.values():
+        inside = {role for child in _folders(path) for below in _folders(child) if (role := _role(below.name))}
+        if len(inside) > 1:
+            notes.append(f"classes in {path.name} hold folders {', '.join(sorted(inside))}, whose split is not used")
+    left = Counter(kind for path in split.values() for kind in _left_out(path))
+    if left:
+        what = ", ".join(f"{count:,} {kind}" for kind, count in left.most_common(8))
+        notes.append(f"not read in {folder.name}: {what}")
+    return notes
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text: bytes that are not UTF-8, and characters that do not print, as \x.. and \u...."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Its folders in the order of their names, without hidden ones and what macOS puts beside them."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if entry.is_dir() and not _hidden(entry.name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _images(folder: Path) -> list[Path]:
+    """Every image below, in order; hidden files and folders are none of them, and links to folders not followed."""
+    found = []
+    for where, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += [Path(where, name) for name in files if _is_image(name) and not _hidden(name)]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    """Of a folder that may not be read; `os.walk` would leave it out."""
+    raise error
+
+
+def _left_out(folder: Path) -> Iterator[str]:
+    """What each file is that `listed` does not take."""
+    for child in folder.iterdir():
+        if _is_image(child.name) and not child.is_dir() and not _hidden(child.name):
+            yield "images outside a class's folder"
+    for child in _folders(folder):
+        for where, folders, files in os.walk(child):
+            links = [name for name in folders if Path(where, name).is_symlink()]
+            yield from ["links to folders"] * len(links)
+            yield from (f"folders called {name}" for name in folders if _hidden(name))
+            folders[:] = [name for name in folders if not _hidden(name)]
+            yield from ("hidden images" for name in files if _is_image(name) and _hidden(name))
+            others = (Path(name).suffix.lower() for name in files if not _is_image(name) and not _hidden(name))
+            yield from (f"*{suffix}" if suffix else "without a suffix" for suffix in others)
+
+
+def _role(name: str) -> str | None:
+    """What part of a split a folder's name says, as in Training, seg_test and val-images."""
+    words = [_ROLES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
+    return words[0] if words else None
+
+
+def _classes_of(part: Path) -> Path:
+    """The folder of the classes: `part`, or the one of the same meaning in it. Raises PictureError."""
+    inside = _folders(part)
+    if len(inside) == 1 and _role(inside[0].name) == _role(part.name):  # seg_train/seg_train/CLASS
+        part, inside = inside[0], _folders(inside[0])
+    if not inside:
+        raise PictureError(
+            f"a part of a split must have a folder with images for each class, but {part} has none; if "
+            f"{part.name!r} is a class, rename it"
+        )
+    return part

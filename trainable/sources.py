@@ -6,10 +6,11 @@ the checks of content are `data.py`'s.
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from trainable import memory
 from trainable.idx import read_idx
-from trainable.pictures import PictureError, decoded, listed, parts, pixels
+from trainable.pictures import PictureError, decoded, listed, parts, pixels, printable, spoken
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -68,6 +69,8 @@ IDX_CLASSES = {
 }
 NAMES = ("mnist", *TORCHVISION, "digits", *SKLEARN)
 SUFFIXES = (".npz", ".parquet")
+EXACT = 2**53  # whole numbers that float64 holds
+FEW_ROWS = 20
 NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_test")
 
 
@@ -87,6 +90,9 @@ class Raw:
     test: Pair | None
     source: str
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was changed or left out on the way here
+    pictures: bool = False  # read from image files, whose range is 0..255
+    regression: bool = False  # the labels are targets, though they may look like classes
 
 
 def is_file(name: str) -> bool:
@@ -113,7 +119,7 @@ def check_file(path: Path) -> str | None:
     """What is wrong with a user's file or folder, as far as its directory or footer tells; None = nothing."""
     try:
         if path.is_dir():
-            files = [file for part in parts(path) for mine in listed(part).values() for file in mine]
+            files = [file for part in parts(path).values() for mine in listed(part).values() for file in mine]
             return memory.problem(str(path), len(files) * pixels(files[0]))
         if path.suffix not in SUFFIXES:
             return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}"
@@ -126,7 +132,7 @@ def check_file(path: Path) -> str | None:
         groups = (footer.row_group(index) for index in range(footer.num_row_groups))
         return memory.problem(str(path), sum(group.total_byte_size for group in groups))
     except (DataError, PictureError) as error:
-        return str(error)
+        return printable(str(error))
     except (OSError, zipfile.BadZipFile, pa.ArrowException) as error:
         return _unreadable(path, error)
 
@@ -252,17 +258,31 @@ def _sklearn(name: str) -> Raw:
 
 def _folder(path: Path) -> Raw:
     try:
-        split = [listed(part) for part in parts(path)]
-        names = sorted({name for part in split for name in part})
-        pairs = []
-        for part in split:
+        split = parts(path)
+        images_of = {role: listed(part) for role, part in split.items()}
+        names = sorted({name for part in images_of.values() for name in part})
+        pairs, notes = {}, spoken(path, split)
+        for role, part in images_of.items():
             files = [(file, names.index(name)) for name, mine in part.items() for file in mine]
-            x = decoded((str(file), file) for file, _ in files)
-            pairs.append((x, np.array([label for _, label in files])))
+            x, changes = decoded((str(file), file) for file, _ in files)
+            pairs[role] = (x, np.array([label for _, label in files]))
+            notes += [f"{role}: {change}" if role else change for change in changes]
     except PictureError as error:
-        raise DataError(str(error)) from error
-    validation, test = pairs[1:] or (None, None)
-    return Raw(pairs[0], validation, test, f"{path.name}, the user's folder", tuple(names))
+        raise DataError(printable(str(error))) from error
+    except OSError as error:
+        raise DataError(_unreadable(path, error)) from error
+    classes = tuple(printable(name) for name in names)
+    if len(set(classes)) < len(classes):
+        raise DataError(f"classes must have different names, but {str(path)!r} has {', '.join(classes)}")
+    return Raw(
+        pairs.get("train") or pairs[""],
+        pairs.get("validation"),
+        pairs.get("test"),
+        f"{printable(path.name)}, the user's folder",
+        classes,
+        tuple(printable(note) for note in notes),
+        pictures=True,
+    )
 
 
 def _npz(path: Path) -> Raw:
@@ -272,8 +292,9 @@ def _npz(path: Path) -> Raw:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(_unreadable(path, error)) from error
     _check_keys(path, arrays)
+    arrays = {key: _digits_kept(path, key, array) for key, array in arrays.items()}
     parts = [(arrays["x" + end], arrays["y" + end]) for end in ("", "_validation", "_test") if "x" + end in arrays]
-    source = f"{path.name}, the user's file"
+    source = f"{printable(path.name)}, the user's file"
     validation, test = parts[1:] or (None, None)
     return Raw(parts[0], validation, test, source)
 
@@ -287,39 +308,89 @@ def _check_keys(path: Path, keys: Iterable[str]) -> None:
 def _parquet(path: Path) -> Raw:
     table = read_table(path)
     names = _check_columns(path, table.schema)
-    for name in table.column_names:
+    used = [*names, *(name for name in ("label", "split") if name in table.column_names)]
+    for name in used:
         if table[name].null_count:
             raise DataError(f"columns of {str(path)!r} must have no nulls, but {name!r} has {table[name].null_count}")
     field = table.schema.field(names[0])
-    if names == ["image"] and pa.types.is_fixed_size_binary(field.type):
-        x = images(table["image"], _shape(path, field))
-    elif names == ["image"] and not _numeric(field.type):
+    pictures = names == ["image"] and not _numeric(field.type)
+    notes = _notes_of_columns(table, names)
+    if pictures and pa.types.is_fixed_size_binary(field.type):
+        x, pictures = images(table["image"], _shape(path, field)), False
+    elif pictures:
         try:
-            x = decoded(
+            x, changes = decoded(
                 (f"row {row} of {path}", _content(value)) for row, value in enumerate(table["image"].to_pylist())
             )
         except PictureError as error:
             raise DataError(str(error)) from error
+        notes += changes
     else:
-        x = np.column_stack([table[name].to_numpy() for name in names])
+        x = np.column_stack([_digits_kept(path, name, table[name].to_numpy()) for name in names])
     y = table["label"].to_numpy()
     if y.dtype == object:  # text
         y = y.astype(str)
-    source = f"{path.name}, the user's file"
+    told = Raw(
+        (x, y),
+        None,
+        None,
+        f"{printable(path.name)}, the user's file",
+        notes=tuple(notes),
+        pictures=pictures,
+        regression=(table.schema.field("label").metadata or {}).get(b"kind") == b"target",
+    )
     if "split" not in table.column_names:
-        return Raw((x, y), None, None, source)
+        return told
     split = np.asarray(table["split"].to_pylist())
     wanted = ("train", "validation", "test")
     if set(split) != set(wanted):
         found = ", ".join(sorted({str(part) for part in split}))
         raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {found}")
-    parts = [(x[split == part], y[split == part]) for part in wanted]
-    return Raw(parts[0], parts[1], parts[2], source)
+    train, validation, test = ((x[split == part], y[split == part]) for part in wanted)
+    return replace(told, train=train, validation=validation, test=test)
+
+
+def _digits_kept(path: Path, name: str, column: Array) -> Array:
+    """The column, whose numbers float64 must hold; beyond 2^53 whole numbers become others. Raises DataError."""
+    if column.dtype.kind in "iu" and column.size and (int(column.max()) > EXACT or int(column.min()) < -EXACT):
+        raise DataError(
+            f"whole numbers must be within +-2^53 to keep their digits, but {name!r} of {str(path)!r} reaches from "
+            f"{column.min()} to {column.max()}; subtract a constant, or save identifiers as text and leave them out"
+        )
+    return column
+
+
+def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
+    """What a user should know of the columns: those of pandas' index are none, and one may number the rows."""
+    index = [name for name in _index_columns(table.schema) if name not in ("label", "split")]
+    notes = []
+    if index:
+        notes.append(f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}")
+    for name in names:
+        if pa.types.is_integer(table.schema.field(name).type) and len(table) > FEW_ROWS:
+            numbers = np.sort(table[name].to_numpy())
+            if (np.diff(numbers) == 1).all():
+                notes.append(
+                    f"column {name!r} numbers the rows, {numbers[0]} to {numbers[-1]}, and is a feature; leave it out "
+                    "of the file if it is an index"
+                )
+    return notes
+
+
+def _index_columns(schema: pa.Schema) -> list[str]:
+    """Columns in which pandas keeps the index: by its own metadata, or by the name that it gives."""
+    try:
+        said = (schema.pandas_metadata or {}).get("index_columns", [])
+    except ValueError:  # JSON that is none
+        said = []
+    index = {name for name in said if isinstance(name, str)}
+    return [name for name in schema.names if name in index or re.fullmatch(r"__index_level_\d+__", name)]
 
 
 def _check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """The feature columns: `image` alone, or every column but `label` and `split`, which must be numbers."""
-    names = [name for name in schema.names if name not in ("label", "split")]
+    index = _index_columns(schema)
+    names = [name for name in schema.names if name not in ("label", "split", *index)]
     numeric = all(_numeric(schema.field(name).type) for name in names)
     image = names == ["image"] and _is_image(schema.field("image").type)
     if len(set(schema.names)) != len(schema.names):

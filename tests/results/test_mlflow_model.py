@@ -16,6 +16,7 @@ from demo import Rows
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from test_mlflow import TABLES
+from test_model import in_expressions, tampered
 
 from results.mlflow import Exporter, export
 from results.mlflow_model import CHAMPION
@@ -217,6 +218,17 @@ def test_a_damaged_model_is_named_and_the_rest_is_there(confirmed: Path, rows: R
         export(confirmed)
     assert rows("SELECT count(*) FROM runs WHERE status = 'FINISHED'") == [(19,)]  # the sweep and its 18 trials
     assert rows("SELECT count(*) FROM model_versions") == [(0,)]
+
+
+def test_an_export_of_somebody_elses_run_runs_none_of_its_program(
+    confirmed: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow keeps the program as it is; whoever loads it from there trusts the store."""
+    monkeypatch.chdir(tmp_path)
+    tampered(confirmed / "model", in_expressions)
+    export(confirmed)
+    assert int(champion(out).version) == 1
+    assert not Path("owned").exists()
 
 
 def test_the_report_is_kept_in_its_present_version(confirmed: Path, out: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from trainable.config import Config
 from trainable.data import Dataset, Tensors, load
-from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export
+from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, saved_weights
 from trainable.final import File, score
 from trainable.state import CheckpointError, State
 from trainable.train import train
@@ -156,3 +157,48 @@ def test_columns_of_numbers_can_be_exported(tmp_path: Path) -> None:
     assert export(file, config, data, tmp_path / "model")["dtype"] == "float32"
     program = torch.export.load(tmp_path / "model" / PROGRAM).module()
     assert program(torch.tensor(data.validation.x)).shape == (len(data.validation), 2)
+
+
+def test_nothing_in_the_folder_names_a_path_of_this_machine(digits: Dataset, tmp_path: Path) -> None:
+    """Whoever gets the model need not know who made it, and where. torch notes each node's place in the source."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom trainable.config import Config\n\n\nclass Net(nn.Sequential):\n"
+        "    def forward(self, x):\n        return super().forward(x)\n\n\n"
+        "def net(config: Config) -> nn.Module:\n    return Net(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    np.savez(tmp_path / "own.npz", x=digits.train.x, y=digits.train.y)
+    data = load(str(tmp_path / "own.npz"))
+    for name, changed in {"built-in": {}, "own": {"model": f"{tmp_path / 'net.py'}:net"}}.items():
+        config, file = trained(data, tmp_path / f"{name}.safetensors", epochs=1, **changed)
+        export(file, config, data, tmp_path / name)
+        places = [str(path).encode() for path in (tmp_path, Path.cwd(), Path(torch.__file__).parents[2], Path.home())]
+        for path in (tmp_path / name).iterdir():
+            assert [place for place in places if place in _unpacked(path)] == []
+
+
+def _unpacked(path: Path) -> bytes:
+    if path.suffix != ".pt2":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+
+
+def test_a_model_with_tied_weights_has_each_in_its_file(tmp_path: Path) -> None:
+    first, second = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+    second.weight = first.weight
+    weights = saved_weights(torch.nn.Sequential(first, second))
+    (tmp_path / "w").write_bytes(weights)
+    found = load_file(tmp_path / "w")
+    assert torch.equal(found["0.weight"], found["1.weight"])
+    assert torch.equal(found["0.weight"], first.weight)
+
+
+def test_one_validation_sample_makes_a_program_for_any_number(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
+    parts = {"x": x, "y": y, "x_validation": x[:1], "y_validation": y[:1], "x_test": x, "y_test": y}
+    np.savez(tmp_path / "own.npz", **parts)
+    data = load(str(tmp_path / "own.npz"))
+    config, file = trained(data, tmp_path / "1.safetensors", epochs=1, batch_size=8)
+    export(file, config, data, tmp_path / "model")
+    program = torch.export.load(tmp_path / "model" / PROGRAM).module()
+    assert [len(program(torch.tensor(data.test.x[:count]))) for count in (1, 2, 30)] == [1, 2, 30]

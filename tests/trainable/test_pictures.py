@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_used_says_which_image(folder: Path) -> None:
     with pytest.raises(DataError, match=r"images must have one size, but .*zz\.png has 5x4 and .*bird/00\.png 5x6"):
         load(str(folder))
     (folder / "cat" / "zz.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"an image must be readable, but .*zz\.png is not"):
+    with pytest.raises(DataError, match=r"an image must be a readable picture, but .*zz\.png is not"):
         load(str(folder))
     (folder / "empty").mkdir()
     assert "must have a folder with images for each class, but" in problems(str(folder))[0]
@@ -90,7 +90,7 @@ def test_a_table_may_hold_image_files(tmp_path: Path, kind: str) -> None:
         pixels.tobytes() for pixels in GREY
     }
     pq.write_table(pa.table({"image": [b"?", *files[1:]], "label": np.arange(24) % 2}), path)
-    with pytest.raises(DataError, match=r"an image must be readable, but row 0 of .*own\.parquet is not"):
+    with pytest.raises(DataError, match=r"an image must be a readable picture, but row 0 of .*own\.parquet is not"):
         load(str(path))
 
 
