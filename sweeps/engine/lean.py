@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 ENVIRONMENT = {
@@ -47,16 +47,35 @@ TESTED = "2.60."  # of Ray
 _NO_PORT = -1  # what Ray's own agents say of a service that is not in use
 
 
+class Process(Protocol):
+    """What we ask of a process of Ray's, a Popen."""
+
+    args: list[str]
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+
 @contextmanager
-def few_processes(launched: Callable[[], None]) -> Iterator[None]:
-    """Within the block `ray.init` starts only what trials need: gcs_server and raylet.
+def few_processes(launched: Callable[[], None], started: list[Process]) -> Iterator[None]:
+    """Within the block `ray.init` starts only what trials need: gcs_server and raylet, entered in `started`.
 
     `launched` is called when both run, from where on Ray needs this process no more until its workers are there.
     """
-    from ray._private import worker
+    from ray._private import services, worker
     from ray._private.node import Node
 
     with ExitStack() as stack:
+        # Ray's processes are children in our group: a SIGTERM to all of it (`timeout`, systemd, a CI runner) would end
+        # them before us, and a call of a dead GCS lasts a minute. A session of their own, which trials share.
+        if usual := getattr(services, "ConsolePopen", None):
+
+            def popen(*args: Any, **options: Any) -> Any:
+                process = usual(*args, **options, start_new_session=True)
+                started.append(process)
+                return process
+
+            stack.enter_context(patch.object(services, "ConsolePopen", popen))
         for name in _UNUSED:
             if hasattr(Node, name):
                 stack.enter_context(patch.object(Node, name, _nothing))
@@ -118,6 +137,15 @@ def few_imports() -> Iterator[None]:
         if hasattr(usage, "tag_callbacks"):
             stack.enter_context(patch.object(usage, "tag_callbacks", _nothing))
         yield
+
+
+def forget_token() -> None:
+    """Let Ray read its environment and token anew: it does so once a process, and every private Ray has its own."""
+    from ray import _raylet
+
+    with suppress(AttributeError, TypeError):  # this Ray has none
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 
 
 def _nothing(*_: Any, **__: Any) -> None:

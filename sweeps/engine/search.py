@@ -45,9 +45,6 @@ _OPTUNA_STATE = {
 }
 
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
-
-
 @dataclass(frozen=True)
 class Suggestion:
     """What a study suggests for one trial."""
