@@ -127,10 +127,11 @@ class Ray:
         cluster at the address."""
         try:
             lean.forget_token()
-            if self._address is None:
-                self._private(cpus, gpus, nbytes)
-            else:
-                self._attach(self._address)
+            with lean.own_sigterm():
+                if self._address is None:
+                    self._private(cpus, gpus, nbytes)
+                else:
+                    self._attach(self._address)
         finally:
             self.launched.set()
 
@@ -150,9 +151,8 @@ class Ray:
         }
         with lean.few_processes(self.launched.set, self._processes):
             ray.init(address="local", **private, **_SILENT)
-        for made in (self._folder / "ray", *(self._folder / "ray").glob("session_*")):
-            if not made.is_symlink():
-                made.chmod(0o700)  # Ray says 0777
+        for made, _, _ in os.walk(self._folder / "ray"):
+            os.chmod(made, 0o700)  # Ray says 0777
 
     def _attach(self, address: str) -> None:
         """Ray may try for minutes: within `ATTACH_SECONDS` or not at all. Raises Unusable."""
@@ -216,9 +216,9 @@ class Ray:
         """End the private Ray's processes and all that these have started, at once and without Ray; remove its folder.
         From any thread."""
         self._stopping = True
-        for process in self._processes:
+        for pid in _sessions({process.pid for process in self._processes}):
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         _remove(self._folder)
         self._owner.close()
 
@@ -276,6 +276,16 @@ def _why(address: str, error: Exception) -> str:
     if "version mismatch" in text.lower():
         return f"the cluster at --address {address} runs other versions: {' '.join(text.split())}"
     return f"the cluster at --address {address} cannot be used: {type(error).__name__}: {' '.join(text.split())[:300]}"
+
+
+def _sessions(leaders: set[int]) -> list[int]:
+    """All processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
+    found = []
+    for about in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            session = int(about.read_text().rpartition(")")[2].split()[3])
+            found += [int(about.parent.name)] if session in leaders else []
+    return found
 
 
 def _temporary() -> str:

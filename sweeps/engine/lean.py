@@ -6,6 +6,8 @@ of them are names inside Ray: what another Ray does not have, or was not tested 
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -136,6 +138,31 @@ def few_imports() -> Iterator[None]:
                 stack.enter_context(patch.object(class_cache, name, empty))
         if hasattr(usage, "tag_callbacks"):
             stack.enter_context(patch.object(usage, "tag_callbacks", _nothing))
+        yield
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Within the block Ray's core, which starts in whatever thread calls `ray.init`, takes SIGTERM for as long as it
+    starts only: its own handler prints a stack and has the process aborted 3 s later."""
+    from ray import _raylet
+
+    core: Any = getattr(_raylet, "CoreWorker", None)
+    action = getattr(ctypes.CDLL(None), "sigaction", None)
+    if core is None or action is None:
+        yield
+        return
+
+    def start(*args: Any, **options: Any) -> Any:
+        before = ctypes.create_string_buffer(1024)  # a `struct sigaction`, of 152 bytes on Linux
+        action(signal.SIGTERM, None, before)
+        try:
+            return core(*args, **options)
+        finally:
+            action(signal.SIGTERM, before, None)
+            signal.alarm(0)  # the abort of a SIGTERM that came meanwhile; Python has noted the signal
+
+    with patch.object(_raylet, "CoreWorker", start):
         yield
 
 

@@ -109,6 +109,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
+    given = options
     if options.fresh:
         options = replace(options, name=_free_name(options))
     _refuse(check.problems(sweep, options))
@@ -118,6 +119,8 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
                 return _plan(sweep, options)
             return _locked_sweep(sweep, options, signals, started)
     except Locked as problem:
+        if options.fresh:  # another driver took that name in the same instant
+            return _sweep(sweep, given, signals)
         raise CannotRun(str(problem), code=2) from None
 
 
