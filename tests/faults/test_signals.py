@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
+from sweeping import Run, assert_nothing_lost, wait_until
 
 from results.record import FILE, Reader, SweepState
 
 TRIALS, EPOCHS = 4, 3
+LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
 FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none"),
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
@@ -72,13 +73,13 @@ def run(run: Run) -> Run:
 def strike(run: Run, moment: Moment, send: Callable[[subprocess.Popen[str]], None], wrap: tuple[str, ...] = ()) -> None:
     """Start the sweep, `send` it a SIGTERM at `moment`, and see that it ends in order and leaves nothing."""
     driver = run.start(*FLAGS, wrap=wrap)
-    assert wait_until(lambda: driver.poll() is not None or moment(run))
+    assert wait_until(lambda: driver.poll() is not None or moment(run), LIMIT)
     assert driver.poll() is None, f"it ended before that moment: {run.said}"
     send(driver)
-    assert driver.wait(SESSION_SECONDS) == 128 + signal.SIGTERM, run.said
+    assert driver.wait(LIMIT) == 128 + signal.SIGTERM, run.said
     assert "Traceback" not in run.said
     assert "*** SIG" not in run.said  # Ray's core prints a stack
-    run.await_silence(SESSION_SECONDS)
+    run.await_silence(LIMIT)
     assert list(run.temporary.glob("rw-*")) == []
     if (run.folder / FILE).exists():
         with Reader(run.folder) as reader:
@@ -93,7 +94,13 @@ def to_the_group(driver: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("moment", CHOSEN)
 def test_sigterm_to_the_group_ends_the_driver_in_order_and_leaves_nothing(run: Run, moment: Moment) -> None:
     strike(run, moment, to_the_group)
-    assert run.finish(*FLAGS) == 0, run.said
+
+
+@pytest.mark.long
+def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> None:
+    for moment in MOMENTS.values():
+        strike(run, moment, to_the_group)
+    assert run.start(*FLAGS).wait(LIMIT) == 0, run.said
     assert_nothing_lost(run.folder, TRIALS + 2, EPOCHS)
 
 
@@ -111,7 +118,7 @@ def group() -> Iterator[Path]:
     else:
         pytest.skip("no control group can be made here: that takes root, and a writable /sys/fs/cgroup")
     yield folder
-    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
+    assert wait_until(lambda: not (folder / "cgroup.procs").read_text(), LIMIT)
     wait_until(lambda: suppressed(folder.rmdir))
 
 
