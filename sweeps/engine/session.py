@@ -118,14 +118,11 @@ class Session:
 
     def search(self, ray: Future[Ray], data: Dataset) -> None:
         """Deal, train, judge and record until all trials ended or the sweep is told to stop. Raises CannotRun."""
-        import optuna
-
         from sweeps.engine.progress import Board, view
         from sweeps.engine.recorder import Recorder
         from sweeps.engine.rungs import Rungs
         from sweeps.engine.search import Plan, Search
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
         sweep, options = self.sweep, self.options
         rungs = Rungs(sweep.arms, ladder(sweep, options), sweep.mode)
         sign = 1 if sweep.mode == "max" else -1
@@ -243,6 +240,7 @@ class Session:
                 name=options.name,
                 storage_path=ray.storage,
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # silent; Tune's own for notebooks clears the cell's output
                 stop=asked.stop,
                 callbacks=[asked.callback],
                 failure_config=tune.FailureConfig(max_failures=asked.failures),

@@ -55,7 +55,7 @@ def test_every_cell_of_a_notebook_runs_its_sweep_and_leaves_the_process_as_it_wa
         assert not [output for output in cell.outputs if output.output_type == "error"]
     assert said(last).strip() == "[] False []"
     assert [output.ename for output in wrong.outputs if output.output_type == "error"] == ["SystemExit"]
-    assert "error: data" in said(wrong)
+    assert "error: unknown dataset" in said(wrong)
 
 
 def said(cell: Any) -> str:

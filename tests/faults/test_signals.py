@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost, wait_until
+from sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
 from results.record import FILE, Reader, SweepState
 
@@ -66,7 +66,8 @@ CHOSEN = [pytest.param(MOMENTS[name], id=name, marks=() if name in BRIEF else py
 
 @pytest.fixture
 def run(run: Run) -> Run:
-    run.script.write_text(SAY + run.script.read_text())
+    own = "import wave  # a module of the script's own\n\nSWEEP ="
+    run.script.write_text(SAY + run.script.read_text().replace("SWEEP =", own, 1))
     return run
 
 
@@ -102,6 +103,34 @@ def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> No
         strike(run, moment, to_the_group)
     assert run.start(*FLAGS).wait(LIMIT) == 0, run.said
     assert_nothing_lost(run.folder, TRIALS + 2, EPOCHS)
+
+
+@pytest.mark.parametrize("moment", ["tyro", "wave", "tyro._calling", "optuna"])
+def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run: Run, moment: str) -> None:
+    driver = run.start(*FLAGS)
+    assert wait_until(lambda: importing(moment)(run), LIMIT)
+    assert interrupt(driver) == 130, run.said
+    said = [line for line in run.said.splitlines() if not line.startswith("import ")]
+    assert said == []
+    assert not run.processes()
+
+
+@pytest.mark.parametrize("program", ["gcs_server", pytest.param("raylet", marks=pytest.mark.long)])
+def test_a_ray_that_dies_ends_the_sweep_with_one_line_and_the_same_command_goes_on(run: Run, program: str) -> None:
+    driver = run.start(*FLAGS)
+    assert wait_until(lambda: driver.poll() is not None or run.reports(), LIMIT), run.said
+    for pid, line in run.processes().items():
+        if program in line.split(" ")[0]:
+            os.kill(pid, signal.SIGKILL)
+    assert driver.wait(LIMIT) == 1, run.said
+    assert "Traceback" not in run.said
+    assert [line for line in run.said.splitlines() if line.startswith("error: ")] == [
+        f"error: Ray is dead ({program} ended with status -9); the same command goes on"
+    ]
+    run.await_silence(LIMIT)
+    assert list(run.temporary.glob("rw-*")) == []
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.FAILED
 
 
 @pytest.fixture
