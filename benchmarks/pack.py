@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import statistics
 import time
 from multiprocessing.synchronize import Barrier
 from typing import Any, NamedTuple
+
+from trainable import granted
 
 OPTIMISERS = ("adamw", "sgd", "rmsprop", "adam")
 
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=int(granted.cpus()))
     asked = parser.parse_args()
     rows = [Row(0, "fp32", mkl=True), *(Row(0, precision) for precision in asked.precision)]
     rows += [Row(size, precision) for precision in asked.precision for size in asked.sizes]

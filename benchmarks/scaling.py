@@ -16,12 +16,13 @@ driver and the last trials, for which all others wait.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import tyro
 from simulate import TARGETS, Setting, Simulation, median, surrogate
+
+from trainable import granted
 
 LONG, SHORT = 2_000, 500  # trials: of a sweep that ends at the target, and of one that is run to its end
 AS_IT_IS = Setting(trials=LONG)
@@ -39,7 +40,7 @@ class Options:
     """Simulated sweeps for every number of workers and column; throughput takes a quarter of them."""
     workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 125, 250, 500)
     """The first one is what the others are compared with."""
-    processes: int = os.cpu_count() or 1
+    processes: int = int(granted.cpus())
 
 
 def to_target(setting: Setting, seed: int) -> float:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -43,6 +42,7 @@ from sweeps.engine.search import ArmStudy, Plan
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import SHARE, Flight
 from sweeps.engine.sweep import Sweep
+from trainable import granted
 
 ARM = "all"
 FINEST = SWEEP.reports_per_epoch  # reports an epoch that were measured
@@ -256,7 +256,7 @@ class Options:
     combine: bool = False
     """Every combination of the values instead."""
     seeds: int = 200
-    processes: int = os.cpu_count() or 1
+    processes: int = int(granted.cpus())
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Parquet file with a row for every simulated sweep."""
 

@@ -78,9 +78,10 @@ class Follower:
         return self._process.pid
 
     def ask(self, timeout: float = 60.0) -> None:
-        """Ask for the last pass, which may take `timeout` seconds; returns at once."""
+        """Ask for the last pass, which may take `timeout` seconds; returns at once. Once is enough."""
+        if self._process.stdin is None:
+            return
         self._deadline = time.monotonic() + timeout
-        assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as pipe:  # it may have died
             pipe.write(f"{max(timeout - _GRACE, 0.0)}\n")
         self._process.stdin = None
@@ -88,8 +89,7 @@ class Follower:
 
     def finish(self, timeout: float = 60.0) -> dict[str, Any]:
         """Wait for what `ask` asked for (asks first, if nobody did). Never raises: errors are in the answer."""
-        if self._process.stdin is not None:
-            self.ask(timeout)
+        self.ask(timeout)
         killed = False
         try:
             output, _ = self._process.communicate(timeout=max(self._deadline - time.monotonic(), 0.1))
@@ -135,7 +135,8 @@ def follow(run: Path, every: float = EVERY) -> int:
 
     Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends all processes of a job waits for the last pass
+        signal.signal(number, signal.SIG_IGN)
     stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()

@@ -15,6 +15,7 @@ import math
 import re
 import shlex
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -30,6 +31,7 @@ from results.text import one_line, printable, printable_json, tail
 
 FORMAT = 1
 FILE = "sweep.sqlite"
+ABANDON_SECONDS = 2.0  # that a writer may be in the middle of a statement
 COMMIT_SECONDS = 1.0  # a crash loses at most this much of the reports of trials in flight
 
 
@@ -155,6 +157,7 @@ CREATE TABLE events(
   seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, trial INTEGER, data TEXT NOT NULL,
   checksum INTEGER) STRICT;
 """
+_END_SESSION = "UPDATE sessions SET state = ?, ended = ? WHERE session = ?"
 _REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
 _TRIAL_COLUMNS = tuple(Trial.__dataclass_fields__)
 
@@ -172,6 +175,7 @@ class Record:
         with Reader(folder) as reader:  # read-only: a damaged record stays as it is
             reader.verify()
         self._db = _connect(self.path, read_only=False)
+        self._turn = threading.RLock()  # to write
         self._last_commit = time.monotonic()
         try:
             with _writing(self.path):
@@ -205,6 +209,14 @@ class Record:
             self._db.close()
             self._mark.close()
 
+    def abandon(self, session: int, state: SweepState) -> None:
+        """End the session from another thread, when the writer's own hangs: what is not committed is taken back, and
+        nothing is written after this."""
+        self._turn.acquire(timeout=ABANDON_SECONDS)  # for good
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._db.execute(_END_SESSION, (state, time.time(), session))
+
     def commit(self) -> None:
         """Make everything written so far durable. Raises RecordError when there is no room."""
         if self._db.in_transaction:
@@ -233,7 +245,7 @@ class Record:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         try:
-            with _writing(self.path):
+            with self._turn, _writing(self.path):
                 yield
         except RecordError:
             if not self._db.in_transaction:  # SQLite took back all that was not committed: the mark must not count it
@@ -257,7 +269,7 @@ class Record:
         return cursor.lastrowid
 
     def end_session(self, session: int, state: SweepState) -> None:
-        self._write("UPDATE sessions SET state = ?, ended = ? WHERE session = ?", (state, time.time(), session))
+        self._write(_END_SESSION, (state, time.time(), session))
         self.commit()
 
     def event(self, kind: str, trial: int | None = None, **data: object) -> None:
@@ -549,7 +561,8 @@ class Reader:
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     # isolation_level=None: we say BEGIN and COMMIT ourselves. The timeout covers a reader's checkpoint.
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=20)
+    # Any thread: `Record.abandon` is called from another one, and takes its turn.
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=20, check_same_thread=read_only)
 
 
 def _create(path: Path) -> None:

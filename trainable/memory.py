@@ -9,8 +9,9 @@ import ctypes
 import os
 from pathlib import Path
 
+from trainable import granted
+
 SHARE = 0.5  # of what is free: the driver and Ray's object store hold a copy each, and reading takes some
-CGROUP = Path("/sys/fs/cgroup")
 _TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _KEPT = 2**30  # bytes
 
@@ -24,11 +25,8 @@ def free() -> int | None:
     except (OSError, KeyError, ValueError):
         with contextlib.suppress(ValueError, OSError, AttributeError):
             found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        found.append(int(limit) - int(used))
-    except (OSError, ValueError):  # no limit
-        pass
+    if (left := granted.memory()) is not None:
+        found.append(left)
     return min(found, default=None)
 
 

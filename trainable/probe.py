@@ -2,15 +2,18 @@
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
-    python -m trainable.probe < '{"data": ["mnist", null], "process": [1, "cpu"], "configs": [{...}]}'
+    python -m trainable.probe < '{"path": [...], "data": ["mnist", null], "process": [1, "cpu"], "configs": [{...}]}'
 
 prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included. With
 `"together": N` (0: as many as train fastest, up to `"limit"`) that is a trial's share of so many trained as one.
+`"path"` is where modules are looked for: a model lies in one beside the user's script, and imports others. What it
+prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -57,7 +60,12 @@ def probe(
 
 
 def main() -> None:
-    print(json.dumps({"seconds": probe(**json.load(sys.stdin))}))
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    job = json.load(sys.stdin)
+    sys.path[:] = job.pop("path")
+    with os.fdopen(answer, "w") as file:
+        json.dump({"seconds": probe(**job)}, file)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,26 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
+import stat
 import tempfile
 import threading
-from contextlib import AbstractContextManager, nullcontext
+import time
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from sweeps.engine import lean
+from trainable import granted
 
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
+CONTENT = {"token", "ray", "tune"}  # all else that such a folder may hold
+UNOWNED_SECONDS = 60.0  # a driver locks its folder within milliseconds
 ATTACH_SECONDS = 12.0  # to a cluster that listens
+DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
 TOKEN = (
@@ -39,6 +46,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # about 1 ms a result, and the record holds it all
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial has no metrics
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # sweeps.engine.stop has it
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # the search bounds what is staged
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # Tune's own snapshots: the record is what we resume from
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -63,13 +71,20 @@ class Resources:
 
 def local_resources() -> Resources:
     """This machine's cores and GPUs, as this process may use them. Starts nothing, imports neither Ray nor torch."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    present = len(list(DRIVER.glob("*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        gpus = len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    else:
-        gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    return Resources(cpus, gpus)
+    return Resources(granted.cpus(), present if visible is None else _visible(visible, present))
+
+
+def _visible(devices: str, present: int) -> int:
+    """How many of CUDA_VISIBLE_DEVICES there are. CUDA reads numbers and identifiers, up to the first that it does not
+    know. `present`: GPUs that the kernel's driver names; 0 where it names none (a virtual machine, another maker)."""
+    count = 0
+    for device in map(str.strip, devices.split(",")):
+        if not device or device.startswith("-") or (device.isdigit() and 0 < present <= int(device)):
+            break
+        count += 1
+    return count
 
 
 class Unusable(RuntimeError):
@@ -83,14 +98,16 @@ class Ray:
         """Sets the environment that Ray reads when it is first imported; starts nothing yet."""
         self._address = address
         self.launched = threading.Event()  # the private one's processes run, or there will be none
+        self._processes: list[lean.Process] = []  # that we started, each the leader of a session
+        self._stopping = False
         self._hung = False  # in an attempt to attach that was given up
-        _remove_abandoned()
+        remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
         self._owner = (self._folder / OWNER).open("w")
         fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._environment = dict(_ENVIRONMENT)
         if address is None:
-            token = self._folder / "token"
+            token = self._folder / "token"  # in CONTENT, as are the two below
             token.touch(0o600)
             token.write_text(secrets.token_hex(32))
             self._environment |= {
@@ -102,16 +119,19 @@ class Ray:
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
                 **lean.ENVIRONMENT,
             }
+        self._before = {name: os.environ.get(name) for name in self._environment}
         os.environ.update(self._environment)
 
     def start(self, cpus: float, gpus: float, nbytes: int = 0) -> None:
         """Start a private Ray that offers `cpus` and `gpus`, with room for a dataset of `nbytes`; or attach to the
         cluster at the address."""
         try:
-            if self._address is None:
-                self._private(cpus, gpus, nbytes)
-            else:
-                self._attach(self._address)
+            lean.forget_token()
+            with lean.own_sigterm():
+                if self._address is None:
+                    self._private(cpus, gpus, nbytes)
+                else:
+                    self._attach(self._address)
         finally:
             self.launched.set()
 
@@ -129,8 +149,10 @@ class Ray:
             "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(self._folder / "ray"),  # one deeper: Ray sets its mode to 0777
         }
-        with lean.few_processes(self.launched.set):
+        with lean.few_processes(self.launched.set, self._processes):
             ray.init(address="local", **private, **_SILENT)
+        for made, _, _ in os.walk(self._folder / "ray"):
+            os.chmod(made, 0o700)  # Ray says 0777
 
     def _attach(self, address: str) -> None:
         """Ray may try for minutes: within `ATTACH_SECONDS` or not at all. Raises Unusable."""
@@ -163,14 +185,40 @@ class Ray:
         """Where Tune may write what nobody reads."""
         return str(self._folder / "tune")
 
+    def gone(self) -> str | None:
+        """How a process of the private Ray ended that should run, or None. Asks the kernel, not Ray."""
+        for process in [] if self._stopping else self._processes:
+            if (status := process.poll()) is not None:
+                return f"{Path(process.args[0]).name} ended with status {status}"
+        return None
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
     def stop(self) -> None:
         """End what `start` started."""
         import ray
 
+        if self.gone():  # Ray would ask the dead one
+            self.kill()
+        self._stopping = True
         if not self._hung:
             ray.shutdown()
-        for name in self._environment:
-            os.environ.pop(name, None)
+        self.kill()
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    def kill(self) -> None:
+        """End the private Ray's processes and all that these have started, at once and without Ray; remove its folder.
+        From any thread."""
+        self._stopping = True
+        for pid in _sessions({process.pid for process in self._processes}):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         _remove(self._folder)
         self._owner.close()
 
@@ -230,15 +278,28 @@ def _why(address: str, error: Exception) -> str:
     return f"the cluster at --address {address} cannot be used: {type(error).__name__}: {' '.join(text.split())[:300]}"
 
 
+def _sessions(leaders: set[int]) -> list[int]:
+    """All processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
+    found = []
+    for about in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            session = int(about.read_text().rpartition(")")[2].split()[3])
+            found += [int(about.parent.name)] if session in leaders else []
+    return found
+
+
 def _temporary() -> str:
     """TMPDIR, or /tmp when that is too long: a Unix socket's name has room for 107 bytes, and Ray takes 83 of them."""
     return folder if len(folder := tempfile.gettempdir()) <= 24 else "/tmp"
 
 
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
     """Remove the temporary folders of drivers that were killed: the kernel let go of their locks."""
-    for folder in Path(_temporary()).glob(f"{PREFIX}*"):
+    for folder in {found for where in (_temporary(), "/tmp") for found in Path(where).glob(f"{PREFIX}*")}:
         try:
+            if _unowned(folder):
+                _remove(folder)
+                continue
             with (folder / OWNER).open("r+") as owner:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(folder)
@@ -246,10 +307,22 @@ def _remove_abandoned() -> None:
             continue
 
 
+def _unowned(folder: Path) -> bool:
+    """Whether nobody will lock a folder of ours: its driver was killed before it did, or while it removed the folder
+    and a dying process put something back."""
+    about, holds = folder.lstat(), {child.name for child in folder.iterdir()}
+    ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and len(folder.name) == len(PREFIX) + 8
+    return ours and holds <= CONTENT and time.time() - about.st_mtime > UNOWNED_SECONDS
+
+
 def _remove(folder: Path) -> None:
     """Remove a driver's folder, its owner's file last: what a dying process still holds is left to the next driver."""
-    for child in folder.iterdir():
-        if child.name != OWNER:
+    for wait in (0.0, 0.1, 0.3, 0.6):  # a process that was killed a moment ago may write still
+        time.sleep(wait)
+        children = [child for child in folder.iterdir() if child.name != OWNER] if folder.exists() else []
+        for child in children:
             shutil.rmtree(child, ignore_errors=True) if child.is_dir() else child.unlink(missing_ok=True)
-    if [child.name for child in folder.iterdir()] == [OWNER]:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not any(child.exists() for child in children):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return

@@ -6,10 +6,12 @@ of them are names inside Ray: what another Ray does not have, or was not tested 
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 ENVIRONMENT = {
@@ -47,16 +49,35 @@ TESTED = "2.60."  # of Ray
 _NO_PORT = -1  # what Ray's own agents say of a service that is not in use
 
 
+class Process(Protocol):
+    """What we ask of a process of Ray's, a Popen."""
+
+    args: list[str]
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+
 @contextmanager
-def few_processes(launched: Callable[[], None]) -> Iterator[None]:
-    """Within the block `ray.init` starts only what trials need: gcs_server and raylet.
+def few_processes(launched: Callable[[], None], started: list[Process]) -> Iterator[None]:
+    """Within the block `ray.init` starts only what trials need: gcs_server and raylet, entered in `started`.
 
     `launched` is called when both run, from where on Ray needs this process no more until its workers are there.
     """
-    from ray._private import worker
+    from ray._private import services, worker
     from ray._private.node import Node
 
     with ExitStack() as stack:
+        # Ray's processes are children in our group: a SIGTERM to all of it (`timeout`, systemd, a CI runner) would end
+        # them before us, and a call of a dead GCS lasts a minute. A session of their own, which trials share.
+        if usual := getattr(services, "ConsolePopen", None):
+
+            def popen(*args: Any, **options: Any) -> Any:
+                process = usual(*args, **options, start_new_session=True)
+                started.append(process)
+                return process
+
+            stack.enter_context(patch.object(services, "ConsolePopen", popen))
         for name in _UNUSED:
             if hasattr(Node, name):
                 stack.enter_context(patch.object(Node, name, _nothing))
@@ -118,6 +139,40 @@ def few_imports() -> Iterator[None]:
         if hasattr(usage, "tag_callbacks"):
             stack.enter_context(patch.object(usage, "tag_callbacks", _nothing))
         yield
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Within the block Ray's core, which starts in whatever thread calls `ray.init`, takes SIGTERM for as long as it
+    starts only: its own handler prints a stack and has the process aborted 3 s later."""
+    from ray import _raylet
+
+    core: Any = getattr(_raylet, "CoreWorker", None)
+    action = getattr(ctypes.CDLL(None), "sigaction", None)
+    if core is None or action is None:
+        yield
+        return
+
+    def start(*args: Any, **options: Any) -> Any:
+        before = ctypes.create_string_buffer(1024)  # a `struct sigaction`, of 152 bytes on Linux
+        action(signal.SIGTERM, None, before)
+        try:
+            return core(*args, **options)
+        finally:
+            action(signal.SIGTERM, before, None)
+            signal.alarm(0)  # the abort of a SIGTERM that came meanwhile; Python has noted the signal
+
+    with patch.object(_raylet, "CoreWorker", start):
+        yield
+
+
+def forget_token() -> None:
+    """Let Ray read its environment and token anew: it does so once a process, and every private Ray has its own."""
+    from ray import _raylet
+
+    with suppress(AttributeError, TypeError):  # this Ray has none
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.options import Options
@@ -92,24 +94,42 @@ def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[f
     """
     configs = list(_random_configs(sweep, options))
     common = {
+        "path": list(map(str, sys.path)),
         "data": (options.data, None if options.data_root is None else str(options.data_root)),
         "process": options.process,
         "together": min(options.together, share),
         "limit": share,
     }
     portions = [portion for first in range(running) if (portion := configs[first::running])]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "trainable.probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in portions
-    ]
-    for process, portion in zip(processes, portions, strict=True):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({**common, "configs": portion}))
-        process.stdin.close()
-        process.stdin = None
-    return [second for process in processes for second in json.loads(process.communicate()[0])["seconds"]]
+    with contextlib.ExitStack() as stack:
+        processes = [_probe(stack, {**common, "configs": portion}) for portion in portions]
+        return [second for process in processes for second in _answer(process)]
+
+
+def _probe(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """A process that begins to work on `job`, and ends at the latest with `stack`."""
+    here = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainable.probe"],  # -P: a folder `trainable` where the user stands is not ours
+        stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    stack.callback(process.kill)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as file:
+        file.write(json.dumps(job))
+    process.stdin = None
+    return process
+
+
+def _answer(process: subprocess.Popen[str]) -> list[float]:
+    """Seconds an epoch of each configuration. Raises CannotRun when they could not be trained."""
+    said, errors = process.communicate()
+    if process.returncode:
+        last = errors.strip().splitlines()[-1:] or [f"the process ended with status {process.returncode}"]
+        raise CannotRun(f"--plan times a few trials, but one could not be trained: {last[0]}")
+    return list(json.loads(said)["seconds"])
 
 
 def _random_configs(sweep: Sweep, options: Options) -> Iterator[Mapping[str, Any]]:

@@ -228,7 +228,9 @@ def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:
     """The view that suits where the output goes."""
     if quiet:
         return View(board, stream)
-    return (LiveView if (stream or sys.stderr).isatty() else PlainView)(board, stream)
+    # A notebook's stream says that it is a terminal, and cannot move a cursor.
+    live = (stream or sys.stderr).isatty() and not Terminal(file=stream or sys.stderr).is_jupyter
+    return (LiveView if live else PlainView)(board, stream)
 
 
 def clock(seconds: float) -> str:

@@ -43,6 +43,7 @@ class Recorder(Callback):
     ) -> None:
         """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
         self._checkpoints, self._gpus = checkpoints, gpus
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
         self._attempts: dict[int, int] = {}  # of trials in flight
@@ -113,6 +114,8 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["trial"]
+        if self.ending():
+            return  # whoever ended us may have ended its process: it stays RUNNING, and the same command goes on
         cause = trial.get_error()
         reason = str(cause).strip().splitlines()[-1] if cause else "its process died"
         self._end(number, outcome(None, error=True), {"reason": reason}, None)

@@ -7,13 +7,14 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from results.paths import run_name_problem
 from results.record import Reader, Record, RecordError, SweepState
@@ -22,39 +23,51 @@ from results.text import print_anything, say
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
-from sweeps.engine.signals import Signals
+from sweeps.engine.signals import Interrupted, Signals
 from sweeps.engine.sweep import Sweep
+from sweeps.engine.undisturbed import undisturbed
 from trainable.config import config_class, described, parsed, unfit
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
+    from results.follow import Follower
+    from sweeps.engine.watch import Watch
     from trainable.data import Dataset
 
 
-def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
-    """Run `sweep` as the command line (or `arguments`) asks, and exit.
+def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
+    """Run `sweep` as the command line (or `arguments`) asks, and exit; at a prompt and in a notebook, return when all
+    went well. There the command line is the notebook's, and nobody's flags are read.
 
     0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
     """
-    code = 1
     print_anything()
+    prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
+    with Signals() as signals, undisturbed():
+        try:
+            code = _run(sweep, [] if prompt and arguments is None else arguments, signals)
+        except Interrupted:
+            code = 128 + (signals.caught or 0)
+    sys.stdout.flush()
+    if code or not prompt:
+        sys.exit(code)
+
+
+def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         sweep = asked(sweep, options)
-        code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)
+        return _one(sweep, options) if options.one is not None else _sweep(sweep, options, signals)
     except ModelError as problem:  # the sweep's model is no function that a worker could find
         say(f"error: {problem}", sys.stderr)
-        code = 2
+        return 2
     except CannotRun as problem:
         say(f"error: {problem}", sys.stderr)
-        code = problem.code
+        return problem.code
     except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
         say(f"error: {problem}", sys.stderr)
-    finally:
-        gc.enable()  # a sweep disabled it
-    sys.stdout.flush()
-    sys.exit(code)
+        return 1
 
 
 def _refuse(problems: list[str]) -> None:
@@ -95,12 +108,13 @@ def _load(options: Options) -> Dataset:
         raise CannotRun(str(error), code=2) from None
 
 
-def _sweep(sweep: Sweep, options: Options) -> int:
+def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
     from sweeps.engine import check
     from sweeps.engine.lock import Locked, locked
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
+    given = options
     if options.fresh and not run_name_problem(options.name):
         options = replace(options, name=_free_name(options))
     _refuse(check.problems(sweep, options))
@@ -108,8 +122,10 @@ def _sweep(sweep: Sweep, options: Options) -> int:
         with locked(options.out / options.name):
             if options.plan:
                 return _plan(sweep, options)
-            return _locked_sweep(sweep, options, started)
+            return _locked_sweep(sweep, options, signals, started)
     except Locked as problem:
+        if options.fresh:  # another driver took that name in the same instant
+            return _sweep(sweep, given, signals)
         raise CannotRun(str(problem), code=2) from None
 
 
@@ -131,14 +147,13 @@ def _free_name(options: Options) -> str:
     return next(name for name in names if not (options.out / name).exists()) if taken else options.name
 
 
-def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
+def _locked_sweep(sweep: Sweep, options: Options, signals: Signals, started: float) -> int:
     from sweeps.engine import check, samplers
     from trainable import data as source
 
     folder = options.out / options.name
     flight = Flight.of(options)
     with ExitStack() as stack:
-        signals = stack.enter_context(Signals())
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
@@ -150,28 +165,50 @@ def _locked_sweep(sweep: Sweep, options: Options, started: float) -> int:
         for note in [] if options.quiet else dict.fromkeys(notes):
             say(f"note: {note}", sys.stderr)
         work = todo(folder, sweep, options)
+        signals.defer()
         exported: dict[str, Any] = {}
-        with _ray(options, flight, data.nbytes) if work else nullcontext() as ray:
+        with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
             from results.follow import Follower  # while Ray's processes start
             from sweeps.engine.stop import Stop
 
             session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish()))
+            summary = partial(_print_summary, options, exported, started)
             state = SweepState.FAILED
             try:
-                if ray:
+                if ray and watch:
+                    watch.last = partial(_abandon, session, follower, exported, summary)
                     session.search(ray, data)
                     session.confirm(data)
                 state = session.state()
+            except CannotRun:
+                if signals.caught is None:
+                    raise
+                state = SweepState.INTERRUPTED  # whoever ends all processes of a job ends Ray's too
             finally:
                 session.end(state)
                 follower.ask(session.export_seconds())  # its last pass, while Ray stops
-        from sweeps.engine.summary import summarise
+    summary()
+    return session.exit_code()
 
+
+def _print_summary(options: Options, exported: Mapping[str, Any], started: float) -> None:
+    from sweeps.engine.summary import summarise
+
+    folder = options.out / options.name
     with Reader(folder) as reader:
         say(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
-    return session.exit_code()
+
+
+def _abandon(
+    session: Session, follower: Follower, exported: dict[str, Any], summary: Callable[[], None], failure: str | None
+) -> None:
+    """What a driver does whose own thread hangs in a Ray that is dead."""
+    session.abandon(failure)
+    follower.ask(session.export_seconds())
+    exported.update(follower.finish())
+    summary()
 
 
 def _fetch(mirror: str, folder: Path) -> None:
@@ -186,27 +223,29 @@ def _fetch(mirror: str, folder: Path) -> None:
 
 
 @contextmanager
-def _ray(options: Options, flight: Flight, nbytes: int) -> Iterator[Future[Ray]]:
-    """Ray, starting in the background; ended at the end, whatever happens."""
+def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Iterator[tuple[Future[Ray], Watch]]:
+    """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
+    from sweeps.engine.watch import Watch
+
     ray = Ray(options.address)
 
     def start() -> Ray:
         ray.start(flight.running * options.cpus_per_trial, flight.running * options.gpus_per_trial, nbytes)
         return ray
 
-    with ThreadPoolExecutor(1, "ray-start") as pool:
+    with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:
         future = pool.submit(start)
         try:
             if options.address is None:
                 ray.launched.wait()  # what this process imports next would only keep Ray from starting its own
-            yield future
+            yield future, watch
         finally:
             future.exception()  # wait: a Ray half started cannot be stopped
             ray.stop()
 
 
 def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
-    """Enter what is asked, unless the record holds a run of something else."""
+    """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody."""
     from sweeps.engine.definition import definition, differences, widening_problems
 
     now = definition(sweep, options, data)
@@ -214,13 +253,13 @@ def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> No
         before, trials = reader.meta("definition"), reader.trials("search")
     if before is None:
         record.set_meta("id", uuid.uuid4().hex)
-    elif changed := differences(before, now):
+    elif trials and (changed := differences(before, now)):
         problems = widening_problems(sweep, before, trials) if options.widen else []
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
     _begin(record, sweep, options, data, begun=bool(trials))
-    if before is not None:
+    if trials:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
     kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}

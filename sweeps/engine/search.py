@@ -45,9 +45,6 @@ _OPTUNA_STATE = {
 }
 
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
-
-
 @dataclass(frozen=True)
 class Suggestion:
     """What a study suggests for one trial."""
@@ -74,6 +71,7 @@ class ArmStudy(OptunaSearch):
         self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
     ) -> None:
         """`sampler` makes the one that suggests our trial of a number; `first` suggests while nothing is known."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
         self._ot_study: Any  # Ray's class says None
         self._space: Any
         space: Any = to_optuna(sweep.space_of(arm))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import shlex
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,6 +115,7 @@ class Session:
         self.folder = record.path.parent
         self.checkpoints = checkpoints(options)
         self._machines: Machines | None = None  # of the cluster at --address
+        self._ended = False
         self.number = record.start_session(session_info())
 
     def search(self, ray: Future[Ray], data: Dataset) -> None:
@@ -134,6 +135,7 @@ class Session:
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.gpus_per_trial > 0
             )
+            recorder.ending = lambda: self.stop.interrupted
             plan = Plan(options.trials, options.epochs, options.seed, sweep.sampler, sweep.sampler_options)
             search = Search(sweep, plan, self.record, self._limit, self._repeats, recorder.refused)
             from results.study import studies
@@ -218,11 +220,10 @@ class Session:
             return _missing(reader, self.sweep, self.options)
 
     def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the search bounds what is staged
         from ray import tune
+        from ray.exceptions import RayError
         from ray.tune.error import TuneError
 
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         options = self.options
         asked = (self._trials if options.pack == "off" else self._lanes)(search, rungs, recorder)
         trainable = tune.with_parameters(
@@ -243,18 +244,19 @@ class Session:
                 name=options.name,
                 storage_path=ray.storage,
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # silent; Tune's own for notebooks clears the cell's output
                 stop=asked.stop,
                 callbacks=[asked.callback],
                 failure_config=tune.FailureConfig(max_failures=asked.failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        gc.freeze()
-        gc.enable()  # disabled while all was imported
+        gc.freeze()  # what was imported, with the collector off
+        gc.enable()
         try:
-            with ray.lean():
+            with ray.lean(), _silent("ray.tune"):  # a trial's traceback is in the record
                 tuner.fit()
-        except (TuneError, RecordError, sqlite3.Error, OSError) as error:
+        except (TuneError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
 
     def _trials(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
@@ -294,6 +296,12 @@ class Session:
             elif trial.trial not in known:
                 store.remove()
         self.record.end_session(self.number, state)
+        self._ended = True
+
+    def abandon(self, failure: str | None) -> None:
+        """Enter how it ended, from another thread: this one's hangs in Ray. `failure`: why, if nobody asked for it."""
+        if not self._ended:
+            self.record.abandon(self.number, SweepState.FAILED if failure else SweepState.INTERRUPTED)
 
     def state(self) -> SweepState:
         if self.stop.failure:
@@ -354,6 +362,17 @@ def _started(ray: Future[Ray]) -> Ray:
         raise CannotRun(str(problem), code=2) from None
     except Exception as error:
         raise CannotRun(f"Ray could not start: {_cause(error)}") from error
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a sweep in order; a second one ends the process at once.
+"""Ctrl-C and SIGTERM: at once while nothing runs that must be ended in order, then in order; a second one at once.
 
 What is committed stays committed either way: the record does not depend on an orderly end.
 """
@@ -7,22 +7,42 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Self
+from typing import Any, NoReturn, Self
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """The first signal, where it ends the driver at once. No Exception: nobody takes it for a fault of his own."""
 
 
 class Signals:
-    """While entered, remembers the first SIGINT or SIGTERM in `caught` instead of dying of it."""
+    """While entered, remembers the first SIGINT or SIGTERM in `caught` instead of dying of it, and raises Interrupted
+    in the main thread until `defer`."""
 
     caught: int | None = None
+    _deferred = False
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()  # no other thread may say what a signal does
+        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS} if main else {}
         return self
+
+    def defer(self) -> None:
+        """From now on the sweep looks at `caught` and ends in order. Raises Interrupted when it comes too late."""
+        self._deferred = True
+        if self.caught is not None:
+            raise Interrupted
 
     def renew(self) -> None:
         """Take SIGTERM back from Ray: its core prints a stack on it, and aborts the process 3 s later (ray 2.60)."""
-        signal.signal(signal.SIGTERM, self._handle)
+        if self._before:
+            signal.signal(signal.SIGTERM, self._handle)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -33,3 +53,40 @@ class Signals:
         if self.caught is not None:
             os._exit(128 + number)
         self.caught = number
+        if not self._deferred:
+            raise Interrupted
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Within the block, which imports, a signal ends the process without a word: a KeyboardInterrupt would come out of
+    the middle of somebody's module as pages of traceback, or be lost in a callback of the import system's."""
+    ours = threading.current_thread() is threading.main_thread() and not hasattr(sys, "ps1")
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    mine = [number for number, handler in usual.items() if ours and signal.getsignal(number) is handler]
+    for number in mine:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, usual[number])
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
+
+
+def quiet_ctrl_c() -> None:
+    """From now on a Ctrl-C that nobody handles, such as one while a script imports its own modules, ends the process
+    with code 130 and no traceback."""
+    sys.excepthook = _quiet(sys.excepthook)
+
+
+def _quiet(before: Callable[..., Any]) -> Callable[..., Any]:
+    def hook(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt) and not hasattr(sys, "ps1"):
+            sys.exit(128 + signal.SIGINT)
+        before(kind, error, traceback)
+
+    return hook

@@ -1,13 +1,16 @@
 """Bad input ends with exit code 2 before Ray starts, and names every problem at once: rule, value, valid choices."""
 
+import fcntl
 import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from results.record import Record
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
 from sweeps.engine.check import notes
 from sweeps.engine.definition import definition, differences
-from sweeps.engine.lock import Locked, locked
+from sweeps.engine.lock import LOCK, Locked, locked
 from sweeps.engine.options import parse
 from trainable.data import load
 
@@ -379,6 +382,28 @@ def _hold(folder: Path, ready: Any) -> None:
     with locked(folder):
         ready.set()
         signal.pause()
+
+
+def test_of_two_drivers_in_the_same_instant_one_runs_and_the_other_is_told_who_does(tmp_path: Path) -> None:
+    """The first one holds the lock, but the file names nobody yet, or a driver that was killed."""
+    for before in ("", f"pid {ended_process()} on {socket.gethostname()}"):
+        with (tmp_path / LOCK).open("w") as file, ThreadPoolExecutor(1) as pool:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(before)
+            file.flush()
+            second = pool.submit(locked(tmp_path).__enter__)
+            assert not wait([second], 0.2).done
+            file.truncate(0)
+            file.seek(0)
+            file.write("pid 1 on another")
+            file.flush()
+            assert "is being written by pid 1 on another" in str(second.exception(60))
+
+
+def ended_process() -> int:
+    done = subprocess.Popen(["true"])
+    done.wait()
+    return done.pid
 
 
 def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:

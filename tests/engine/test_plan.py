@@ -1,0 +1,92 @@
+"""`--plan`: its probes are processes of their own, that know what the script knows; and a plan binds nobody."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.record import Reader, Record
+from sweeps.engine import FloatDistribution, Sweep
+from sweeps.engine.options import Options, parse
+from sweeps.engine.plan import forecast
+from sweeps.engine.run import _define
+from sweeps.engine.session import CannotRun
+from trainable.data import load
+
+SPACE = {"lr": FloatDistribution(1e-3, 1e-1)}
+BESIDE = {
+    "planned_net.py": """from planned_block import block  # a sibling
+
+
+def net(config, shape, classes):
+    print("a line that is no JSON")
+    return block(shape[0] * shape[1] * shape[2], classes)
+
+
+def broken(config, shape, classes):
+    raise ValueError("no such width")
+""",
+    "planned_block.py": """from torch import nn
+
+
+def block(inputs, outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
+""",
+}
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules beside the script: Python puts its folder first on the path."""
+    for name, text in BESIDE.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in BESIDE:
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+def planned(function: str, *flags: str) -> tuple[Sweep, Options]:
+    sweep = Sweep(name="planned", model=f"planned_net:{function}", data="digits", space=SPACE, trials=2, epochs=1)
+    return sweep, parse(sweep, ["--concurrency", "1", *flags])
+
+
+@pytest.mark.usefixtures("modules")
+def test_probes_find_a_model_beside_the_script_and_are_not_confused_by_what_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "trainable").mkdir(parents=True)  # of the user's, where he stands: not ours
+    (elsewhere / "trainable" / "__init__.py").touch()
+    monkeypatch.chdir(elsewhere)
+    assert forecast(*planned("net")).seconds_an_epoch > 0
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_model_that_fails_in_a_probe_is_one_line_with_its_reason() -> None:
+    with pytest.raises(CannotRun, match="one could not be trained: ValueError: no such width"):
+        forecast(*planned("broken"))
+
+
+def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
+    data = load("digits")
+
+    def define(record: Record, high: float) -> Any:
+        sweep = Sweep(name="planned", data="digits", space={"lr": FloatDistribution(1e-3, high)}, trials=2, epochs=1)
+        _define(record, sweep, parse(sweep, ["--out", str(tmp_path), "--plan"]), data)
+        with Reader(tmp_path) as reader:
+            return reader.meta("definition")["space"], reader.meta("id")
+
+    with Record(tmp_path) as record:
+        (_, first), (_, again), (space, still) = define(record, 0.1), define(record, 0.1), define(record, 0.2)
+        assert first == again == still
+        assert "0.2" in str(space)
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+        record.commit()
+        define(record, 0.2)
+        with pytest.raises(CannotRun, match="a run of another definition"):
+            define(record, 0.1)

@@ -1,0 +1,172 @@
+"""SIGTERM to the driver's whole group, as `timeout` and CI runners send it, and to every process of its control group,
+as systemd and Slurm do: at moments from its first import to its last words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sweeping import Run, assert_nothing_lost, interrupt, wait_until
+
+from results.record import FILE, Reader, SweepState
+
+TRIALS, EPOCHS = 4, 3
+LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
+FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none"),
+         *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
+
+# The script says which module it is about to import, so that a test can strike at that very moment.
+SAY = """import sys
+
+
+class Say:
+    def find_spec(self, name, path=None, target=None):
+        print("import", name, file=sys.stderr, flush=True)
+
+
+sys.meta_path.insert(0, Say())
+"""
+
+Moment = Callable[[Run], object]
+
+
+def importing(name: str) -> Moment:
+    return lambda run: f"import {name}\n" in run.said
+
+
+def running(program: str) -> Moment:
+    return lambda run: any(program in line.split(" ")[0] for line in run.processes().values())
+
+
+def recorded(sql: str) -> Moment:
+    return lambda run: run.query(f"SELECT 1 FROM {sql} LIMIT 1")
+
+
+MOMENTS: dict[str, Moment] = {
+    "it imports the engine": importing("tyro"),
+    "it reads its flags": importing("tyro._calling"),
+    "it looks at what is asked": importing("optuna"),
+    "it imports Ray": importing("ray._raylet"),
+    "Ray's first process starts": running("gcs_server"),
+    "Ray's second process starts": running("raylet"),
+    "it is about to search": importing("ray.tune.tuner"),
+    "a trial is dealt": recorded("trials"),
+    "a trial reports": recorded("reports"),
+    "a trial is confirmed": recorded("trials WHERE phase = 'confirm'"),
+    "the test split is scored": recorded("scores"),
+}
+BRIEF = ("it looks at what is asked", "Ray's second process starts", "a trial reports")
+CHOSEN = [pytest.param(MOMENTS[name], id=name, marks=() if name in BRIEF else pytest.mark.long) for name in MOMENTS]
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    own = "import wave  # a module of the script's own\n\nSWEEP ="
+    run.script.write_text(SAY + run.script.read_text().replace("SWEEP =", own, 1))
+    return run
+
+
+def strike(run: Run, moment: Moment, send: Callable[[subprocess.Popen[str]], None], wrap: tuple[str, ...] = ()) -> None:
+    """Start the sweep, `send` it a SIGTERM at `moment`, and see that it ends in order and leaves nothing."""
+    driver = run.start(*FLAGS, wrap=wrap)
+    assert wait_until(lambda: driver.poll() is not None or moment(run), LIMIT)
+    assert driver.poll() is None, f"it ended before that moment: {run.said}"
+    send(driver)
+    assert driver.wait(LIMIT) == 128 + signal.SIGTERM, run.said
+    assert "Traceback" not in run.said
+    assert "*** SIG" not in run.said  # Ray's core prints a stack
+    run.await_silence(LIMIT)
+    assert list(run.temporary.glob("rw-*")) == []
+    if (run.folder / FILE).exists():
+        with Reader(run.folder) as reader:
+            states = {session.state for session in reader.sessions()}
+        assert states <= {SweepState.INTERRUPTED, SweepState.FINISHED}
+
+
+def to_the_group(driver: subprocess.Popen[str]) -> None:
+    os.killpg(driver.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("moment", CHOSEN)
+def test_sigterm_to_the_group_ends_the_driver_in_order_and_leaves_nothing(run: Run, moment: Moment) -> None:
+    strike(run, moment, to_the_group)
+
+
+@pytest.mark.long
+def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> None:
+    for moment in MOMENTS.values():
+        strike(run, moment, to_the_group)
+    assert run.start(*FLAGS).wait(LIMIT) == 0, run.said
+    assert_nothing_lost(run.folder, TRIALS + 2, EPOCHS)
+
+
+@pytest.mark.parametrize("moment", ["tyro", "wave", "tyro._calling", "optuna"])
+def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run: Run, moment: str) -> None:
+    driver = run.start(*FLAGS)
+    assert wait_until(lambda: importing(moment)(run), LIMIT)
+    assert interrupt(driver) == 130, run.said
+    said = [line for line in run.said.splitlines() if not line.startswith("import ")]
+    assert said == []
+    assert not run.processes()
+
+
+@pytest.mark.parametrize("program", ["gcs_server", pytest.param("raylet", marks=pytest.mark.long)])
+def test_a_ray_that_dies_ends_the_sweep_with_one_line_and_the_same_command_goes_on(run: Run, program: str) -> None:
+    driver = run.start(*FLAGS)
+    assert wait_until(lambda: driver.poll() is not None or run.reports(), LIMIT), run.said
+    for pid, line in run.processes().items():
+        if program in line.split(" ")[0]:
+            os.kill(pid, signal.SIGKILL)
+    assert driver.wait(LIMIT) == 1, run.said
+    assert "Traceback" not in run.said
+    assert [line for line in run.said.splitlines() if line.startswith("error: ")] == [
+        f"error: Ray is dead ({program} ended with status -9); the same command goes on"
+    ]
+    run.await_silence(LIMIT)
+    assert list(run.temporary.glob("rw-*")) == []
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.FAILED
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of our own."""
+    roots = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"))
+    for root in roots:
+        folder = root / f"rungwise-test-{os.getpid()}"
+        with suppress(OSError):
+            folder.mkdir()
+            if (folder / "cgroup.procs").exists():
+                break
+            folder.rmdir()
+    else:
+        pytest.skip("no control group can be made here: that takes root, and a writable /sys/fs/cgroup")
+    yield folder
+    assert wait_until(lambda: not (folder / "cgroup.procs").read_text(), LIMIT)
+    wait_until(lambda: suppressed(folder.rmdir))
+
+
+def suppressed(act: Callable[[], None]) -> bool:
+    try:
+        act()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("moment", CHOSEN)
+def test_sigterm_to_every_process_of_the_control_group_ends_the_driver_soon_and_leaves_nothing(
+    run: Run, moment: Moment, group: Path
+) -> None:
+    def to_all(_: subprocess.Popen[str]) -> None:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+
+    enter = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
+    strike(run, moment, to_all, wrap=enter)

@@ -1,0 +1,83 @@
+"""What this process is granted of its machine: a container, a job or a service has less than the hardware.
+
+Limits of a control group are read where the kernel has them: in the group of this process and in every one above it,
+of both versions (https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpu.max" and "memory.max").
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+CGROUP = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")  # lines of "number:controllers:path"; version 2 has no controllers
+UNLIMITED = 2**60  # bytes; version 1 says "no limit" by a number near 2**63
+
+
+def cpus(environment: Mapping[str, str] | None = None) -> float:
+    """Cores that this process may keep busy, at least 1; not always whole. `environment`: of a Slurm job."""
+    environment = os.environ if environment is None else environment
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1.0, min([float(affinity), *_quotas(), *_slurm(environment)]))
+
+
+def memory() -> int | None:
+    """Bytes that the control groups leave free, files that the kernel keeps in memory not counted; None = no limit."""
+    names = (("memory.max", "memory.current", "inactive_file"),
+             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
+    left = []
+    for group in _groups("memory"):
+        for limit, usage, cached in names:
+            with suppress(OSError, ValueError):  # "max"
+                most = int((group / limit).read_text())
+                if most < UNLIMITED:
+                    left.append(most - int((group / usage).read_text()) + _statistic(group, cached))
+    return min(left, default=None)
+
+
+def _quotas() -> Iterator[float]:
+    """Cores, of each group that limits them."""
+    for group in _groups("cpu"):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            quota, period = (group / "cpu.max").read_text().split()
+            yield int(quota) / int(period)
+        with suppress(OSError, ValueError):
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:  # -1: no limit
+                yield int(quota) / int(period)
+
+
+def _slurm(environment: Mapping[str, str]) -> Iterator[float]:
+    """What the job has on this node, and a task of it: not every site keeps jobs to their cores."""
+    names = ["SLURM_CPUS_ON_NODE"] if "SLURM_JOB_ID" in environment else []
+    names += ["SLURM_CPUS_PER_TASK"] if "SLURM_STEP_ID" in environment else []
+    for name in names:
+        with suppress(KeyError, ValueError):
+            yield float(environment[name])
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of this process's group and of those above it. In a container without a namespace of its own the path is
+    the host's, and what is mounted begins at the container's group: the last of them."""
+    paths: dict[bool, str] = {}  # is it version 2?
+    with suppress(OSError, ValueError):
+        for line in OWN.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or controller in controllers.split(","):
+                paths[not controllers] = path
+    for root, second in ((CGROUP, True), (CGROUP / "unified", True), (CGROUP / controller, False)):
+        own = PurePosixPath(paths.get(second, "/"))
+        parts = () if ".." in own.parts else own.parts[1:]
+        for depth in range(len(parts), -1, -1):
+            yield root.joinpath(*parts[:depth])
+
+
+def _statistic(group: Path, name: str) -> int:
+    with suppress(OSError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0
