@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from results.files import replacing
 from results.record import Reader
 from results.redaction import redacted_uri, remember, without_secrets
 from results.study import objectives_of, studies
 from results.tracking import sqlite_path
-
-if TYPE_CHECKING:
-    from optuna.study import StudySummary
 
 _OWNER = "rungwise.run"
 
@@ -47,10 +44,10 @@ def write(reader: Reader, url: str) -> list[str]:
         storage = optuna.storages.get_storage(url)
         there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
         wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
-        if foreign := [name for name in wanted if name in there and not _is_ours(there[name], identity)]:
+        if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
             raise StorageError(
                 f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "
-                "give another --storage"
+                "give another --storage, or delete it (optuna delete-study)"
             )
         for name, study in wanted.items():
             if name in there:
@@ -72,12 +69,6 @@ def write(reader: Reader, url: str) -> list[str]:
     finally:
         optuna.logging.set_verbosity(before)
     return names
-
-
-def _is_ours(study: StudySummary, identity: str) -> bool:
-    """Also one without anything in it: a call that died between making a study and naming its owner left it."""
-    nobodys = not study.user_attrs and not study.n_trials
-    return nobodys or study.user_attrs.get(_OWNER) == identity
 
 
 def _empty() -> bytes:

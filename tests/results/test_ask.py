@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from results.compare import compare_folders
 from results.record import Reader, RecordError, SweepState
 from results.sql import SqlError, query
 from results.study_store import StorageError, write
+from results.tracking import sqlite_uri
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,6 +216,21 @@ def test_the_studies_are_written_once_however_often(searched: Path, tmp_path: Pa
     ]
     assert found.direction is optuna.study.StudyDirection.MAXIMIZE
     assert found.user_attrs["question"] == "Does L2 help?"
+
+
+def test_a_new_storage_is_whole_or_absent(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "what? 50%" / "study.db"
+    database.parent.mkdir()
+    url = sqlite_uri(database)
+    with monkeypatch.context() as patched, Reader(searched) as reader:
+        patched.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+        with pytest.raises(StorageError, match="no room"):
+            write(reader, url)
+    assert not database.exists()
+    with Reader(searched) as reader:
+        names = write(reader, url)
+    assert optuna.get_all_study_names(url) == names
+    assert [path.name for path in database.parent.iterdir()] == ["study.db"]
 
 
 def test_a_study_of_somebody_else_is_left_alone(searched: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +135,97 @@ def test_pull_brings_a_run_home_from_its_mirror_and_overwrites_nothing(
         f"holds no {FILE}",
         f"cluster's YAML file must exist, but {tmp_path / 'no.yaml'} does not",
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", "..", ".hidden", "mlflow.db", "mlartifacts", "x" * 300, "a\nb", "", "C:x"]
+)
+def test_pull_takes_the_name_of_a_run_and_no_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["pull", str(tmp_path / "m"), name, "--out", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err
+    assert "a run's name must" in said
+    assert len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["50% done%20", "what?", "C# lab", 'it\'s "q" a;b&c', "größe"])
+def test_a_mirror_may_be_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "runs" / "r"
+    start(run).close()
+    where = str(tmp_path / name)
+    Mirror(where, "r").push(run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["runs", name])
+    assert fetch_if_absent(where, tmp_path / "home" / "r")
+
+
+class Bucket:
+    """An S3 server of this process's own, with a bucket `lab`."""
+
+    def __init__(self, port: int) -> None:
+        import boto3
+
+        about = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+        self.client: Any = boto3.client("s3", **about)
+        self.client.create_bucket(Bucket="lab")
+        self.where = f"s3://lab/runs?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket="lab", Key=key, Body=content)
+
+    def objects(self) -> list[str]:
+        return [found["Key"] for found in self.client.list_objects_v2(Bucket="lab")["Contents"]]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    yield Bucket(server.get_host_and_port()[1])
+    server.stop()
+
+
+def test_runs_below_one_uri_with_a_query_do_not_collide_and_no_key_leads_out_of_a_run(
+    tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from trainable.storage import Folder, below, read
+
+    for name in ("one", "two"):
+        start(tmp_path / "runs" / name, name).close()
+        Mirror(bucket.where, name).push(tmp_path / "runs" / name)
+        assert Mirror(bucket.where, name).about() is not None
+        checkpoints = Folder(below(bucket.where, name, "checkpoints", "1"))
+        checkpoints.write("5-1.sha256", name.encode())
+        assert read(below(checkpoints.where, "5-1.sha256")) == name.encode()
+    assert {key.rpartition("/")[0] for key in bucket.objects()} == {
+        "runs/one", "runs/two", "runs/one/checkpoints/1", "runs/two/checkpoints/1",
+    }  # fmt: skip
+    assert main(["pull", bucket.where, "one", "--out", str(tmp_path / "home")]) == 0
+    capsys.readouterr()
+    for key in ("runs/one/../../../evil", "runs/one/a/../b", "runs/one//etc/evil"):
+        bucket.put(key, b"evil")
+        assert main(["pull", bucket.where, "one", "--out", str(tmp_path / "other")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("s3://lab/runs/one holds what no run has: a name must")
+        assert list((tmp_path / "other").iterdir()) == []
+        bucket.client.delete_object(Bucket="lab", Key=key)
+    assert sorted(path.name for path in tmp_path.rglob("*evil*")) == []
+
+
+def test_a_mirrors_keys_are_in_no_message(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "r"
+    start(run).close()
+    where = "s3://AKIAIOSFODNN7EXAMPLE:wJa/lrXUtn@bucket/runs?region=eu&nonsense=1&secret_key=sesame"
+    with pytest.raises(MirrorError) as caught:
+        Mirror(where, "r").push(run)
+    for secret in ("AKIA", "lrXUtn", "sesame"):
+        assert secret not in str(caught.value)
+        assert caught.value.__cause__ is None

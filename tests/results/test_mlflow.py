@@ -341,3 +341,106 @@ def test_infinity_is_the_largest_float_and_nan_is_nan(run: Path, out: Path) -> N
     (found,) = client.search_runs([experiment], "tags.`rungwise.trial` = '3'")
     assert found.data.metrics["train_loss"] == sys.float_info.max < INF
     assert found.data.metrics["val_loss"] != found.data.metrics["val_loss"]
+
+
+ODD = {
+    "width[0]": 8,
+    "width(0)": 9,
+    "lr (sgd)": 0.1,
+    "/x": 1,
+    "a//b": 2,
+    "..": 3,
+    "ü=@1": 4,
+    "n" * 300: 5,
+    "LR": 6,
+    "lr": 7,
+}
+
+
+def test_hyperparameters_of_any_name_are_params_each_its_own_and_a_tag_says_which(out: Path, rows: Rows) -> None:
+    record, session = begin(out / "demo", fixed={"a+b": 1, "a*b": 2})
+    with record:
+        record.add_trial(1, arm="L2", phase="search", config={}, params=ODD, distributions={})
+        record.start_attempt(1)
+        record.end_trial(1, State.FAILED)
+        record.end_session(session, SweepState.FINISHED)
+    export(out / "demo")
+    params = children(rows)[1]["params"]
+    assert sorted(params.values()) == sorted(map(str, ODD.values()))  # type: ignore[attr-defined]
+    tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", parent(rows)[0]))
+    names = json.loads(tags["rungwise.names"])
+    assert {names["params"].get(legal, legal): value for legal, value in params.items()} == {  # type: ignore[attr-defined]
+        name: str(value) for name, value in ODD.items()
+    }
+    assert set(names["fixed"].values()) == {"a+b", "a*b"}
+    fixed = dict(rows("SELECT key, value FROM params WHERE run_uuid = ?", parent(rows)[0]))
+    assert {names["fixed"][key.removeprefix("fixed.")]: fixed[key] for key in fixed if key.startswith("fixed.")} == {
+        "a+b": "1",
+        "a*b": "2",
+    }
+
+
+def test_arms_of_any_name_have_numbers_of_their_own(out: Path, rows: Rows) -> None:
+    arms = ["a+b", "a*b", "/x", "..", "x" * 300, "[/L2]"]
+    record, session = begin(out / "demo", arms={arm: {} for arm in arms})
+    with record:
+        for number, arm in enumerate(arms, 1):
+            add(record, number, arm=arm)
+            attempt(record, number, number / 10)
+            record.end_trial(number, State.COMPLETED)
+        record.end_session(session, SweepState.FINISHED)
+    export(out / "demo")
+    told = dict(rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", parent(rows)[0]))
+    best = {key.partition("/")[2]: value for key, value in told.items() if key.startswith("best_val_accuracy/")}
+    names = json.loads(dict(rows("SELECT key, value FROM tags"))["rungwise.names"])["arms"]
+    assert {names[legal]: value for legal, value in best.items()} == {arm: n / 10 for n, arm in enumerate(arms, 1)}
+
+
+def test_a_name_keeps_what_it_got_whoever_comes_later_and_whoever_exports(out: Path, rows: Rows) -> None:
+    record, _ = begin(out / "demo")
+    exporter = Exporter(out / "demo")
+    with record:
+        for number, params in enumerate(({"b[1]": 1}, {"b(1)": 1, "b_1_": 2}), 1):
+            record.add_trial(number, arm="L2", phase="search", config={}, params=params, distributions={})
+            record.add_report(number, record.start_attempt(number), 1, {"epoch": 1.0, f"z{'*+'[number - 1]}": 0.5})
+            record.commit()
+            exporter.sync()
+    before = everything(rows)
+    assert children(rows)[1]["params"] == {"b_1_": "1"}
+    assert export(out / "demo").metrics == 0
+    assert everything(rows) == before
+    assert len({line[1] for trial in (1, 2) for line in children(rows)[trial]["metrics"]}) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["50% done%20", "what?", "C# lab", "größe_日本", 'it\'s "q" a;b&c'])
+def test_a_store_is_beside_its_runs_whatever_their_folder_is_called(
+    tmp_path: Path, empty_store: Path, name: str
+) -> None:
+    import shlex
+    import shutil
+    import sqlite3
+    from contextlib import closing
+    from urllib.parse import unquote, urlsplit
+
+    from sqlalchemy import make_url
+
+    from results.tracking import tracking_uri
+
+    out = tmp_path / name
+    out.mkdir()
+    shutil.copy(empty_store, out / "mlflow.db")
+    record, session = begin(out / "demo")
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        record.end_session(session, SweepState.FINISHED)
+    (out / "demo" / "report.html").write_text("<p>")
+    export(out / "demo")
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing beside
+    with closing(sqlite3.connect(out / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+        ((where,),) = database.execute("SELECT artifact_uri FROM runs WHERE name = 'demo'").fetchall()
+    assert (Path(unquote(urlsplit(where).path)) / "report.html").read_text() == "<p>"
+    assert Path(unquote(urlsplit(where).path)).is_relative_to(out / "mlartifacts")
+    (typed,) = shlex.split(shlex.quote(tracking_uri(out / "demo", None, {})))
+    assert make_url(typed).database == str(out / "mlflow.db")  # what `mlflow ui` will open

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from test_model import in_expressions, tampered
 from results.mlflow import Exporter, export
 from results.mlflow_model import CHAMPION
 from results.mlflow_store import ExportError
-from results.record import Reader, SweepState
+from results.record import Reader, Record, SweepState
 
 MODELS = (
     "logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics",
@@ -134,7 +136,7 @@ def test_an_export_repeated_by_anyone_changes_nothing(confirmed: Path, rows: Row
 @pytest.mark.parametrize(
     "method",
     ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "create_registered_model",
-     "create_model_version", "set_registered_model_alias"],
+     "create_model_version", "set_logged_model_tags", "set_registered_model_alias"],
 )  # fmt: skip
 def test_an_export_that_died_after_any_call_is_completed_by_the_next(
     confirmed: Path, out: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, method: str
@@ -156,6 +158,35 @@ def test_an_export_that_died_after_any_call_is_completed_by_the_next(
     (outputs,) = rows("SELECT count(*) FROM inputs WHERE destination_type = 'MODEL_OUTPUT'")[0]
     assert outputs == 1
     assert rows("SELECT status FROM logged_models") == [(2,)]  # READY
+
+
+def test_the_logged_model_is_told_of_its_version_once_so_mlflow_calls_it_registered(
+    confirmed: Path, out: Path, rows: Rows
+) -> None:
+    export(confirmed)
+    rows_before = rows("SELECT tag_value FROM logged_model_tags WHERE tag_key = 'mlflow.modelVersions'")
+    assert [json.loads(value) for (value,) in rows_before] == [[{"name": "mnist_l2", "version": "1"}]]
+    (run,) = {run for (run,) in rows("SELECT source_run_id FROM logged_models")}
+    MlflowClient(f"sqlite:///{out / 'mlflow.db'}").delete_tag(run, "rungwise.model")
+    export(confirmed)  # looks again
+    assert rows("SELECT tag_value FROM logged_model_tags WHERE tag_key = 'mlflow.modelVersions'") == rows_before
+
+
+@pytest.mark.parametrize("name", ["it's", "..", "a/b: c", "[/L2] (x)"])
+def test_a_sweep_of_any_name_has_one_experiment_and_one_version(
+    out: Path, exported: Path, rows: Rows, name: str
+) -> None:
+    folder = again(out, "demo", exported, 0.0)
+    with Record(folder) as record, Reader(folder) as reader:
+        record.set_meta("definition", reader.meta("definition") | {"sweep": name})
+    for _ in range(2):
+        export(folder)
+        (folder / ".mlflow.lock").unlink()
+        parent = "(SELECT source_run_id FROM logged_models)"
+        with closing(sqlite3.connect(out / "mlflow.db")) as database, database:
+            database.execute(f"DELETE FROM tags WHERE key = 'rungwise.model' AND run_uuid IN {parent}")
+    assert len(rows("SELECT * FROM model_versions")) == 1
+    assert rows("SELECT name FROM experiments WHERE name != 'Default'") == [(name,)]
 
 
 def test_the_parent_says_what_was_confirmed(confirmed: Path, rows: Rows) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from results.redaction import redacted, without_secrets
-from results.tracking import tracking_uri, valid_uri
+from results.tracking import sqlite_path, sqlite_uri, tracking_uri, valid_uri
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,22 @@ def test_importing_a_room_imports_none_of_the_slow_packages(module: str) -> None
         "assert not slow, slow"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", ["m.db", "50% done%20/m.db", "what?/m.db", "C#/m.db", "größe/m.db", 'it\'s "q"/m.db'])
+def test_a_files_uri_leads_to_that_file_for_us_and_for_sqlalchemy(tmp_path: Path, name: str) -> None:
+    from sqlalchemy import make_url
+
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    uri = sqlite_uri(path)
+    assert sqlite_path(uri) == path
+    assert make_url(uri).database == str(path)
+    assert valid_uri(uri) is None
+
+
+def test_a_question_mark_that_would_end_a_files_name_is_refused(tmp_path: Path) -> None:
+    problem = valid_uri(f"sqlite:///{tmp_path}/what?/m.db")
+    assert problem is not None
+    assert "%3F" in problem
+    assert valid_uri(f"sqlite:///{tmp_path}/m.db?timeout=5") is None
