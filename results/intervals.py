@@ -42,7 +42,7 @@ class Difference:
 
 
 def estimate(values: Sequence[float], *, share: bool = False) -> Estimate:
-    """Mean, standard deviation (n - 1) and t-interval; a `share`'s stays within 0..1. Raises ValueError for no value."""
+    """Mean, standard deviation (n - 1) and t-interval; a `share`'s is within 0..1. Raises ValueError for no value."""
     import numpy as np
     from scipy import stats
 
