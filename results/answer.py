@@ -49,7 +49,7 @@ class Arm:
     chosen: Candidate | None
     score: Estimate | None  # of the chosen one, on the answer's split
     seen: float | None  # the best validation objective that any of its search trials reported
-    flattered: float | None  # how much better `seen` is than the chosen one's mean: the winner's curse
+    flattered: float | None  # how much better the chosen one did in the search than on fresh seeds: the winner's curse
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def answer(reader: Reader) -> Answer:
     regression = is_regression(definition)
     wording = Wording(measured if split == "test" else metric, split, higher, regression)
 
-    arms = tuple(_arm(name, found[name], chosen[name], split, _seen(name, trials, curves, metric, mode), mode)
+    arms = tuple(_arm(name, found[name], chosen[name], wording, _seen(name, trials, curves, metric, mode), mode)
                  for name in names)  # fmt: skip
     control, *others = names or [None]
     data = {arm.arm: _values(arm.chosen, split) for arm in arms if arm.chosen}
@@ -178,7 +178,7 @@ def _candidates(
                 searched=_last(curves.get(source, {}), metric),
                 trials=numbers,
                 values=values,
-                validation=estimate(list(values.values())) if values else None,
+                validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
                 test={seed: tested[trial] for seed, trial in numbers.items() if trial in tested},
                 dropped=dropped,
             )
@@ -190,13 +190,18 @@ def _candidates(
 
 
 def _arm(
-    name: str, candidates: tuple[Candidate, ...], chosen: Candidate | None, split: str, seen: float | None, mode: str
+    name: str,
+    candidates: tuple[Candidate, ...],
+    chosen: Candidate | None,
+    wording: Wording,
+    seen: float | None,
+    mode: str,
 ) -> Arm:
-    values = list(_values(chosen, split).values()) if chosen else []
+    values = list(_values(chosen, wording.split).values()) if chosen else []
     flattered = None
-    if seen is not None and chosen and chosen.validation:
-        flattered = (seen - chosen.validation.mean) * (1 if mode == "max" else -1)
-    return Arm(name, candidates, chosen, estimate(values) if values else None, seen, flattered)
+    if chosen and chosen.searched is not None and chosen.validation:
+        flattered = (chosen.searched - chosen.validation.mean) * (1 if mode == "max" else -1)
+    return Arm(name, candidates, chosen, estimate(values, share=wording.share) if values else None, seen, flattered)
 
 
 def _values(candidate: Candidate, split: str) -> dict[int, float]:
@@ -232,7 +237,7 @@ def _extreme(values: Mapping[K, float], mode: str) -> K:
 def _compare(
     pairs: Sequence[tuple[str, str]], data: Mapping[str, Mapping[int, float]], wording: Wording
 ) -> tuple[Comparison, ...]:
-    found = [difference(data[a], data[b], len(pairs)) for a, b in pairs]
+    found = [difference(data[a], data[b], len(pairs), share=wording.share) for a, b in pairs]
     corrected = holm([one.p for one in found])
     return tuple(
         _comparison(a, b, one, p, len(pairs), wording) for (a, b), one, p in zip(pairs, found, corrected, strict=True)
@@ -276,12 +281,13 @@ def _notes(
     arms: Sequence[Arm], definition: Mapping[str, Any], wording: Wording, validation: Wording
 ) -> tuple[str, ...]:
     notes = [
-        f"Winner's curse, {arm.arm}: the best {validation.measure} seen in the search was "
-        f"{validation.value(arm.seen)}, confirmed was {validation.value(arm.chosen.validation.mean)}: a difference of "
-        f"{validation.change(arm.seen - arm.chosen.validation.mean)} {validation.unit}".rstrip()
+        f"Winner's curse, {arm.arm}: trial {arm.chosen.source} ended with {validation.value(arm.chosen.searched)} "
+        f"{validation.measure} in the search, the same settings with {validation.value(arm.chosen.validation.mean)} on "
+        f"fresh seeds: the search flattered them by {validation.change(arm.flattered)} {validation.unit}".rstrip()
         + "."
         for arm in arms
-        if arm.seen is not None and arm.chosen and arm.chosen.validation
+        if arm.flattered is not None and arm.flattered > 0
+        if arm.chosen and arm.chosen.searched is not None and arm.chosen.validation
     ]
     for arm in arms:
         for candidate in arm.candidates:

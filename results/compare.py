@@ -64,7 +64,7 @@ def compare(first: Reader, second: Reader) -> Comparison:
         if not problems and one and other and one.chosen and other.chosen:
             test = answers[0].split == "test"
             values = [arm.chosen.test if test else arm.chosen.values for arm in (other, one) if arm.chosen]
-            found = difference(values[0], values[1])
+            found = difference(values[0], values[1], share=answers[0].wording.share)
         rows.append(Row(name, one, other, found))
     return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems))
 
@@ -101,7 +101,7 @@ def _difference(word: Wording, found: Difference | None) -> str:
     if found.low is None or found.high is None or found.p is None:
         return text
     unsure = ", contains 0" if found.low <= 0 <= found.high else ""
-    return f"{text} ({word.change(found.low)} to {word.change(found.high)}{unsure}; {kind}, n={found.n})"
+    return f"{text} ({' to '.join(word.bounds(found.low, found.high))}{unsure}; {kind}, n={found.n})"
 
 
 def _margin(word: Wording, low: float | None, high: float | None) -> str:

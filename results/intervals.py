@@ -1,6 +1,7 @@
 """Means, differences and how sure one can be of them: Student's t, by scipy.
 
-All intervals are two-sided 95 % intervals of a mean over training seeds, for values that are roughly normal.
+All intervals are two-sided 95% intervals of a mean over training seeds, for values that are roughly normal. A share,
+such as an accuracy, has none that leaves 0..1: where Student's would, the interval is made on the logit scale.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Difference:
     needed: int | None  # about so many seeds (pairs, or a side) see a difference of this size; None: > MOST, or unknown
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, standard deviation (n - 1) and t-interval. Raises ValueError without a value."""
+def estimate(values: Sequence[float], *, share: bool = False) -> Estimate:
+    """Mean, standard deviation (n - 1) and t-interval; a `share`'s is within 0..1. Raises ValueError for no value."""
     import numpy as np
     from scipy import stats
 
@@ -54,13 +55,27 @@ def estimate(values: Sequence[float]) -> Estimate:
     if _no_spread(sd, values):
         return Estimate(len(values), mean, sd, mean, mean)
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
-    return Estimate(len(values), mean, sd, float(interval.low), float(interval.high))
+    low, high = float(interval.low), float(interval.high)
+    if share and 0 < mean < 1 and (low < 0 or high > 1):
+        low, high = _on_logits(mean, (high - low) / 2)
+    return Estimate(len(values), mean, sd, low, high)
 
 
-def difference(a: Mapping[int, float], b: Mapping[int, float], comparisons: int = 1) -> Difference:
+def _on_logits(mean: float, margin: float) -> tuple[float, float]:
+    """A share's interval mean +- margin, made on log(p / (1 - p)) by the delta method (Agresti 2013, 3.1.4)."""
+    from scipy.special import expit, logit
+
+    centre, wide = logit(mean), margin / (mean * (1 - mean))
+    return float(expit(centre - wide)), float(expit(centre + wide))
+
+
+def difference(
+    a: Mapping[int, float], b: Mapping[int, float], comparisons: int = 1, *, share: bool = False
+) -> Difference:
     """Compare values by seed: paired t when one side's seeds are all among the other's, else Welch's t.
 
-    `comparisons`: how many are made together, for the number of seeds needed. Raises ValueError when a side is empty.
+    `comparisons`: how many are made together, for the number of seeds needed. The interval of two shares' difference
+    ends at -1 and 1: no other difference is possible. Raises ValueError when a side is empty.
     """
     import numpy as np
     from scipy import stats
@@ -83,7 +98,10 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], comparisons: int 
     result: Any = stats.ttest_rel(x, y) if paired else stats.ttest_ind(x, y, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
     needed = seeds_needed(mean, [float(sd) for sd in spreads], (1 - CONFIDENCE) / comparisons)
-    return Difference(n, mean, float(interval.low), float(interval.high), float(result.pvalue), paired, needed)
+    low, high = float(interval.low), float(interval.high)
+    if share and all(0 <= value <= 1 for value in values):
+        low, high = max(low, -1.0), min(high, 1.0)
+    return Difference(n, mean, low, high, float(result.pvalue), paired, needed)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

@@ -240,7 +240,7 @@ def _arm_table(now: Snapshot, found: Answer) -> Html:
     measured, scored = found.measure, _measured(found)
     heads = ["arm", "trials", "best seen"]
     if confirmed := _confirmed(found):
-        heads += ["confirmed on validation", "winner's-curse gap"]
+        heads += ["same settings in the search", "confirmed on validation", "winner's-curse gap"]
         heads += [measured] if found.split == "test" else []
         heads += ["95 % interval", "sd", "n", "settings"]
     rows = []
@@ -248,13 +248,13 @@ def _arm_table(now: Snapshot, found: Answer) -> Html:
         row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in now.search)]
         row.append(shown(arm.seen, found.metric))
         if confirmed:
-            gap = "" if arm.flattered is None else difference(arm.flattered, found.metric)
+            gap = "" if not arm.flattered or arm.flattered < 0 else difference(arm.flattered, found.metric)
             if arm.chosen and arm.score:
                 valid, score = arm.chosen.validation, arm.score
-                known = score.low is not None and score.high is not None
-                row += [shown(valid.mean, found.metric) if valid else "", gap]
+                ends = () if score.low is None or score.high is None else found.wording.bounds(score.low, score.high)
+                row += [shown(arm.chosen.searched, found.metric), shown(valid.mean, found.metric) if valid else "", gap]
                 row += [tag("b", shown(score.mean, scored))] if found.split == "test" else []
-                row.append(f"{shown(score.low, scored)} to {shown(score.high, scored)}" if known else "none: one seed")
+                row.append(" to ".join(ends) + (" %" if found.wording.share else "") if ends else "none: one seed")
                 row.append("" if score.sd is None else difference(score.sd, scored))
                 row += [score.n, ", ".join(f"{name} = {short(value)}" for name, value in arm.chosen.params.items())]
             else:

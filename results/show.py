@@ -12,11 +12,12 @@ from typing import Any
 from rich.table import Table
 
 from results.pareto import amount
-from results.record import FILE, Reader, ReportRow, State
+from results.record import FILE, Reader, RecordError, ReportRow, State
 from results.sessions import ended_at, sweep_state
 from results.study import objectives_of
 from results.tables import tables
 from results.terminal import Terminal
+from results.text import one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
@@ -43,26 +44,32 @@ def runs(out: Path) -> list[Path]:
 
 
 def run_table(folders: Sequence[Path]) -> Table:
-    """One line a run: its state, its trials by state, its best value."""
+    """One line per run: its state, its trials by state, its best value; why it is damaged, where it is."""
     table = Table("run", "sweep", "state", "trials", "best", "started", "time", box=None, header_style="bold")
     for folder in folders:
-        with Reader(folder) as reader:
-            definition = reader.meta("definition") or {}
-            trials, sessions = reader.trials(), reader.sessions()
-            state, end = sweep_state(reader), ended_at(reader)
-            both = tables(reader)
-        counts = Counter(trial.state for trial in trials)
-        began = sessions[0].started if sessions else None
-        table.add_row(
-            folder.name,
-            str(definition.get("sweep", "")),
-            state,
-            ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state]) or "none",
-            _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), str(definition.get("metric", ""))),
-            "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "" if began is None or end is None else _duration(end - began),
-        )
+        try:
+            table.add_row(folder.name, *_run_cells(folder))
+        except RecordError as error:
+            table.add_row(folder.name, "", "DAMAGED", one_line(error), style="red")
     return table
+
+
+def _run_cells(folder: Path) -> list[str]:
+    with Reader(folder) as reader:
+        definition = reader.meta("definition") or {}
+        trials, sessions = reader.trials(), reader.sessions()
+        state, end = sweep_state(reader), ended_at(reader)
+        both = tables(reader)
+    counts = Counter(trial.state for trial in trials)
+    began = sessions[0].started if sessions else None
+    return [
+        str(definition.get("sweep", "")),
+        state,
+        ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state]) or "none",
+        _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), str(definition.get("metric", ""))),
+        "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "" if began is None or end is None else _duration(end - began),
+    ]
 
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

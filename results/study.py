@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from results.record import Reader, ReportRow, State, Trial, is_infeasible, violation
+from results.valid import Invalid
 
 if TYPE_CHECKING:
     import optuna
@@ -44,17 +45,18 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     arms = dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)])
     with _quiet():
         made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
-    for arm, known in earlier.items():
-        for one in known:
-            made[arm].add_trial(_of_another_run(one))
-    attributes = {trial: data["kept"] for trial, data in events}
-    for trial in trials:
-        frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
-        made[trial.arm].add_trial(frozen)
-    for _, data in events:
-        study = made[data["arm"]]
-        for name, value in data["shared"].items():
-            study._storage.set_study_system_attr(study._study_id, name, value)
+    with reader.refusing(), _known_to_optuna():
+        for arm, known in earlier.items():
+            for one in known:
+                made[arm].add_trial(_of_another_run(one))
+        attributes = {trial: dict(data["kept"]) for trial, data in events}
+        for trial in trials:
+            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            made[trial.arm].add_trial(frozen)
+        for _, data in events:
+            study = made[data["arm"]]
+            for name, value in data["shared"].items():
+                study._storage.set_study_system_attr(study._study_id, name, value)
     return made
 
 
@@ -92,6 +94,15 @@ def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
         intermediate_values={int(step): value for step, value in one["intermediate"].items()},
         user_attrs={"run": one["run"]},
     )
+
+
+@contextmanager
+def _known_to_optuna() -> Iterator[None]:
+    """What Optuna cannot take, or the record lacks, is the record's fault: it wrote them as Optuna gave them."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise Invalid(f"its trials make no study: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -135,7 +146,7 @@ def _frozen(
     frozen = optuna.trial.create_trial(
         state=state,
         values=values,
-        params=dict(trial.params),
+        params={name: trial.params[name] for name in trial.distributions},
         distributions={
             name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
         },

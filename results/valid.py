@@ -7,13 +7,14 @@ altered by accident (`results.whole`); this shows that it makes sense.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from results.text import printable, printable_json
+from results.text import one_line, printable, printable_json, tail
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -88,14 +89,19 @@ def row_of(kind: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Raises Invalid; `where` names the row there.
     """
-    read = {
-        name: json_of(value, f"{where}: {name}") if name in _JSON else printable(value) if type(value) is str else value
-        for name, value in values.items()
-    }
+    read = {name: _value_of(name, value, where) for name, value in values.items()}
     _checked(kind, read, where)
     if kind == "trial":
         _require_drawn(read["params"], read["distributions"], where)
     return read
+
+
+def _value_of(name: str, value: Any, where: str) -> Any:
+    if name in _JSON:
+        return json_of(value, f"{where}: {name}")
+    if not isinstance(value, str):
+        return value
+    return one_line(value) if name == "reason" else tail(value) if name == "error" else printable(value)
 
 
 def meta(key: str, text: str) -> Any:
@@ -133,17 +139,17 @@ def _require_plain(value: Any, where: str, levels: int) -> None:
 
 
 def _require_drawn(params: Mapping[str, Any], distributions: Mapping[str, str], where: str) -> None:
-    """Raises Invalid unless each distribution is one of Optuna's, and the trial has a value of it."""
+    """Raises Invalid unless each distribution is one of Optuna's, and the trial has a value of its kind.
+
+    One that lies outside is left to Optuna: it warns of it, or takes no such trial.
+    """
     for name, text in distributions.items():
-        kind, attributes = _distribution(text)
+        kind, _ = _distribution(text)
         value = params.get(name)
-        if kind == "CategoricalDistribution":
-            fits = value in attributes["choices"]
-        else:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            fits = number and attributes["low"] <= value <= attributes["high"]
-        if not fits:
-            raise Invalid(f"{where}: {name} is {value!r:.80}, which its distribution does not hold: {text:.200}")
+        if name in params and kind == "CategoricalDistribution":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise Invalid(f"{where}: {name} must have a value of its distribution, but has {value!r:.80}")
 
 
 @lru_cache(maxsize=1024)

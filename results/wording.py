@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,19 @@ class Wording:
         """A score: '98.31 %' or '0.0712'."""
         return f"{100 * value:.2f} %" if self.scale == 100 else f"{value:.4g}"
 
+    @property
+    def share(self) -> bool:
+        """Whether scores are shares, which lie within 0..1."""
+        return self.scale == 100
+
+    def bounds(self, low: float, high: float) -> tuple[str, str]:
+        """An interval's ends without their unit, rounded outward: what is printed holds what was computed."""
+        if not self.share:
+            return self.change(low), self.change(high)
+        steps = 10**DIGITS * self.scale
+        ends = math.floor(round(low * steps, 6)), math.ceil(round(high * steps, 6))
+        return f"{ends[0] / 10**DIGITS:.{DIGITS}f}", f"{ends[1] / 10**DIGITS:.{DIGITS}f}"
+
     def change(self, value: float, digits: str = ".2f") -> str:
         """A difference without its unit."""
         text = f"{value * self.scale:{digits if self.scale == 100 else '.3g'}}"
@@ -48,7 +62,9 @@ class Wording:
         seeds = f"n={score.n} seed{'s' if score.n > 1 else ''}"
         if score.low is None or score.high is None:
             return f"{self.value(score.mean)} {self.measure} ({seeds}, so no interval)"
-        low, high = (self.value(bound).removesuffix(" %") for bound in (score.low, score.high))
+        if self.share and score.high - score.low > USELESS:
+            return f"{self.value(score.mean)} {self.measure} ({seeds}, too few for an interval)"
+        low, high = self.bounds(score.low, score.high)
         return f"{self.value(score.mean)} {self.measure} ({seeds}, {_PERCENT} interval {low} to {high})"
 
     def effect(self, a: str, b: str, found: Difference) -> str:
@@ -63,7 +79,8 @@ class Wording:
         else:
             verb = "raises" if found.mean > 0 else "lowers"
             what = f"{a} {helps}: it {verb} the {self.measure} by {size} {self.unit}".rstrip()
-        return f"{what} against {b} ({_seeds(found)}, {_PERCENT} interval {self.change(low)} to {self.change(high)})."
+        ends = " to ".join(self.bounds(low, high))
+        return f"{what} against {b} ({_seeds(found)}, {_PERCENT} interval {ends})."
 
     def no_effect(self, a: str, b: str, found: Difference, p_holm: float | None, together: int) -> str:
         """Why the data cannot tell the two apart, and what it would take."""
@@ -74,7 +91,9 @@ class Wording:
         if found.p is None:
             return f"{start}: every seed gives the same difference of {self.measure}, {mean} ({_seeds(found)})."
         low, high = found.low or 0.0, found.high or 0.0
-        interval = f"the {_PERCENT} interval {self.change(low)} to {self.change(high)}"
+        if self.share and high - low > USELESS:
+            return f"{start}: {_seeds(found)} are too few; they differ by {mean} of {self.measure} on average."
+        interval = f"the {_PERCENT} interval {' to '.join(self.bounds(low, high))}"
         unit = f" {self.unit}" if self.unit else ""
         if low <= 0 <= high:
             why = f"{interval}{unit} of {self.measure} contains 0"
@@ -87,6 +106,8 @@ class Wording:
         return f"{start}: {why} ({_seeds(found)}); {seeds} seeds would be needed to see a difference of this size."
 
 
+DIGITS = 2  # of a percentage that are shown
+USELESS = 0.8  # width of a share's interval that says nothing: two seeds that differ by 6 points make it
 _PERCENT = f"{CONFIDENCE * 100:.0f} %"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import isfinite, nan
 from typing import TextIO
 
@@ -19,6 +21,7 @@ from results.record import ReportRow, State, Trial
 from results.terminal import Terminal
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
+_GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
 
 
 @dataclass
@@ -29,6 +32,9 @@ class Running:
     phase: str = "search"
     epoch: float = 0.0
     objective: float | None = None
+    since: float = 0.0  # when it was started here
+    last: float = 0.0  # when it reported last, or was started
+    first: float = 0.0  # its epoch then
 
 
 @dataclass
@@ -50,7 +56,10 @@ class Board:
     stopped: Counter[float] = field(default_factory=Counter)  # rung -> trials
     epochs: float = 0.0  # trained by ended trials and those in flight
     epochs_here: float = 0.0  # trained since this driver started
+    now: Callable[[], float] = time.monotonic
     since: float = field(default_factory=time.monotonic)
+    paces: list[float] = field(default_factory=list)  # seconds an epoch, of each trial that ended here
+    widest: int = 0  # trials in flight at once, so far
 
     @property
     def done(self) -> int:
@@ -67,7 +76,9 @@ class Board:
 
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         # A second attempt, and a trial of an earlier driver, go on where they were.
-        self.running.setdefault(number, self.waiting.pop(number, Running(arm, phase)))
+        trial = self.running.setdefault(number, self.waiting.pop(number, Running(arm, phase)))
+        trial.since, trial.last, trial.first = self.now(), self.now(), trial.epoch
+        self.widest = max(self.widest, len(self.running))
 
     def reported(self, number: int, epoch: float, objective: float | None) -> None:
         trial = self.running[number]
@@ -75,6 +86,7 @@ class Board:
         self.epochs += gained
         self.epochs_here += gained
         before, trial.epoch, trial.objective = trial.epoch, max(epoch, trial.epoch), objective
+        trial.last = self.now()
         if trial.phase != "search":
             return
         self.reached.update(rung for rung in self.rungs if before < rung <= epoch)
@@ -84,6 +96,8 @@ class Board:
 
     def ended(self, number: int, state: State) -> None:
         trial = self.running.pop(number, None)
+        if trial and trial.epoch > trial.first:
+            self.paces.append((trial.last - trial.since) / (trial.epoch - trial.first))
         if trial and trial.phase != "search":
             self.repeated += 1
             return
@@ -104,22 +118,41 @@ class Board:
             if trial.state.ended:
                 self.ended(trial.trial, trial.state)
         self.waiting, self.running, self.epochs_here = self.running, {}, 0.0
+        self.paces, self.widest = [], 0
 
     @property
     def rate(self) -> float:
         """Trial-epochs a second, of this driver."""
-        return self.epochs_here / max(1e-9, time.monotonic() - self.since)
+        return self.epochs_here / max(1e-9, self.now() - self.since)
 
     @property
     def seconds_left(self) -> float | None:
-        """A guess from the mean epochs a trial took so far; None before the first trial ended."""
-        if not self.done or not self.epochs_here:
+        """A guess, once a trial has ended: what is in flight and to come, dealt to as many at once as there were."""
+        if not self.done or not self.paces:
             return None
-        in_flight = sum(trial.epoch for trial in self.running.values())
-        budget = self.rungs[-1]
-        mean = (self.epochs - in_flight - budget * self.repeated) / self.done
-        to_come = mean * (self.trials - self.done) + budget * max(0, self.repeats - self.repeated)
-        return max(0.0, to_come - in_flight) / self.rate
+        pace, now = sum(self.paces) / len(self.paces), self.now()
+        search, confirm = [], []
+        lucks = (index * _GOLDEN % 1.0 for index in count(1))
+        for one in list(self.running.copy().values()):
+            own = (one.last - one.since) / (one.epoch - one.first) if one.epoch > one.first else pace
+            left = max(0.0, self._to_come(one, next(lucks)) * own - (now - one.last))
+            (search if one.phase == "search" else confirm).append(left)
+        waiting = [one for one in self.waiting.copy().values() if one.phase == "search"]
+        fresh = self.trials - self.done - len(search) - len(waiting)
+        jobs = [self._to_come(one, next(lucks)) * pace for one in [*waiting, *[Running("")] * fresh]]
+        repeats = self.repeats - self.repeated - len(confirm)
+        first = _makespan(search, jobs, self.widest)
+        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest)
+
+    def _to_come(self, trial: Running, luck: float) -> float:
+        """Epochs that a trial trains on when rungs let as many pass as so far; one of `luck` 0 is stopped first."""
+        passes = 1.0
+        for rung in self.rungs[:-1]:
+            if trial.phase == "search" and rung > trial.epoch and self.reached[rung]:
+                passes *= 1 - self.stopped[rung] / self.reached[rung]
+                if luck < 1 - passes:
+                    return rung - trial.epoch
+        return max(0.0, self.rungs[-1] - trial.epoch)
 
     def line(self) -> str:
         """All of it in one line."""
@@ -170,9 +203,9 @@ class PlainView(View):
 
     def reported(self, number: int, epoch: float, objective: float | None) -> None:
         super().reported(number, epoch, objective)
-        if time.monotonic() - self._last >= PLAIN_SECONDS:
-            self._last = time.monotonic()
-            self.note(f"[{clock(time.monotonic() - self.board.since)}] {self.board.line()}")
+        if self.board.now() - self._last >= PLAIN_SECONDS:
+            self._last = self.board.now()
+            self.note(f"[{clock(self.board.now() - self.board.since)}] {self.board.line()}")
 
 
 class LiveView(View):
@@ -194,7 +227,7 @@ class LiveView(View):
         head.add_row(
             f"{board.done}/{board.trials} trials",
             ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
-            f"{clock(time.monotonic() - board.since)} gone",
+            f"{clock(board.now() - board.since)} gone",
             f"about {clock(left)} left" if left is not None else "",
             f"{board.rate:.2f} epochs/s",
         )
@@ -222,6 +255,15 @@ class LiveView(View):
             score = "-" if trial.objective is None else f"{trial.objective:.4f}"
             table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
         return table
+
+
+def _makespan(begun: Iterable[float], jobs: Iterable[float], slots: int) -> float:
+    """When the last of `jobs` ends, each given to the slot that is free first; `begun` are in their slots already."""
+    free = sorted(begun)
+    free = [0.0] * (slots - len(free)) + free
+    for job in jobs:
+        heapq.heapreplace(free, free[0] + job)
+    return max(free, default=0.0)
 
 
 def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:

@@ -1,16 +1,17 @@
 """What a user sees while a sweep runs."""
 
+import heapq
 import io
+import random
 import re
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from results.record import Record, State
-from sweeps.engine import progress
+from results.terminal import Terminal as Plain
 from sweeps.engine.progress import Board, LiveView, PlainView, View, clock, view
 
 
@@ -97,18 +98,89 @@ def test_a_second_attempts_repeated_epochs_are_not_counted_again() -> None:
     assert seen.reached == Counter({1.0: 1, 2.0: 1})
 
 
-def test_the_time_left_is_the_mean_epochs_of_an_ended_trial_times_those_to_come_over_the_rate() -> None:
-    seen = board(trials=4, since=time.monotonic() - 10)
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def test_the_time_left_is_what_the_trials_in_flight_and_to_come_take_at_the_pace_seen() -> None:
+    clock = Clock()
+    seen = board(trials=4, now=clock, since=0.0)
     assert seen.seconds_left is None  # nothing ended: nothing to guess from
-    for number, epochs in ((1, 4), (2, 2)):
+    for number, begins in ((1, 0.0), (2, 8.0)):  # one at a time, 2 s an epoch
+        clock.at = begins
         seen.started(number, "a")
-        seen.reported(number, epochs, 0.5)
+        for epoch in (1, 2, 3, 4):
+            clock.at = begins + 2.0 * epoch
+            seen.reported(number, epoch, 0.5)
         seen.ended(number, State.COMPLETED)
+    clock.at = 16.0
     seen.started(3, "a")
-    seen.reported(3, 1, 0.5)
-    # 7 epochs in 10 s; an ended trial took 3; two are to come and one of their epochs is done: 5 epochs at 0.7 / s.
-    assert seen.rate == pytest.approx(0.7, rel=0.01)
-    assert seen.seconds_left == pytest.approx(5 / 0.7, rel=0.01)
+    clock.at = 17.0
+    # 7 s of the third trial, 8 s of the fourth
+    assert seen.seconds_left == pytest.approx(15)
+
+
+def simulated(luck: random.Random, trials: int, slots: int, repeats: int, rungs: tuple[float, ...]) -> list[float]:
+    """What the board guesses over what it then took, at each report of a sweep's second half.
+
+    Trials differ in pace, a third of them passes a rung, and the repeats begin when the search has ended.
+    """
+    clock = Clock()
+    seen = board(trials=trials, rungs=list(rungs), repeats=repeats, now=clock, since=0.0)
+    clock.at = 5.0  # processes start
+    events: list[tuple[float, int, float, str]] = []
+    pace = {number: luck.lognormvariate(0.0, 0.2) for number in range(1, trials + repeats + 1)}
+    to_deal = [(number, "search" if number <= trials else "confirm") for number in pace]
+
+    def deal() -> None:
+        while to_deal and len(seen.running) < slots:
+            if to_deal[0][1] == "confirm" and any(one.phase == "search" for one in seen.running.values()):
+                return
+            number, phase = to_deal.pop(0)
+            seen.started(number, "a", phase)
+            heapq.heappush(events, (clock.at + pace[number], number, 1.0, phase))
+
+    deal()
+    guesses: list[tuple[float, float | None]] = []
+    while events:
+        clock.at, number, epoch, phase = heapq.heappop(events)
+        seen.reported(number, epoch, 0.5)
+        if epoch == rungs[-1]:
+            seen.ended(number, State.COMPLETED)
+        elif phase == "search" and epoch in rungs and luck.random() > 1 / 3:
+            seen.ended(number, State.STOPPED)
+        else:
+            heapq.heappush(events, (clock.at + pace[number], number, epoch + 1, phase))
+        deal()
+        guesses.append((clock.at, seen.seconds_left))
+    end = clock.at
+    return [left / (end - at) for at, left in guesses if left is not None and end / 2 < at < 0.98 * end]
+
+
+@pytest.mark.parametrize(
+    ("trials", "slots", "repeats", "rungs"),
+    [
+        (48, 4, 12, (1.0, 3.0, 9.0)),  # ASHA, then the confirmation
+        (48, 1, 12, (1.0, 3.0, 9.0)),
+        (200, 8, 12, (1.0, 3.0, 9.0)),
+        (24, 4, 60, (1.0, 3.0, 9.0, 27.0)),  # more confirmation than search
+        (48, 4, 12, (9.0,)),  # no early stopping
+    ],
+)
+def test_the_time_left_is_right_within_half_in_a_sweeps_second_half(
+    trials: int, slots: int, repeats: int, rungs: tuple[float, ...]
+) -> None:
+    ratios = [ratio for seed in range(10) for ratio in simulated(random.Random(seed), trials, slots, repeats, rungs)]
+    within = sum(1 / 1.5 < ratio < 1.5 for ratio in ratios) / len(ratios)
+    assert len(ratios) > 500
+    assert within > 0.97
+    assert 1 / 3 < min(ratios) <= max(ratios) < 3
 
 
 def test_a_board_shows_what_an_earlier_driver_reached(tmp_path: Path) -> None:
@@ -133,31 +205,32 @@ def test_a_board_shows_what_an_earlier_driver_reached(tmp_path: Path) -> None:
 
 
 def test_the_line_says_it_all() -> None:
-    seen = board(since=time.monotonic() - 2)
+    clock = Clock()
+    seen = board(now=clock, since=0.0)
     seen.started(1, "a")
+    clock.at = 2.0
     seen.reported(1, 1, 0.5)
     seen.ended(1, State.STOPPED)
     seen.started(2, "b")
-    line = seen.line()
-    assert line.startswith(
-        "1/8 trials ended (1 stopped); 1 in flight; best val_accuracy: a 0.5000 (trial 1); 0.50 epochs/s; about 1"
+    # 7 trials of 1 epoch, 2 s each, one at a time
+    assert seen.line() == (
+        "1/8 trials ended (1 stopped); 1 in flight; best val_accuracy: a 0.5000 (trial 1); 0.50 epochs/s; "
+        "about 14s left"
     )
-    assert line.endswith("s left")  # 7 trials of 1 epoch at 0.5 a second
     assert board().line().startswith("0/8 trials ended; 0 in flight; no report yet; ")
 
 
-def test_the_plain_view_prints_a_line_and_not_more_often_than_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.2)
-    stream = io.StringIO()
-    with PlainView(board(), stream) as plain:
+def test_the_plain_view_prints_a_line_and_not_more_often_than_it_should() -> None:
+    clock, stream = Clock(), io.StringIO()
+    clock.at = 100.0
+    with PlainView(board(now=clock, since=100.0), stream) as plain:
         plain.started(1, "a")
-        began = time.monotonic()
-        while time.monotonic() - began < 0.5:
+        for tenth in range(350):  # 35 s
+            clock.at = 100.0 + tenth / 10
             plain.reported(1, 1, 0.5)
-        took = time.monotonic() - began
     lines = stream.getvalue().splitlines()
-    assert 1 < len(lines) <= 1 + took / 0.2
-    assert all(line.startswith("[0s] 0/8 trials ended; 1 in flight; best val_accuracy: a 0.5000") for line in lines)
+    assert [line[: line.index("]") + 1] for line in lines] == ["[0s]", "[10s]", "[20s]", "[30s]"]
+    assert all("0/8 trials ended; 1 in flight; best val_accuracy: a 0.5000" in line for line in lines)
     assert "\x1b" not in stream.getvalue()
 
 
@@ -198,7 +271,7 @@ def test_the_live_view_shows_the_board_on_a_terminal_of_80_columns(monkeypatch: 
     written = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     assert max(map(len, re.split(r"[\r\n]", written))) <= 80
     assert "a note above the picture" in written
-    console = Console(record=True, width=80, file=io.StringIO())
+    console = Plain(record=True, width=80, file=io.StringIO())
     console.print(live.render())
     text = console.export_text()
     rows = [line.split() for line in text.splitlines()]

@@ -37,7 +37,7 @@ def test_two_arms_are_compared_by_their_chosen_configurations_test_scores(tmp_pa
         "L2 helps by 0.30 ± 0.09 points of test accuracy against no L2 (n=5 paired seeds, 95 % interval 0.21 to 0.39)."
     )
     assert found.sentence == (
-        f"{only.sentence} Best by validation is L2: 98.40 % test accuracy (n=5 seeds, 95 % interval 98.28 to 98.52), "
+        f"{only.sentence} Best by validation is L2: 98.40 % test accuracy (n=5 seeds, 95 % interval 98.27 to 98.53), "
         "with lr=0.003."
     )
     assert found.pairs == ()
@@ -90,7 +90,7 @@ def test_a_difference_within_the_noise_is_not_called_one(tmp_path: Path) -> None
     assert only.verdict == "unknown"
     assert only.difference.needed == 140  # power 0.8 for d = 0.2 / sqrt(0.7) = 0.239
     assert only.sentence == (
-        "Cannot tell whether L2 helps against no L2: the 95 % interval -0.08 to 0.12 points of test accuracy contains "
+        "Cannot tell whether L2 helps against no L2: the 95 % interval -0.09 to 0.13 points of test accuracy contains "
         "0 (n=5 paired seeds); about n=140 seeds would be needed to see a difference of this size."
     )
 
@@ -125,7 +125,7 @@ def test_one_arm_is_not_compared(tmp_path: Path) -> None:
     made.score(made.confirmed("all", made.search("all", 0.99, lr=0.02), L2), L2)
     found = asked(tmp_path / "run")
     assert (found.comparisons, found.pairs, found.best) == ((), (), "all")
-    assert found.sentence == "98.40 % test accuracy (n=5 seeds, 95 % interval 98.28 to 98.52), with lr=0.02."
+    assert found.sentence == "98.40 % test accuracy (n=5 seeds, 95 % interval 98.27 to 98.53), with lr=0.02."
 
 
 def test_several_arms_are_corrected_for_being_several(tmp_path: Path) -> None:
@@ -279,13 +279,45 @@ def test_an_audit_is_no_confirmation(tmp_path: Path) -> None:
 def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
     found = asked(two_arms(tmp_path / "run"))
     assert found.notes == (
-        "Winner's curse, no L2: the best validation accuracy seen in the search was 98.50 %, confirmed was 98.20 %: "
-        "a difference of 0.30 points.",
-        "Winner's curse, L2: the best validation accuracy seen in the search was 99.00 %, confirmed was 98.50 %: "
-        "a difference of 0.50 points.",
+        "Winner's curse, no L2: trial 1 ended with 98.50 % validation accuracy in the search, the same settings with "
+        "98.20 % on fresh seeds: the search flattered them by 0.30 points.",
+        "Winner's curse, L2: trial 2 ended with 99.00 % validation accuracy in the search, the same settings with "
+        "98.50 % on fresh seeds: the search flattered them by 0.50 points.",
         "Intervals are 95% t-intervals over training seeds, for these configurations and this test split; another "
         "search would add to them.",
         # 1.96 * sqrt(0.981 * 0.019 / 10000) = 0.268 points
         "Another 10,000 samples would move an accuracy by about ± 0.27 points, and a difference by less: all arms are "
         "scored on the same samples.",
     )
+
+
+def test_the_winners_curse_is_of_one_configuration_and_said_where_there_is_one(tmp_path: Path) -> None:
+    """The best value that any trial saw on its way belongs to another configuration than the one that is confirmed."""
+    made = sweep(tmp_path / "run", arms={"all": {}})
+    made.search("all", 0.99, 0.6)
+    chosen = made.search("all", 0.7, 0.8)
+    made.confirmed("all", chosen, [0.9, 0.91, 0.92])
+    found = asked(tmp_path / "run")
+    assert found.arm("all").flattered == pytest.approx(0.8 - 0.91)
+    assert not [note for note in found.notes if "Winner" in note]
+
+
+def test_no_interval_of_an_accuracy_leaves_0_to_100(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms={"low": {}, "high": {}})
+    for arm, values in (("low", [0.01, 0.30]), ("high", [0.88, 0.98])):
+        source = made.search(arm, values[0])
+        made.score(made.confirmed(arm, source, values), values)
+    found = asked(tmp_path / "run")
+    for arm in found.arms:
+        assert arm.score is not None
+        assert arm.score.low is not None
+        assert arm.score.high is not None
+        assert 0 < arm.score.low < arm.score.mean < arm.score.high < 1
+    (only,) = found.comparisons
+    assert only.difference.low == pytest.approx(-0.432, abs=1e-3)
+    assert only.difference.high == 1  # Student's t of two seeds says 1.98
+    assert only.sentence == (
+        "Cannot tell whether high helps against low: n=2 paired seeds are too few; they differ by 77.50 points of test "
+        "accuracy on average."
+    )
+    assert "too few for an interval" in found.sentence

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from results.intervals import MOST, difference, estimate, holm, seeds_needed
+from results.wording import Wording
 
 # Student's t, 0.975 quantile, from a printed table.
 T = {1: 12.706, 2: 4.303, 4: 2.776, 8: 2.306}
@@ -122,3 +124,41 @@ def test_a_difference_that_nobody_could_see_needs_no_number() -> None:
     assert seeds_needed(1e-6, [1.0]) is None
     assert seeds_needed(1e6, [1.0]) == 2  # two seeds at least
     assert (seeds_needed(0.01, [1.0]) or MOST) < MOST
+
+
+def test_a_shares_interval_is_students_until_it_would_leave_0_to_1() -> None:
+    inside = [0.98, 0.981, 0.982, 0.981, 0.981]
+    assert estimate(inside, share=True) == estimate(inside)
+    near = estimate([0.9987, 0.9999, 0.9995], share=True)
+    student = estimate([0.9987, 0.9999, 0.9995])
+    assert student.high is not None
+    assert student.high > 1
+    assert near.low is not None
+    assert near.high is not None
+    # logit 0.999367: 7.364; margin 4.3027 * 0.000611 / sqrt(3) = 0.001518, / (p (1 - p)) = 2.399
+    assert near.low == pytest.approx(1 / (1 + math.exp(-(7.3644 - 2.399))), rel=1e-4)
+    assert near.high == pytest.approx(1 / (1 + math.exp(-(7.3644 + 2.399))), rel=1e-4)
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.99, 0.004), (0.97, 0.015), (0.02, 0.01)])
+def test_95_percent_of_such_intervals_hold_the_mean(mean: float, sd: float) -> None:
+    """5,000 samples of five seeds each, from a beta distribution near an end."""
+    random = np.random.default_rng(3)
+    count = mean * (1 - mean) / sd**2 - 1
+    draws = random.beta(mean * count, (1 - mean) * count, (5000, 5))
+    found = [estimate(row.tolist(), share=True) for row in draws]
+    held = np.mean([one.low <= mean <= one.high for one in found if one.low is not None and one.high is not None])
+    assert 0.90 < held <= 0.99
+
+
+def test_a_difference_of_shares_ends_at_1() -> None:
+    found = difference({1: 0.01, 2: 0.99}, {1: 0.5, 2: 0.45}, share=True)
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.98234, 0.98236, ("98.23", "98.24")), (0.9823, 0.9824, ("98.23", "98.24")), (-0.00001, 0.0, ("-0.01", "0.00"))],
+)
+def test_the_ends_of_an_interval_are_rounded_outward(low: float, high: float, shown: tuple[str, str]) -> None:
+    assert Wording("val_accuracy", "test", True).bounds(low, high) == shown
