@@ -21,7 +21,15 @@ import numpy as np
 from trainable import memory, sources
 from trainable.config import unknown
 from trainable.pictures import DIM
-from trainable.samples import Split, checked, in_float32, kind_of, note_of_whole_numbers, require_one_shape
+from trainable.samples import (
+    MOST_CLASSES,
+    Split,
+    checked,
+    in_float32,
+    kind_of,
+    note_of_whole_numbers,
+    require_one_shape,
+)
 from trainable.sources import Array, DataError
 
 if TYPE_CHECKING:  # the driver loads data, and never imports torch
@@ -223,7 +231,7 @@ def notes(dataset: Dataset) -> list[str]:
     lines += _notes_of_classes(dataset)
     counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
-    if len(counts) * FEW_OF_A_CLASS > len(dataset.train):
+    if len(counts) > MOST_CLASSES and len(counts) * FEW_OF_A_CLASS > len(dataset.train):
         lines.append(
             f"{len(counts)} classes share {len(dataset.train):,} training samples; for a regression save the labels as "
             "real numbers, or give the column label the field metadata kind=target"
