@@ -99,7 +99,7 @@ class Ray:
         self._address = address
         self.launched = threading.Event()  # the private one's processes run, or there will be none
         self._processes: list[lean.Process] = []  # that we started, each the leader of a session
-        self._stopping = False
+        self.stopping = False
         self._hung = False  # in an attempt to attach that was given up
         remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
@@ -187,22 +187,16 @@ class Ray:
 
     def gone(self) -> str | None:
         """How a process of the private Ray ended that should run, or None. Asks the kernel, not Ray."""
-        for process in [] if self._stopping else self._processes:
+        for process in [] if self.stopping else self._processes:
             if (status := process.poll()) is not None:
                 return f"{Path(process.args[0]).name} ended with status {status}"
         return None
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
 
     def stop(self) -> None:
         """End what `start` started."""
         import ray
 
-        if self.gone():  # Ray would ask the dead one
-            self.kill()
-        self._stopping = True
+        self.stopping = True
         if not self._hung:
             ray.shutdown()
         self.kill()
@@ -215,7 +209,7 @@ class Ray:
     def kill(self) -> None:
         """End the private Ray's processes and all that these have started, at once and without Ray; remove its folder.
         From any thread."""
-        self._stopping = True
+        self.stopping = True
         for pid in _sessions({process.pid for process in self._processes}):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

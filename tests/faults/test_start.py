@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
+import pytest
 from sweeping import ROOT, every_process, wait_until
+
+from sweeps.engine.cluster import OWNER, UNOWNED_SECONDS, remove_abandoned
 
 START = """
 import json, os, psutil
@@ -38,8 +47,16 @@ def left(found: list[tuple[int, str]]) -> list[str]:
     return running()
 
 
-def test_a_private_ray_has_no_agents_and_leaves_nothing() -> None:
-    found = json.loads(run(START + LOOK + "ray.stop()"))
+APART = """
+children = psutil.Process().children(recursive=True)
+assert children and all(os.getsid(process.pid) != os.getsid(0) for process in children)
+open_to_others = [path for path, *_ in os.walk(ray._folder) if os.lstat(path).st_mode & 0o077]
+assert not open_to_others, open_to_others
+"""
+
+
+def test_a_private_ray_has_no_agents_a_session_and_folders_of_its_own_and_leaves_nothing() -> None:
+    found = json.loads(run(START + APART + LOOK + "ray.stop()"))
     assert sum("gcs_server" in line for _, line in found) == 1
     assert sum(line == "cat" for _, line in found) == 2, found  # in the place of the raylet's two agents
     assert [line for _, line in found if "agent.py" in line or "agent/main.py" in line] == []
@@ -67,6 +84,35 @@ ray.stop()
     found = json.loads(run(START + LOOK + pids + kill))
     assert any(line == "cat" for _, line in found)
     assert left(found) == []
+
+
+def test_the_next_driver_removes_what_dead_drivers_left_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="rwt-", dir="/tmp") as short, ExitStack() as stack:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        before = time.time() - 2 * UNOWNED_SECONDS
+
+        def folder(name: str, *content: str, age: float = before) -> Path:
+            made = Path(short) / name
+            (made / "ray" / "session").mkdir(parents=True)
+            for child in content:
+                (made / child).touch()
+            os.utime(made, (age, age))
+            return made
+
+        dead = [
+            folder("rw-abandond", OWNER, "token"),
+            folder("rw-unlocked", "token"),  # killed before it locked its folder, or while it removed it
+        ]
+        stay = [
+            folder("rw-is_alive", OWNER, "token"),
+            folder("rw-just_now", age=time.time()),
+            folder("rw-users_01", "thesis.tex"),
+            folder("rw-my backup"),
+        ]
+        fcntl.flock(stack.enter_context((stay[0] / OWNER).open("r+")), fcntl.LOCK_EX)
+        remove_abandoned()
+        assert [path.exists() for path in dead] == [False, False]
+        assert [path.exists() for path in stay] == [True] * 4
 
 
 def test_a_ray_that_is_ended_as_soon_as_it_runs_ends_at_once() -> None:
