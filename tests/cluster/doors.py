@@ -47,7 +47,12 @@ def here(*flags: str) -> list[str]:
 def there(*flags: str) -> list[str]:
     """A sweep on the head, as `ray submit` starts it."""
     command = shlex.join(["python", "rungwise/sweeps/mnist_l2.py", *FLAGS, "--out", "/tmp/refused", *flags])
-    return [*SSH, f"bash -c {shlex.quote('source ~/.bashrc; ' + command)}"]
+    return [*SSH, as_ray_does(command)]
+
+
+def as_ray_does(command: str) -> str:
+    """In a shell that reads ~/.bashrc to its end, as `ray submit` and `ray exec` run commands."""
+    return f"bash --login -i -c {shlex.quote(command)}"
 
 
 def cases() -> list[Refused]:
@@ -127,8 +132,9 @@ def check_doors() -> None:
         got = ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {header} http://127.0.0.1:8265/{path}").stdout
         check(got == status, f"{path} answers {got}, not {status}")
     submit = "HOME=/tmp/nobody RAY_AUTH_MODE=disabled ray job submit --address http://127.0.0.1:8265 -- true"
-    job = ssh(f"source ~/.bashrc; {submit}")
-    check(job.returncode != 0, f"a job was taken without the token: {job.stdout[-1000:]}")
+    job = ssh(as_ray_does(submit))
+    said = job.stdout + job.stderr
+    check(job.returncode != 0 and "401" in said, f"a job without the token, which must be refused for that: {said[-3000:]}")
     check(client.wait(90) != 0, "a Ray client was let in without the token")
     say("closed without the token: dashboard, job submission, Ray client")
 

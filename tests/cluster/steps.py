@@ -109,7 +109,7 @@ class Run:
             "db = sqlite3.connect(f'file:{sys.argv[1]}/sweep.sqlite?mode=ro', uri=True, timeout=20); "
             "print(json.dumps(db.execute(sys.argv[2]).fetchall()))"
         )
-        said = on_machine(self.machine, sys.executable, "-I", "-S", "-c", code, self.folder, query)
+        said = on_machine(self.machine, "python3", "-I", "-S", "-c", code, self.folder, query)
         return [tuple(row) for row in json.loads(said or "[]")]
 
     def files(self) -> set[str]:
