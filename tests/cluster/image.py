@@ -6,8 +6,8 @@
 there what its requirement lines ask for. The one thing that is not real is where pip finds packages: not in a registry,
 but in wheels that hold the metadata of this environment's packages and not their files, which takes seconds instead of
 minutes and 7 GB. So pip decides what is there, and takes nothing that node.sh does not ask for; then the files of those
-packages come from this environment as hard links, by each one's RECORD. A long test (test_machine.py) installs for real,
-and compares.
+packages come from this environment as hard links, by each one's RECORD. A long test of test_machine.py installs for
+real, and compares.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +34,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DECIDING = ("clusters/node.sh", "pyproject.toml", "constraints.txt", "tests/cluster/image.py")
 
 
+@cache
 def machine_home() -> Path:
     """The home, made when there is none for these requirements and this environment; to be changed by nobody."""
     key = hashlib.sha256("\n".join(sorted(_packages())).encode())

@@ -151,6 +151,7 @@ def _shell(command: str) -> None:
 def laptop(machines: int, aws: bool, command: list[str]) -> int:
     """Furnish the laptop, boot what was asked for and run `command`; its exit status. We are process 1 here."""
     network = EC2 if aws else OFFICE
+    machine_home()  # of now, whatever is edited while the lab runs
     keep = {"python": PYTHON_HOME, "venv": VENV, "checkout": CHECKOUT}
     _shell("mount -t tmpfs none /mnt; cd /mnt; mkdir " + " ".join(keep))
     for name, folder in keep.items():
@@ -238,7 +239,7 @@ def main() -> None:
     if given.inside:
         sys.stdout.flush()
         os._exit(laptop(given.machines, given.aws, given.command) & 255)  # process 1: the kernel ends all others
-    machine_home()  # while there is a registry
+    machine_home()  # before its time counts
     again = [sys.executable, str(HERE / "lab.py"), "--inside", "--machines", str(given.machines)]
     os.execvp("unshare", [*UNSHARE, *again, *(["--aws"] if given.aws else []), "--", *given.command])
 

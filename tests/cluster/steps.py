@@ -18,6 +18,7 @@ from lab import MACHINES
 
 T = TypeVar("T")
 STARTED = time.monotonic()
+PATIENCE = 300.0  # s; nothing here takes a minute on a machine that has nothing else to do
 
 
 def say(*words: object) -> None:
@@ -34,7 +35,7 @@ def check(holds: object, what: object) -> None:
         fail(str(what))
 
 
-def run(command: str, *, code: int = 0, timeout: float = 240) -> str:
+def run(command: str, *, code: int = 0, timeout: float = 2 * PATIENCE) -> str:
     """Run a shell command that must end with `code`; its output."""
     done = subprocess.run(
         command,
