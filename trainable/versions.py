@@ -13,7 +13,7 @@ _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 def package_version(package: str) -> str:
     """The version of a distribution such as 'torch'; 'unknown' where nothing says it.
 
-    Our own need not be installed: on a machine of a cluster the checkout is only on the path, and pyproject.toml says it.
+    Our own need not be installed: on a machine of a cluster the checkout is on the path, and pyproject.toml says it.
     """
     try:
         return metadata.version(package)

@@ -133,7 +133,7 @@ def check_doors() -> None:
     job = ssh(as_ray_does(submit))
     said = job.stdout + job.stderr
     check(
-        job.returncode != 0 and "401" in said,
+        job.returncode != 0 and "Missing authentication token" in said,
         f"a job without the token, which must be refused for that: {said[-3000:]}",
     )
     check(client.wait(PATIENCE) != 0, "a Ray client was let in without the token")
