@@ -81,7 +81,7 @@ def main() -> None:
         cable("h2", plugged=True)
         say("the cable of h2 is in again")
 
-        check(sweep.wait(PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
+        check(sweep.wait(4 * PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
     text = log.read_text()
     say("the sweep has ended:", *[line for line in text.splitlines() if line.startswith("cluster:")])
 

@@ -35,7 +35,7 @@ def check(holds: object, what: object) -> None:
         fail(str(what))
 
 
-def run(command: str, *, code: int = 0, timeout: float = 2 * PATIENCE) -> str:
+def run(command: str, *, code: int = 0, timeout: float = 4 * PATIENCE) -> str:
     """Run a shell command that must end with `code`; its output."""
     done = subprocess.run(
         command,
