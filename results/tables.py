@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import chain
 from typing import Any
 
@@ -104,15 +103,23 @@ def tables(reader: Reader) -> Tables:
         trials = reader.trials()
         reports = _reports(reader, definition)
         name = str(definition.get("name") or reader.folder.name)
+        version = _version(reader)
     about = {
         b"rungwise.run": name.encode(),
         b"rungwise.format": str(FORMAT).encode(),
         b"rungwise.definition": json.dumps(definition).encode(),
-        b"rungwise.version": _version().encode(),
+        b"rungwise.version": version.encode(),
     }
     with reader.refusing():
         summary = _trials(trials, reports, definition, described)
     return Tables(summary.replace_schema_metadata(about), reports.replace_schema_metadata(about))
+
+
+def _version(reader: Reader) -> str:
+    """The version of Rungwise that drove the run last."""
+    sessions = reader.sessions()
+    versions = sessions[-1].info.get("versions") if sessions else None
+    return str(versions.get("rungwise", "unknown")) if isinstance(versions, dict) else "unknown"
 
 
 # -- reports ---------------------------------------------------------------------------------------------------
@@ -313,10 +320,3 @@ def _scalar(value: Any, kind: pa.DataType) -> Any:
 
 def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
     return pa.field(name, kind, metadata={"unit": unit, "description": description})
-
-
-def _version() -> str:
-    try:
-        return metadata.version("rungwise")
-    except metadata.PackageNotFoundError:
-        return "unknown"

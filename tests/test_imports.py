@@ -95,6 +95,13 @@ def test_results_import_torch_in_the_model_only() -> None:
     assert [line for line in offenders("results", ("torch",)) if not line.startswith("results/model.py")] == []
 
 
+def test_one_module_asks_what_is_installed() -> None:
+    """It knows what to do about a project that is not."""
+    rooms = ("sweeps", "sweeps/engine", "trainable", "results")
+    asking = [line for room in rooms for line in offenders(room, ("importlib.metadata", "pkg_resources"))]
+    assert asking == ["trainable/versions.py imports importlib.metadata"]
+
+
 def test_only_the_engine_knows_tunes_driver_side() -> None:
     in_trainable = set(offenders("trainable", ("ray",)))
     assert in_trainable == {"trainable/trial.py imports ray", "trainable/trial.py imports ray.tune"}

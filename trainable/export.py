@@ -17,7 +17,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from trainable.data import Dataset, Split, Tensors
 from trainable.final import File, load
 from trainable.serving import Classifier
 from trainable.storage import take_place
+from trainable.versions import package_version
 
 FORMAT = 1
 CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"
@@ -76,7 +76,7 @@ def export(
             "highest": data.highest,
             "data": {"name": Path(data.name).name, "digest": data.digest},
             "about": dict(about or {}),
-            "versions": {name: metadata.version(name) for name in ("rungwise", "torch")},
+            "versions": {name: package_version(name) for name in ("rungwise", "torch")},
             "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM, EXAMPLES)},
         }
         (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")

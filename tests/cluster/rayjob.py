@@ -53,6 +53,7 @@ class Container(Part):
 
 class PodSpec(Part):
     service_account_name: Name
+    automount_service_account_token: Annotated[bool, Field(strict=True)] | None = None
     node_selector: dict[str, Text] = {}
     containers: Annotated[list[Container], Field(min_length=1)]
 

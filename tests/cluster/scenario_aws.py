@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 from lab import ACCOUNT
-from steps import Run, background, check, fail, no_ray, run, say, token, until
+from steps import PATIENCE, Run, background, check, fail, no_ray, run, say, token, until
 
 from results.record import Reader
 
@@ -42,19 +42,21 @@ def filled_in() -> None:
     boto3.client("s3").create_bucket(
         Bucket="lab", CreateBucketConfiguration={"LocationConstraint": ACCOUNT["AWS_DEFAULT_REGION"]}
     )
-    printed = run(f"python clusters/aws.py --bucket lab --ssh-from {OFFICE}")
-    group, profile, where = printed.splitlines()
+    script = f"python clusters/aws.py --bucket lab --ssh-from {OFFICE} 2>/tmp/changes"
+    printed = run(script)
+    group, head, worker, where = printed.splitlines()
     text = Path("cluster.yaml").read_text()
     for before, after in (
         ("SecurityGroupIds: [sg-00000000000000000]", group),
-        ("IamInstanceProfile: {Name: rungwise-node}", profile),
         ("s3://rungwise-sweeps/runs", where),
         ("idle_timeout_minutes: 5", "idle_timeout_minutes: 0.2"),
     ):
         check(text.count(before) == 1, f"cluster.yaml says {before} {text.count(before)} times")
         text = text.replace(before, after)
     YAML.write_text(text.replace("max_workers: 8", "max_workers: 2"))
-    check(printed == run(f"python clusters/aws.py --bucket lab --ssh-from {OFFICE}"), "a second time is not the same")
+    check(head in text and text.count(worker) == 2, f"cluster.yaml says neither {head} nor {worker}")
+    check(printed == run(script), "a second time is not the same")
+    check(Path("/tmp/changes").read_text() == "nothing to change\n", Path("/tmp/changes").read_text())
 
 
 def check_closed(instance: dict[str, Any]) -> None:
@@ -70,7 +72,9 @@ def check_closed(instance: dict[str, Any]) -> None:
                 not ranges and within == groups
             )
             check(allowed, f"{name} lets in {rule}")
-    check("IamInstanceProfile" in instance, f"{name} has no IAM profile: it could not write to the bucket")
+    profile = instance["IamInstanceProfile"]["Arn"].rpartition("/")[2]
+    role = "worker" if instance.get("InstanceLifecycle") == "spot" else "head"
+    check(profile == f"rungwise-{role}", f"{name} is the {role}, with the profile {profile}")
     data = ec2.describe_instance_attribute(InstanceId=name, Attribute="userData")
     check(not data.get("UserData", {}).get("Value"), f"{name} was started with user data: {data}")
     check(
@@ -87,14 +91,16 @@ def saved(mnist: Run) -> dict[str, Any] | None:
 
 def interrupt(mnist: Run) -> None:
     """Take a spot worker away; its trials go on elsewhere, and another worker comes."""
-    victim = until("two checkpoints of a trial", lambda: saved(mnist), 120)
+    victim = until("two checkpoints of a trial", lambda: saved(mnist), PATIENCE)
     before, doomed = time.monotonic(), victim["InstanceId"]
     lost = {row[0] for row in mnist.ask(f"SELECT trial FROM trials WHERE node LIKE '{doomed}:%'")}
     boto3.client("ec2").terminate_instances(InstanceIds=[doomed])
-    until("a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, 120)
+    until(
+        "a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, PATIENCE
+    )
     say(f"a spot worker was interrupted, and replaced after {time.monotonic() - before:.1f} s")
     query = "SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'"
-    restored = until("a restoration", lambda: mnist.ask(query), 120)
+    restored = until("a restoration", lambda: mnist.ask(query), PATIENCE)
     say(f"its trials {lost} go on after {time.monotonic() - before:.1f} s: {restored}")
     check({trial for trial, _ in restored} <= lost, f"{restored} were restored, and {lost} were lost")
 
@@ -108,7 +114,7 @@ def mirrored(since: float) -> bool:
 def head_dies(head: dict[str, Any], mnist: Run) -> int:
     """The head is gone, and its disk with it; `ray up` makes another. How many reports the dead one's record held."""
     since = time.time()
-    until("a copy of the run", lambda: mirrored(since), 60)
+    until("a copy of the run", lambda: mirrored(since), PATIENCE)
     say(f"the copy in the bucket was renewed after {time.time() - since:.1f} s")
     reports = len(mnist.ask("SELECT 1 FROM reports"))
     check(mnist.ask("SELECT 1 FROM trials WHERE state = 'RUNNING'"), "no trial is in flight any more")
@@ -139,11 +145,11 @@ def main() -> None:
     check("InstanceLifecycle" not in head, "the head must not be spot")
     mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
     with background(SWEEP, Path("/tmp/sweep.log")):
-        until("two spot workers", lambda: len(spot()) == 2, 120)
+        until("two spot workers", lambda: len(spot()) == 2, PATIENCE)
         say("trials wait, so these came:", [instance["InstanceType"] for instance in spot()])
         for instance in instances():
             check_closed(instance)
-        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), 120)
+        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), PATIENCE)
         say("first report")
         interrupt(mnist)
         before = head_dies(head, mnist)
@@ -153,7 +159,7 @@ def main() -> None:
     (head,) = [instance for instance in instances() if instance not in spot()]
     say("ray up has ended, on another head")
     mnist = Run(head["InstanceId"], mnist.folder)
-    text = run(SWEEP, timeout=300)
+    text = run(SWEEP)
     say("the same command has ended:", *re.findall("^cluster: .*", text, re.M))
     check("was not here: going on from its copy in s3://lab/runs" in text, text[-3000:])
     trials = mnist.ask("SELECT state, attempts FROM trials")
@@ -174,7 +180,7 @@ def main() -> None:
             check(len(reader.trials()) == 4, f"{home} holds {reader.trials()}")
             check(len(reader.sessions()) == 2, f"{home} holds {reader.sessions()}")
     say("the run has come home")
-    until("no worker is left", lambda: not spot(), 180)
+    until("no worker is left", lambda: not spot(), PATIENCE)
     say("idle workers are gone")
     down()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenario_aws import YAML, check_every_epoch, down, filled_in, instances, interrupt, spot
-from steps import Run, background, fail, run, say, token, until
+from steps import PATIENCE, Run, background, fail, run, say, token, until
 
 EPOCHS, TRIALS = 20, 16
 SWEEP = (
@@ -21,14 +21,14 @@ def main() -> None:
     (head,) = instances()
     mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
     with background(SWEEP, Path("/tmp/sweep.log")):
-        until("two spot workers", lambda: len(spot()) == 2, 120)
+        until("two spot workers", lambda: len(spot()) == 2, PATIENCE)
         say("lanes wait, so these came:", [instance["InstanceType"] for instance in spot()])
         nodes = "SELECT DISTINCT node FROM trials WHERE node IS NOT NULL"
-        until("reports of two lanes", lambda: len(mnist.ask(nodes)) >= 2, 120)
+        until("reports of two lanes", lambda: len(mnist.ask(nodes)) >= 2, PATIENCE)
         say("trials of each lane:", mnist.ask("SELECT node, count(*) FROM trials WHERE node IS NOT NULL GROUP BY node"))
         interrupt(mnist)
         ended = "SELECT 1 FROM trials WHERE state = 'COMPLETED'"
-        until("all trials to be complete", lambda: len(mnist.ask(ended)) == TRIALS, 240)
+        until("all trials to be complete", lambda: len(mnist.ask(ended)) == TRIALS, PATIENCE)
     say("states and attempts:", mnist.ask("SELECT state, attempts, count(*) FROM trials GROUP BY state, attempts"))
     check_every_epoch(mnist, EPOCHS)
     down()

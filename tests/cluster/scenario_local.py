@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doors import alive, check_doors, check_refusals, check_token_files
 from lab import cable, power_off
-from steps import Run, background, check, no_ray, run, say, token, until
+from steps import PATIENCE, Run, background, check, no_ray, run, say, token, until
 
 YAML = "clusters/onprem.yaml"
 EPOCHS = 12
@@ -47,7 +47,7 @@ def main() -> None:
     say("ray up has ended")
     with ThreadPoolExecutor(1) as beside:  # they mostly wait
         doors = beside.submit(check_doors)
-        until("three machines", lambda: alive() == 3, 120)
+        until("three machines", lambda: alive() == 3, PATIENCE)
         say("three machines are there")
         check_token_files()
         check_refusals()
@@ -55,33 +55,33 @@ def main() -> None:
     mnist = Run("h1", "/root/runs/mnist_l2")
     log = Path("/tmp/sweep.log")
     with background(SWEEP, log) as sweep:
-        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), 120)
+        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), PATIENCE)
         say("first report")
         until(
             "trials on all three machines",
             lambda: {row[2] for row in mnist.ask(IN_FLIGHT)} == {"h1", "h2", "h3"},
-            120,
+            PATIENCE,
         )
         say("trials run on all three machines")
 
-        victims = until("two checkpoints of a trial on h3", lambda: lost(mnist, "h3"), 120)
+        victims = until("two checkpoints of a trial on h3", lambda: lost(mnist, "h3"), PATIENCE)
         before = time.monotonic()
         power_off("h3")
-        restored = until("trials of h3 going on elsewhere", lambda: gone_on(mnist, victims), 120)
+        restored = until("trials of h3 going on elsewhere", lambda: gone_on(mnist, victims), PATIENCE)
         say(f"h3 lost power; its trials {victims} go on after {time.monotonic() - before:.1f} s, from {restored}")
         check(restored, "no trial was restored")
 
-        cut_off = until("two checkpoints of a trial on h2", lambda: lost(mnist, "h2"), 120)
+        cut_off = until("two checkpoints of a trial on h2", lambda: lost(mnist, "h2"), PATIENCE)
         before = time.monotonic()
         cable("h2", plugged=False)
-        restored = until("trials of h2 going on elsewhere", lambda: gone_on(mnist, cut_off), 120)
+        restored = until("trials of h2 going on elsewhere", lambda: gone_on(mnist, cut_off), PATIENCE)
         say(f"h2 was cut off; its trials {cut_off} go on after {time.monotonic() - before:.1f} s, from {restored}")
         check(restored, "no trial was restored")
         time.sleep(max(0.0, 20 - (time.monotonic() - before)))
         cable("h2", plugged=True)
         say("the cable of h2 is in again")
 
-        check(sweep.wait(240) == 0, f"the sweep ended with {sweep.returncode}")
+        check(sweep.wait(4 * PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
     text = log.read_text()
     say("the sweep has ended:", *[line for line in text.splitlines() if line.startswith("cluster:")])
 
@@ -100,7 +100,7 @@ def main() -> None:
     files = mnist.files()
     check({"trials.parquet", "reports.parquet", "report.html", "model"} <= files, files)
 
-    until("h2 among the machines again", lambda: alive() == 2, 120)
+    until("h2 among the machines again", lambda: alive() == 2, PATIENCE)
     say("h2 is one of the cluster's machines again")
     run(f"ray down -y {YAML}")
     say("ray down has ended")

@@ -18,6 +18,7 @@ from lab import MACHINES
 
 T = TypeVar("T")
 STARTED = time.monotonic()
+PATIENCE = 300.0  # s; nothing here takes a minute on a machine that has nothing else to do
 
 
 def say(*words: object) -> None:
@@ -34,7 +35,7 @@ def check(holds: object, what: object) -> None:
         fail(str(what))
 
 
-def run(command: str, *, code: int = 0, timeout: float = 240) -> str:
+def run(command: str, *, code: int = 0, timeout: float = 4 * PATIENCE) -> str:
     """Run a shell command that must end with `code`; its output."""
     done = subprocess.run(
         command,
@@ -109,7 +110,7 @@ class Run:
             "db = sqlite3.connect(f'file:{sys.argv[1]}/sweep.sqlite?mode=ro', uri=True, timeout=20); "
             "print(json.dumps(db.execute(sys.argv[2]).fetchall()))"
         )
-        said = on_machine(self.machine, sys.executable, "-I", "-S", "-c", code, self.folder, query)
+        said = on_machine(self.machine, "python3", "-I", "-S", "-c", code, self.folder, query)
         return [tuple(row) for row in json.loads(said or "[]")]
 
     def files(self) -> set[str]:

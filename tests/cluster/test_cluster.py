@@ -25,7 +25,7 @@ def tools() -> None:
     assert not MISSING, f"scripts/system-packages.sh installs {', '.join(MISSING)}"
 
 
-def lab(*words: str, limit: float = 570) -> None:
+def lab(*words: str, limit: float = 3600) -> None:
     """Run a command on a laptop; what it said is shown either way (`make test-cluster` runs pytest with -s)."""
     done = subprocess.run([sys.executable, HERE / "lab.py", *words], timeout=limit, check=False)
     assert done.returncode == 0

@@ -80,6 +80,28 @@ def test_it_runs_the_tested_ray_with_a_token_grows_to_eight_and_ends_by_itself(j
     assert set(yaml.safe_load(spec.runtime_env_yaml)["env_vars"]) == {"RUNGWISE_ADDRESS", "RUNGWISE_MIRROR"}
 
 
+def test_a_worker_has_an_account_of_its_own_and_no_token_for_kubernetes(job: dict[str, Any]) -> None:
+    spec = RayJob.model_validate(job).spec.ray_cluster_spec
+    head = spec.head_group_spec.template.spec
+    accounts = {
+        one["metadata"]["name"]: one
+        for one in yaml.safe_load_all((ROOT / "clusters/kuberay-accounts.yaml").read_text())
+        if one["kind"] == "ServiceAccount"
+    }
+    assert head.service_account_name in accounts
+    assert head.automount_service_account_token is not False  # the autoscaler beside it asks Kubernetes
+    for group in spec.worker_group_specs:
+        pod = group.template.spec
+        assert pod.service_account_name != head.service_account_name
+        assert pod.automount_service_account_token is False
+        assert accounts[pod.service_account_name]["automountServiceAccountToken"] is False
+
+
+def test_no_account_gets_a_role_from_us() -> None:
+    kinds = [one["kind"] for one in yaml.safe_load_all((ROOT / "clusters/kuberay-accounts.yaml").read_text())]
+    assert set(kinds) == {"ServiceAccount"}
+
+
 @pytest.fixture
 def in_the_pod(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As the head's pod sees it. The API server is what we have not got: it would answer with this RayCluster."""

@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RAY_UP = ["cluster.yaml", "clusters/gcp.yaml", "clusters/onprem.yaml"]
-ALL = [*RAY_UP, "clusters/kuberay.yaml"]
+ALL = [*RAY_UP, "clusters/kuberay.yaml", "clusters/kuberay-accounts.yaml"]
 
 
 def load(name: str) -> dict[str, Any]:
@@ -68,6 +68,16 @@ def test_a_cloud_has_an_on_demand_head_and_up_to_eight_spot_workers_of_two_types
         assert kind["max_workers"] == 8
         spot = kind["node_config"]
         assert spot.get("InstanceMarketOptions") == {"MarketType": "spot"} or spot["scheduling"]["preemptible"]
+
+
+def test_on_google_the_head_and_the_workers_have_accounts_of_their_own_and_workers_reach_storage_only() -> None:
+    config = load("clusters/gcp.yaml")
+    types = config["available_node_types"]
+    (head,) = types.pop(config["head_node_type"])["node_config"]["serviceAccounts"]
+    for kind in types.values():
+        (worker,) = kind["node_config"]["serviceAccounts"]
+        assert worker["email"] != head["email"]
+        assert worker["scopes"] == ["https://www.googleapis.com/auth/devstorage.read_write"]
 
 
 @pytest.mark.parametrize("name", RAY_UP)
