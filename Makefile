@@ -20,8 +20,8 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-# Five files at a time, on however many cores: most of a test of faults is waiting for processes.
-SUITE = $(PYTHON) -m pytest -n 5 --dist loadfile
+# Four files at a time, on however few cores, in the order of tests/conftest.py: a test of faults mostly waits.
+SUITE = $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) system
 	$(SUITE) $(ARGS)
@@ -43,7 +43,7 @@ test-lowest: system  ## the main job and the tests of the rooms with the lowest 
 	python3 scripts/lowest.py samplers cluster > $(LOWEST)/floors.txt
 	$(LOWEST)/bin/python -m $(PIP) --no-compile -c $(LOWEST)/floors.txt -e '.[dev]'
 	$(LOWEST)/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(LOWEST)/runs
-	$(LOWEST)/bin/python -m pytest -n 5 --dist loadfile -o filterwarnings= \
+	$(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
 	rm -rf $(LOWEST)
 

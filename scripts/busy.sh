@@ -5,7 +5,7 @@ rounds=$1
 shift
 stress-ng --cpu 2 --quiet &
 stress=$!
-trap 'kill "$stress" 2>/dev/null || true; wait "$stress" || true' EXIT
+trap 'kill "$stress" 2>/dev/null || true; wait "$stress" 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 for round in $(seq "$rounds"); do

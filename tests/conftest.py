@@ -15,6 +15,11 @@ TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session 
 PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole sweeps, which mostly wait, come first: at the end they would be waited for."""
+    items.sort(key=lambda item: item.path.parent.name != "faults" and item.path.name != "test_sweep.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def temporary() -> Iterator[Path]:
     """The temporary folder of what tests start. When the last test has ended, so have all processes, and no Ray has

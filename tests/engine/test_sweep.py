@@ -77,7 +77,8 @@ class Command:
 
 
 def environment(temporary: Path) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    paths = f"{ROOT / 'tests/faults/paced'}{os.pathsep}{ROOT}"
+    return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, "COLUMNS": "120"}
 
 
 def leftovers(temporary: Path, seconds: float = 120.0) -> list[str]:

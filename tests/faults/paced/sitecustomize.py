@@ -1,7 +1,8 @@
-"""Imported at the start of every process of a `sweeping.Run`: what trains waits where the test wants it to.
+"""Imported at the start of every process of a whole sweep in a test: it depends on no machine's speed.
 
-While the folder $PACE holds `limit`, "<reports> <seconds>", each report takes a ticket, numbered over all processes,
-and one beyond `reports` is sent only after so many seconds, or as soon as `limit` says otherwise.
+What trains waits where the test wants it to: while the folder $PACE holds `limit`, "<reports> <seconds>", each report
+takes a ticket, numbered over all processes, and one beyond `reports` is sent only after so many seconds, or as soon as
+`limit` says otherwise. And a sweep that ends gives its exporter, a process of low priority, time on a busy machine.
 """
 
 import contextlib
@@ -13,17 +14,16 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-FOLDER = Path(os.environ["PACE"])
 numbers = count(1)  # those that others took before are passed over once
 
 
-def wait_turn() -> None:
-    limit = FOLDER / "limit"
+def wait_turn(folder):
+    limit = folder / "limit"
     if not limit.exists():
         return
     for ticket in numbers:
         with contextlib.suppress(FileExistsError):
-            (FOLDER / str(ticket)).touch(exist_ok=False)
+            (folder / str(ticket)).touch(exist_ok=False)
             break
     began = time.monotonic()
     with contextlib.suppress(FileNotFoundError):  # the limit is gone
@@ -31,26 +31,39 @@ def wait_turn() -> None:
             time.sleep(0.02)
 
 
+def pace_reports(course):
+    result = course.Course.result
+
+    @wraps(result)
+    def paced(self, report):
+        wait_turn(Path(os.environ["PACE"]))
+        return result(self, report)
+
+    course.Course.result = paced
+
+
+def wait_for_exports(session):
+    session.EXPORT_SECONDS = 600.0
+
+
+CHANGES = {"sweeps.engine.session": wait_for_exports}
+if "PACE" in os.environ:
+    CHANGES["trainable.course"] = pace_reports
+
+
 class Finder:
-    """Puts `wait_turn` before every report, once `trainable.course` is imported."""
+    """Changes a module as soon as it is imported."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "trainable.course":
+        change = CHANGES.pop(name, None)
+        if change is None:
             return None
-        sys.meta_path.remove(self)
         spec = find_spec(name)
         execute = spec.loader.exec_module
 
         def exec_module(module):
             execute(module)
-            result = module.Course.result
-
-            @wraps(result)
-            def paced(course, report):
-                wait_turn()
-                return result(course, report)
-
-            module.Course.result = paced
+            change(module)
 
         spec.loader.exec_module = exec_module
         return spec
