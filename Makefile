@@ -2,8 +2,11 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
+PIP := pip install --quiet --disable-pip-version-check
+ROUNDS := 3
 
-.PHONY: sweep test test-cluster test-long lint types unit system bench clean
+.PHONY: sweep test test-busy test-cluster test-long test-lowest lint types unit ready system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -17,9 +20,15 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-# Three files at a time: most of a test of faults is waiting for processes and clocks.
+# Four files at a time, on however few cores, in the order of tests/conftest.py: a test of faults mostly waits.
+SUITE = $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
 unit: $(READY) system
-	$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
+	$(SUITE) $(ARGS)
+
+test-busy: $(READY) system  ## the suite three times in a row (ROUNDS=1: once) while others take all of two cores
+	@sh scripts/system-packages.sh stress-ng
+	sh scripts/busy.sh $(ROUNDS) $(SUITE) $(ARGS)
 
 test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; six minutes
 	$(PYTHON) -m pytest -s -m "cluster and not long" tests/cluster $(ARGS)
@@ -27,18 +36,32 @@ test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)
 
+# A virtual environment of 7 GB, made anew each time and removed when all has passed.
+test-lowest: system  ## the main job and the tests of the rooms with the lowest versions that pyproject.toml allows
+	rm -rf $(LOWEST)
+	python3 -m venv $(LOWEST)
+	python3 scripts/lowest.py samplers cluster > $(LOWEST)/floors.txt
+	$(LOWEST)/bin/python -m $(PIP) --no-compile -c $(LOWEST)/floors.txt -e '.[dev]'
+	$(LOWEST)/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(LOWEST)/runs
+	$(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
+		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
+	rm -rf $(LOWEST)
+
+ready: $(READY)
+
 system:  ## what the tests need of the system: Chromium for report.html, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
-# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
+# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work. What is imported is
+# compiled then: to compile all that comes along takes a minute.
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m $(PIP) --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' || echo "without Syne Tune"
+	$(PYTHON) -m $(PIP) -c constraints.txt -e '.[bench]' || echo "without Syne Tune"
 	$(PYTHON) benchmarks/peers.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache

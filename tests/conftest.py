@@ -1,8 +1,49 @@
 """What holds for every test."""
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from sweeping import every_process, wait_until
 
 from results.tracking import VARIABLES
+
+TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
+PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole sweeps, which mostly wait, come first: at the end they would be waited for."""
+    items.sort(key=lambda item: item.path.parent.name != "faults" and item.path.name != "test_sweep.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary() -> Iterator[Path]:
+    """The temporary folder of what tests start. When the last test has ended, so have all processes, and no Ray has
+    left its folder."""
+    tempfile.gettempdir()  # this process keeps the usual one
+    folder = Path(tempfile.mkdtemp(prefix="rwt-", dir="/tmp"))
+    os.environ[TAG] = folder.name
+    yield folder
+    mark = f"{TAG}={folder.name}".encode()
+
+    def left() -> list[str]:
+        found = [line for _, line, environment in every_process() if mark in environment.split(b"\0")]
+        return [line for line in found if not any(name in line for name in PYTHONS_OWN)]
+
+    assert wait_until(lambda: not left()), f"still there: {left()}"
+    assert list(folder.glob("rw-*")) == []
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+    """Machines of tests/cluster have disks of their own."""
+    if request.node.get_closest_marker("cluster") is None:
+        monkeypatch.setenv("TMPDIR", str(temporary))
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
     asked = ["--trials", "2", "--epochs", "1", "--repeats", "1", "--only", "expert", "ours", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "benchmarks" / "peers.py"), *asked],
-        capture_output=True, text=True, timeout=300, cwd=tmp_path,
+        capture_output=True, text=True, timeout=3600, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = {row["contestant"]: row for row in pq.read_table(out).to_pylist()}
@@ -33,7 +33,7 @@ def test_ours_and_the_experts_search_are_counted_alike(tmp_path: Path) -> None:
 
 def lines_of(*command: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", *command], capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-W", "error", *command], capture_output=True, text=True, timeout=3600, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -90,7 +90,7 @@ def test_every_block_of_the_page_runs(page: str, folder: Path) -> None:
             (folder / name[1]).write_text(text)
             continue
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euc", text]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, f"block {index} of {page}.md:\n{text}\n{done.stdout}\n{done.stderr}"
 
 

@@ -418,7 +418,7 @@ def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:
     ready = context.Event()
     driver = context.Process(target=_hold, args=(tmp_path, ready))
     driver.start()
-    assert ready.wait(60)
+    assert ready.wait(600)
     with pytest.raises(Locked, match=f"pid {driver.pid} on "), locked(tmp_path):
         pass
     driver.kill()

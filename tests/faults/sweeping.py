@@ -43,7 +43,7 @@ SWEEP = Sweep(
 if __name__ == "__main__":
     main(SWEEP)
 '''
-SESSION_SECONDS = 120.0  # nothing takes so long, even on a busy machine
+SESSION_SECONDS = 600.0  # nothing takes so long, even on a busy machine
 
 
 def write_data(path: Path, samples: int = 1800) -> Path:
@@ -66,9 +66,13 @@ class Run:
         self.script = home / "tiny.py"
         self.drivers: list[subprocess.Popen[str]] = []
         self.temporary = Path(tempfile.mkdtemp(prefix="rwt-", dir="/tmp"))  # Ray's: its sockets want short names
+        self._pace = home / "pace"
+        self._pace.mkdir()
+        paths = [str(Path(__file__).with_name("paced")), str(ROOT), os.environ.get("PYTHONPATH")]
         self.environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PACE": str(self._pace),
             "TMPDIR": str(self.temporary),
         }
         data = home / "data.npz"
@@ -118,7 +122,26 @@ class Run:
         """Wait until so many are committed; False when the driver ended before."""
         return wait_until(lambda: driver.poll() is not None or self.reports() >= number) and driver.poll() is None
 
-    def await_silence(self, seconds: float = 20.0, *, except_for: str = "\0") -> None:
+    def allow(self, reports: int | None, pause: float = math.inf) -> None:
+        """From now on trials send so many reports, in all, and each one more after a pause (s); None: as they like."""
+        limit, draft = self._pace / "limit", self._pace / "draft"
+        if reports is None:
+            limit.unlink(missing_ok=True)
+            return
+        draft.write_text(f"{self._tickets() + reports} {pause}")
+        draft.replace(limit)
+
+    def await_pause(self, driver: subprocess.Popen[str], seconds: float = SESSION_SECONDS) -> bool:
+        """Wait until a trial has come to the end of what is allowed; False when the driver ended before."""
+        limit = int((self._pace / "limit").read_text().split()[0])
+        return (
+            wait_until(lambda: driver.poll() is not None or self._tickets() > limit, seconds) and driver.poll() is None
+        )
+
+    def _tickets(self) -> int:
+        return sum(path.name.isdigit() for path in self._pace.iterdir())
+
+    def await_silence(self, seconds: float = SESSION_SECONDS, *, except_for: str = "\0") -> None:
         """No process of ours is left: neither Ray's, nor a trial's, nor an exporter's."""
 
         def left() -> list[str]:
@@ -144,13 +167,13 @@ def every_process() -> Iterator[tuple[int, str, bytes]]:
             yield int(entry.name), line, (entry / "environ").read_bytes()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = SESSION_SECONDS) -> bool:
-    """Whether `condition` came true in time."""
+def wait_until(condition: Callable[[], object], seconds: float = SESSION_SECONDS, pause: float = 0.05) -> bool:
+    """Whether `condition`, looked at every `pause` seconds, came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(pause)
     return True
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost
+from sweeping import SESSION_SECONDS, Run, assert_nothing_lost
 
 from results.record import Reader, Record, RecordError
 
@@ -69,10 +69,12 @@ def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_
 ) -> None:
     disk(run.out, "6m")
     store = run.home / "mlflow.db"
+    run.allow(6)
     driver = run.start(*FLAGS, "--tracking-uri", f"sqlite:///{store}")
-    assert run.await_reports(driver, 6), run.said
+    assert run.await_pause(driver), run.said
     ballast = fill(run.out, leave=100_000)
-    assert driver.wait(240) == 1, run.said
+    run.allow(None)
+    assert driver.wait(SESSION_SECONDS) == 1, run.said
     errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, run.said
     assert str(run.folder / "sweep.sqlite") in errors[0]
@@ -88,10 +90,12 @@ def test_a_full_temporary_folder_is_one_line_and_the_sweep_goes_on_when_there_is
     run: Run, disk: Callable[[Path, str], None]
 ) -> None:
     disk(run.temporary, "40m")
+    run.allow(6)
     driver = run.start(*FLAGS)
-    assert run.await_reports(driver, 6), run.said
+    assert run.await_pause(driver), run.said
     ballast = fill(run.temporary)
-    code = driver.wait(240)
+    run.allow(None)
+    code = driver.wait(SESSION_SECONDS)
     errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
     assert (code, len(errors)) in ((1, 1), (0, 0)), run.said  # it may need no more room there
     assert all("No space left" in error for error in errors), run.said

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from demo import add, attempt, begin, metrics
-from sweeping import export_for_ever
+from sweeping import export_for_ever, wait_until
 
 from results import parquet
 from results.record import Reader, Record, State
@@ -67,8 +67,11 @@ def test_an_export_killed_in_the_middle_30_times_leaves_old_or_new_whole_files(f
         process = context.Process(target=export_for_ever, args=(folder, begun))
         process.start()
         assert process.pid is not None
-        assert begun.wait(60)  # a busy machine takes its time to start a process
-        time.sleep(draw.uniform(0.0, 0.2))
+        assert begun.wait(600)  # a busy machine takes its time to start a process
+        if kill % 2:
+            time.sleep(draw.uniform(0.0, 0.2))
+        else:
+            wait_until(lambda: any(folder.glob(".*.tmp")), pause=0.0)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         struck += (folder / f".{parquet.TRIALS}.tmp").exists() or (folder / f".{parquet.REPORTS}.tmp").exists()

@@ -15,7 +15,7 @@ from sweeping import Run, assert_nothing_lost, wait_until
 
 from results.record import FILE, Reader
 
-TRIALS, EPOCHS = 4, 243
+TRIALS, EPOCHS = 4, 81
 FLAGS = ("--checkpoint-seconds", "0.5", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none")
 
 
@@ -30,6 +30,7 @@ def mirrored(copy: Path) -> int:
 def test_a_new_head_goes_on_from_the_mirror(run: Run, tmp_path: Path) -> None:
     where = tmp_path / "mirror"
     copy = where / run.folder.name / FILE
+    run.allow(60)
     driver = run.start(*FLAGS, "--mirror", str(where))
     assert wait_until(lambda: driver.poll() is not None or mirrored(copy) > 0)
     assert driver.poll() is None, run.said
@@ -40,6 +41,7 @@ def test_a_new_head_goes_on_from_the_mirror(run: Run, tmp_path: Path) -> None:
     driver.wait()
     before = mirrored(copy)
     shutil.rmtree(run.out)
+    run.allow(None)
     assert run.finish(*FLAGS, "--mirror", str(where)) == 0, run.said
     assert "was not here: going on from its copy in" in run.said
     assert_nothing_lost(run.folder, TRIALS, EPOCHS)

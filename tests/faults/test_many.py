@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost, wait_until, write_data
+from sweeping import Run, assert_nothing_lost, write_data
 
 from results.mlflow import export
 from results.record import FILE
@@ -26,13 +26,14 @@ def ended(run: Run) -> int:
 def watch(run: Run, trials: int) -> None:
     write_data(run.home / "data.npz", samples=30)
     flags = ("--trials", str(trials), "--epochs", "1", "--scheduler", "none", "--sampler", "random", "--quiet")
+    run.allow(3 * trials // 10)
     driver = run.start(*flags)
     observed = []
-    for share in (0.3, 0.9):
-        assert wait_until(lambda share=share: driver.poll() is not None or ended(run) >= share * trials, 3000)  # type: ignore[misc]
-        assert driver.poll() is None, run.said
+    for more in (6 * trials // 10, None):  # looked at when 30 % have ended, and when 90 % have
+        assert run.await_pause(driver, 3600), run.said
         observed.append((ended(run), *seen(driver.pid), len(run.processes())))
-    assert driver.wait(600) == 0, run.said
+        run.allow(more)
+    assert driver.wait(3600) == 0, run.said
     (some, memory, files, processes), (more, memory_later, files_later, processes_later) = observed
     per_trial = (memory_later - memory) / (more - some)
     size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())

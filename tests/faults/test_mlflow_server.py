@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,12 +18,20 @@ from pathlib import Path
 
 import pytest
 from demo import add, attempt, begin, fill
-from sweeping import Run, assert_nothing_lost, wait_until
+from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
 
 from results.follow import Follower
 from results.mlflow import export
 from results.mlflow_store import ExportError, Store
 from results.record import State, SweepState
+
+PATIENT = 300.0  # s that an exporter has to start and to print, on a busy machine
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a driver gives the exporter beyond its limit is so much; the limit is what is tested."""
+    monkeypatch.setattr("results.follow._GRACE", PATIENT)
 
 
 class Server:
@@ -118,6 +125,8 @@ class Proxy(threading.Thread):
     def __init__(self, server: Server, lose: int) -> None:
         super().__init__(daemon=True)
         self._server, self._lose, self.requests, self.lost = server, lose, 0, 0
+        self.hold = 10**9  # requests beyond wait for `go`
+        self.held, self.go = threading.Event(), threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.uri = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.start()
@@ -133,6 +142,9 @@ class Proxy(threading.Thread):
             while request := self._message(client):
                 self.requests += 1
                 mine = self.requests
+                if mine > self.hold:
+                    self.held.set()
+                    self.go.wait()
                 server.sendall(request)
                 answer = self._message(server)
                 if mine == self._lose:
@@ -174,18 +186,17 @@ def test_an_answer_lost_after_the_server_has_done_it_makes_no_doubles(
     proxy.stop()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_stopped_server_is_left_at_the_deadline_and_completed_when_it_goes_on(
     server: Server, folder: Path, complete: list[tuple[str, int]]
 ) -> None:
     server.send(signal.SIGSTOP)
     follower = Follower.start(folder, server.uri)
-    began = time.monotonic()
-    answer = follower.finish(timeout=8)
-    assert time.monotonic() - began < 10
+    answer = follower.finish(timeout=PATIENT + 2)
     server.send(signal.SIGCONT)
     assert answer["parquet"] is True
-    assert answer["mlflow"].startswith("no answer within 6 s; complete it with: python -m results export")
-    assert wait_until(server.answers, 60)
+    assert answer["mlflow"].startswith("no answer within 2 s; complete it with: python -m results export")
+    assert wait_until(server.answers)
     export(folder, server.uri)
     assert runs_of(server, folder) == complete
 
@@ -199,10 +210,14 @@ def test_a_server_killed_while_it_is_fed_is_completed_by_the_next_export(server:
             record.end_trial(trial, State.COMPLETED)
         record.end_session(session, SweepState.FINISHED)
     before = server.count("SELECT count(*) FROM metrics")
-    follower = Follower.start(tmp_path / "fed", server.uri)
-    assert wait_until(lambda: server.count("SELECT count(*) FROM metrics") > before + 1500, 60)
+    proxy = Proxy(server, lose=0)
+    proxy.hold = 40
+    follower = Follower.start(tmp_path / "fed", proxy.uri)
+    assert proxy.held.wait(SESSION_SECONDS)
+    assert server.count("SELECT count(*) FROM metrics") > before
     server.send(signal.SIGKILL)
-    answer = follower.finish(timeout=40)
+    proxy.go.set()
+    answer = follower.finish(timeout=PATIENT)
     assert "cannot be reached" in answer["mlflow"] or "must accept" in answer["mlflow"]
     assert "\n" not in answer["mlflow"]
     assert server.count("SELECT count(*) FROM metrics") < before + 30 * 50 * 6
@@ -214,6 +229,7 @@ def test_a_server_killed_while_it_is_fed_is_completed_by_the_next_export(server:
     assert export(tmp_path / "fed", server.uri).metrics == 0
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_path: Path) -> None:
     record, session = begin(tmp_path / "demo")
     with record:
@@ -222,10 +238,7 @@ def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_pa
     Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
-        follower = Follower.start(tmp_path / "demo")
-        began = time.monotonic()
-        answer = follower.finish(timeout=8)
-        assert time.monotonic() - began < 10
+        answer = Follower.start(tmp_path / "demo").finish(timeout=PATIENT + 2)
         assert answer["parquet"] is True
         assert answer["mlflow"] != "complete"
         db.execute("ROLLBACK")
@@ -237,19 +250,20 @@ def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_pa
 
 @pytest.mark.long
 def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_later(server: Server, run: Run) -> None:
-    """The rate of reports before and after the stop, in the same sweep: the half after may take twice as long."""
+    """All reports after the stop are in the record while the server is still stopped."""
     flags = ("--trials", "4", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
+    run.allow(2 * 54)
     driver = run.start(*flags)
-    half = 2 * 54
-    assert run.await_reports(driver, half - 40), run.said
+    assert run.await_pause(driver), run.said
+    assert wait_until(lambda: server.count("SELECT count(*) FROM metrics") > 0)
     server.send(signal.SIGSTOP)
-    assert driver.wait(240) == 0, run.said
+    run.allow(None)
+    assert wait_until(lambda: driver.poll() is not None or run.reports() == 4 * 54)
+    assert driver.wait(SESSION_SECONDS) == 0, run.said
+    assert run.reports() == 4 * 54
     server.send(signal.SIGCONT)
     (line,) = [line for line in run.said.splitlines() if line.startswith("mlflow")]
     assert "later: python -m results export" in line
-    times = [at for (at,) in run.query("SELECT at FROM reports ORDER BY seq")]
-    assert len(times) == 4 * 54
-    assert times[-1] - times[half] < 2 * (times[half - 1] - times[0]) + 2.0
-    assert wait_until(server.answers, 60)
+    assert wait_until(server.answers)
     export(run.folder, server.uri)
     assert_nothing_lost(run.folder, 4, 54, store=server.store)

@@ -6,11 +6,11 @@ import os
 import signal
 from pathlib import Path
 
-from sweeping import Run, assert_mlflow, assert_tables, interrupt, wait_until
+from sweeping import SESSION_SECONDS, Run, assert_mlflow, assert_tables, interrupt, wait_until
 
 from results.record import Reader, State
 
-PACKED = ("--pack", "2", "--checkpoint-seconds", "0.1", "--trials", "8", "--concurrency", "4")
+PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "8", "--concurrency", "4")
 
 
 def assert_whole(folder: Path, trials: int, epochs: int) -> None:
@@ -35,17 +35,20 @@ def assert_whole(folder: Path, trials: int, epochs: int) -> None:
 
 
 def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> None:
-    driver = run.start(*PACKED, "--scheduler", "none", "--epochs", "243")
+    run.allow(16)
+    driver = run.start(*PACKED, "--scheduler", "none", "--epochs", "27")
+    assert run.await_pause(driver), run.said
     query = (
         "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
-        "(SELECT count(*) FROM reports r WHERE r.trial = trials.trial) BETWEEN 3 AND 150"
+        "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
     )
     assert wait_until(lambda: driver.poll() is not None or len(run.query(query)) >= 2), run.said
     held = run.query(query)
     process = int(held[0][1].rpartition(":")[2])
     os.kill(process, signal.SIGKILL)
-    assert driver.wait(240) == 0, run.said
-    assert_whole(run.folder, 8, 243)
+    run.allow(None)
+    assert driver.wait(SESSION_SECONDS) == 0, run.said
+    assert_whole(run.folder, 8, 27)
     mates = {trial for trial, node in held if node == held[0][1]}
     with Reader(run.folder) as reader:
         attempts = {row.trial: row.attempts for row in reader.trials()}
@@ -58,15 +61,17 @@ def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> No
 
 
 def test_a_killed_and_an_interrupted_driver_go_on_with_lanes_or_without(run: Run) -> None:
-    long = ("--epochs", "243")
+    long = ("--epochs", "81")
+    run.allow(20)
     driver = run.start(*PACKED, *long)
-    assert run.await_reports(driver, 20), run.said
+    assert run.await_pause(driver), run.said
     driver.kill()
     driver.wait()
-    seen = run.reports()
+    run.allow(20, pause=1.0)
     driver = run.start(*PACKED, *long)
-    assert run.await_reports(driver, seen + 20), run.said
+    assert run.await_pause(driver), run.said
     assert interrupt(driver) == 130, run.said
+    run.allow(None)
     with Reader(run.folder) as reader:
         flying = {row.trial for row in reader.trials() if row.state is State.RUNNING}
         assert flying

@@ -91,7 +91,7 @@ def test_a_process_without_this_project_gets_the_same_probabilities(
     work.mkdir()
     np.save(work / "images.npy", test.x)
     command = [sys.executable, "-c", USER, f"sqlite:///{out / 'mlflow.db'}"]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     wanted = load(exported).predict(test.x)
     assert np.abs(np.load(work / "served.npy") - wanted).max() < 1e-6

@@ -419,7 +419,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "results", "predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: Path, digits: Dataset) -> None:

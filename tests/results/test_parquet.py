@@ -138,7 +138,7 @@ def test_a_lock_is_held_alone(tmp_path: Path) -> None:
         thread = threading.Thread(target=enter)
         thread.start()
         assert not entered.wait(0.1)
-    thread.join(5)
+    thread.join()
     assert entered.is_set()
 
 

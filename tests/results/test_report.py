@@ -271,11 +271,14 @@ def test_only_our_two_scripts_may_run_and_nothing_may_be_fetched(run: Path) -> N
 
 
 def test_500_trials_stay_small_and_quick(tmp_path: Path) -> None:
-    run = showcase.sweep(tmp_path / "run", 500)
+    runs = {trials: showcase.sweep(tmp_path / str(trials), trials) for trials in (50, 500)}
     render(showcase.one(tmp_path / "warm"))  # imports
-    begun = time.process_time()
-    path = write(run)
-    assert time.process_time() - begun < 5  # seconds of this process: others may share the machine
+    took = {}
+    for trials, run in runs.items():
+        begun = time.process_time()  # of this process: others may share the machine
+        path = write(run)
+        took[trials] = time.process_time() - begun
+    assert took[500] < 10 * took[50]
     assert path.stat().st_size < 8_000_000
 
 

@@ -52,7 +52,7 @@ class Shown:
     def __call__(self, script: str) -> Any:
         return self.page.evaluate(script)
 
-    def until(self, script: str, seconds: float = 20) -> None:
+    def until(self, script: str, seconds: float = 300) -> None:
         """Wait until `script` is true. Playwright's own wait would evaluate text in the page: its policy forbids it."""
         end = time.monotonic() + seconds
         while not self(script):
@@ -66,6 +66,7 @@ Show = Callable[..., Shown]
 def look(browser: Any, path: Path, width: int = 1280, scheme: str = "light", **more: Any) -> Shown:
     """Opens a page in a context of its own, and waits until it is drawn."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+    context.set_default_timeout(600_000)  # ms
     shown = Shown(context.new_page())
     shown.page.on("console", lambda said: shown.problems.append(f"{said.type}: {said.text}"))
     shown.page.on("pageerror", lambda error: shown.problems.append(str(error)))
@@ -73,7 +74,7 @@ def look(browser: Any, path: Path, width: int = 1280, scheme: str = "light", **m
     shown.page.on("request", lambda request: shown.requests.append(request.url))
     shown.page.goto(path.as_uri())
     if more.get("java_script_enabled", True):
-        shown.page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        shown.page.wait_for_selector("html[data-drawn]", timeout=600_000)
     return shown
 
 

@@ -65,7 +65,7 @@ def test_a_fresh_process_gives_the_same_probabilities_and_the_same_test_accuracy
     assert digits.test is not None
     np.save(tmp_path / "images.npy", digits.test.x)
     command = [sys.executable, "-W", "error", "-c", USER, folder / PROGRAM, "images.npy", "probabilities.npy"]
-    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, timeout=600)
     probabilities = np.load(tmp_path / "probabilities.npy")
     with torch.no_grad():
         wanted = classifier(file, Config.model_validate(config), digits)(torch.tensor(digits.test.x)).numpy()
