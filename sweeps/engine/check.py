@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
@@ -22,13 +23,14 @@ from sweeps.engine.options import OWN, SCHEDULERS, Options
 from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
-from trainable.report import Report
+from trainable.report import MODES, Report
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
 
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
+LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -86,13 +88,13 @@ def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
 
 
 def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
-    """What of the arms' models and augmentation does not suit samples of `shape`; ends of a dict space included."""
+    """What of the arms' models and augmentation does not suit samples of `shape`; the ranges of a dict included."""
     found: list[str] = []
     for arm in sweep.arms:
         given, searched = sweep.given(arm), sweep.space_of(arm)
         ranges = {} if callable(searched) or space.problems(searched, given) else searched
-        ends = [{**given, name: end} for name, kind in ranges.items() for end in space.ends(kind)]
-        for values in [given, *ends]:
+        inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
+        for values in [given, *inner]:
             found += [] if hyper.problems(values) else hyper.unfit(hyper.parsed(values), shape)
     return list(dict.fromkeys(found))
 
@@ -117,8 +119,8 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
     rules: list[tuple[bool, str, Any]] = [
         (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
         (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
-        (options.eta > 1, "--eta > 1 must hold, but got", options.eta),
-        (options.seed >= 0, "--seed >= 0 must hold, but got", options.seed),
+        (LEAST_ETA <= options.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got", options.eta),
+        (0 <= options.seed < 2**63, "--seed must lie from 0 to 2**63 - 1, but got", options.seed),
         (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
         (options.retries >= 0, "--retries >= 0 must hold, but got", options.retries),
         (options.confirm_configs >= 1, "--confirm-configs >= 1 must hold (or --no-confirm), but got",
@@ -133,6 +135,8 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
          options.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
+        (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
+         "--price-per-hour >= 0 must hold, but got", options.price_per_hour),
     ]  # fmt: skip
     found = [f"{rule} {value}" for holds, rule, value in rules if not holds]
     if not options.grace <= options.epochs:  # a NaN is refused too
@@ -142,19 +146,35 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
             f"grace must be at least one report, but got grace={options.grace:g} epochs "
             f"at {sweep.reports_per_epoch} report(s) an epoch"
         )
-    if sweep.mode not in ("max", "min"):
-        found.append(f"mode must be 'max' or 'min', but got {sweep.mode!r}")
-    metrics = [field.name for field in fields(Report) if field.name != "step"]
+    return found + _objectives(sweep)
+
+
+def _objectives(sweep: Sweep) -> list[str]:
+    metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
     if sweep.metric not in metrics:
         found.append(hyper.unknown("metric", sweep.metric, metrics))
-    for name, mode in sweep.also.items():
+    elif wrong := _mode_problem("mode", sweep.metric, sweep.mode):
+        found.append(wrong)
+    for name, mode in cast(Mapping[str, str | None], sweep.also).items():
         if name not in metrics + BESIDE:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
-        if mode not in ("max", "min"):
-            found.append(f"an objective's mode must be 'max' or 'min', but {name} has {mode!r}")
+        elif wrong := _mode_problem("an objective's mode", name, mode):
+            found.append(wrong)
     if sweep.metric in sweep.also:
         found.append(f"objectives must differ, but {sweep.metric} is there twice")
     return found
+
+
+def _mode_problem(what: str, metric: str, mode: object) -> str | None:
+    if mode is None:
+        return f"{what} must be said, 'max' or 'min', as {metric} may be either"
+    said = f"got {mode!r}" if what == "mode" else f"{metric} has {mode!r}"
+    if mode not in ("max", "min"):
+        return f"{what} must be 'max' or 'min', but {said}"
+    if (known := MODES.get(metric, mode)) != mode:
+        better = "less" if known == "min" else "more"
+        return f"{what} must be {known!r} for {metric}, of which {better} is better, but {said}; leave it out"
+    return None
 
 
 def _choices(sweep: Sweep, options: Options) -> list[str]:
@@ -202,7 +222,7 @@ def _searching(sweep: Sweep, options: Options) -> list[str]:
     for index, arm in enumerate(sweep.arms):
         share = (options.trials - index + len(sweep.arms) - 1) // len(sweep.arms)  # trials are dealt in turn
         stops = options.scheduler != "none" or options.patience is not None
-        situation = Situation(share, stops, len(sweep.objectives))
+        situation = Situation(share, stops, len(sweep.objectives), options.seed)
         found += samplers.problems(sweep.sampler_of(arm), sweep.sampler_options, sweep.space_of(arm), situation)
     if "grid" in map(sweep.sampler_of, sweep.arms) and (options.like or options.enqueue):
         found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from results.record import Reader, Record, RecordError, SweepState
+from sweeps.engine import fields
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
@@ -35,6 +36,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> NoReturn:
     """
     code = 1
     try:
+        _refuse(fields.problems(sweep))
         options = parse(sweep, arguments)
         sweep = asked(sweep, options)
         code = _one(sweep, options) if options.one is not None else _sweep(sweep, options)

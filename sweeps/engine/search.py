@@ -31,6 +31,7 @@ from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tpe import Tpe
 from trainable.config import parsed
+from trainable.faults import message, ordinary, reason
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
@@ -121,13 +122,15 @@ class ArmStudy(OptunaSearch):
             if callable(self._space):  # Ray would mix the sampled parameters into what the function returns
                 self._ot_trials[trial_id] = self._ot_study.ask()
                 try:
-                    values = dict(self._space(self._ot_trials[trial_id]))
+                    with ordinary():
+                        values = dict(self._space(self._ot_trials[trial_id]))
                 except optuna.TrialPruned as error:  # the user's way to say that these will not do
-                    problem = f"infeasible: {error}"
+                    problem = f"infeasible: {message(error)}"
                 except Exception as error:
-                    problem = f"the space function raised {type(error).__name__}: {error}"
+                    problem = f"the space function raised {reason(error)}"
             else:
-                values = self.suggest(trial_id) or {}
+                with ordinary():
+                    values = self.suggest(trial_id) or {}
         asked = self._ot_trials[trial_id]
         distributions = {
             name: optuna.distributions.distribution_to_json(distribution)

@@ -37,7 +37,7 @@ class Tied(nn.Module):
         self.register_buffer("part", self.first.bias.detach()[:8])  # a part of another tensor's memory
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x.flatten(1)).relu() * self.get_buffer("scale")
+        x = self.first(x.flatten(1)).relu() * self.get_buffer("scale").clone()
         if self.training:
             self.get_buffer("scale")[:1].mul_(0.9)
         return self.last(self.third(self.second(x).relu()).relu())
