@@ -229,7 +229,7 @@ def _type_problem(name: object, distribution: object) -> str | None:
                     continue
                 if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
                     return f"{name}: {what} must be {words}, but got {named(value)}"
-            if not isinstance(log, bool):
+            if log not in (True, False):
                 return f"{name}: log must be True or False, but got {named(log)}"
     return None
 
