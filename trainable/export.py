@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
+from trainable.faults import ordinary
 from trainable.final import File, load
+from trainable.state import apart
 from trainable.storage import take_place
 
 FORMAT = 1
@@ -55,6 +57,7 @@ class Classifier(nn.Module):
         return logits.softmax(1) if self.target is None else logits * self.target[1] + self.target[0]
 
 
+@ordinary()
 def export(
     file: File,
     config: Mapping[str, Any],
@@ -75,8 +78,7 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        weights = {name: value.contiguous() for name, value in model.model.state_dict().items()}
-        (temporary / WEIGHTS).write_bytes(serialise(weights))
+        (temporary / WEIGHTS).write_bytes(serialise(apart(model.model.state_dict())))
         samples = torch.tensor(data.validation.x[:_COMPARED])
         probabilities = _write_program(model, samples, temporary / PROGRAM)
         kept = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}

@@ -85,9 +85,12 @@ def _itself(error: BaseException) -> BaseException:
 def _place(error: BaseException) -> str | None:
     """The file and line of the innermost frame that is the user's own."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
-    return next(
-        (f"{Path(f.filename).name}:{f.lineno}" for f in frames if not f.filename.startswith(_NOT_THE_USERS)), None
-    )
+    return next((f"{Path(f.filename).name}:{f.lineno}" for f in frames if users_own(f.filename)), None)
+
+
+def users_own(file: str) -> bool:
+    """Whether a file of code is neither ours nor a library's."""
+    return not file.startswith(_NOT_THE_USERS)
 
 
 def _from_a_signal(error: BaseException) -> bool:

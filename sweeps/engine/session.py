@@ -9,11 +9,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from results.record import Reader, Record, RecordError, State, SweepState
+from results.record import Reader, Record, RecordError, State, SweepState, Trial
+from sweeps.engine import models
 from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
@@ -128,7 +130,7 @@ class Session:
         to_confirm = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
-            trials, curves = reader.trials(), reader.curves()
+            trials, curves = _with_own_models(reader.trials(), sweep), reader.curves()
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.gpus_per_trial > 0
             )
@@ -198,7 +200,7 @@ class Session:
         if not self.options.confirm or self.stop.stop_all():
             return
         try:
-            confirm(self.record, data, self.options, self.stop, self.checkpoints)
+            confirm(self.record, data, self.options, self.stop, self.checkpoints, models.names(self.sweep))
         except RayError as error:
             why = _cause(error.cause if isinstance(error, RayTaskError) else error)
             raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
@@ -340,7 +342,19 @@ def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
-    return repeats(sweep, asked, reader.trials(), reader.curves())
+    known = models.names(sweep)
+    return [
+        replace(repeat, config=models.trusted(repeat.config, known))
+        for repeat in repeats(sweep, asked, reader.trials(), reader.curves())
+    ]
+
+
+def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:
+    """Those that go on, with the models that this script names. Raises ModelError."""
+    known = models.names(sweep)
+    return [
+        trial if trial.state.ended else replace(trial, config=models.trusted(trial.config, known)) for trial in trials
+    ]
 
 
 def _started(ray: Future[Ray]) -> Ray:

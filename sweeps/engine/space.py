@@ -10,11 +10,14 @@ everything else that is wrong with the sweep. They also keep Optuna's import out
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import inspect
+import json
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +130,13 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def to_json(space: Space) -> dict[str, Any]:
-    """What the record keeps of a space: {name: distribution as JSON}, or a function's name and source."""
+    """What the record keeps of a space: {name: distribution as JSON}, or a function's name, its source, and a digest of
+    what it makes of some draws, the same ones with the same Optuna: another source may be the same space.
+    """
     if callable(space):
-        return {"function": getattr(space, "__name__", repr(space)), "source": source(space)}
+        kept = {"function": getattr(space, "__name__", repr(space)), "source": source(space)}
+        drawn = _drawn(space)
+        return kept if drawn != _drawn(space) else {**kept, **drawn}  # one that has random numbers of its own
     from optuna.distributions import distribution_to_json
 
     return {name: distribution_to_json(_to_optuna(distribution)) for name, distribution in space.items()}
@@ -200,6 +207,42 @@ def values(distribution: Distribution | BaseDistribution) -> list[Any]:
     if isinstance(low, int):
         inner = [round(value) for value in inner] + list(range(low, min(low + SAMPLES // 2, high)))
     return list(dict.fromkeys([low, high, *inner]))
+
+
+def corners(space: Mapping[str, Distribution | BaseDistribution]) -> list[dict[str, Any]]:
+    """The point of all low ends and first choices, and that of all high ends and last choices."""
+    found = {name: values(distribution) for name, distribution in space.items()}
+    low = {name: some[0] for name, some in found.items()}
+    return [low, {name: some[1] if _has_ends(space[name]) else some[-1] for name, some in found.items()}]
+
+
+def _drawn(function: DefineByRun) -> dict[str, str]:
+    import optuna
+
+    found: list[Any] = []
+
+    def seen(trial: Trial) -> Mapping[str, Any]:
+        made = function(trial)
+        found.append([dict(made), {name: repr(kind) for name, kind in trial.distributions.items()}])
+        return made
+
+    list(draws(seen, PROBES))
+    text = json.dumps(found, sort_keys=True, default=repr)
+    return {"drawn": hashlib.sha256(text.encode()).hexdigest(), "by": f"optuna {optuna.__version__}"}
+
+
+def draws(function: DefineByRun, count: int) -> Iterator[dict[str, Any]]:
+    """What a function makes of the first `count` random draws, without those that it refuses or cannot take."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(count):
+        values = None
+        with contextlib.suppress(Exception), ordinary():  # `problems` says it
+            values = dict(function(study.ask()))
+        if values is not None:
+            yield values
 
 
 def _type_problem(name: object, distribution: object) -> str | None:
