@@ -50,16 +50,35 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What whoever has a GPU should know of the flags that use it."""
+    """What is good to know of the flags: those that do nothing here, and those that use a GPU."""
+    found = _idle_flags(sweep, options)
     if options.address is not None or not local_resources().gpus:
-        return []
+        return found
     many = not _unpackable(sweep) and data.target is None
     if options.gpus_per_trial == 0:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
-        return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
-    if many and options.pack == "off":
-        return ["--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster"]
-    return []
+        found.append(f"trials train on the CPU; {flags} trains them on this machine's GPU")
+    elif many and options.pack == "off":
+        found.append("--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster")
+    return found
+
+
+def _idle_flags(sweep: Sweep, options: Options) -> list[str]:
+    """Flags that do nothing beside others: a line each."""
+    rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
+    idle = [
+        (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
+        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops nobody"),
+        (options.confirm_seeds != sweep.confirm_seeds and not options.confirm, "--confirm-seeds",
+         "--no-confirm trains nothing again"),
+        (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
+         "--no-confirm trains nothing again"),
+        (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
+        (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
+        (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
+        (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
+    ]  # fmt: skip
+    return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
 
 
 def _data(sweep: Sweep, options: Options) -> list[str]:
@@ -112,6 +131,8 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     values = {"seed": options.seed, **sweep.common, **values, "epochs": options.epochs}
     found += [*hyper.problems(values), *data.problems(options.data, options.data_root)]
+    if options.plan:
+        found.append("--one runs a trial and --plan none: say one of them")
     return found + _resources(options)
 
 
@@ -279,6 +300,9 @@ def _resources(options: Options) -> list[str]:
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
             found.append(f"{flag} >= 0 must hold, but got {asked:g}")
+        elif kind == "GPUs" and asked > 1:
+            way = "more trials at once use more GPUs"
+            found.append(f"{flag}: a trial trains on one GPU, or on a share of it, but got {asked:g}; {way}")
         elif asked > exist and options.address is None:
             found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
     if options.cpus_per_trial == 0 and options.gpus_per_trial == 0:

@@ -251,7 +251,11 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
     from sweeps.engine import models
 
     with Reader(record.path.parent) as reader:
-        before, begun = models.known(reader), bool(reader.trials("search"))
+        before, trials = models.known(reader), reader.trials()
+    for trial in trials:
+        if not trial.state.ended:  # it goes on, and nothing is imported because a record says so
+            models.trusted(trial.config, models.names(sweep))
+    begun = bool(trials)
     tries = models.tried(sweep, data, before if begun else None)
     _refuse(models.problems(tries))
     if begun:

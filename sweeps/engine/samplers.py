@@ -224,7 +224,8 @@ def made(sampler: str | Make, ask: Ask) -> BaseSampler:
 def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situation) -> list[str]:
     """What the sampler (whatever a script says it is) cannot do with this arm, one line each; [] = fine."""
     if callable(sampler):
-        return _own_problems(sampler)
+        more = "--sampler-options are for samplers of a name, but this one is made by a function: give it them there"
+        return _own_problems(sampler) + ([more] if options else [])
     if not isinstance(sampler, str):
         made_of = type(sampler).__name__
         way = f"say sampler=lambda seed: {made_of}(...)"
@@ -238,7 +239,7 @@ def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situ
     if not wrong:
         try:
             _first_point(made(sampler, Ask(0, found.seed, space, options)), space)
-        except (ValueError, TypeError, ImportError) as error:
+        except Exception as error:  # whatever Optuna makes of them: AttributeError, AssertionError, ...
             wrong = [f"--sampler {sampler} refuses its options {dict(options)}: {error}"]
     return wrong
 

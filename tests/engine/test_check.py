@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import ray
 
@@ -52,6 +53,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 BAD_FLAGS = [
     (["--trials", "0"], ["--trials >= 1 must hold", "got 0"]),
     (["--eta", "1"], ["--eta must be a number from 1.1 up", "got 1.0"]),
+    (["--eta", "1.0000001"], ["--eta must be a number from 1.1 up", "got 1.0000001"]),
+    (["--eta", "inf"], ["--eta must be a number from 1.1 up", "got inf"]),
+    (["--seed", str(2**63)], ["--seed must lie from 0 to 2**63 - 1", f"got {2**63}"]),
+    (["--price-per-hour", "-1"], ["--price-per-hour >= 0 must hold", "got -1.0"]),
+    (["--model", "os:system"], ["must be a function of a Config, but 'os:system' is a builtin_function_or_method"]),
     (["--eta", "nan"], ["--eta must be a number from 1.1 up", "got nan"]),
     (["--seed", "-1"], ["--seed must lie from 0 to 2**63 - 1", "got -1"]),
     (["--concurrency", "-2"], ["--concurrency >= 0 must hold", "got -2"]),
@@ -66,7 +72,9 @@ BAD_FLAGS = [
     (["--grace", "nan"], ["grace <= epochs must hold", "grace=nan, epochs=3"]),
     (["--grace", "0.5"], ["grace must be at least one report", "grace=0.5 epochs at 1 report(s) an epoch"]),
     (["--cpus-per-trial", "100000"], ["--cpus-per-trial: this machine has", "CPUs, but got 100000", "--address"]),
-    (["--gpus-per-trial", "1000"], ["--gpus-per-trial: this machine has", "GPUs, but got 1000", "--address"]),
+    (["--gpus-per-trial", "1"], ["--gpus-per-trial: this machine has", "GPUs, but got 1", "--address"]),
+    (["--gpus-per-trial", "2", "--address", "auto"], ["a trial trains on one GPU, or on a share of it, but got 2"]),
+    (["--gpus-per-trial", "1.5", "--address", "auto"], ["a trial trains on one GPU", "but got 1.5"]),
     (["--cpus-per-trial", "-1"], ["--cpus-per-trial >= 0 must hold", "got -1"]),
     (["--cpus-per-trial", "nan"], ["--cpus-per-trial >= 0 must hold", "got nan"]),
     (["--cpus-per-trial", "0"], ["a trial needs a CPU or a GPU"]),
@@ -216,6 +224,12 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"sampler": {"al": "tpe"}}, ["unknown arm of sampler 'al'; did you mean 'all'? Known: all"]),
         ({"sampler": {"all": "tp"}}, ["unknown --sampler 'tp'; did you mean 'tpe'?"]),
         ({"sampler": lambda _: 3}, ["sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"]),
+        (
+            {"sampler": lambda seed: optuna.samplers.RandomSampler(seed), "sampler_options": {"group": True}},
+            ["--sampler-options are for samplers of a name"],
+        ),
+        ({"sampler": lambda _: sys.exit("no")}, ["sampler must be a function of a seed, but raised SystemExit: no"]),
+        ({"space": lambda _: sys.exit("no")}, ["the space function '<lambda>' raised SystemExit: no (test_check.py:"]),
         ({"reports_per_epoch": 0, "grace": 1.0}, ["reports_per_epoch >= 1 must hold", "got 0"]),
     ],
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),  # xdist: the same names in every process
@@ -330,6 +344,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
         (['{"hidden": [8]}', "--max-parameters", "100"], ["--max-parameters 100, but the model has 6"]),
+        (["{}", "--plan"], ["--one runs a trial and --plan none: say one of them"]),
         (["{}", "--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],
 )
@@ -369,6 +384,30 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
     assert "--pack" not in notes(SWEEP, parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
     assert [parse(SWEEP, flags).process[1] for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--scheduler", "none", "--eta", "2"], "--eta has no effect here: --scheduler none has no rungs"),
+        (["--scheduler", "median", "--eta", "2"], "--eta has no effect here: --scheduler median has no rungs"),
+        (["--scheduler", "none", "--grace", "2"], "--grace has no effect here: --scheduler none stops nobody"),
+        (["--no-confirm", "--confirm-seeds", "2"], "--confirm-seeds has no effect here: --no-confirm trains nothing"),
+        (
+            ["--no-confirm", "--confirm-configs", "2"],
+            "--confirm-configs has no effect here: --no-confirm trains nothing",
+        ),
+        (["--scheduler", "none", "--audit", "0.5"], "--audit has no effect here: nobody is stopped"),
+        (["--price-per-hour", "2"], "--price-per-hour has no effect here: it is for --plan"),
+        (["--fresh", "--widen"], "--widen has no effect here: --fresh begins a run of its own"),
+    ],
+)
+def test_a_flag_that_does_nothing_beside_others_is_told(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], says: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (note,) = notes(SWEEP, parse(SWEEP, flags), load("digits"))
+    assert note.startswith(says)
 
 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:
