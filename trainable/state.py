@@ -157,7 +157,10 @@ class State:
         for name in wanted.keys() - saved.keys():  # written before there was such a hyperparameter
             if getattr(self.config, name) == fields[name].get_default(call_default_factory=True):
                 saved[name] = wanted[name]
-        if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
+        differs = [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
+        if str(saved.get("model")).rpartition(":")[1:] == (":", wanted["model"].rpartition(":")[2]):
+            differs = [line for line in differs if not line.startswith("model is ")]  # its file may have been moved
+        if differs:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

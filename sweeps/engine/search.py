@@ -61,6 +61,10 @@ class Suggestion:
     shared: dict[str, Any]  # and of the whole study: what is new there
 
 
+class SamplerError(RuntimeError):
+    """A sampler that suggests nothing: no trial is to blame, and the sweep ends."""
+
+
 class ArmStudy(OptunaSearch):
     """One arm's study behind Ray's OptunaSearch. It mends three things (ray 2.60, optuna_search.py):
 
@@ -79,7 +83,7 @@ class ArmStudy(OptunaSearch):
         self._space: Any
         space: Any = to_optuna(sweep.space_of(arm))
         super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
-        self._sampler_of, self._first = sampler, first
+        self._sampler_of, self._first, self._arm = sampler, first, arm
         self._before: Tpe | None = None  # what suggested last
         self._others = list(sweep.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
@@ -129,8 +133,11 @@ class ArmStudy(OptunaSearch):
                 except Exception as error:
                     problem = f"the space function raised {reason(error)}"
             else:
-                with ordinary():
-                    values = self.suggest(trial_id) or {}
+                try:
+                    with ordinary():
+                        values = self.suggest(trial_id) or {}
+                except Exception as error:  # of a user's own sampler
+                    raise SamplerError(f"the sampler of arm {self._arm!r} raised {reason(error)}") from error
         asked = self._ot_trials[trial_id]
         distributions = {
             name: optuna.distributions.distribution_to_json(distribution)

@@ -220,6 +220,8 @@ class Session:
         from ray import tune
         from ray.tune.error import TuneError
 
+        from sweeps.engine.search import SamplerError
+
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         options = self.options
         asked = (self._trials if options.pack == "off" else self._lanes)(search, rungs, recorder)
@@ -252,7 +254,7 @@ class Session:
         try:
             with ray.lean():
                 tuner.fit()
-        except (TuneError, RecordError, sqlite3.Error, OSError) as error:
+        except (TuneError, SamplerError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
 
     def _trials(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
@@ -369,7 +371,7 @@ def _started(ray: Future[Ray]) -> Ray:
 def _cause(error: BaseException) -> str:
     """The innermost cause of what Tune wraps: the line that helps."""
     while inner := error.__cause__ or error.__context__:
-        if isinstance(error, RecordError):
+        if isinstance(error, RecordError) or type(error).__name__ == "SamplerError":
             return str(error)
         error = inner
     return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"

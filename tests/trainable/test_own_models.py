@@ -202,3 +202,16 @@ def test_a_model_that_makes_no_logits_says_what_it_makes(
     config = Config(model=reference(model), batch_size=100)
     with pytest.raises(OutputError, match=f"^a model.*{says}"):
         next(train(config, tensors))
+
+
+def test_a_state_goes_on_after_the_file_of_its_model_was_moved(tensors: Tensors, tmp_path: Path) -> None:
+    config = Config(model=reference(tied), batch_size=100)
+    state = State.fresh(config, tensors)
+    next(train(config, tensors, state=state))
+    digest = state.save(tmp_path / "saved")
+    moved = tmp_path / "moved.py"
+    moved.write_text(Path(__file__).read_text())
+    again = State.load(tmp_path / "saved", config.model_copy(update={"model": f"{moved}:tied"}), tensors, digest)
+    assert again.step == 1
+    with pytest.raises(CheckpointError, match="must have this trial's config, but model is"):
+        State.load(tmp_path / "saved", config.model_copy(update={"model": f"{moved}:pruned"}), tensors, digest)
