@@ -29,6 +29,10 @@ FOLDER = "checkpoints"
 KEPT = 2
 
 
+class CheckpointError(ValueError):
+    """A state that cannot be kept, or a checkpoint that cannot be trusted or does not belong to this trial."""
+
+
 @dataclass(frozen=True)
 class Saved:
     """One checkpoint in storage."""
@@ -61,7 +65,7 @@ class Checkpoints:
 
     def load(self, config: Config, data: Tensors, known: Mapping[int, str]) -> tuple[State | None, list[str]]:
         """The newest whole state, or None; and why newer ones were refused. `known` is the record's {step: sha256}."""
-        from trainable.state import CheckpointError, State
+        from trainable.state import State
 
         refused: list[str] = []
         for step, attempt in reversed(self._found()):

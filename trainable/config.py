@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trainable.faults import reason
 from trainable.reference import ModelError, function
 
 MODELS = ("mlp", "cnn")  # built by trainable/model.py
@@ -131,9 +132,11 @@ def config_class(values: Mapping[str, object]) -> type[Config]:
     if not isinstance(name, str) or ":" not in name:
         return Config
     model = function(name)
-    if not (parameters := list(inspect.signature(model).parameters)):
-        raise ModelError(f"a model is a function of a Config, but {name!r} takes nothing")
-    kind = typing.get_type_hints(model).get(parameters[0], Config)
+    try:
+        hints = typing.get_type_hints(model)
+    except Exception as error:  # an annotation that means nothing
+        raise ModelError(f"the annotations of {name!r} must mean something, but {reason(error)}") from error
+    kind = hints.get(next(iter(inspect.signature(model).parameters)), Config)
     return kind if isinstance(kind, type) and issubclass(kind, Config) else Config
 
 
@@ -160,7 +163,7 @@ def problems(values: Mapping[str, object]) -> list[str]:
     found: list[str] = []
     try:
         kind = config_class(values)
-    except (ModelError, NameError) as error:  # NameError: an annotation that means nothing
+    except ModelError as error:
         kind, found = Config, [f"model: {error}"]
     known = list(kind.model_fields)
     found += [unknown("hyperparameter", name, known) for name in values if name not in kind.model_fields]

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainable.checkpoints import Checkpoints
+from trainable import faults
+from trainable.checkpoints import CheckpointError, Checkpoints
 from trainable.config import parsed
 from trainable.report import Report
 
@@ -109,12 +110,15 @@ class Course:
         self._once = {}
         if result.get("done"):
             if result["state"] == "COMPLETED" and self.message["phase"] == "confirm":
-                result["checkpoint"] = self._checkpoint()  # the model that is scored on the test split
+                try:
+                    result["checkpoint"] = self._checkpoint()  # the model that is scored on the test split
+                except CheckpointError as error:  # a user's module whose state is no tensors
+                    result |= failed(error)
             self.state = None
         elif time.monotonic() - self._saved[1] >= self._setting.checkpoint_seconds:
             try:
                 result["checkpoint"] = self._checkpoint()
-            except OSError as error:  # a full disk: training does not need the checkpoint
+            except (OSError, CheckpointError) as error:  # a full disk: training does not need the checkpoint
                 self._saved = (self._saved[0], time.monotonic())
                 result["unsaved"] = str(error)
         return result
@@ -122,7 +126,8 @@ class Course:
     def keep(self) -> None:
         """The process ends: keep what the trial has reached, if it is in the middle of something."""
         if self.state is not None and self.state.step > self._saved[0]:
-            self._checkpoint()
+            with suppress(OSError, CheckpointError):  # it goes on from the one before
+                self._checkpoint()
 
     def _checkpoint(self) -> tuple[int, str]:
         assert self.state is not None
@@ -139,7 +144,7 @@ def failed(error: Exception) -> dict[str, Any]:
     """The last result of a trial that raised."""
     if isinstance(error, Infeasible):
         return {"done": True, "state": "FAILED", "reason": f"infeasible: {error}"}
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error):
+    reason, told = faults.reason(error), faults.message(error)
+    if isinstance(error, MemoryError) or "out of memory" in told.lower() or "can't allocate" in told:
         reason = f"out of memory ({reason})"
-    return {"done": True, "state": "FAILED", "reason": reason, "error": traceback.format_exc()}
+    return {"done": True, "state": "FAILED", "reason": reason, "error": faults.report(error)}

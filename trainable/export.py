@@ -27,8 +27,10 @@ from torch import Tensor, nn
 
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
+from trainable.faults import ordinary
 from trainable.final import File, load
 from trainable.serving import Classifier
+from trainable.state import apart
 from trainable.storage import take_place
 from trainable.versions import package_version
 
@@ -38,6 +40,7 @@ _TOLERANCE = 1e-6  # of a probability, between the program read back and the mod
 _COMPARED, _KEPT = 64, 4  # samples
 
 
+@ordinary()
 def export(
     file: File,
     config: Mapping[str, Any],
@@ -95,7 +98,7 @@ def classifier(file: File, config: Config, data: Dataset) -> Classifier:
 
 def saved_weights(model: nn.Module) -> bytes:
     """A model's parameters and buffers as safetensors, which refuses tensors that share memory: copies do not."""
-    return serialise({name: value.clone().contiguous() for name, value in model.state_dict().items()})
+    return serialise(apart(model.state_dict()))
 
 
 def _raw_samples(data: Dataset) -> Tensor:

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from trainable.config import Config, parsed
 from trainable.data import Dataset, Split, Tensors
+from trainable.faults import ordinary
 from trainable.state import State
 from trainable.train import outputs_of, scores
 
 File = tuple[str | Path, str]  # what `State.save` wrote, and its SHA-256
 
 
+@ordinary()
 def score(
     files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Dataset, device: torch.device | str
 ) -> dict[int, dict[str, float]]:
@@ -40,6 +42,7 @@ def score(
     return found
 
 
+@ordinary()
 def diagnose(
     file: File, config: Mapping[str, Any], data: Dataset, device: torch.device | str, worst: int = 24
 ) -> dict[str, Any]:

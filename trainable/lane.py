@@ -19,6 +19,7 @@ from typing import Any
 
 from trainable.config import parsed
 from trainable.course import Course, failed
+from trainable.faults import ordinary
 from trainable.report import Report
 from trainable.trial import Worker
 
@@ -60,8 +61,9 @@ class Lane(Worker):
         for message in dealt:
             number, course = message["trial"], Course(message, self._setting)
             try:
-                again = deque(course.begin())
-                steps_per_epoch(parsed(message["config"]), len(self._setting.data.y_train))
+                with ordinary():
+                    again = deque(course.begin())
+                    steps_per_epoch(parsed(message["config"]), len(self._setting.data.y_train))
                 self._again[number], self._courses[number] = again, course
             except Exception as error:
                 self._ended.append((number, course.sent(failed(error))))
@@ -103,7 +105,8 @@ class Lane(Worker):
         packed = unpackable(states[0].config, self._setting.data) is None
         try:
             train = train_together if packed else lambda some, data: [train_alone(some[0], data)]
-            reports = train(states, self._setting.data)
+            with ordinary():
+                reports = train(states, self._setting.data)
         except Exception as error:
             told = failed(error)
             if "out of memory" in told["reason"]:

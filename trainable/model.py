@@ -6,18 +6,18 @@ argument. Regularisers follow Goodfellow et al. 2016, chapter 7, and act on the 
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from trainable.config import Config, unfit
-from trainable.reference import function
+from trainable.reference import arguments, function
 
 Layers = OrderedDict[str, nn.Module]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -131,21 +131,45 @@ MODELS = {"mlp": mlp, "cnn": cnn}
 def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
     """The user's model: `function(config)`, or `function(config, shape, classes)` for one that suits any data."""
     made = function(config.model)
-    arguments = (config, shape, classes)[: len(inspect.signature(made).parameters)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
-        model = made(*arguments)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"a model's function must return a torch.nn.Module, but {config.model!r} returned {model!r}")
-    mode = model.training
-    with torch.no_grad():
-        logits = model.eval()(torch.zeros(2, *shape))
-    if tuple(logits.shape) != (2, classes):
-        raise ValueError(
-            f"a model must make logits (B, {classes}) of samples (B, {', '.join(map(str, shape))}), but "
-            f"{config.model!r} makes {tuple(logits.shape)} of B = 2"
-        )
+        model = made(*(config, shape, classes)[: arguments(made)])
+        if not isinstance(model, nn.Module):
+            raise OutputError(
+                f"a model's function must return a torch.nn.Module, but {config.model!r} returned {_named(model)}"
+            )
+        mode = model.training
+        with torch.no_grad():
+            outputs = model.eval()(torch.zeros(2, *shape))
+    require_logits(outputs, (2, classes), config)
     return model.train(mode)
+
+
+class OutputError(ValueError):
+    """A model that makes something else than logits: what it makes, and what it must make."""
+
+
+def require_logits(outputs: object, shape: tuple[int, int], config: Config) -> None:
+    """Raise OutputError unless `outputs`, what the config's model made of a batch, is a tensor of `shape`, (B, K)."""
+    if isinstance(outputs, Tensor) and outputs.shape == shape:
+        return
+    raise OutputError(
+        f"a model must make logits (B, {shape[1]}) of a batch of samples, but {config.model!r} makes {_named(outputs)} "
+        f"of B = {shape[0]}"
+    )
+
+
+def _named(made: object) -> str:
+    """What something is, in some words."""
+    if isinstance(made, Tensor):
+        return str(tuple(made.shape))
+    if isinstance(made, tuple | list):
+        return f"a {type(made).__name__} of {', '.join(map(_named, made[:4]))}{', ...' if made[4:] else ''}"
+    if isinstance(made, Mapping):
+        return f"a {type(made).__name__} of {', '.join(map(repr, list(made)[:4]))}"
+    if isinstance(made, type):
+        return f"the class {made.__name__}, not an instance of it"
+    return "None" if made is None else f"a {type(made).__name__}"
 
 
 def _add_hidden(layers: Layers, config: Config, width: int, classes: int, generator: torch.Generator) -> None:
@@ -182,10 +206,48 @@ def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer
 
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
-    """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm."""
+    """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm. Tied weights count once."""
+    found = [layer._parameters.get("weight") for layer in _layers(model)]
+    return list(dict.fromkeys(weight for weight in found if weight is not None))
+
+
+def derived(model: nn.Module) -> list[Tensor]:
+    """Weights of Linear and Conv layers that are computed from other parameters: by `weight_norm`, `spectral_norm`, or
+    a mask. L1 and L2 act on these, as the network does, and reach the parameters through the chain rule: a penalty on
+    weight_norm's direction alone, whose length means nothing, would only change the learning rate (van Laarhoven 2017).
+
+    To be asked after a forward: spectral_norm's estimate is taken as that left it.
+    """
+    found = []
+    for layer in _layers(model):
+        if layer._parameters.get("weight") is None:
+            chain = _chain(layer)
+            mode = chain.training
+            chain.eval()  # or spectral_norm would take a step of its power iteration
+            found.append(cast(Tensor, layer.weight))
+            chain.train(mode)
+    return found
+
+
+def decaying(model: nn.Module) -> list[nn.Parameter]:
+    """What the optimiser's weight decay acts on: `weights`, and the parameters from which `derived` ones are computed,
+    as decay is a step of the optimiser on numbers that it owns."""
+    found = list(weights(model))
+    for layer in _layers(model):
+        found += _chain(layer).parameters()
+        if layer._parameters.get("weight") is None:  # torch's older way: weight_g and weight_v, or weight_orig
+            found += [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight_")]
+    return list(dict.fromkeys(found))
+
+
+def _chain(layer: nn.Module) -> nn.Module:
+    """What computes a parametrised layer's weight."""
+    return cast(nn.ModuleDict, layer.parametrizations)["weight"] if is_parametrized(layer, "weight") else nn.Module()
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    found = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, kinds)]
-    return list(dict.fromkeys(found))  # tied weights count once
+    return [module for module in model.modules() if isinstance(module, kinds)]
 
 
 def cancelled_biases(model: nn.Module) -> list[nn.Parameter]:

@@ -19,9 +19,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from trainable.faults import ordinary
+
 SHARE = 8  # a probe trains on one eighth of the training split
 
 
+@ordinary()
 def probe(
     configs: list[dict[str, Any]],
     data: tuple[str, str | None],

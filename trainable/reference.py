@@ -15,6 +15,10 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from trainable.faults import Fault, ordinary, reason
+
+MOST = 3  # arguments of a model's function: config, shape, classes
+
 
 class ModelError(ValueError):
     """A name that leads to no function: the rule, the value, and why."""
@@ -25,7 +29,7 @@ def reference(function: Callable[..., Any]) -> str:
 
     Raises ModelError for a lambda, a nested function, or one that was typed at a prompt.
     """
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", f"a {type(function).__name__}")
     module = sys.modules.get(getattr(function, "__module__", ""))
     try:
         file = inspect.getsourcefile(function)
@@ -41,15 +45,45 @@ def function(name: str) -> Callable[..., Any]:
     """The function called `name`. Runs the module or file that defines it. Raises ModelError."""
     where, _, attribute = name.rpartition(":")
     try:
-        found = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
+        with ordinary():
+            found = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
     except Exception as error:  # whatever a user's module makes of being imported
+        way = "; processes that train run the file from its top, without your flags" if isinstance(error, Fault) else ""
         raise ModelError(
             f"a model of your own is named module:function or file.py:function, but {name!r} could not be found: "
-            f"{type(error).__name__}: {error}"
+            f"{reason(error)}{way}"
         ) from error
-    if not callable(found):
-        raise ModelError(f"a model must be a function, but {name!r} is {type(found).__name__}")
+    if wrong := _no_model(found):
+        raise ModelError(f"a model must be a function of a Config, but {name!r} is {wrong}")
     return found  # type: ignore[no-any-return]
+
+
+def arguments(function: Callable[..., Any]) -> int:
+    """How many of (config, shape, classes) a model's function takes by position."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return MOST
+    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+
+
+def _no_model(found: Any) -> str | None:
+    """What an object is that cannot be a model's function; None = it can."""
+    if not callable(found):
+        return type(found).__name__
+    if inspect.isclass(found) and not any(base.__module__.startswith("torch.nn.") for base in found.__mro__):
+        return f"the class {found.__name__}"
+    if not (inspect.isfunction(inspect.unwrap(found)) or isinstance(found, type | functools.partial)):
+        return f"a {type(found).__name__}"
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError) as error:
+        return f"one of unknown parameters ({error})"
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if arguments(found) < 1:
+        return "one that takes nothing"
+    if len(needed) > MOST or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in needed):
+        return f"one of {', '.join(parameter.name for parameter in needed)}"
+    return None
 
 
 def _module(path: Path) -> Any:

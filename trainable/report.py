@@ -5,7 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+MODES: dict[str, Literal["max", "min"]] = {  # which way is better, of each that may be an objective
+    "train_loss": "min",
+    "penalty": "min",
+    "val_loss": "min",
+    "val_accuracy": "max",
+    "seconds": "min",
+    "val_mse": "min",
+    "val_mae": "min",
+    "val_r2": "max",
+    "parameters": "min",  # these two are reported when they are asked for (`trainable.course`)
+    "seconds_per_epoch": "min",
+}
 
 
 @dataclass(frozen=True, slots=True)

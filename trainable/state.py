@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,16 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from trainable import faults
+from trainable.checkpoints import CheckpointError as CheckpointError
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import build, penalty, weights
+from trainable.model import build, decaying, derived, penalty, weights
 from trainable.report import Report
 from trainable.storage import read, write_whole
 from trainable.update import without_compiler
 
 FORMAT = 1
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be trusted or does not belong to this trial."""
 
 
 def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.Generator:
@@ -42,7 +41,7 @@ def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.
 def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     """The optimiser over two groups: regularised weights, which decay, and all the rest, which never does."""
     without_compiler()
-    decayed = weights(model)
+    decayed = decaying(model)
     ids = {id(w) for w in decayed}
     rest = [p for p in model.parameters() if id(p) not in ids]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -84,7 +83,7 @@ class State:
             step=self.step,
             epoch=self.step / self.config.reports_per_epoch,
             train_loss=train_loss,
-            penalty=penalty(weights(self.model), self.config).item(),
+            penalty=self._penalty(),
             val_loss=scored["loss"],
             val_accuracy=scored.get("accuracy"),
             lr=lr,
@@ -96,9 +95,19 @@ class State:
         self.history.append(report.asdict())
         return report
 
+    @torch.no_grad()
+    def _penalty(self) -> float:
+        return penalty([*weights(self.model), *derived(self.model)], self.config).item()
+
     def content(self) -> bytes:
-        """The one file that holds it all."""
-        return serialise(self._tensors(), {"rungwise": self._header()})
+        """The one file that holds it all. Raises CheckpointError for a module whose state is more than tensors."""
+        try:
+            with faults.ordinary():
+                return serialise(apart(self._tensors()), {"rungwise": self._header()})
+        except Exception as error:
+            raise CheckpointError(
+                f"a model's state must be tensors, but cannot be kept: {faults.reason(error)}"
+            ) from error
 
     def save(self, path: str | Path) -> str:
         """Write to `path`, whole or not at all; returns the content's SHA-256 in hex."""
@@ -137,7 +146,7 @@ class State:
         flat = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             flat |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
-        return {name: value.detach().cpu().contiguous() for name, value in flat.items()}
+        return flat
 
     def _restore(self, path: str, header: dict[str, Any], flat: dict[str, Tensor]) -> None:
         wanted = self.config.model_dump(mode="json")
@@ -148,7 +157,10 @@ class State:
         for name in wanted.keys() - saved.keys():  # written before there was such a hyperparameter
             if getattr(self.config, name) == fields[name].get_default(call_default_factory=True):
                 saved[name] = wanted[name]
-        if differs := [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]:
+        differs = [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
+        if str(saved.get("model")).rpartition(":")[1:] == (":", wanted["model"].rpartition(":")[2]):
+            differs = [line for line in differs if not line.startswith("model is ")]  # its file may have been moved
+        if differs:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -160,7 +172,7 @@ class State:
                 state.setdefault(int(index), {})[key] = _laid_out_as(parameters, int(index), value)
         model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
         try:
-            self.model.load_state_dict(model)
+            _load(self.model, model)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.step = int(header["step"])
@@ -174,3 +186,37 @@ def _laid_out_as(parameters: list[Tensor], index: int, value: Tensor) -> Tensor:
     if index < len(parameters) and parameters[index].shape == value.shape:
         return torch.empty_like(parameters[index], dtype=value.dtype, requires_grad=False).copy_(value)
     return value.clone()
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, contiguous, and no two in one memory: safetensors refuses tied weights."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        own = value.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in places else own
+        places.add(place)
+    return found
+
+
+def _load(model: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Take the saved state. Of a buffer that was expanded, whose numbers share memory, each is taken once."""
+    own = model.state_dict()
+    expanded = {name for name, value in own.items() if name in saved and _once(value).shape != value.shape}
+    for name in expanded:
+        if own[name].shape != saved[name].shape:
+            raise ValueError(f"{name} is {tuple(own[name].shape)} here and {tuple(saved[name].shape)} there")
+        _once(own[name]).copy_(_once(saved[name], like=own[name]))
+    rest = {name: value for name, value in saved.items() if name not in expanded}
+    missing, unexpected = model.load_state_dict(rest, strict=False)
+    if wrong := sorted({*missing} - expanded) + unexpected:
+        raise ValueError(f"{', '.join(wrong)} must be both there and here")
+
+
+def _once(value: Tensor, like: Tensor | None = None) -> Tensor:
+    """A view of one of those numbers that share memory along a dimension of `like`."""
+    for dimension, stride in enumerate((value if like is None else like).stride()):
+        if stride == 0 and value.shape[dimension] > 1:
+            value = value.narrow(dimension, 0, 1)
+    return value

@@ -24,7 +24,7 @@ from trainable.augment import augmentation
 from trainable.batches import EVALUATION_BATCH, interval, normalise, steps_per_epoch
 from trainable.config import Config
 from trainable.data import Tensors
-from trainable.model import Dropout, cancelled_biases
+from trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
 from trainable.pack import train_together, unpackable
 from trainable.products import fast_products
 from trainable.report import Report
@@ -164,16 +164,19 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     parameters = list(model.parameters())
     stepper = OneByOne([state], [first], [steps])
     cancelled = cancelled_biases(model)
+    penalised = config.l1 + config.l2 > 0 and len(decaying(model)) > len(weights(model))
     total = torch.zeros((), device=data.device)
     for index in batches:
         torch.index_select(data.x_train, 0, index, out=rows)
         normalise(augment(rows) if augment else rows, data.mean, data.std, out=x)
         y = data.y_train.index_select(0, index)
         with autocast(data.device, config.precision):
-            loss = data_loss(model(x), y, data, config.label_smoothing)
+            outputs = model(x)
+            require_logits(outputs, (batch, data.classes), config)
+            loss = data_loss(outputs, y, data, config.label_smoothing)
         for parameter in parameters:
             parameter.grad = None
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss + penalty(derived(model), config) if penalised else loss)
         for bias in cancelled:
             if bias.grad is not None:
                 bias.grad.zero_()

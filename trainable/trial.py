@@ -4,8 +4,9 @@
 `trainable.course`; one thing more may be in it:
     unreachable                 alone: this machine does not see the folder of the checkpoints
 
-A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again. Retries
-are for processes and nodes that die, and are Tune's; the new process finds the trial's checkpoints by itself.
+A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again; so is a
+`sys.exit` in a user's code. Retries are for processes and nodes that die, and are Tune's; the new process finds the
+trial's checkpoints by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from trainable.course import Course, Setting, failed
+from trainable.faults import ordinary
 from trainable.report import Report
 from trainable.storage import Folder
 
@@ -90,11 +92,12 @@ class Trial(Worker):
         course = self._course
         course.message = self.config
         try:
-            if self._reports is None:
-                if unreachable := self._unreachable():
-                    return {"unreachable": unreachable, "done": True}
-                self._reports = self._begin()
-            result = course.result(next(self._reports))
+            with ordinary():
+                if self._reports is None:
+                    if unreachable := self._unreachable():
+                        return {"unreachable": unreachable, "done": True}
+                    self._reports = self._begin()
+                result = course.result(next(self._reports))
         except Exception as error:
             result = failed(error)
         return course.sent(result)

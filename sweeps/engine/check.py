@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
@@ -22,13 +23,14 @@ from sweeps.engine.options import OWN, SCHEDULERS, Options
 from sweeps.engine.samplers import SAMPLERS, Situation
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
-from trainable.report import Report
+from trainable.report import MODES, Report
 
 if TYPE_CHECKING:
     from trainable.data import Dataset
 
 BUDGET = ("epochs", "reports_per_epoch")
 BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial` reports when they are asked for
+LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 
 
 def problems(sweep: Sweep, options: Options) -> list[str]:
@@ -47,16 +49,35 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What whoever has a GPU should know of the flags that use it."""
+    """What is good to know of the flags: those that do nothing here, and those that use a GPU."""
+    found = _idle_flags(sweep, options)
     if options.address is not None or not local_resources().gpus:
-        return []
+        return found
     many = not _unpackable(sweep) and data.target is None
     if options.gpus_per_trial == 0:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
-        return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
-    if many and options.pack == "off":
-        return ["--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster"]
-    return []
+        found.append(f"trials train on the CPU; {flags} trains them on this machine's GPU")
+    elif many and options.pack == "off":
+        found.append("--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster")
+    return found
+
+
+def _idle_flags(sweep: Sweep, options: Options) -> list[str]:
+    """Flags that do nothing beside others: a line each."""
+    rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
+    idle = [
+        (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
+        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops nobody"),
+        (options.confirm_seeds != sweep.confirm_seeds and not options.confirm, "--confirm-seeds",
+         "--no-confirm trains nothing again"),
+        (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
+         "--no-confirm trains nothing again"),
+        (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
+        (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
+        (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
+        (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
+    ]  # fmt: skip
+    return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
 
 
 def _data(sweep: Sweep, options: Options) -> list[str]:
@@ -85,13 +106,13 @@ def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
 
 
 def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
-    """What of the arms' models and augmentation does not suit samples of `shape`; ends of a dict space included."""
+    """What of the arms' models and augmentation does not suit samples of `shape`; the ranges of a dict included."""
     found: list[str] = []
     for arm in sweep.arms:
         given, searched = sweep.given(arm), sweep.space_of(arm)
         ranges = {} if callable(searched) or space.problems(searched, given) else searched
-        ends = [{**given, name: end} for name, kind in ranges.items() for end in space.ends(kind)]
-        for values in [given, *ends]:
+        inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
+        for values in [given, *inner]:
             found += [] if hyper.problems(values) else hyper.unfit(hyper.parsed(values), shape)
     return list(dict.fromkeys(found))
 
@@ -109,6 +130,8 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     values = {"seed": options.seed, **sweep.common, **values, "epochs": options.epochs}
     found += [*hyper.problems(values), *data.problems(options.data, options.data_root)]
+    if options.plan:
+        found.append("--one runs a trial and --plan none: say one of them")
     return found + _resources(options)
 
 
@@ -116,8 +139,8 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
     rules: list[tuple[bool, str, Any]] = [
         (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
         (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
-        (options.eta > 1, "--eta > 1 must hold, but got", options.eta),
-        (options.seed >= 0, "--seed >= 0 must hold, but got", options.seed),
+        (LEAST_ETA <= options.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got", options.eta),
+        (0 <= options.seed < 2**63, "--seed must lie from 0 to 2**63 - 1, but got", options.seed),
         (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
         (options.retries >= 0, "--retries >= 0 must hold, but got", options.retries),
         (options.confirm_configs >= 1, "--confirm-configs >= 1 must hold (or --no-confirm), but got",
@@ -132,6 +155,8 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
          options.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
+        (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
+         "--price-per-hour >= 0 must hold, but got", options.price_per_hour),
     ]  # fmt: skip
     found = [f"{rule} {value}" for holds, rule, value in rules if not holds]
     if not options.grace <= options.epochs:  # a NaN is refused too
@@ -141,19 +166,35 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
             f"grace must be at least one report, but got grace={options.grace:g} epochs "
             f"at {sweep.reports_per_epoch} report(s) an epoch"
         )
-    if sweep.mode not in ("max", "min"):
-        found.append(f"mode must be 'max' or 'min', but got {sweep.mode!r}")
-    metrics = [field.name for field in fields(Report) if field.name != "step"]
+    return found + _objectives(sweep)
+
+
+def _objectives(sweep: Sweep) -> list[str]:
+    metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
     if sweep.metric not in metrics:
         found.append(hyper.unknown("metric", sweep.metric, metrics))
-    for name, mode in sweep.also.items():
+    elif wrong := _mode_problem("mode", sweep.metric, sweep.mode):
+        found.append(wrong)
+    for name, mode in cast(Mapping[str, str | None], sweep.also).items():
         if name not in metrics + BESIDE:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
-        if mode not in ("max", "min"):
-            found.append(f"an objective's mode must be 'max' or 'min', but {name} has {mode!r}")
+        elif wrong := _mode_problem("an objective's mode", name, mode):
+            found.append(wrong)
     if sweep.metric in sweep.also:
         found.append(f"objectives must differ, but {sweep.metric} is there twice")
     return found
+
+
+def _mode_problem(what: str, metric: str, mode: object) -> str | None:
+    if mode is None:
+        return f"{what} must be said, 'max' or 'min', as {metric} may be either"
+    said = f"got {mode!r}" if what == "mode" else f"{metric} has {mode!r}"
+    if mode not in ("max", "min"):
+        return f"{what} must be 'max' or 'min', but {said}"
+    if (known := MODES.get(metric, mode)) != mode:
+        better = "less" if known == "min" else "more"
+        return f"{what} must be {known!r} for {metric}, of which {better} is better, but {said}; leave it out"
+    return None
 
 
 def _choices(sweep: Sweep, options: Options) -> list[str]:
@@ -201,7 +242,7 @@ def _searching(sweep: Sweep, options: Options) -> list[str]:
     for index, arm in enumerate(sweep.arms):
         share = (options.trials - index + len(sweep.arms) - 1) // len(sweep.arms)  # trials are dealt in turn
         stops = options.scheduler != "none" or options.patience is not None
-        situation = Situation(share, stops, len(sweep.objectives))
+        situation = Situation(share, stops, len(sweep.objectives), options.seed)
         found += samplers.problems(sweep.sampler_of(arm), sweep.sampler_options, sweep.space_of(arm), situation)
     if "grid" in map(sweep.sampler_of, sweep.arms) and (options.like or options.enqueue):
         found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
@@ -258,6 +299,9 @@ def _resources(options: Options) -> list[str]:
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
             found.append(f"{flag} >= 0 must hold, but got {asked:g}")
+        elif kind == "GPUs" and asked > 1:
+            way = "more trials at once use more GPUs"
+            found.append(f"{flag}: a trial trains on one GPU, or on a share of it, but got {asked:g}; {way}")
         elif asked > exist and options.address is None:
             found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
     if options.cpus_per_trial == 0 and options.gpus_per_trial == 0:

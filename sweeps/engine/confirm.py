@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.answer import Answer, answer
 from results.record import Reader, Record
+from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints
 from trainable.storage import install
 
@@ -24,16 +25,20 @@ MODEL = "model"
 Models = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
-def confirm(record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str) -> None:
+def confirm(
+    record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str, own: Mapping[str, str]
+) -> None:
     """Score what is chosen and not scored yet, and keep the best model; nothing when we are told to stop.
 
-    `checkpoints`: path or URI below which the trials' final states lie.
+    `checkpoints`: path or URI below which the trials' final states lie. `own`: the user's own models
+    that the sweep names, by function.
     """
     folder = record.path.parent
     record.commit()
     with Reader(folder) as reader:
         found, known = answer(reader), reader.checkpoints()
-        configs = {trial.trial: trial.config for trial in reader.trials("confirm")}
+        confirmed = [trial for trial in reader.trials("confirm") if trial.state.ended]
+        configs = {trial.trial: trusted(trial.config, own) for trial in confirmed}
         models = _models(reader, found, checkpoints)
         if found.model is None or not unscored(reader, checkpoints):
             return

@@ -17,7 +17,6 @@ from results.redaction import redacted, redacted_uri
 from sweeps.engine import space
 from sweeps.engine.options import OWN, Options
 from sweeps.engine.sweep import Sweep
-from trainable.reference import function
 from trainable.versions import package_version
 
 if TYPE_CHECKING:
@@ -81,21 +80,24 @@ def _text(distribution: Any) -> str:
 
 
 def _model(name: str) -> dict[str, Any]:
-    """What is kept of a model that is not the default one: its name, or a function's name and source."""
+    """What is kept of a model that is not the default one: its name, or a function's (`sweeps.engine.models`)."""
     if ":" not in name:
         return {} if name == "mlp" else {"model": name}
-    return {"model": {"function": name.rpartition(":")[2], "source": space.source(function(name))}}
+    return {"model": {"function": name.rpartition(":")[2]}}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What keeps `now` from continuing a run that was defined as `before`: 'key: old -> new', a line each."""
-    now = json.loads(to_json(now))  # as the record holds it
+    before, now = _compared(before, now), _compared(json.loads(to_json(now)), before)  # as the record holds it
     found = []
     for key in before.keys() | now.keys() - _MAY_CHANGE:
         if key in _MAY_CHANGE or before.get(key) == now.get(key):
             continue
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
+            if "drawn" in old and old["function"] == new.get("function"):
+                found.append(f"{key}: the function suggests other ranges or other values than when the run began")
+                continue
             found += [
                 f"{key}.{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
                 for name in sorted(old.keys() | new.keys())
@@ -104,6 +106,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         else:
             found.append(f"{key}: {old} -> {new}")
     return sorted(found)
+
+
+def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Without how its functions are written: of a space counts what it draws, where both know that, and what a model
+    builds is compared by `sweeps.engine.models`."""
+    found = dict(one)
+    if isinstance(model := one.get("model"), dict):
+        found["model"] = {"function": model["function"]}
+    mine, theirs = one.get("space", {}), other.get("space", {})
+    if "function" in mine:
+        both = mine.get("by") is not None and mine.get("by") == theirs.get("by")
+        left_out = {"source"} if both else {"drawn", "by"}
+        found["space"] = {name: value for name, value in mine.items() if name not in left_out}
+    return found
 
 
 def widening_problems(sweep: Sweep, before: Mapping[str, Any], trials: Iterable[Trial]) -> list[str]:

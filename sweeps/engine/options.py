@@ -88,6 +88,8 @@ class Options:
     """Points to try first, in every arm that can: '{"lr": 0.01}'; what they leave open is suggested."""
     widen: bool = False
     """Go on although the space changed: the new one must contain the old one."""
+    accept_changed_model: bool = False
+    """Go on although a model of your own builds another network than when the run began."""
     fresh: bool = False
     """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
     plan: bool = False

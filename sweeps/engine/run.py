@@ -20,13 +20,15 @@ from results.paths import run_name_problem
 from results.record import Reader, Record, RecordError, SweepState
 from results.redaction import redacted_uri, remember
 from results.text import print_anything, say
+from sweeps.engine import fields
 from sweeps.engine.cluster import Ray
 from sweeps.engine.options import Options, asked, parse
 from sweeps.engine.session import CannotRun, Flight, Session, todo
 from sweeps.engine.signals import Interrupted, Signals
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.undisturbed import undisturbed
-from trainable.config import config_class, described, parsed, unfit
+from trainable.config import Config, config_class, described, parsed, unfit
+from trainable.faults import ordinary
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
 def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
+        _refuse(fields.problems(sweep))
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         sweep = asked(sweep, options)
@@ -89,14 +92,33 @@ def _one(sweep: Sweep, options: Options) -> int:
     device = prepare_process(*options.process)
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
+    _refuse(_wrong_output(config, data))
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
     most, has = options.max_parameters, parameters(state.model)
     if most is not None and has > most:
         _refuse([f"--max-parameters {most}, but the model has {has}"])
-    for report in train(config, tensors, state=state):
-        say("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
+    with ordinary():
+        for report in train(config, tensors, state=state):
+            say("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
     return 0
+
+
+def _wrong_output(config: Config, data: Dataset) -> list[str]:
+    """What a model of the user's own makes, when that is no logits. What it raises, training will raise too."""
+    from trainable.config import MODELS
+    from trainable.model import OutputError
+    from trainable.rehearsal import rehearse
+
+    if config.model in MODELS:
+        return []
+    try:
+        rehearse(config, data)
+    except OutputError as error:
+        return [str(error)]
+    except Exception:  # comes again, where a debugger can stop at it
+        return []
+    return []
 
 
 def _load(options: Options) -> Dataset:
@@ -262,9 +284,34 @@ def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> No
     if trials:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
+    _define_models(record, sweep, options, data)
     kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}
     record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
+
+
+def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
+    """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
+    from sweeps.engine import models
+
+    with Reader(record.path.parent) as reader:
+        before, trials = models.known(reader), reader.trials()
+    for trial in trials:
+        if not trial.state.ended:  # it goes on, and nothing is imported because a record says so
+            models.trusted(trial.config, models.names(sweep))
+    begun = bool(trials)
+    tries = models.tried(sweep, data, before if begun else None)
+    _refuse(models.problems(tries))
+    if begun:
+        changed, notes = models.changes(before, tries), models.notes(before, tries)
+        if changed and not options.accept_changed_model:
+            raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *changed]), code=2)
+        if changed or notes:
+            record.event("model changed", accepted=changed, notes=notes)
+        for note in [] if options.quiet else notes:
+            print(f"note: {note}", file=sys.stderr)
+    if tries:
+        record.set_meta("models", models.kept(tries, before))
 
 
 def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:
@@ -287,6 +334,10 @@ def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, beg
     record.set_meta("begun with", asked)
 
 
+MODEL_REFUSAL = (
+    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
+    "on with both in one run. What changed:"
+)
 REFUSAL = (
     "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
     "new space contains the old one. What changed:"

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import Space, distributions
 from trainable.config import unknown
+from trainable.faults import ordinary, reason
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -34,9 +36,14 @@ class Ask:
     """What a sampler is made for: one suggestion."""
 
     seed: int  # of this suggestion
-    sweep_seed: int  # of the sweep
+    sweep_seed: int  # of the sweep, any whole number
     space: Space  # of the arm
     options: Mapping[str, Any] = field(default_factory=dict)  # the user's, for the sampler's constructor
+
+    @property
+    def numpys_seed(self) -> int:
+        """The sweep's seed as NumPy takes it: below 2**32."""
+        return self.sweep_seed if self.sweep_seed < 2**32 else derived_seed("sweep", self.sweep_seed)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Situation:
     trials: int  # of the arm
     stops: bool  # whether trials are stopped early
     objectives: int
+    seed: int = 0  # of the sweep
 
 
 @dataclass(frozen=True)
@@ -193,9 +201,9 @@ SAMPLERS: dict[str, Kind] = {
     ),
     "random": Kind("RandomSampler", lambda ask: {"seed": ask.seed}),
     # The order of the grid, and the scrambling of the sequence, are the sweep's: one for all suggestions.
-    "grid": Kind(_grid_class, lambda ask: {"search_space": grid(ask.space), "seed": ask.sweep_seed}, _grid_cannot),
+    "grid": Kind(_grid_class, lambda ask: {"search_space": grid(ask.space), "seed": ask.numpys_seed}, _grid_cannot),
     "qmc": Kind(
-        "QMCSampler", lambda ask: {"seed": ask.sweep_seed, "scramble": True, "warn_independent_sampling": False}
+        "QMCSampler", lambda ask: {"seed": ask.numpys_seed, "scramble": True, "warn_independent_sampling": False}
     ),
     "cmaes": Kind("CmaEsSampler", lambda ask: {"seed": ask.seed, "warn_independent_sampling": False}, _cmaes_cannot),
     "gp": Kind("GPSampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("gp")),
@@ -216,7 +224,8 @@ def made(sampler: str | Make, ask: Ask) -> BaseSampler:
 def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situation) -> list[str]:
     """What the sampler (whatever a script says it is) cannot do with this arm, one line each; [] = fine."""
     if callable(sampler):
-        return _own_problems(sampler)
+        more = "--sampler-options are for samplers of a name, but this one is made by a function: give it them there"
+        return _own_problems(sampler) + ([more] if options else [])
     if not isinstance(sampler, str):
         made_of = type(sampler).__name__
         way = f"say sampler=lambda seed: {made_of}(...)"
@@ -229,8 +238,8 @@ def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situ
     wrong += kind.cannot(space, found)
     if not wrong:
         try:
-            _first_point(made(sampler, Ask(0, 0, space, options)), space)
-        except (ValueError, TypeError, ImportError) as error:
+            _first_point(made(sampler, Ask(0, found.seed, space, options)), space)
+        except Exception as error:  # whatever Optuna makes of them: AttributeError, AssertionError, ...
             wrong = [f"--sampler {sampler} refuses its options {dict(options)}: {error}"]
     return wrong
 
@@ -263,9 +272,10 @@ def _own_problems(sampler: Make) -> list[str]:
     from optuna.samplers import BaseSampler
 
     try:
-        got: Any = made(sampler, Ask(0, 0, {}))
+        with ordinary():
+            got: Any = made(sampler, Ask(0, 0, {}))
     except Exception as error:
-        return [f"sampler must be a function of a seed, but raised {type(error).__name__}: {error}"]
+        return [f"sampler must be a function of a seed, but raised {reason(error)}"]
     if not isinstance(got, BaseSampler):
         return [f"sampler must make an optuna.samplers.BaseSampler of a seed, but made {got!r}"]
     return []

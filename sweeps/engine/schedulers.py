@@ -79,10 +79,11 @@ _NOBODY: Any = None  # schedulers are handed a controller, and these never look 
 
 
 class Asha(AsyncHyperBandScheduler):
-    """One arm's ASHA (Li et al. 2020). It mends three things of Ray's:
+    """One arm's ASHA (Li et al. 2020). It mends four things of Ray's:
 
     - a NaN passes every rung, because `nan < cutoff` is false, and an infinite score counts as best in mode min;
       here a non-finite objective stops its trial at once and enters no rung;
+    - a trial that says a report again may enter a rung that it has passed; here it enters each once, going up;
     - a stop leaves no trace; here `judge` returns the rung and the cutoff;
     - a cutoff takes the longer, the more trials a rung has seen: a millisecond after 5,000; here it does not.
     """
@@ -110,7 +111,7 @@ class Asha(AsyncHyperBandScheduler):
         bracket, key = self._bracket(number)
         rung = _next_rung(bracket, key, step)
         if rung is None:
-            return self.on_trial_result(_NOBODY, key, {self._time_attr: step, OBJECTIVE: value}), None
+            return TrialScheduler.CONTINUE, None
         seen = dict(bracket._rungs)[rung]
         others = self._standing(bracket, rung, beside)
         seen.update(others)
@@ -168,8 +169,12 @@ def _cutoff(seen: _Seen, eta: float) -> float | None:
 
 
 def _next_rung(bracket: Any, key: Any, step: int) -> float | None:
-    """The highest rung that the trial has reached at `step` and is not in yet."""
-    return next((m for m, seen in bracket._rungs if step >= m and key.trial_id not in seen), None)
+    """The highest rung that the trial has reached at `step`; None when it is in it already.
+
+    Ray's enters those below, too, when a trial says a report again and rungs lie nearer to each other than reports.
+    """
+    reached = next(((m, seen) for m, seen in bracket._rungs if step >= m), None)
+    return None if reached is None or key.trial_id in reached[1] else reached[0]
 
 
 class Hyperband:

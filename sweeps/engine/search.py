@@ -31,6 +31,7 @@ from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tpe import Tpe
 from trainable.config import parsed
+from trainable.faults import message, ordinary, reason
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Suggestion:
     shared: dict[str, Any]  # and of the whole study: what is new there
 
 
+class SamplerError(RuntimeError):
+    """A sampler that suggests nothing: no trial is to blame, and the sweep ends."""
+
+
 class ArmStudy(OptunaSearch):
     """One arm's study behind Ray's OptunaSearch. It mends three things (ray 2.60, optuna_search.py):
 
@@ -76,7 +81,7 @@ class ArmStudy(OptunaSearch):
         self._space: Any
         space: Any = to_optuna(sweep.space_of(arm))
         super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
-        self._sampler_of, self._first = sampler, first
+        self._sampler_of, self._first, self._arm = sampler, first, arm
         self._before: Tpe | None = None  # what suggested last
         self._others = list(sweep.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
@@ -119,13 +124,18 @@ class ArmStudy(OptunaSearch):
             if callable(self._space):  # Ray would mix the sampled parameters into what the function returns
                 self._ot_trials[trial_id] = self._ot_study.ask()
                 try:
-                    values = dict(self._space(self._ot_trials[trial_id]))
+                    with ordinary():
+                        values = dict(self._space(self._ot_trials[trial_id]))
                 except optuna.TrialPruned as error:  # the user's way to say that these will not do
-                    problem = f"infeasible: {error}"
+                    problem = f"infeasible: {message(error)}"
                 except Exception as error:
-                    problem = f"the space function raised {type(error).__name__}: {error}"
+                    problem = f"the space function raised {reason(error)}"
             else:
-                values = self.suggest(trial_id) or {}
+                try:
+                    with ordinary():
+                        values = self.suggest(trial_id) or {}
+                except Exception as error:  # of a user's own sampler
+                    raise SamplerError(f"the sampler of arm {self._arm!r} raised {reason(error)}") from error
         asked = self._ot_trials[trial_id]
         distributions = {
             name: optuna.distributions.distribution_to_json(distribution)

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from results.record import Reader, Record, RecordError, State, SweepState
+from results.record import Reader, Record, RecordError, State, SweepState, Trial
+from sweeps.engine import models
 from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
@@ -131,7 +133,7 @@ class Session:
         to_confirm = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
         board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
-            trials, curves = reader.trials(), reader.curves()
+            trials, curves = _with_own_models(reader.trials(), sweep), reader.curves()
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.gpus_per_trial > 0
             )
@@ -202,7 +204,7 @@ class Session:
         if not self.options.confirm or self.stop.stop_all():
             return
         try:
-            confirm(self.record, data, self.options, self.stop, self.checkpoints)
+            confirm(self.record, data, self.options, self.stop, self.checkpoints, models.names(self.sweep))
         except RayError as error:
             why = _cause(error.cause if isinstance(error, RayTaskError) else error)
             raise CannotRun(
@@ -223,6 +225,8 @@ class Session:
         from ray import tune
         from ray.exceptions import RayError
         from ray.tune.error import TuneError
+
+        from sweeps.engine.search import SamplerError
 
         options = self.options
         asked = (self._trials if options.pack == "off" else self._lanes)(search, rungs, recorder)
@@ -256,7 +260,7 @@ class Session:
         try:
             with ray.lean(), _silent("ray.tune"):  # a trial's traceback is in the record
                 tuner.fit()
-        except (TuneError, RayError, RecordError, sqlite3.Error, OSError) as error:
+        except (TuneError, SamplerError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
 
     def _trials(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
@@ -352,7 +356,19 @@ def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
-    return repeats(sweep, asked, reader.trials(), reader.curves())
+    known = models.names(sweep)
+    return [
+        replace(repeat, config=models.trusted(repeat.config, known))
+        for repeat in repeats(sweep, asked, reader.trials(), reader.curves())
+    ]
+
+
+def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:
+    """Those that go on, with the models that this script names. Raises ModelError."""
+    known = models.names(sweep)
+    return [
+        trial if trial.state.ended else replace(trial, config=models.trusted(trial.config, known)) for trial in trials
+    ]
 
 
 def _started(ray: Future[Ray]) -> Ray:
@@ -378,7 +394,7 @@ def _silent(name: str) -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     """The innermost cause of what Tune wraps: the line that helps."""
     while inner := error.__cause__ or error.__context__:
-        if isinstance(error, RecordError):
+        if isinstance(error, RecordError) or type(error).__name__ == "SamplerError":
             return str(error)
         error = inner
     return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"

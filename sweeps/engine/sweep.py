@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast
 
-from sweeps.engine.space import Space, is_distribution
+from sweeps.engine.space import Space, is_distribution, plain
 from trainable.reference import reference
+from trainable.report import MODES
 
+Mode = Literal["max", "min"]
 Sampler = str | Callable[[int], Any]  # a name, or a function: seed -> optuna.samplers.BaseSampler
 
 
@@ -30,8 +32,8 @@ class Sweep:
     model: str | Callable[..., Any] = "mlp"  # mlp, cnn, or a function Config -> torch.nn.Module (docs/model.md)
     data: str = "mnist"
     metric: str = "val_accuracy"
-    mode: Literal["max", "min"] = "max"
-    also: Mapping[str, Literal["max", "min"]] = field(default_factory=dict)  # more objectives: a Pareto front
+    mode: Mode = None  # type: ignore[assignment]  # max or min; follows from the metric: losses and errors are minimised
+    also: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)  # more objectives: a Pareto front
     max_parameters: int | None = None  # a larger model is refused before it trains, and the sampler told
     sampler: Sampler | Mapping[str, Sampler] = "tpe"  # of all arms, or {arm: its own}
     sampler_options: Mapping[str, Any] = field(default_factory=dict)  # of the sampler's constructor
@@ -45,10 +47,21 @@ class Sweep:
     grace: float = 1.0  # epochs before the first rung
     eta: float = 3.0  # a rung lets about 1/eta of the trials pass
 
+    def __post_init__(self) -> None:
+        """NumPy's numbers become Python's, and what follows from a metric is filled in. `check` says what is wrong."""
+        for each in fields(self):
+            object.__setattr__(self, each.name, plain(getattr(self, each.name)))
+        if cast(Mode | None, self.mode) is None:
+            object.__setattr__(self, "mode", _mode(self.metric))
+        names = dict.fromkeys(self.also) if isinstance(self.also, list | tuple) else self.also
+        if isinstance(names, Mapping):
+            also = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
+            object.__setattr__(self, "also", also)
+
     @property
     def objectives(self) -> dict[str, str]:
         """{metric: max or min}, the one that stops trials first."""
-        return {self.metric: self.mode, **self.also}
+        return {self.metric: self.mode, **cast(Mapping[str, str], self.also)}
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
@@ -79,3 +92,7 @@ class Sweep:
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
         return {**self.common, **self.fixes(arm)}
+
+
+def _mode(metric: object) -> Mode | None:
+    return MODES.get(metric) if isinstance(metric, str) else None

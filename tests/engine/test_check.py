@@ -1,6 +1,7 @@
 """Bad input ends with exit code 2 before Ray starts, and names every problem at once: rule, value, valid choices."""
 
 import fcntl
+import math
 import multiprocessing
 import os
 import re
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import ray
 
 from results.record import Record
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
 from sweeps.engine.check import notes
 from sweeps.engine.definition import definition, differences
 from sweeps.engine.lock import LOCK, Locked, locked
@@ -53,9 +55,14 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 BAD_FLAGS = [
     (["--trials", "0"], ["--trials >= 1 must hold", "got 0"]),
-    (["--eta", "1"], ["--eta > 1 must hold", "got 1.0"]),
-    (["--eta", "nan"], ["--eta > 1 must hold", "got nan"]),
-    (["--seed", "-1"], ["--seed >= 0 must hold", "got -1"]),
+    (["--eta", "1"], ["--eta must be a number from 1.1 up", "got 1.0"]),
+    (["--eta", "1.0000001"], ["--eta must be a number from 1.1 up", "got 1.0000001"]),
+    (["--eta", "inf"], ["--eta must be a number from 1.1 up", "got inf"]),
+    (["--seed", str(2**63)], ["--seed must lie from 0 to 2**63 - 1", f"got {2**63}"]),
+    (["--price-per-hour", "-1"], ["--price-per-hour >= 0 must hold", "got -1.0"]),
+    (["--model", "os:system"], ["must be a function of a Config, but 'os:system' is a builtin_function_or_method"]),
+    (["--eta", "nan"], ["--eta must be a number from 1.1 up", "got nan"]),
+    (["--seed", "-1"], ["--seed must lie from 0 to 2**63 - 1", "got -1"]),
     (["--concurrency", "-2"], ["--concurrency >= 0 must hold", "got -2"]),
     (["--confirm-configs", "0"], ["--confirm-configs >= 1 must hold (or --no-confirm)", "got 0"]),
     (["--confirm-seeds", "0"], ["--confirm-seeds >= 1 must hold (or --no-confirm)", "got 0"]),
@@ -68,7 +75,9 @@ BAD_FLAGS = [
     (["--grace", "nan"], ["grace <= epochs must hold", "grace=nan, epochs=3"]),
     (["--grace", "0.5"], ["grace must be at least one report", "grace=0.5 epochs at 1 report(s) an epoch"]),
     (["--cpus-per-trial", "100000"], ["--cpus-per-trial: this machine has", "CPUs, but got 100000", "--address"]),
-    (["--gpus-per-trial", "1000"], ["--gpus-per-trial: this machine has", "GPUs, but got 1000", "--address"]),
+    (["--gpus-per-trial", "1"], ["--gpus-per-trial: this machine has", "GPUs, but got 1", "--address"]),
+    (["--gpus-per-trial", "2", "--address", "auto"], ["a trial trains on one GPU, or on a share of it, but got 2"]),
+    (["--gpus-per-trial", "1.5", "--address", "auto"], ["a trial trains on one GPU", "but got 1.5"]),
     (["--cpus-per-trial", "-1"], ["--cpus-per-trial >= 0 must hold", "got -1"]),
     (["--cpus-per-trial", "nan"], ["--cpus-per-trial >= 0 must hold", "got nan"]),
     (["--cpus-per-trial", "0"], ["a trial needs a CPU or a GPU"]),
@@ -155,6 +164,60 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
             ["labels are classes, so there is no val_r2"],
         ),
         ({"epochs": 0}, ["--epochs >= 1 must hold", "got 0"]),
+        (
+            {"metric": "val_loss"},
+            ["mode must be 'min' for val_loss, of which less is better", "got 'max'", "leave it out"],
+        ),
+        ({"mode": "min"}, ["mode must be 'max' for val_accuracy, of which more is better", "got 'min'"]),
+        ({"metric": "lr", "mode": None}, ["mode must be said, 'max' or 'min', as lr may be either"]),
+        ({"also": {"val_loss": "max"}}, ["an objective's mode must be 'min' for val_loss", "val_loss has 'max'"]),
+        ({"also": ["epoch"]}, ["an objective's mode must be said, 'max' or 'min', as epoch may be either"]),
+        (
+            {"space": {"kernel": IntDistribution(1, 5)}, "fixed": {"model": "cnn"}},
+            ["kernel must be odd", "got kernel=2"],
+        ),
+        (
+            {"space": {"batch_size": FloatDistribution(16, 128)}},
+            ["batch_size takes whole numbers, but its range is one of real numbers; say IntDistribution"],
+        ),
+        ({"space": {"dropout": FloatDistribution(0, 2, step=0.5)}}, ["dropout: ", "less than 1", "got 2"]),
+        ({"space": {"lr": FloatDistribution("1e-4", 1e-1)}}, ["lr: low must be a number, but got '1e-4' (str)"]),  # type: ignore[arg-type]
+        ({"space": {"lr": FloatDistribution(1e-4, None)}}, ["lr: high must be a number, but got None (NoneType)"]),  # type: ignore[arg-type]
+        ({"space": {"lr": FloatDistribution(1e-4, math.nan)}}, ["lr: high must be a number, but got nan (float)"]),
+        ({"space": {"batch_size": IntDistribution(16, 64.5)}}, ["batch_size: high must be a whole number", "64.5"]),  # type: ignore[arg-type]
+        ({"space": {"lr": (1e-4, 1e-1)}}, ["lr: a range must be a FloatDistribution", "got (0.0001, 0.1) (tuple)"]),
+        ({"space": {"lr": FloatDistribution}}, ["lr: a range must be a FloatDistribution", "(type)"]),
+        ({"space": {1: FloatDistribution(0, 1)}}, ["space must be a dict of ranges, or a function of a trial"]),
+        ({"space": dict}, ["space must be a dict of ranges, or a function of a trial, but got <class 'dict'> (type)"]),
+        (
+            {"space": {"hidden": CategoricalDistribution([(64, 32), (8,)])}},  # type: ignore[list-item]
+            ["hidden: a choice must be a boolean, a number or text, but got (64, 32) (tuple); write '64-32'"],
+        ),
+        ({"space": {"activation": CategoricalDistribution("relu")}}, ["activation: choices must be a list, but got"]),
+        ({"space": {"l2": CategoricalDistribution([0, 0.0])}}, ["l2: choices must differ, but got [0, 0.0]"]),
+        ({"trials": "8"}, ["trials must be a whole number, but got '8' (str)"]),
+        ({"trials": 2.5}, ["trials must be a whole number, but got 2.5 (float)"]),
+        ({"trials": True}, ["trials must be a whole number, but got True (bool)"]),
+        ({"epochs": None}, ["epochs must be a whole number, but got None (NoneType)"]),
+        ({"grace": "1"}, ["grace must be a number, but got '1' (str)"]),
+        ({"eta": math.inf}, ["eta must be a number, but got inf (float)"]),
+        ({"eta": 1.0000001}, ["--eta must be a number from 1.1 up, but got 1.0000001"]),
+        ({"patience": (3,)}, ["patience must be a number, but got (3,) (tuple)"]),
+        ({"metric": None}, ["metric must be text, but got None (NoneType)"]),
+        ({"metric": ["val_loss"]}, ["metric must be text, but got ['val_loss'] (list)"]),
+        ({"mode": max}, ["mode must be 'max' or 'min', or left out, but got <built-in function max>"]),
+        ({"also": "val_loss"}, ["also must be a dict of metrics and 'max' or 'min', or a list of metrics"]),
+        ({"fixed": [("l2", 1)]}, ["fixed must be a dict of names and values, but got"]),
+        ({"fixed": {"lr": float}, "space": {"l2": SPACE["l2"]}}, ["fixed: lr must be a number, text, a boolean or"]),
+        ({"arms": {"a": None}}, ["arm 'a' must be a dict of names and values, but got None"]),
+        ({"arms": ["a", "b"]}, ["arms must be a dict of names and values, but got ['a', 'b'] (list)"]),
+        ({"arms": {"a": {"l2": np.array([1, {}], dtype=object)}}}, ["l2: input should be a valid number"]),
+        ({"name": None}, ["name must be text, but got None"]),
+        ({"data": Path("digits")}, ["data must be text, but got"]),
+        ({"model": 3}, ["model must be a model's name, or a function of a Config, but got 3 (int)"]),
+        ({"sampler": None}, ["sampler must be a sampler's name, a function of a seed, or a dict of one for each arm"]),
+        ({"scheduler": None}, ["scheduler must be text, but got None"]),
+        ({"sampler_options": {"seed": object}}, ["sampler_options: seed must be a number, text, a boolean or a list"]),
         ({"mode": "best"}, ["mode must be 'max' or 'min', but got 'best'"]),
         ({"metric": "val_acuracy"}, ["unknown metric 'val_acuracy'", "did you mean 'val_accuracy'?", "val_loss"]),
         ({"also": {"parametrs": "min"}}, ["unknown objective 'parametrs'", "did you mean 'parameters'?"]),
@@ -171,6 +234,12 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"sampler": {"al": "tpe"}}, ["unknown arm of sampler 'al'; did you mean 'all'? Known: all"]),
         ({"sampler": {"all": "tp"}}, ["unknown --sampler 'tp'; did you mean 'tpe'?"]),
         ({"sampler": lambda _: 3}, ["sampler must make an optuna.samplers.BaseSampler of a seed, but made 3"]),
+        (
+            {"sampler": lambda seed: optuna.samplers.RandomSampler(seed), "sampler_options": {"group": True}},
+            ["--sampler-options are for samplers of a name"],
+        ),
+        ({"sampler": lambda _: sys.exit("no")}, ["sampler must be a function of a seed, but raised SystemExit: no"]),
+        ({"space": lambda _: sys.exit("no")}, ["the space function '<lambda>' raised SystemExit: no (test_check.py:"]),
         ({"reports_per_epoch": 0, "grace": 1.0}, ["reports_per_epoch >= 1 must hold", "got 0"]),
     ],
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),  # xdist: the same names in every process
@@ -285,6 +354,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
         (['{"hidden": [8]}', "--max-parameters", "100"], ["--max-parameters 100, but the model has 6"]),
+        (["{}", "--plan"], ["--one runs a trial and --plan none: say one of them"]),
         (["{}", "--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],
 )
@@ -324,6 +394,30 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
     assert "--pack" not in notes(SWEEP, parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
     assert [parse(SWEEP, flags).process[1] for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--scheduler", "none", "--eta", "2"], "--eta has no effect here: --scheduler none has no rungs"),
+        (["--scheduler", "median", "--eta", "2"], "--eta has no effect here: --scheduler median has no rungs"),
+        (["--scheduler", "none", "--grace", "2"], "--grace has no effect here: --scheduler none stops nobody"),
+        (["--no-confirm", "--confirm-seeds", "2"], "--confirm-seeds has no effect here: --no-confirm trains nothing"),
+        (
+            ["--no-confirm", "--confirm-configs", "2"],
+            "--confirm-configs has no effect here: --no-confirm trains nothing",
+        ),
+        (["--scheduler", "none", "--audit", "0.5"], "--audit has no effect here: nobody is stopped"),
+        (["--price-per-hour", "2"], "--price-per-hour has no effect here: it is for --plan"),
+        (["--fresh", "--widen"], "--widen has no effect here: --fresh begins a run of its own"),
+    ],
+)
+def test_a_flag_that_does_nothing_beside_others_is_told(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], says: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (note,) = notes(SWEEP, parse(SWEEP, flags), load("digits"))
+    assert note.startswith(says)
 
 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:

@@ -356,3 +356,16 @@ def test_runs_that_are_of_no_use_are_refused(tmp_path: Path) -> None:
             earlier(sweep(**changes), [run], 2, digest)
     with pytest.raises(Cold, match="--like takes the folder of a run, but"):
         earlier(sweep(), [tmp_path / "none"], 2)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "qmc"])
+def test_a_seed_of_any_size_that_a_flag_takes_begins_a_grid_or_a_sequence(tmp_path: Path, sampler: str) -> None:
+    found = []
+    for index, seed in enumerate((2**32 - 1, 2**32, 2**32, 2**63 - 1)):
+        (tmp_path / str(index)).mkdir()
+        loop = Loop(tmp_path / str(index), sweep(space=POINTS), trials=6, sampler=sampler, seed=seed)
+        assert problems(sampler, {}, POINTS, Situation(trials=6, stops=False, objectives=1, seed=seed)) == []
+        search(loop, 6)
+        found.append(suggested(loop))
+    assert found[1] == found[2]
+    assert found[1] != found[0] != found[3]

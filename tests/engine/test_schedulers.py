@@ -140,3 +140,19 @@ def test_a_scheduler_rebuilt_half_way_decides_as_one_that_saw_all(scheduler: str
     for n, s, _ in verdicts[:half]:
         second.judge("a", n, s, scores(n, s))
     assert [second.judge("a", n, s, scores(n, s)) for n, s, _ in verdicts[half:]] == [v for _, _, v in verdicts[half:]]
+
+
+@pytest.mark.parametrize("eta", [1.1, 1.3, 1.49])
+def test_a_report_that_comes_again_enters_no_rung_that_the_trial_has_passed(eta: float) -> None:
+    """Where rungs lie nearer to each other than reports, a trial skips some; a second attempt repeats its report."""
+    once, again = (Asha(Ladder(9, 1, eta, 1), 1, "max") for _ in range(2))
+    for number in range(1, 9):
+        for step in range(1, 9):
+            score = 0.5 + 0.01 * number + 0.1 * step
+            verdict = once.judge(number, step, score)
+            assert again.judge(number, step, score) == verdict
+            if step in (3, 5):
+                assert again.judge(number, step, score) == ("CONTINUE", None)
+            if verdict[0] == STOP:
+                break
+    assert [dict(seen) for _, seen in again._brackets[0]._rungs] == [dict(seen) for _, seen in once._brackets[0]._rungs]

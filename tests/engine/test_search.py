@@ -1,11 +1,13 @@
 """The search through its public Searcher methods, with a real record and real Optuna studies."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from math import log10, nan
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from loop import Loop
 from optuna.trial import TrialState
@@ -14,6 +16,7 @@ from ray.tune.search import Searcher
 from results.record import State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
 from sweeps.engine.repeats import Repeat
+from sweeps.engine.search import SamplerError
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 
@@ -447,3 +450,32 @@ def test_tpe_begins_with_a_plain_network_unless_arms_are_compared(tmp_path: Path
     assert rates("one", one)[0] == middle
     assert rates("one, random", one, sampler="random")[0] != middle
     assert all(rate != middle for rate in rates("two", two))
+
+
+def test_a_space_function_that_exits_fails_its_trial_and_says_where(tmp_path: Path) -> None:
+    def space(trial: optuna.Trial) -> dict[str, Any]:
+        lr = trial.suggest_float("lr", 0.0, 1.0)
+        if trial.number == 1:
+            sys.exit("bye")
+        if trial.number == 2:
+            raise KeyboardInterrupt
+        return {"lr": lr + 1e-3}
+
+    loop = Loop(tmp_path, Sweep(name="s", space=space, epochs=1), trials=4)
+    for _ in range(2):
+        loop.train(loop.deal(), flat)
+    states = {number: (row.state, row.reason) for number, row in loop.rows().items()}
+    assert states[1] == states[4] == (State.COMPLETED, None)
+    assert states[2][0] is states[3][0] is State.FAILED
+    assert (states[2][1] or "").startswith("the space function raised SystemExit: bye (test_search.py:")
+    assert (states[3][1] or "").startswith("the space function raised KeyboardInterrupt (test_search.py:")
+
+
+def test_a_sampler_that_exits_ends_the_search_and_is_named(tmp_path: Path) -> None:
+    class Exits(optuna.samplers.RandomSampler):
+        def sample_relative(self, *_: Any) -> dict[str, Any]:
+            sys.exit("bye")
+
+    loop = Loop(tmp_path, sweep(), trials=4, sampler=lambda seed: Exits(seed))
+    with pytest.raises(SamplerError, match=r"the sampler of arm '\w+' raised SystemExit: bye \(test_search.py:"):
+        loop.deal()

@@ -1,13 +1,16 @@
 """The search space: what Optuna is given, what the record keeps, and what is wrong with it."""
 
+import json
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna import distributions as od
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution
-from sweeps.engine.space import PROBES, problems, to_json, to_optuna
+from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, fields
+from sweeps.engine.space import PROBES, problems, to_json, to_optuna, values
 
 PAIRS = [
     (FloatDistribution(0.0, 0.5), od.FloatDistribution(0.0, 0.5)),
@@ -144,3 +147,50 @@ def test_a_function_that_returns_an_unknown_name_or_a_fixed_one_is_told() -> Non
 def test_a_function_that_returns_no_hyperparameters_is_told() -> None:
     (found,) = problems(lambda _trial: None, {})  # type: ignore[arg-type,return-value]
     assert "raised TypeError" in found
+
+
+def test_a_range_is_looked_at_between_its_ends() -> None:
+    assert values(IntDistribution(1, 5)) == [1, 5, 2, 3, 4]
+    assert values(FloatDistribution(0.0, 1.0, step=0.25)) == [0.0, 1.0, 0.25, 0.5, 0.75]
+    assert set(values(IntDistribution(1, 1000))) > {*range(1, 33), 1000}
+    assert all(1e-5 <= value <= 1e-1 for value in values(FloatDistribution(1e-5, 1e-1, log=True)))
+    assert all(isinstance(value, int) for value in values(IntDistribution(16, 4096, log=True)))
+    for large in (
+        IntDistribution(0, 10**15),
+        IntDistribution(1, 10**15, log=True),
+        FloatDistribution(0, 1e9, step=0.1),
+    ):
+        assert len(values(large)) < 200
+
+
+def test_numpys_and_torchs_numbers_are_numbers_wherever_a_sweep_holds_them() -> None:
+    sweep = Sweep(
+        name="s",
+        trials=np.int64(4),
+        epochs=np.float64(3).astype(int),
+        grace=np.float32(1),
+        space={
+            "lr": FloatDistribution(np.float64(1e-4), torch.tensor(0.5)),  # type: ignore[arg-type]
+            "batch_size": CategoricalDistribution(np.array([16, 32])),  # type: ignore[arg-type]
+        },
+        fixed={"l2": np.float64(0.5), "hidden": (np.int64(8),)},
+        arms={"a": {"l1": np.float64(0.25)}},
+    )
+    assert json.loads(json.dumps([sweep.trials, sweep.epochs, sweep.grace, dict(sweep.fixed), dict(sweep.arms)])) == [
+        4, 3, 1.0, {"l2": 0.5, "hidden": [8]}, {"a": {"l1": 0.25}},
+    ]  # fmt: skip
+    assert not fields.problems(sweep)
+    assert not problems(sweep.space, sweep.given("a"))
+    assert isinstance(to_json(sweep.space)["lr"], str)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [("val_accuracy", "max"), ("val_loss", "min"), ("val_mse", "min"), ("val_mae", "min"), ("val_r2", "max"),
+     ("train_loss", "min"), ("seconds", "min"), ("penalty", "min")],
+)  # fmt: skip
+def test_which_way_is_better_follows_from_the_metric(metric: str, mode: str) -> None:
+    sweep = Sweep(name="s", space={}, metric=metric)
+    assert sweep.mode == mode
+    assert Sweep(name="s", space={}, also=[metric]).also == {metric: mode}
+    assert Sweep(name="s", space={}, also={"parameters": None, metric: mode}).objectives["parameters"] == "min"  # type: ignore[dict-item]

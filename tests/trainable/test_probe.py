@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainable.faults import Fault
 from trainable.probe import probe
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 32}
@@ -18,3 +20,10 @@ def test_every_configuration_gets_a_time_packed_or_not(together: int, limit: int
     seconds = probe([SMALL, convolution], ("digits", None), (1, "cpu"), together=together, limit=limit)
     assert len(seconds) == 2
     assert all(0 < second < math.inf for second in seconds)
+
+
+@pytest.mark.parametrize("raised", ["SystemExit", "KeyboardInterrupt"])
+def test_a_model_that_exits_is_an_error_of_the_probe_whose_last_line_says_it(tmp_path: Path, raised: str) -> None:
+    (tmp_path / "nets.py").write_text(f"def net(config):\n    raise {raised}\n")
+    with pytest.raises(Fault, match=rf"^{raised} \(nets.py:2\)$"):
+        probe([{"model": f"{tmp_path / 'nets.py'}:net"}], ("digits", None), (1, "cpu"))

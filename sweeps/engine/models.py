@@ -1,0 +1,194 @@
+"""The models of a user's own that a sweep names: tried before anything starts, and compared with what a run began with.
+
+A model is what it builds, not how its function is written: at a few configurations of the sweep, its layers' types and
+its tensors' names, types and shapes. The record keeps these configurations with what was built, so that a later driver
+builds at the same ones. A record never says what is imported: its models are known by the names of their functions, and
+only those that the running sweep names are called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from results.record import Reader
+from sweeps.engine import space
+from sweeps.engine.sweep import Sweep
+from trainable import config as hyper
+from trainable.faults import message, reason
+from trainable.reference import ModelError, function
+
+if TYPE_CHECKING:
+    from trainable.data import Dataset
+
+MOST = 8  # configurations that are tried
+DRAWS = 16  # of a space that is a function
+
+Kept = Mapping[
+    str, Any
+]  # {function: {"source": ..., "built": [{"values": {...}, "layers": {...}, ...}]}}, in the record
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One configuration: what the model built there, or why it could not be trained."""
+
+    function: str  # its name, after the colon
+    values: Mapping[str, Any]
+    made: Mapping[str, Any] | None  # `trainable.rehearsal.structure`
+    problem: str | None
+    wrong: bool = False  # it builds something that is no model of this data, wherever else it may be one
+
+
+def names(sweep: Sweep) -> dict[str, str]:
+    """{a function's name: how this sweep calls it} of all models of the user's own."""
+    said = [sweep.given(arm).get("model") for arm in sweep.arms]
+    for arm in sweep.arms:
+        ranges = sweep.space_of(arm)
+        if callable(ranges):
+            said += [values.get("model") for values in space.draws(ranges, DRAWS)]
+        elif "model" in ranges:
+            said += space.values(ranges["model"])
+    return {name.rpartition(":")[2]: name for name in said if isinstance(name, str) and ":" in name}
+
+
+def trusted(config: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """A record's configuration with its model as the running sweep calls it: `known`, its `names`. Raises ModelError
+    for one that it does not name."""
+    model = config.get("model", "mlp")
+    if not isinstance(model, str) or ":" not in model:
+        return dict(config)
+    if (called := model.rpartition(":")[2]) not in known:
+        said = ", ".join(sorted(known)) or "none"
+        raise ModelError(
+            f"a run goes on with the models that its script names, but the record names {model!r} and the script "
+            f"{said}; nothing that a record alone names is imported"
+        )
+    return {**config, "model": known[called]}
+
+
+def known(reader: Reader) -> Kept:
+    """What the record holds; of a run of an earlier version, which kept a function's source alone, that."""
+    model = (reader.meta("definition") or {}).get("model")
+    old = (
+        {model["function"]: {"source": model["source"], "built": []}}
+        if isinstance(model, dict) and "source" in model
+        else {}
+    )
+    return old | (reader.meta("models") or {})
+
+
+def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:
+    """Each own model at a few configurations: those of `kept`, what the record holds, or else ends of the space."""
+    called = names(sweep)
+    if not called:
+        return []
+    known = [
+        {**point["values"], "model": called[name]}
+        for name, about in (kept or {}).items()
+        for point in about["built"]
+        if name in called
+    ]
+    found: dict[str, Tried] = {}
+    for values in known or list(_configurations(sweep)):
+        key = json.dumps(values, sort_keys=True, default=str)
+        if ":" in str(values.get("model", "mlp")) and key not in found and len(found) < MOST:
+            found[key] = _try(values, data)
+    return list(found.values())
+
+
+def problems(tries: list[Tried]) -> list[str]:
+    """A line for each model that makes no logits somewhere, or cannot be trained anywhere. What fails here and there
+    is for its trials to say: a model may refuse some configurations."""
+    found = [one.problem for one in tries if one.wrong]
+    for name in dict.fromkeys(one.function for one in tries):
+        mine = [one for one in tries if one.function == name]
+        if all(one.problem and not one.wrong for one in mine):
+            found.append(f"the model {name!r} must train, but at {_words(mine[0].values)} it raised {mine[0].problem}")
+    return list(dict.fromkeys(line for line in found if line))
+
+
+def kept(tries: list[Tried], before: Kept | None = None) -> dict[str, Any]:
+    """What the record keeps, as JSON; configurations that it holds already stay."""
+    found: dict[str, Any] = dict(before or {})
+    for name in dict.fromkeys(one.function for one in tries):
+        built = [{"values": _values(one), **one.made} for one in tries if one.function == name and one.made]
+        found[name] = {"source": space.source(function(_called(tries, name))), "built": built}
+    return found
+
+
+def changes(before: Kept, tries: list[Tried]) -> list[str]:
+    """What the models build otherwise than when the run began: a line each."""
+    found = []
+    for one in tries:
+        old = next((o for o in before.get(one.function, {}).get("built", ()) if o["values"] == _values(one)), None)
+        if old is None:
+            continue
+        where = f"model {one.function} at {_words(one.values)}"
+        if one.made is None:
+            found.append(f"{where}: could be trained -> {one.problem}")
+            continue
+        for part in ("layers", "tensors"):
+            then, now = old[part], one.made[part]
+            found += [
+                f"{where}: {name or 'itself'}: {then.get(name, 'absent')} -> {now.get(name, 'absent')}"
+                for name in then.keys() | now.keys()
+                if then.get(name) != now.get(name)
+            ]
+    return sorted(found)
+
+
+def notes(before: Kept, tries: list[Tried]) -> list[str]:
+    """What changed in the files of models that build the same as when the run began, or of which that is not known."""
+    found = []
+    for name, about in before.items():
+        mine = [one for one in tries if one.function == name and one.made]
+        built, now = [point["files"] for point in about["built"]], [one.made["files"] for one in mine if one.made]
+        if not built:
+            if mine and about.get("source") != space.source(function(_called(mine, name))):
+                found.append(f"the function {name!r} has changed since this run began; what it built then is not known")
+            continue
+        files = sorted(
+            {file for then in built for one in now for file in one if then.get(file) not in (None, one[file])}
+        )
+        found += [f"{file} has changed since this run began, but {name!r} builds the same network" for file in files]
+    return found
+
+
+def _called(tries: list[Tried], name: str) -> str:
+    return next(str(one.values["model"]) for one in tries if one.function == name)
+
+
+def _values(one: Tried) -> dict[str, Any]:
+    """As the record keeps them: without the model, whose file may be moved, and as JSON has them."""
+    values = {name: value for name, value in one.values.items() if name != "model"}
+    return dict(json.loads(json.dumps(values)))
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    said = [f"{name}={value}" for name, value in values.items() if name != "model"]
+    return ", ".join(said) or "its defaults"
+
+
+def _try(values: Mapping[str, Any], data: Dataset) -> Tried:
+    from trainable.model import OutputError
+    from trainable.rehearsal import rehearse
+
+    name = str(values["model"]).rpartition(":")[2]
+    try:
+        return Tried(name, values, rehearse(hyper.parsed(values), data), None)
+    except OutputError as error:
+        return Tried(name, values, None, message(error), wrong=True)
+    except Exception as error:  # whatever a user's code raises
+        return Tried(name, values, None, reason(error))
+
+
+def _configurations(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Legal ones of each arm: both ends of all ranges, or some draws of a function; else what it fixes."""
+    for arm in sweep.arms:
+        given, ranges = sweep.given(arm), sweep.space_of(arm)
+        points = list(space.draws(ranges, 2)) if callable(ranges) else space.corners(ranges)
+        legal = [{**given, **point} for point in points if not hyper.problems({**given, **point})]
+        yield from legal or [given]

@@ -1,0 +1,256 @@
+"""A user's own models: what is no model is refused before Ray starts; a run goes on with the network it began with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from results.record import Reader, Record
+from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, models
+from sweeps.engine.definition import definition, differences
+from sweeps.engine.options import parse
+from sweeps.engine.run import _define
+from sweeps.engine.session import CannotRun
+from trainable.data import Dataset, load
+from trainable.reference import ModelError
+
+SPACE = {"lr": FloatDistribution(1e-3, 1e-1, log=True), "width": IntDistribution(4, 8)}
+TOP = """
+from torch import nn
+from trainable.config import Config, hyperparameter
+
+class Wide(Config):
+    width: int = hyperparameter(4, "", "", ge=1)
+
+class Net(nn.Module):
+    def __init__(self, inputs, width, classes, make=lambda made, training: made):
+        super().__init__()
+        self.first, self.last, self.make = nn.Linear(inputs, width), nn.Linear(width, classes), make
+    def forward(self, x):
+        return self.make(self.last(self.first(x.flatten(1)).relu()), self.training)
+"""
+PLAIN = "def net(config: Wide, shape, classes):\n    return Net(64, config.width, classes)\n"
+PRINTS = PLAIN.replace("return", "print('a net')\n    made =") + "    return made\n"
+OTHER = TOP.replace(".relu()", ".tanh()").replace("nn.Linear(width, classes)", "nn.Linear(width, classes, bias=False)")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def sweep_of(folder: Path, text: str, **changes: Any) -> Sweep:
+    """A sweep whose model is the `net` of a file with this text."""
+    folder.mkdir()
+    (folder / "nets.py").write_text(text)
+    return Sweep(**{"name": "own", "space": SPACE, "model": f"{folder / 'nets.py'}:net", "data": "digits"} | changes)
+
+
+def begin(folder: Path, sweep: Sweep, data: Dataset) -> Record:
+    """The record of a run that has begun: one trial is in it."""
+    record = Record(folder)
+    _define(record, sweep, parse(sweep, []), data)
+    config = {"model": sweep.model_name, "seed": 1}
+    record.add_trial(1, arm="all", phase="search", config=config, params={}, distributions={})
+    record.commit()
+    return record
+
+
+def go_on(record: Record, sweep: Sweep, data: Dataset, *flags: str) -> None:
+    """What a later driver does with the record. Raises CannotRun."""
+    _define(record, sweep, parse(sweep, list(flags)), data)
+
+
+# -- what a run began with ---------------------------------------------------------------------------------------
+
+
+def test_a_function_written_otherwise_that_builds_the_same_goes_on_with_a_note(
+    tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with begin(tmp_path, sweep_of(tmp_path / "a", TOP + PLAIN), digits) as record:
+        assert "note" not in capsys.readouterr().err
+        go_on(record, sweep_of(tmp_path / "b", TOP + PRINTS), digits)
+        said = capsys.readouterr()
+        assert "note: nets.py has changed since this run began, but 'net' builds the same network" in said.err
+        assert said.out == ""
+        go_on(record, replace(sweep_of(tmp_path / "c", TOP + PRINTS)), digits)
+        assert "note" not in capsys.readouterr().err  # once
+
+
+def test_another_class_in_the_same_function_is_another_network_until_it_is_accepted(
+    tmp_path: Path, digits: Dataset
+) -> None:
+    with begin(tmp_path, sweep_of(tmp_path / "a", TOP + PLAIN), digits) as record:
+        changed = sweep_of(tmp_path / "b", OTHER + PLAIN)
+        with pytest.raises(CannotRun) as refusal:
+            go_on(record, changed, digits)
+        assert refusal.value.code == 2
+        lines = str(refusal.value).splitlines()
+        assert lines[0].startswith("--name 'own' holds trials of another network")
+        assert "  model net at lr=0.001, width=4: last.bias: float32 (10,) -> absent" in lines
+        assert any(
+            "width=8: last: Linear(in_features=8, out_features=10, bias=True) -> Linear(" in line for line in lines
+        )
+        go_on(record, changed, digits, "--accept-changed-model")
+        record.commit()
+        with Reader(tmp_path) as reader:
+            (event,) = [data for _, kind, _, data in reader.events() if kind == "model changed"]
+        assert any("last.bias" in line for line in event["accepted"])
+        go_on(record, changed, digits)
+
+
+def test_a_wider_space_still_compares_what_was_built_at_the_old_one(tmp_path: Path, digits: Dataset) -> None:
+    with begin(tmp_path, sweep_of(tmp_path / "a", TOP + PLAIN), digits) as record:
+        wider = {**SPACE, "width": IntDistribution(2, 16)}
+        go_on(record, sweep_of(tmp_path / "b", TOP + PLAIN, space=wider), digits, "--widen")
+        with pytest.raises(CannotRun, match="holds trials of another network"):
+            go_on(record, sweep_of(tmp_path / "c", OTHER + PLAIN, space=wider), digits, "--widen")
+
+
+def test_a_run_of_an_earlier_version_which_kept_only_the_source_goes_on_with_a_note(
+    tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_of(tmp_path / "a", TOP + PLAIN)
+    with begin(tmp_path, sweep, digits) as record:
+        old = definition(sweep, parse(sweep, []), digits)
+        record.set_meta("definition", old | {"model": {"function": "net", "source": PLAIN.rstrip("\n")}})
+        record.set_meta("models", {})
+        record.commit()
+        go_on(record, sweep_of(tmp_path / "b", OTHER + PRINTS), digits)
+        assert "note: the function 'net' has changed since this run began" in capsys.readouterr().err
+
+
+def test_what_a_space_function_draws_is_the_space_and_not_how_it_is_written(digits: Dataset) -> None:
+    def written(text: str) -> Any:
+        made: dict[str, Any] = {}
+        exec(text, made)
+        return made["space"]
+
+    def defined(text: str) -> dict[str, Any]:
+        sweep = Sweep(name="s", space=written(text), data="digits")
+        return definition(sweep, parse(sweep, []), digits) | {"name": "s"}
+
+    first = defined("def space(trial):\n    return {'lr': trial.suggest_float('lr', 0.1, 0.2)}")
+    same = defined("def space(trial):\n    lr = trial.suggest_float('lr', 0.1, 0.2)\n    return dict(lr=lr)")
+    other = defined("def space(trial):\n    return {'lr': trial.suggest_float('lr', 0.1, 0.3)}")
+    assert first["space"]["source"] != same["space"]["source"]
+    assert differences(first, same) == []
+    assert differences(first, other) == [
+        "space: the function suggests other ranges or other values than when the run began"
+    ]
+
+
+# -- a record says nothing of what is imported ---------------------------------------------------------------------
+
+
+def test_a_record_is_read_with_the_models_that_the_script_names(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "a", TOP + PLAIN, arms={"own": {}, "plain": {"model": "mlp", "width": 4}})
+    known = models.names(sweep)
+    assert known == {"net": sweep.model}
+    assert models.trusted({"model": "/elsewhere/nets.py:net", "lr": 0.1}, known) == {"model": sweep.model, "lr": 0.1}
+    assert models.trusted({"model": "mlp"}, known) == {"model": "mlp"}
+    for model in ("os:system", "/elsewhere/evil.py:other"):
+        with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+            models.trusted({"model": model}, known)
+
+
+def test_a_resumed_run_imports_nothing_that_its_record_alone_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = tmp_path / "imported"
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\ndef net(config): ...\ndef other(config): ...\n")
+    sweep = Sweep(name="plain", space={"lr": SPACE["lr"]}, data="digits", trials=1, epochs=1)
+    (tmp_path / "runs" / "plain").mkdir(parents=True)
+    with begin(tmp_path / "runs" / "plain", sweep, load("digits")) as record:
+        record.add_trial(
+            2, arm="all", phase="search", config={"model": f"{tmp_path / 'evil.py'}:other"}, params={}, distributions={}
+        )
+        record.commit()
+    with pytest.raises(SystemExit) as end:
+        main(sweep, ["--out", str(tmp_path / "runs"), "--no-confirm"])
+    assert end.value.code == 2
+    assert "nothing that a record alone names is imported" in capsys.readouterr().err
+    assert not mark.exists()
+
+
+# -- what is no model ----------------------------------------------------------------------------------------------
+
+
+def making(make: str) -> str:
+    how = f"lambda made, training: {make}"
+    return f"{TOP}\ndef net(config: Wide, shape, classes):\n    return Net(64, config.width, classes, {how})\n"
+
+
+WRONG = [
+    (making("(made, made)"), "makes a tuple of (2, 10), (2, 10) of B = 2"),
+    (making("(made, made) if training else made"), "makes a tuple of (8, 10), (8, 10) of B = 8"),
+    (making("{'logits': made}"), "makes a dict of 'logits' of B = 2"),
+    (making("None"), "makes None of B = 2"),
+    (making("made[:, 0]"), "makes (2,) of B = 2"),
+    (making("made.softmax(1)"), "makes probabilities; leave its last softmax out"),
+    (TOP + "def net(config: Wide, shape, classes):\n    return Net\n", "returned the class Net, not an instance of it"),
+]
+
+
+@pytest.mark.parametrize("flags", [[], ["--plan"], ["--one", "{}"]], ids=["sweep", "plan", "one"])
+@pytest.mark.parametrize(("text", "says"), WRONG, ids=[says for _, says in WRONG])
+def test_what_makes_no_logits_is_one_line_and_exit_code_2_before_ray(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str, flags: list[str]
+) -> None:
+    sweep = sweep_of(tmp_path / "a", text)
+    with pytest.raises(SystemExit) as end:
+        main(sweep, ["--out", str(tmp_path / "runs"), *flags])
+    said = capsys.readouterr()
+    assert end.value.code == 2, said.err
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: a model")
+    assert says in line
+    assert said.out == ""
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("flags", [[], ["--plan"]], ids=["sweep", "plan"])
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise ValueError('no\\nsecond line')", "it raised ValueError: no (nets.py:16)"),
+        ("import sys; sys.exit('bye')", "it raised SystemExit: bye (nets.py:16)"),
+        ("raise KeyboardInterrupt", "it raised KeyboardInterrupt (nets.py:16)"),
+        ("return Net(63, config.width, classes)", "it raised RuntimeError: mat1 and mat2 shapes"),
+    ],
+)
+def test_a_model_that_can_be_trained_nowhere_is_refused_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], body: str, says: str, flags: list[str]
+) -> None:
+    sweep = sweep_of(tmp_path / "a", f"{TOP}\ndef net(config: Wide, shape, classes):\n    {body}\n")
+    with pytest.raises(SystemExit) as end:
+        main(sweep, ["--out", str(tmp_path / "runs"), *flags])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert line.startswith("error: the model 'net' must train, but at lr=0.001, width=4 ")
+    assert says in line
+
+
+def test_a_model_that_refuses_some_configurations_is_tried_and_left_to_its_trials(
+    tmp_path: Path, digits: Dataset
+) -> None:
+    body = "    if config.width > 6: raise ValueError('too wide')\n    return Net(64, config.width, classes)\n"
+    sweep = sweep_of(tmp_path / "a", f"{TOP}\ndef net(config: Wide, shape, classes):\n{body}")
+    tries = models.tried(sweep, digits)
+    assert [(one.problem or "")[:20] for one in tries] == ["", "ValueError: too wide"]
+    assert models.problems(tries) == []
+    assert len(models.kept(tries)["net"]["built"]) == 1
+
+
+def test_models_that_only_an_arm_or_a_choice_names_are_tried_too(tmp_path: Path, digits: Dataset) -> None:
+    own = sweep_of(tmp_path / "a", TOP + PLAIN).model
+    arm = Sweep(name="s", space={"lr": SPACE["lr"]}, arms={"mlp": {}, "own": {"model": own}}, data="digits")
+    choice = Sweep(name="s", space={"model": CategoricalDistribution(["mlp", str(own)])}, data="digits")
+    function = Sweep(name="s", space=lambda trial: {"model": trial.suggest_categorical("model", ["mlp", own])})
+    for sweep in (arm, choice, function):
+        assert models.names(sweep) == {"net": own}
+        assert {one.function for one in models.tried(sweep, digits)} == {"net"}

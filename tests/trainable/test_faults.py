@@ -1,0 +1,188 @@
+"""Whatever a user's code raises is one FAILED result with a line that says it, in both kinds of worker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainable import faults
+from trainable.config import Config
+from trainable.data import Dataset
+from trainable.lane import Lane
+from trainable.reference import ModelError, function
+from trainable.trial import Trial
+
+MODELS = """
+import sys, threading
+from torch import nn
+
+class Unpicklable(RuntimeError):
+    def __init__(self, code, lock):
+        super().__init__()
+        self.code, self.lock = code, lock
+    def __str__(self):
+        return f"code {self.code}\\nand a second line"
+
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit("even my text")
+
+class Bare(BaseException):
+    pass
+
+class Net(nn.Module):
+    def __init__(self, inputs, classes, fault):
+        super().__init__()
+        self.layer, self.fault = nn.Linear(inputs, classes), fault
+    def forward(self, x):
+        if self.training:
+            match self.fault:
+                case "unpicklable": raise Unpicklable(7, threading.Lock())
+                case "silent": raise Silent
+                case "exit": sys.exit("bye")
+                case "exit0": sys.exit()
+                case "interrupt": raise KeyboardInterrupt
+                case "bare": raise Bare("no Exception")
+                case "assert": assert False
+                case "stop": raise StopIteration
+                case "unicode": raise ValueError("größe \\ud800 \\x00 \\x1b[31m end")
+                case "long": raise ValueError("x" * 10_000_000)
+        return self.layer(x.flatten(1))
+"""
+FAULTS = {
+    "unpicklable": "Unpicklable: code 7",
+    "silent": "Silent: its text raised SystemExit",
+    "exit": "SystemExit: bye",
+    "exit0": "SystemExit",
+    "interrupt": "KeyboardInterrupt",
+    "bare": "Bare: no Exception",
+    "assert": "AssertionError",
+    "stop": "StopIteration",
+    "unicode": r"ValueError: größe \ud800 \x00 \x1b[31m end",
+    "long": "ValueError: xxxxxxxxxx",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "models.py"
+    each = "\n".join(f"def of_{name}(config, shape, classes): return Net(784, classes, {name!r})" for name in FAULTS)
+    during = "def at_once(config): raise SystemExit(3)"
+    path.write_text(f"{MODELS}\n{each}\n{during}\n")
+    return path
+
+
+def message(model: str, **more: Any) -> dict[str, Any]:
+    config = Config(model=model, batch_size=100, epochs=2).model_dump(mode="json")
+    return {"trial": 1, "arm": "all", "phase": "search", "config": config, "attempt": 1} | more
+
+
+@pytest.fixture(params=[Trial, Lane])
+def last(request: pytest.FixtureRequest, small: Dataset, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """last(message) -> what a trial's process, or a lane's, says last of the trial."""
+
+    def run(message: dict[str, Any]) -> dict[str, Any]:
+        class Here(request.param):  # type: ignore[name-defined, misc]
+            def setup(self, config: dict[str, Any]) -> None:
+                super().setup(config, data=small, checkpoints=str(tmp_path))
+
+        if request.param is Trial:
+            worker = Here(config=message)
+            result = worker.step()
+            while not result.get("done"):
+                result = worker.step()
+            return dict(result)
+        worker = Here(config={"slots": 2, "limit": 2})
+        worker.step()
+        worker.answer([], [message])
+        result = worker.step()["results"][0]
+        while not result.get("done"):
+            worker.answer([], [])
+            result = worker.step()["results"][0]
+        return dict(result)
+
+    return run
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_a_model_raises_is_one_failed_result_with_a_printable_line(
+    models: Path, last: Callable[..., dict[str, Any]], fault: str
+) -> None:
+    result = last(message(f"{models}:of_{fault}"))
+    assert (result["done"], result["state"]) == (True, "FAILED")
+    assert result["reason"].startswith(FAULTS[fault])
+    assert "(models.py:" in result["reason"]
+    assert len(result["reason"]) < 600
+    assert result["reason"].isprintable()
+    assert "in forward" in result["error"]
+    assert len(result["error"]) < 30_000
+    for text in (result["reason"], result["error"]):
+        text.encode()  # no half of a character
+        assert "\0" not in text
+
+
+def test_a_function_that_exits_is_a_failed_trial_too(models: Path, last: Callable[..., dict[str, Any]]) -> None:
+    result = last(message(f"{models}:at_once"))
+    assert result["state"] == "FAILED"
+    assert result["reason"].startswith("SystemExit: 3 (models.py:")
+
+
+def test_a_script_that_reads_flags_at_its_top_fails_its_trials_and_says_why(
+    tmp_path: Path, last: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "flags.py"
+    script.write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--width', required=True)\n"
+        "ours = parser.parse_args()\ndef net(config): ...\n"
+    )
+    monkeypatch.setattr("sys.argv", ["worker"])
+    values = Config().model_dump(mode="json") | {"model": f"{script}:net"}
+    result = last(message("mlp", config=values))
+    assert result["state"] == "FAILED"
+    assert "flags.py:net' could not be found: SystemExit: 2 (flags.py:4); processes that train run" in result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("os:system", "is a builtin_function_or_method"),
+        ("json:JSONEncoder", "is the class JSONEncoder"),
+        ("os:sep", "is str"),
+        ("shutil:copytree", None),
+        ("functools:reduce", "is a builtin_function_or_method"),
+        ("random:random", "is a builtin_function_or_method"),
+        ("inspect:currentframe", "is one that takes nothing"),
+    ],
+)
+def test_a_name_of_something_that_builds_no_model_is_refused(name: str, says: str | None) -> None:
+    if says is None:
+        assert function(name)
+        return
+    with pytest.raises(ModelError, match=f"must be a function of a Config, but '{name}' {says}"):
+        function(name)
+
+
+def test_ctrl_c_is_obeyed_where_a_users_keyboard_interrupt_is_not() -> None:
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), faults.ordinary():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(faults.Fault, match=r"^KeyboardInterrupt \(test_faults.py:"), faults.ordinary():
+            raise KeyboardInterrupt
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_exit_of_rays_own_sigterm_handler_is_obeyed() -> None:
+    handler: dict[str, Any] = {"__name__": "ray._private.worker"}
+    exec("def sigterm_handler():\n    raise SystemExit(1)", handler)
+    with pytest.raises(SystemExit), faults.ordinary():
+        handler["sigterm_handler"]()
