@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,25 @@ FOLDER, CONFIG, PROGRAM, EXAMPLES = "model", "config.json", "model.pt2", "exampl
 
 class ModelError(ValueError):
     """The model cannot be used; the message names the file and why."""
+
+
+def difference(run: Path, trial: int, config: Mapping[str, Any]) -> str | None:
+    """How the model in the folder of `run` differs from confirmation `trial` of hyperparameters `config`, the one that
+    the record calls best; None when it is that one. Digests are not looked at.
+    """
+    path = run / FOLDER / CONFIG
+    try:
+        content = json.loads(path.read_text())
+        holds, trained = content["about"].get("trial"), content["config"]
+    except FileNotFoundError:
+        return f"{run / FOLDER} holds no model, and the answer's is that of trial {trial}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{path} cannot be read ({type(error).__name__}: {error})"
+    if holds != trial:
+        return f"{run / FOLDER} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+    if wrong := [name for name, value in config.items() if name in trained and trained[name] != value]:
+        return f"{run / FOLDER} holds a model of another trial {trial}, with another {', '.join(wrong)}"
+    return None
 
 
 def described(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
 from sweeps.engine.sweep import Sweep
-from trainable.checkpoints import FOLDER, Checkpoints
+from trainable.checkpoints import FOLDER, Checkpoints, owner
 from trainable.storage import absolute
 
 if TYPE_CHECKING:
@@ -190,18 +191,22 @@ class Session:
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
     def confirm(self, data: Dataset) -> None:
-        """Score what is confirmed on the test split, unless we are told to stop. Raises CannotRun."""
-        from ray.exceptions import RayError, RayTaskError
+        """Score what is confirmed on the test split and keep the best model, unless we are told to stop.
 
-        from sweeps.engine.confirm import confirm
+        Raises CannotRun when it cannot be scored; what is made of the model may fail, with a line each.
+        """
+        from sweeps.engine.confirm import Confirmation, Unmade
 
         if not self.options.confirm or self.stop.stop_all():
             return
+        confirmation = Confirmation(self.record, data, self.options, self.stop, self.checkpoints)
         try:
-            confirm(self.record, data, self.options, self.stop, self.checkpoints)
-        except RayError as error:
-            why = _cause(error.cause if isinstance(error, RayTaskError) else error)
-            raise CannotRun(f"the confirmed models could not be scored: {why}; {MEND}{self.folder}") from error
+            confirmation.score()
+        except Unmade as problem:
+            mend = f"; {MEND}{self.folder}" if problem.damaged else ""
+            raise CannotRun(f"the confirmed models could not be scored: {problem}{mend}") from problem
+        for line in confirmation.keep():
+            print(f"note: {line}", file=sys.stderr)
 
     @property
     def _resources(self) -> dict[str, float]:
@@ -211,7 +216,7 @@ class Session:
         """What is trained again, now that the search has ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            return _missing(reader, self.sweep, self.options)
+            return _missing(reader, self.sweep, self.options, self.checkpoints)
 
     def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the search bounds what is staged
@@ -281,13 +286,13 @@ class Session:
         """Enter how it ended, and the checkpoints that processes took when they were told to stop."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            trials, known = reader.trials(), reader.checkpoints()
+            trials, run = reader.trials(), str(reader.meta("id") or "")
         for trial in trials:
-            store = Checkpoints(self.checkpoints, trial.trial)
+            store = Checkpoints(self.checkpoints, trial.trial, owner=owner(run, trial.config))
             if trial.state is State.RUNNING:
                 for saved in store.saved():
                     self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
-            elif trial.trial not in known:
+            elif trial.phase != "confirm" or trial.state is not State.COMPLETED:  # it will not go on
                 store.remove()
         self.record.end_session(self.number, state)
 
@@ -327,20 +332,26 @@ def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < options.trials or unended or _missing(reader, sweep, options):
+        if searched < options.trials or unended or _missing(reader, sweep, options, checkpoints(options)):
             return True
-        from sweeps.engine.confirm import unscored
+        from sweeps.engine.confirm import due
 
-        return options.confirm and unscored(reader, checkpoints(options))
+        return options.confirm and bool(due(reader, checkpoints(options)))
 
 
-def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
-    """The repeats that the record does not hold yet."""
-    from sweeps.engine.repeats import Repeats, repeats
+def _missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) -> list[Repeat]:
+    """The repeats that the record does not hold yet, and those whose models are needed and gone."""
+    from sweeps.engine.confirm import due
+    from sweeps.engine.repeats import Repeat, Repeats, repeats
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
-    return repeats(sweep, asked, reader.trials(), reader.curves())
+    trials = {trial.trial: trial for trial in reader.trials()}
+    gone = [trials[number] for number in (due(reader, checkpoints).gone if options.confirm else ())]
+    return [
+        *repeats(sweep, asked, trials.values(), reader.curves()),
+        *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
+    ]
 
 
 def _started(ray: Future[Ray]) -> Ray:
