@@ -286,8 +286,8 @@ def _sentence(
     parts.append(f"{of}{wording.level(best.score)}, with {settings(best.chosen.params)}.")
     if wording.split == "validation":
         some = all(arm.chosen.test for arm in arms if arm.chosen)
-        missing = "Not all of these models are scored on the test split yet" if some else "There are no test scores"
-        parts.append(f"{missing}: these are validation scores, by which the configurations were chosen.")
+        lack = "Not all of these models are scored on the test split yet" if some else "There are no test scores"
+        parts.append(f"{lack}: these are validation scores, by which the configurations were chosen.")
     return " ".join(parts)
 
 

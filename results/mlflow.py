@@ -28,8 +28,8 @@ from results.files import locked
 from results.garbage import rare_collections
 from results.mlflow_model import Confirmed
 from results.mlflow_store import ExportError, Known, Store, errors
-from results.model_folder import CONFIG, FOLDER
-from results.record import Reader, Record, ReportRow, State, SweepState, Trial
+from results.model_folder import FOLDER, difference
+from results.record import Reader, Record, ReportRow, Session, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
 from results.tracking import redacted, tracking_uri, valid_uri
 
@@ -81,6 +81,10 @@ class _Pass:
     state: SweepState
     ended: float | None
     answer: Answer | None  # None while a driver works
+    sessions: Sequence[Session]
+    trials: Sequence[Trial]
+    rows: Mapping[int, Sequence[ReportRow]]  # trial -> what it reported after the last pass
+    seq: int  # of the last report
 
 
 def export(run: Path, tracking_uri: str | None = None) -> Exported:
@@ -124,9 +128,11 @@ class Exporter:
                 turn.truncate()
             try:
                 with errors(self.uri), rare_collections():
+                    # All is read at one moment, and let go: MLflow may be slow, and while a reader holds a state of
+                    # the record, SQLite's log can only grow.
                     with reader.snapshot():
-                        now = _pass(reader, dead)
-                        done = self._sync(now)
+                        now = _pass(reader, dead, self._seq)
+                    done = self._sync(now)
                     if now.state is not SweepState.RUNNING:
                         self._add_files(now)
                 return done
@@ -145,17 +151,11 @@ class Exporter:
                 else:
                     self._children.setdefault(int(known.tags["rungwise.trial"]), known)
         before = self._logged
-        trials = now.reader.trials()
-        self._parent = self._sync_parent(now, trials, self._store)
-        rows: dict[int, list[ReportRow]] = {}
-        seq = self._seq
-        for row in now.reader.reports(seq):
-            rows.setdefault(row.trial, []).append(row)
-            seq = row.seq
-        for trial in trials:
+        self._parent = self._sync_parent(now, self._store)
+        for trial in now.trials:
             if trial.started is not None or trial.state.ended:
-                self._sync_trial(now, trial, rows.get(trial.trial, []), self._store, self._parent.run_id)
-        self._seq = seq
+                self._sync_trial(now, trial, self._store, self._parent.run_id)
+        self._seq = now.seq
         self._store.set_status(self._parent, SWEEP_STATUS[now.state], _ms(now.ended))
         return Exported(redacted(self.uri), self._parent.run_id, len(self._children), self._logged - before)
 
@@ -167,22 +167,22 @@ class Exporter:
             self._store.add_file(self._parent, report)
         found = now.answer
         best = found.arm(found.best).chosen if found and found.best else None
-        if found and best and best.validation and (self.run / FOLDER / CONFIG).is_file():
+        if found and best and best.validation and difference(now.reader, found) is None:
             name, mean = str(now.definition.get("sweep") or now.name), best.validation.mean
             at = _ms(now.ended) or 0
             confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)
             self._store.add_model(self._experiment, self._parent, confirmed)
         self._store.settle()
 
-    def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
+    def _sync_parent(self, now: _Pass, store: Store) -> Known:
         tags = _parent_tags(now)
-        sessions = now.reader.sessions()
+        sessions, trials = now.sessions, now.trials
         if self._parent is None:
             began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
             self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
         given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
         given.update({f"fixed.{key}": value for key, value in (now.definition.get("fixed") or {}).items()})
-        metrics = [] if now.answer is None else _answer(now, trials, now.answer)
+        metrics = [] if now.answer is None else _answer(now, now.answer)
         if now.answer is not None:
             tags["rungwise.answer"] = now.answer.sentence[:_TAG_LENGTH]
         told = json.dumps([(metric.key, metric.value) for metric in metrics])
@@ -197,7 +197,7 @@ class Exporter:
             store.add_input(self._parent, _dataset(now.definition["data"]))
         return self._parent
 
-    def _sync_trial(self, now: _Pass, trial: Trial, rows: Sequence[ReportRow], store: Store, parent: str) -> None:
+    def _sync_trial(self, now: _Pass, trial: Trial, store: Store, parent: str) -> None:
         left_open = trial.state is State.RUNNING and now.state is not SweepState.RUNNING
         state: str = SweepState.INTERRUPTED if left_open else trial.state
         tags = _trial_tags(now, trial, state, parent)
@@ -206,11 +206,11 @@ class Exporter:
             began = _ms(trial.started or trial.created) or 0
             child = self._children[trial.trial] = store.create(self._experiment, tags["mlflow.runName"], began, tags)
         seq = int(child.tags.get("rungwise.seq", 0))
-        new = [row for row in rows if row.seq > seq]
+        new = [row for row in now.rows.get(trial.trial, []) if row.seq > seq]
         params = {} if "rungwise.seq" in child.tags else _texts({**trial.params, **trial.config})
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
-            new = list(now.reader.reports(trial=trial.trial))
+            new = [row for row in now.reader.reports(trial=trial.trial) if row.seq <= now.seq]
         metrics = list(_metrics(new, seq, keep_epoch=now.definition.get("reports_per_epoch", 1) != 1))
         store.log(child, metrics, params, tags)
         self._logged += len(metrics)
@@ -220,13 +220,22 @@ class Exporter:
             store.set_status(child, STATUS[trial.state], _ms(trial.ended))
 
 
-def _pass(reader: Reader, dead: int | None) -> _Pass:
+def _pass(reader: Reader, dead: int | None, after: int) -> _Pass:
+    """What the record says now; of reports those with seq > `after`."""
     definition = reader.meta("definition") or {}
     name = str(definition.get("name") or reader.folder.name)
     identity = str(reader.meta("id") or name).replace("'", "")  # it is quoted in a filter
     state = sweep_state(reader, dead)
     found = None if state is SweepState.RUNNING else answer(reader)
-    return _Pass(reader, definition, name, identity, state, ended_at(reader), found)
+    rows: dict[int, list[ReportRow]] = {}
+    seq = after
+    for row in reader.reports(after):
+        rows.setdefault(row.trial, []).append(row)
+        seq = row.seq
+    return _Pass(
+        reader, definition, name, identity, state, ended_at(reader), found,
+        sessions=reader.sessions(), trials=reader.trials(), rows=rows, seq=seq,
+    )  # fmt: skip
 
 
 def _parent_tags(now: _Pass) -> dict[str, str]:
@@ -243,8 +252,7 @@ def _parent_tags(now: _Pass) -> dict[str, str]:
     whole = json.dumps(now.definition)
     if len(whole) <= _TAG_LENGTH:
         tags["rungwise.definition"] = whole
-    sessions = now.reader.sessions()
-    info = sessions[-1].info if sessions else {}
+    info = now.sessions[-1].info if now.sessions else {}
     if info.get("commit"):
         tags["mlflow.source.git.commit"] = str(info["commit"])
     if info.get("host"):
@@ -273,7 +281,7 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
     return tags
 
 
-def _answer(now: _Pass, trials: Sequence[Trial], found: Answer) -> list[Metric]:
+def _answer(now: _Pass, found: Answer) -> list[Metric]:
     """What the search saw, what was confirmed, and how many trials ended how; dated when the session ended."""
     from mlflow.entities import Metric
 
@@ -293,8 +301,8 @@ def _answer(now: _Pass, trials: Sequence[Trial], found: Answer) -> list[Metric]:
         values = {"": one.difference.mean, "_low": one.difference.low, "_high": one.difference.high, "_p": one.p_holm}
         told |= {f"difference_{measure}{kind}/{one.arm}": value for kind, value in values.items()}
     for state in State:
-        told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
-    at, step = _ms(now.ended) or 0, len(now.reader.sessions())
+        told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in now.trials))
+    at, step = _ms(now.ended) or 0, len(now.sessions)
     return [Metric(_metric_name(key), value, at, step) for key, value in told.items() if value is not None]
 
 

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from results.model_folder import CONFIG, FOLDER, PROGRAM, ModelError, described
+from results.answer import answer
+from results.model_folder import CONFIG, FOLDER, PROGRAM, ModelError, described, difference
+from results.record import FILE, Reader, RecordError
 
 __all__ = ["Model", "ModelError", "load"]
 
@@ -69,9 +71,14 @@ class Model:
 
 
 def load(run: str | Path) -> Model:
-    """The confirmed model of a run's folder, or of a folder that holds a model. Raises ModelError."""
+    """The confirmed model of a run's folder, or of a folder that holds a model.
+
+    Raises ModelError, also when the run's folder holds another model than the one that its answer names.
+    """
     folder = Path(run)
-    folder = folder if (folder / CONFIG).exists() else folder / FOLDER
+    if not (folder / CONFIG).exists():
+        _require_answer(folder)
+        folder = folder / FOLDER
     whole = described(folder)
     try:
         return Model(
@@ -88,6 +95,18 @@ def load(run: str | Path) -> Model:
         raise ModelError(
             f"{folder / CONFIG} must say all about the model, but {type(error).__name__}: {error}"
         ) from error
+
+
+def _require_answer(run: Path) -> None:
+    if not (run / FILE).is_file() or not (run / FOLDER / CONFIG).is_file():
+        return
+    try:
+        with Reader(run) as reader:
+            problem = difference(reader, answer(reader))
+    except RecordError as error:
+        raise ModelError(str(error)) from error
+    if problem:
+        raise ModelError(f"{problem}; the sweep's command, given again, makes it")
 
 
 def _program(content: bytes, path: Path) -> torch.nn.Module:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from results.answer import Answer
+from results.record import Reader
 
 FORMAT = 1
 FOLDER, CONFIG, PROGRAM, EXAMPLES = "model", "config.json", "model.pt2", "examples.safetensors"
@@ -16,22 +18,26 @@ class ModelError(ValueError):
     """The model cannot be used; the message names the file and why."""
 
 
-def difference(run: Path, trial: int, config: Mapping[str, Any]) -> str | None:
-    """How the model in the folder of `run` differs from confirmation `trial` of hyperparameters `config`, the one that
-    the record calls best; None when it is that one. Digests are not looked at.
+def difference(reader: Reader, found: Answer) -> str | None:
+    """How the model in the run's folder differs from the one that the record's answer names; None when it is that one,
+    or when nothing is confirmed. The record grows, so a model that was the answer's once may not be it now. Digests are
+    not looked at.
     """
-    path = run / FOLDER / CONFIG
+    if (trial := found.model) is None:
+        return None
+    folder = reader.folder / FOLDER
     try:
-        content = json.loads(path.read_text())
+        content = json.loads((folder / CONFIG).read_text())
         holds, trained = content["about"].get("trial"), content["config"]
     except FileNotFoundError:
-        return f"{run / FOLDER} holds no model, and the answer's is that of trial {trial}"
+        return f"{folder} holds no model, but the answer's is that of trial {trial}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{path} cannot be read ({type(error).__name__}: {error})"
+        return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
     if holds != trial:
-        return f"{run / FOLDER} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+        return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+    (config,) = (one.config for one in reader.trials("confirm") if one.trial == trial)
     if wrong := [name for name, value in config.items() if name in trained and trained[name] != value]:
-        return f"{run / FOLDER} holds a model of another trial {trial}, with another {', '.join(wrong)}"
+        return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"
     return None
 
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from results.mirror import Mirror, MirrorError
-from results.record import FILE, Reader
+from results.mirror import ABOUT, Mirror, MirrorError, bringing
+from results.record import FILE
 
 _STAGE = ".rungwise-pull"  # on the head: a copy of one moment
 
@@ -30,11 +30,9 @@ def pull(source: str, name: str, out: Path) -> Path:
     stage = f"~/{_STAGE}"
     run = f"python -P -m results copy {shlex.quote(f'runs/{name}')} {_STAGE}"
     _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
-    folder.mkdir(parents=True, exist_ok=True)
-    _ray("rsync-down", source, f"{stage}/{name}/", f"{folder}/")
-    (folder / "mirror.json").unlink(missing_ok=True)
-    with Reader(folder) as reader:
-        reader.verify()
+    with bringing(folder) as copy:
+        _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")
+        (copy / ABOUT).unlink(missing_ok=True)
     return folder
 
 

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.files import HALF
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
@@ -274,6 +275,9 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
     if not folder.exists():
         return []
     if not (folder / FILE).exists():
+        if (folder / HALF).is_dir():  # its head was killed while it brought the run home
+            again = f"{folder} holds half of a run, and --mirror brings all of it; or choose another --name"
+            return [] if options.mirror else [again]
         # A killed driver may leave the lock, and a record that was never finished: neither is anybody's work.
         foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []

@@ -52,7 +52,7 @@ def due(reader: Reader, checkpoints: str) -> Due:
     chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
     unscored = [trial for trial in chosen if trial not in scored]
     best = [] if found.model is None else [found.model]
-    unkept = [trial for trial in best if difference(reader.folder, trial, configs[trial])]
+    unkept = best if difference(reader, found) else []
     undiagnosed = [trial for trial in best if trial != diagnosed]
     files: Files = {}
     for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
