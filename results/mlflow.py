@@ -28,7 +28,7 @@ from results.files import locked
 from results.garbage import rare_collections
 from results.mlflow_model import Confirmed
 from results.mlflow_store import ExportError, Known, Store, errors
-from results.model_folder import FOLDER, difference
+from results.model_folder import FOLDER, PROGRAM, difference
 from results.record import Reader, Record, ReportRow, Session, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
 from results.tracking import redacted, tracking_uri, valid_uri
@@ -167,7 +167,8 @@ class Exporter:
             self._store.add_file(self._parent, report)
         found = now.answer
         best = found.arm(found.best).chosen if found and found.best else None
-        if found and best and best.validation and difference(now.reader, found) is None:
+        made = (self.run / FOLDER / PROGRAM).is_file()  # not of every model
+        if made and found and best and best.validation and difference(now.reader, found) is None:
             name, mean = str(now.definition.get("sweep") or now.name), best.validation.mean
             at = _ms(now.ended) or 0
             confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)

@@ -80,6 +80,11 @@ def load(run: str | Path) -> Model:
         _require_answer(folder)
         folder = folder / FOLDER
     whole = described(folder)
+    if PROGRAM not in whole["sha256"]:
+        raise ModelError(
+            f"the model in {folder} has its weights and no program, because torch.export refused it "
+            f"({whole['unexported']}): build it by its own function, and load weights.safetensors"
+        )
     try:
         return Model(
             folder=folder,

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,27 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What whoever has a GPU should know of the flags that use it."""
+    """What is good to know before a search: of models that cannot be exported, and of the flags that use a GPU."""
+    models = [hyper.parsed(sweep.given(arm)) for arm in sweep.arms]
+    return [*unexportable(models, data), *_gpu_notes(sweep, options, data)]
+
+
+def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
+    """A line for each model of the user's own that torch.export refuses: better heard before a search than after it."""
+    own = [model for model in models if model.model not in hyper.MODELS]
+    if not own:
+        return []
+    from trainable.export import unexportable
+
+    problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data)))
+    return [
+        f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and no "
+        f"program: {problem}"
+        for problem in problems
+    ]
+
+
+def _gpu_notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
     if options.address is not None or not local_resources().gpus:
         return []
     many = not _unpackable(sweep) and data.target is None

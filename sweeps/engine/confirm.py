@@ -100,8 +100,11 @@ class Confirmation:
         for trial, file in left.model.items():
             about = {"arm": arm, "trial": trial, "test": scores.get(trial, {})}
             try:
-                if content := self._on_worker(_export, file, configs[trial], about):
+                if made := self._on_worker(_export, file, configs[trial], about):
+                    content, unexported = made
                     install(content, self._folder / FOLDER)
+                    if unexported:
+                        yield f"the weights of trial {trial} are kept, but torch.export refuses the model: {unexported}"
             except (Unmade, OSError) as problem:
                 yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
         for trial, file in left.diagnosis.items():
@@ -165,13 +168,13 @@ def _export(
     about: Mapping[str, Any],
     data: Dataset,
     process: tuple[int, str],
-) -> dict[str, bytes]:
-    """The folder's files: the driver may be on another machine."""
+) -> tuple[dict[str, bytes], str | None]:
+    """The folder's files, because the driver may be on another machine; and why it has no program."""
     from trainable.export import export
     from trainable.train import prepare_process
 
     prepare_process(*process)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / FOLDER
-        export(file, config, data, folder, about)
-        return {made.name: made.read_bytes() for made in folder.iterdir()}
+        unexported = export(file, config, data, folder, about)["unexported"]
+        return {made.name: made.read_bytes() for made in folder.iterdir()}, unexported

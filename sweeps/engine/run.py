@@ -71,6 +71,8 @@ def _one(sweep: Sweep, options: Options) -> int:
     device = prepare_process(*options.process)
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
+    for note in [] if options.quiet else check.unexportable([config], data):
+        print(f"note: {note}", file=sys.stderr)
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
     most, has = options.max_parameters, parameters(state.model)
@@ -110,10 +112,14 @@ def _sweep(sweep: Sweep, options: Options) -> int:
 
 def _plan(sweep: Sweep, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
+    from sweeps.engine import check
     from sweeps.engine.plan import forecast
 
+    data = _load(options)
+    for note in [] if options.quiet else check.notes(sweep, options, data):
+        print(f"note: {note}", file=sys.stderr)
     with Record(options.out / options.name) as record:
-        _define(record, sweep, options, _load(options))
+        _define(record, sweep, options, data)
         expected = forecast(sweep, options)
         record.set_meta("forecast", expected.asdict())
     print(expected.lines())
