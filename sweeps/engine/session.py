@@ -216,7 +216,7 @@ class Session:
         """What is trained again, now that the search has ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            return _missing(reader, self.sweep, self.options, self.checkpoints)
+            return missing(reader, self.sweep, self.options, self.checkpoints)
 
     def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # the search bounds what is staged
@@ -332,14 +332,14 @@ def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < options.trials or unended or _missing(reader, sweep, options, checkpoints(options)):
+        if searched < options.trials or unended or missing(reader, sweep, options, checkpoints(options)):
             return True
         from sweeps.engine.confirm import due
 
         return options.confirm and bool(due(reader, checkpoints(options)))
 
 
-def _missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) -> list[Repeat]:
+def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) -> list[Repeat]:
     """The repeats that the record does not hold yet, and those whose models are needed and gone."""
     from sweeps.engine.confirm import due
     from sweeps.engine.repeats import Repeat, Repeats, repeats

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo import INF, Rows, add, attempt, begin, metrics
 
 from results.mlflow import Exporter, ExportError, export
+from results.mlflow_store import Store
 from results.record import Reader, Record, State, SweepState
 
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")
@@ -340,3 +342,27 @@ def test_infinity_is_the_largest_float_and_nan_is_nan(run: Path, out: Path) -> N
     (found,) = client.search_runs([experiment], "tags.`rungwise.trial` = '3'")
     assert found.data.metrics["train_loss"] == sys.float_info.max < INF
     assert found.data.metrics["val_loss"] != found.data.metrics["val_loss"]
+
+
+def test_a_slow_store_holds_no_state_of_the_record_and_its_log_stays_small(
+    run: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a reader holds a state, SQLite cannot bring the log home, and it grows with all that the driver writes."""
+    record = Record(run)
+    left = []
+
+    def slowly(store: Store, *given: Any, **named: Any) -> None:
+        record.event("meanwhile")
+        record.commit()
+        record._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _, pages, home = record._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        left.append(pages - home)
+        real(store, *given, **named)
+
+    real = Store.log
+    monkeypatch.setattr(Store, "log", slowly)
+    with record:
+        export(run)
+    assert len(left) == 8
+    assert set(left) == {0}
+    assert rows("SELECT count(*) FROM tags WHERE key = 'rungwise.trial'") == [(7,)]

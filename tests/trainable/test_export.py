@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from trainable.config import Config
-from trainable.data import Dataset, Tensors, load
-from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export
+from trainable.data import Dataset, Split, Tensors, load
+from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, unexportable
 from trainable.final import File, score
 from trainable.state import CheckpointError, State
 from trainable.train import train
@@ -156,3 +157,15 @@ def test_columns_of_numbers_can_be_exported(tmp_path: Path) -> None:
     assert export(file, config, data, tmp_path / "model")["dtype"] == "float32"
     program = torch.export.load(tmp_path / "model" / PROGRAM).module()
     assert program(torch.tensor(data.validation.x)).shape == (len(data.validation), 2)
+
+
+def test_a_validation_split_of_one_sample_makes_a_program_for_any_number(digits: Dataset, tmp_path: Path) -> None:
+    few = replace(digits, validation=Split(digits.validation.x[:1], digits.validation.y[:1]))
+    config, file = trained(digits, tmp_path / "1.safetensors", epochs=1)
+    assert export(file, config, few, tmp_path / "model")["unexported"] is None
+    program = torch.export.load(tmp_path / "model" / PROGRAM).module()
+    assert program(torch.tensor(digits.train.x[:5])).shape == (5, 10)
+
+
+def test_a_network_of_ours_can_be_exported_before_it_is_trained(digits: Dataset) -> None:
+    assert unexportable(Config(hidden=(4,)), digits.without_test()) is None
