@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
+MEND = "what is damaged is dropped by: python -m results doctor --mend"
 Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
@@ -67,12 +68,13 @@ def due(reader: Reader, checkpoints: str) -> Due:
 
 
 class Unmade(RuntimeError):
-    """Something could not be made on a worker; the message says why. `damaged`: for a file that is not what it was."""
+    """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
 
-    def __init__(self, cause: BaseException) -> None:
+    def __init__(self, cause: BaseException, folder: Path) -> None:
         text = str(cause).strip().splitlines()
-        super().__init__(f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__)
-        self.damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)
+        words = f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
+        damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)  # torch's, who is not here
+        super().__init__(f"{words}; {MEND} {folder}" if damaged else words)
 
 
 class Confirmation:
@@ -141,7 +143,7 @@ class Confirmation:
         try:
             return ray.get(pending)
         except RayError as error:
-            raise Unmade(error.cause if isinstance(error, RayTaskError) else error) from error
+            raise Unmade(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
 
 
 def _score(

@@ -37,7 +37,6 @@ LANE_RETRIES = 10  # a lane outlives its trials, so it may die oftener than one 
 SHARE = 4  # of the trials, one in that many may be in flight
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
-MEND = "what is damaged is dropped by: python -m results doctor --mend "
 
 
 class CannotRun(RuntimeError):
@@ -203,8 +202,7 @@ class Session:
         try:
             confirmation.score()
         except Unmade as problem:
-            mend = f"; {MEND}{self.folder}" if problem.damaged else ""
-            raise CannotRun(f"the confirmed models could not be scored: {problem}{mend}") from problem
+            raise CannotRun(f"the confirmed models could not be scored: {problem}") from problem
         for line in confirmation.keep():
             print(f"note: {line}", file=sys.stderr)
 

@@ -188,7 +188,7 @@ class Failing(Here):
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
         if work.__name__ == self._name:
-            raise Unmade(self._cause)
+            raise Unmade(self._cause, self._folder)
         return super()._on_worker(work, *given)
 
 
@@ -232,8 +232,8 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
         given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints)
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
-    assert Unmade(caught.value).damaged
-    assert not Unmade(MemoryError("no more")).damaged
+    assert str(Unmade(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
+    assert str(Unmade(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
 
 
 def test_files_that_a_user_deleted_are_gone_and_not_done(bench: Bench) -> None:
