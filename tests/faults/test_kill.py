@@ -65,6 +65,7 @@ def test_200_kills_in_ten_sweeps_lose_and_double_nothing(run: Run, seed: int) ->
 CONFIRMING = ("--checkpoint-seconds", "0.1", "--trials", "4", "--epochs", "3", "--scheduler", "none")
 CONFIRMING += ("--confirm-configs", "1", "--confirm-seeds", "2")
 COMPLETED = "SELECT (SELECT count(*) FROM trials WHERE phase = 'confirm' AND state = 'COMPLETED')"
+LONG = 900.0  # seconds; nothing takes so long
 MOMENTS = {  # what is committed when the kill is due, at least; it strikes up to a second later
     "search": "SELECT count(*) >= 4 FROM reports",
     "confirmation begins": "SELECT count(*) > 0 FROM trials WHERE phase = 'confirm'",
@@ -90,7 +91,7 @@ def kill_in_every_phase(run: Run, seed: int, flags: tuple[str, ...]) -> int:
             begun = len(run.query("SELECT 1 FROM sessions")) > before
             return driver.poll() is not None or (begun and run.query(moment)[0][0])
 
-        assert wait_until(due), run.said
+        assert wait_until(due, LONG), run.said
         time.sleep(draw.uniform(0, 1.0))
         struck += driver.poll() is None
         for pid, line in run.processes().items():
@@ -98,7 +99,7 @@ def kill_in_every_phase(run: Run, seed: int, flags: tuple[str, ...]) -> int:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         driver.wait()
-    assert run.finish(*flags) == 0, run.said
+    assert run.start(*flags).wait(LONG) == 0, run.said
     return struck
 
 
@@ -128,7 +129,7 @@ def assert_answered(run: Run) -> Answer:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Answer:
     whole = Run(tmp_path_factory.mktemp("undisturbed"))
-    assert whole.finish(*CONFIRMING, "--concurrency", "1") == 0, whole.said
+    assert whole.start(*CONFIRMING, "--concurrency", "1").wait(LONG) == 0, whole.said
     return assert_answered(whole)
 
 
