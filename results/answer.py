@@ -1,7 +1,8 @@
 """The answer to a sweep's question: which arm is better, by how much, and how sure one can be. A view of the record.
 
 Each arm's best configurations were trained again on fresh seeds. An arm is represented by the one with the best mean
-validation objective, judged by its test scores; while there are none, by its validation objectives, and it says so.
+validation objective (`_ranked`), judged by its test scores; while these are not complete, by its validation objectives,
+and it says so.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def answer(reader: Reader) -> Answer:
     found = {name: _candidates([t for t in trials if t.arm == name], curves, tested, metric, mode) for name in names}
     chosen = {name: next((c for c in found[name] if c.validation), None) for name in names}
     represented = [candidate for candidate in chosen.values() if candidate]
-    split = "test" if represented and all(candidate.test for candidate in represented) else "validation"
+    complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
+    split = "test" if represented and complete else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
     regression = is_regression(definition)
     wording = Wording(measured if split == "test" else metric, split, higher, regression)
@@ -150,7 +152,7 @@ def answer(reader: Reader) -> Answer:
 def _candidates(
     trials: Sequence[Trial], curves: Curves, tested: Mapping[int, float], metric: str, mode: str
 ) -> tuple[Candidate, ...]:
-    """An arm's configurations that were trained again: those with the most finished seeds first, then by mean."""
+    """An arm's configurations that were trained again, best first."""
     by_source: dict[int, list[Trial]] = {}
     for trial in trials:
         if trial.phase == "confirm" and trial.source is not None:
@@ -183,10 +185,29 @@ def _candidates(
                 dropped=dropped,
             )
         )
-    sign = -1 if mode == "max" else 1
-    return tuple(
-        sorted(made, key=lambda c: (-len(c.values), sign * c.validation.mean if c.validation else math.inf, c.source))
-    )
+    return tuple(_ranked(made, mode))
+
+
+def _ranked(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:
+    """Best first: the fewest seeds that ended badly, as a share; then the best mean, less one standard error of it.
+
+    The record grows, so candidates may have different numbers of seeds: a mean of few is a luckier one, and a seed that
+    is missing or LOST is not the configuration's fault. All share one standard deviation, so that with equal numbers
+    the mean decides.
+    """
+    spread = [c.validation for c in candidates if c.validation and c.validation.n > 1]
+    freedom = sum(one.n - 1 for one in spread)
+    sd = math.sqrt(sum((one.n - 1) * (one.sd or 0.0) ** 2 for one in spread) / freedom) if freedom else 0.0
+
+    def rank(candidate: Candidate) -> tuple[float, float, int]:
+        found = candidate.validation
+        if found is None:
+            return math.inf, math.inf, candidate.source
+        bad = sum(candidate.dropped.get(state, 0) for state in (State.DIVERGED, State.FAILED))
+        mean = found.mean if mode == "min" else -found.mean
+        return bad / (bad + found.n), mean + sd / math.sqrt(found.n), candidate.source
+
+    return sorted(candidates, key=rank)
 
 
 def _arm(
@@ -273,7 +294,9 @@ def _sentence(
     of = f"Best by validation is {best.arm}: " if len(arms) > 1 else ""
     parts.append(f"{of}{wording.level(best.score)}, with {settings(best.chosen.params)}.")
     if wording.split == "validation":
-        parts.append("There are no test scores: these are validation scores, by which the configurations were chosen.")
+        some = all(arm.chosen.test for arm in arms if arm.chosen)
+        lack = "Not all of these models are scored on the test split yet" if some else "There are no test scores"
+        parts.append(f"{lack}: these are validation scores, by which the configurations were chosen.")
     return " ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Whether a run is in good health: its record, its tables, its checkpoints and MLflow, held against each other.
+"""Whether a run is in good health: its record, tables, checkpoints, model and MLflow, held against each other.
 
 The record is the truth. What differs from it is made again from it; what the record itself has lost is gone, and the
 doctor can only make the rest usable.
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from results import parquet, whole
+from results import model_folder, parquet, whole
+from results.answer import answer
 from results.files import locked
 from results.legal_names import legal_name
 from results.mlflow import STATUS, Exporter
@@ -28,6 +29,7 @@ from results.sessions import sweep_state
 from results.tables import tables
 from results.tracking import VARIABLES, sqlite_path, tracking_uri, valid_uri
 
+AGAIN = "give the sweep's command again"
 CHECKPOINTS = "checkpoints"  # what trainable.checkpoints calls its folder
 
 
@@ -35,7 +37,7 @@ CHECKPOINTS = "checkpoints"  # what trainable.checkpoints calls its folder
 class Ailment:
     """Something that is not as the record says. `mend` is None when nothing can be done about it from here."""
 
-    where: str  # record, tables, checkpoints or mlflow
+    where: str  # record, tables, checkpoints, model or mlflow
     what: str  # one line
     mend: Callable[[], object] | None = None
 
@@ -56,6 +58,7 @@ def examine(run: Path, uri: str | None = None) -> Iterator[Ailment]:
         return
     yield from _tables(run)
     yield from _checkpoints(run)
+    yield from _model(run)
     yield from _mlflow(run, uri)
 
 
@@ -95,21 +98,22 @@ def _tables(run: Path) -> Iterator[Ailment]:
 def _checkpoints(run: Path) -> Iterator[Ailment]:
     """Files against the digests in the record; and files of trials that will not go on."""
     with Reader(run) as reader:
-        known, running = reader.checkpoints(), {t.trial for t in reader.trials() if t.state is State.RUNNING}
+        known, trials = reader.checkpoints(), reader.trials()
+    needed = {t.trial for t in trials if t.state is State.RUNNING or (t.phase, t.state) == ("confirm", State.COMPLETED)}
     root = run / CHECKPOINTS
     for trial, digests in known.items():
         for step, digest in digests.items():
             attempts = sorted(
                 (root / str(trial)).glob(f"{step}[-.]*safetensors"), key=lambda path: (len(path.name), path)
             )
-            if not attempts:
-                continue  # an older one, deleted when it was no longer needed
-            if hashlib.sha256((path := attempts[-1]).read_bytes()).hexdigest() != digest:
+            # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
+            if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):
+                path = attempts[-1]
                 yield Ailment(
                     "checkpoints", f"{path} is damaged: its SHA-256 is not the record's", partial(_drop, path)
                 )
     for folder in sorted(root.glob("[0-9]*")):
-        if folder.name.isdigit() and int(folder.name) not in running | known.keys():
+        if folder.name.isdigit() and int(folder.name) not in needed | known.keys():
             yield Ailment("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
 
 
@@ -117,6 +121,27 @@ def _drop(path: Path) -> None:
     """The trial goes on from an older checkpoint, or from its start."""
     path.unlink()
     path.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _model(run: Path) -> Iterator[Ailment]:
+    """What the sweep's command should have made of what is confirmed: scores on the test split, and the answer's model.
+    It needs the data, so it is made by that command only.
+    """
+    if (folder := run / model_folder.FOLDER).exists():
+        try:
+            model_folder.described(folder)
+        except model_folder.ModelError as error:
+            yield Ailment("model", str(error), partial(shutil.rmtree, folder))
+    with Reader(run) as reader:
+        ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
+        found = answer(reader)
+        other = model_folder.difference(reader, found)
+    if found.model is None or not ended:
+        return  # it is to be continued, and says so
+    if found.split != "test":
+        yield Ailment("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
+    if other:
+        yield Ailment("model", f"{other}: {AGAIN}")
 
 
 def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+HALF = ".coming-home"  # in a run's folder: what of it has come from elsewhere, and not all has
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:

@@ -15,12 +15,14 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
+from results.files import HALF
 from results.paths import UnsafeName, resolve_below
 from results.record import FILE, Reader, RecordError
 from results.redaction import redacted, redacted_uri, remember
@@ -95,9 +97,7 @@ class Mirror:
 
     def fetch(self, run: Path) -> None:
         """Make `run`, which holds no record, from the copy, checkpoints left aside. Raises MirrorError, RecordError."""
-        run.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}-") as temporary:
-            copy = Path(temporary)
+        with bringing(run) as copy:
             try:
                 found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
                 for info in found:
@@ -114,13 +114,6 @@ class Mirror:
                 raise MirrorError(f"{self.place} cannot be read: {redacted(str(error))}") from error
             if not (copy / FILE).exists():
                 raise MirrorError(f"{self.place} holds no {FILE}")
-            with Reader(copy) as reader:
-                reader.verify()
-            run.mkdir(exist_ok=True)
-            for child in sorted(copy.iterdir(), key=lambda child: child.name == FILE):  # the record comes last
-                target = run / child.name
-                shutil.rmtree(target, ignore_errors=True) if child.is_dir() else None
-                child.rename(target)
 
     def require_ours(self, run: Path) -> None:
         """Raises MirrorError when the copy is of another run, or ahead of the one in `run`."""
@@ -146,6 +139,30 @@ class Mirror:
             stream.write(content)
         if on_disk:
             self._fs.move(f"{target}.tmp", target)
+
+
+@contextmanager
+def bringing(run: Path) -> Iterator[Path]:
+    """A folder for all of a run that is brought home; when the block ends well, `run` holds it. The record comes last.
+
+    It lies in `run` under the name `HALF`, and is there as long as the run is not whole: whoever was killed half-way
+    begins anew. Raises RecordError when the record that came is damaged.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(run / HALF, ignore_errors=True)
+    (run / HALF).mkdir()
+    try:
+        yield run / HALF
+        with Reader(run / HALF) as reader:
+            reader.verify()
+        for child in sorted((run / HALF).iterdir(), key=lambda child: child.name == FILE):
+            target = run / child.name
+            shutil.rmtree(target, ignore_errors=True) if child.is_dir() else None
+            child.rename(target)
+    finally:
+        shutil.rmtree(run / HALF, ignore_errors=True)
+        with suppress(OSError):
+            run.rmdir()  # when it is empty
 
 
 def fetch_if_absent(where: str, run: Path) -> bool:

@@ -31,8 +31,8 @@ from results.legal_names import LegalNames, legal_name
 from results.mlflow_database import unusable
 from results.mlflow_model import Confirmed
 from results.mlflow_store import ExportError, Known, Store, errors
-from results.model_folder import CONFIG, FOLDER
-from results.record import Reader, Record, ReportRow, State, SweepState, Trial
+from results.model_folder import FOLDER, PROGRAM, difference
+from results.record import Reader, Record, ReportRow, Session, State, SweepState, Trial
 from results.redaction import redacted_uri
 from results.sessions import ended_at, sweep_state
 from results.tracking import sqlite_path, tracking_uri, valid_uri
@@ -83,6 +83,10 @@ class _Pass:
     state: SweepState
     ended: float | None
     answer: Answer | None  # None while a driver works
+    sessions: Sequence[Session]
+    trials: Sequence[Trial]
+    rows: Mapping[int, Sequence[ReportRow]]  # trial -> what it reported after the last pass
+    seq: int  # of the last report
 
 
 def export(run: Path, tracking_uri: str | None = None) -> Exported:
@@ -127,9 +131,11 @@ class Exporter:
                 turn.truncate()
             try:
                 with errors(self.uri), rare_collections():
+                    # All is read at one moment, and let go: MLflow may be slow, and while a reader holds a state of
+                    # the record, SQLite's log can only grow.
                     with reader.snapshot():
-                        now = _pass(reader, dead)
-                        done = self._sync(now)
+                        now = _pass(reader, dead, self._seq)
+                    done = self._sync(now)
                     if now.state is not SweepState.RUNNING:
                         self._add_files(now)
                 return done
@@ -153,18 +159,12 @@ class Exporter:
                 else:
                     self._children.setdefault(int(known.tags["rungwise.trial"]), known)
         before = self._logged
-        trials = now.reader.trials()
-        rows: dict[int, list[ReportRow]] = {}
-        seq = self._seq
-        for row in now.reader.reports(seq):
-            rows.setdefault(row.trial, []).append(row)
-            seq = row.seq
-        self._names.meet(now.definition, trials, chain.from_iterable(rows.values()))
-        self._parent = self._sync_parent(now, trials, self._store)
-        for trial in trials:
+        self._names.meet(now.definition, now.trials, chain.from_iterable(now.rows.values()))
+        self._parent = self._sync_parent(now, self._store)
+        for trial in now.trials:
             if trial.started is not None or trial.state.ended:
-                self._sync_trial(now, trial, rows.get(trial.trial, []), self._store, self._parent.run_id)
-        self._seq = seq
+                self._sync_trial(now, trial, self._store, self._parent.run_id)
+        self._seq = now.seq
         self._store.set_status(self._parent, SWEEP_STATUS[now.state], _ms(now.ended))
         return Exported(redacted_uri(self.uri), self._parent.run_id, len(self._children), self._logged - before)
 
@@ -176,23 +176,24 @@ class Exporter:
             self._store.add_file(self._parent, report)
         found = now.answer
         best = found.arm(found.best).chosen if found and found.best else None
-        if found and best and best.validation and (self.run / FOLDER / CONFIG).is_file():
+        made = (self.run / FOLDER / PROGRAM).is_file()  # not of every model
+        if made and found and best and best.validation and difference(now.reader, found) is None:
             name, mean = str(now.definition.get("sweep") or now.name), best.validation.mean
             at = _ms(now.ended) or 0
             confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)
             self._store.add_model(self._experiment, self._parent, confirmed)
         self._store.settle()
 
-    def _sync_parent(self, now: _Pass, trials: Sequence[Trial], store: Store) -> Known:
+    def _sync_parent(self, now: _Pass, store: Store) -> Known:
         tags = _parent_tags(now) | self._names.tag()
-        sessions = now.reader.sessions()
+        sessions, trials = now.sessions, now.trials
         if self._parent is None:
             began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
             self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
         given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
         fixed = now.definition.get("fixed") or {}
         given.update({f"fixed.{self._names.fixed.of(key)}": value for key, value in fixed.items()})
-        metrics = [] if now.answer is None else _answer(now, trials, now.answer, self._names)
+        metrics = [] if now.answer is None else _answer(now, now.answer, self._names)
         if now.answer is not None:
             tags["rungwise.answer"] = now.answer.sentence[:_TAG_LENGTH]
         told = json.dumps([(metric.key, metric.value) for metric in metrics])
@@ -206,7 +207,7 @@ class Exporter:
             store.add_input(self._parent, _dataset(now.definition["data"]))
         return self._parent
 
-    def _sync_trial(self, now: _Pass, trial: Trial, rows: Sequence[ReportRow], store: Store, parent: str) -> None:
+    def _sync_trial(self, now: _Pass, trial: Trial, store: Store, parent: str) -> None:
         left_open = trial.state is State.RUNNING and now.state is not SweepState.RUNNING
         state: str = SweepState.INTERRUPTED if left_open else trial.state
         tags = _trial_tags(now, trial, state, parent)
@@ -215,12 +216,12 @@ class Exporter:
             began = _ms(trial.started or trial.created) or 0
             child = self._children[trial.trial] = store.create(self._experiment, tags["mlflow.runName"], began, tags)
         seq = int(child.tags.get("rungwise.seq", 0))
-        new = [row for row in rows if row.seq > seq]
+        new = [row for row in now.rows.get(trial.trial, []) if row.seq > seq]
         params = {} if "rungwise.seq" in child.tags else _texts({**trial.params, **trial.config})
         params = {self._names.params.of(name): value for name, value in params.items()}
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
-            new = list(now.reader.reports(trial=trial.trial))
+            new = [row for row in now.reader.reports(trial=trial.trial) if row.seq <= now.seq]
         keep_epoch = now.definition.get("reports_per_epoch", 1) != 1
         metrics = list(_metrics(new, seq, self._names.metrics, keep_epoch=keep_epoch))
         self._logged += store.log(child, metrics, params, tags)
@@ -259,13 +260,22 @@ class _Names:
         return {"rungwise.names": json.dumps(told)} if told else {}
 
 
-def _pass(reader: Reader, dead: int | None) -> _Pass:
+def _pass(reader: Reader, dead: int | None, after: int) -> _Pass:
+    """What the record says now; of reports those with seq > `after`."""
     definition = reader.meta("definition") or {}
     name = str(definition.get("name") or reader.folder.name)
     identity = str(reader.meta("id") or name).replace("'", "")  # it is quoted in a filter
     state = sweep_state(reader, dead)
     found = None if state is SweepState.RUNNING else answer(reader)
-    return _Pass(reader, definition, name, identity, state, ended_at(reader), found)
+    rows: dict[int, list[ReportRow]] = {}
+    seq = after
+    for row in reader.reports(after):
+        rows.setdefault(row.trial, []).append(row)
+        seq = row.seq
+    return _Pass(
+        reader, definition, name, identity, state, ended_at(reader), found,
+        sessions=reader.sessions(), trials=reader.trials(), rows=rows, seq=seq,
+    )  # fmt: skip
 
 
 def _parent_tags(now: _Pass) -> dict[str, str]:
@@ -282,8 +292,7 @@ def _parent_tags(now: _Pass) -> dict[str, str]:
     whole = json.dumps(now.definition)
     if len(whole) <= _TAG_LENGTH:
         tags["rungwise.definition"] = whole
-    sessions = now.reader.sessions()
-    info = sessions[-1].info if sessions else {}
+    info = now.sessions[-1].info if now.sessions else {}
     if info.get("commit"):
         tags["mlflow.source.git.commit"] = str(info["commit"])
     if info.get("host"):
@@ -312,7 +321,7 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
     return tags
 
 
-def _answer(now: _Pass, trials: Sequence[Trial], found: Answer, names: _Names) -> list[Metric]:
+def _answer(now: _Pass, found: Answer, names: _Names) -> list[Metric]:
     """What the search saw, what was confirmed, and how many trials ended how; dated when the session ended."""
     from mlflow.entities import Metric
 
@@ -334,8 +343,8 @@ def _answer(now: _Pass, trials: Sequence[Trial], found: Answer, names: _Names) -
         values = {"": one.difference.mean, "_low": one.difference.low, "_high": one.difference.high, "_p": one.p_holm}
         told |= {f"difference_{measure}{kind}/{names.arms.of(one.arm)}": value for kind, value in values.items()}
     for state in State:
-        told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in trials))
-    at, step = _ms(now.ended) or 0, len(now.reader.sessions())
+        told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in now.trials))
+    at, step = _ms(now.ended) or 0, len(now.sessions)
     return [Metric(key, value, at, step) for key, value in told.items() if value is not None]
 
 

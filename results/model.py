@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from results.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described
+from results.answer import answer
+from results.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described, difference
+from results.record import FILE, Reader, RecordError
 
 __all__ = ["Model", "ModelError", "load"]
 
@@ -67,10 +69,13 @@ def load(run: str | Path, trust: bool = False) -> Model:
     """The confirmed model of a run's folder, or of a folder that holds a model.
 
     `trust`: a torch.export program may be loaded where there is no other way, that is, for a model function of the
-    user's own. It can run any code of whoever made it. Raises ModelError.
+    user's own. It can run any code of whoever made it. Raises ModelError, also when the run's folder holds another
+    model than the one that its answer names.
     """
     folder = Path(run)
-    folder = folder if (folder / CONFIG).exists() else folder / FOLDER
+    if not (folder / CONFIG).exists():
+        _require_answer(folder)
+        folder = folder / FOLDER
     whole = described(folder)
     try:
         whole["highest"] = float(whole.get("highest", 255.0))
@@ -96,12 +101,29 @@ def _network(folder: Path, whole: dict[str, Any], trust: bool) -> torch.nn.Modul
 
     if WEIGHTS in whole["sha256"] and can_rebuild(whole):
         return rebuild(whole, folder / WEIGHTS)
+    if PROGRAM not in whole["sha256"]:
+        raise ModelError(
+            f"the model in {folder} has its weights and no program, because torch.export refused it "
+            f"({whole['unexported']}): build it by its own function, and load weights.safetensors"
+        )
     if not trust:
         raise ModelError(
             f"the model in {folder} can only be used through its torch.export program, which may run any code of "
             "whoever made it; if you trust them, say so: --trust, in Python trust=True"
         )
     return torch.export.load(folder / PROGRAM).module()
+
+
+def _require_answer(run: Path) -> None:
+    if not (run / FILE).is_file() or not (run / FOLDER / CONFIG).is_file():
+        return
+    try:
+        with Reader(run) as reader:
+            problem = difference(reader, answer(reader))
+    except RecordError as error:
+        raise ModelError(str(error)) from error
+    if problem:
+        raise ModelError(f"{problem}; the sweep's command, given again, makes it")
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -8,6 +8,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from results.answer import Answer
+from results.record import Reader
+
 FORMAT = 1
 FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
     "model", "config.json", "weights.safetensors", "model.pt2", "examples.safetensors",
@@ -17,6 +20,31 @@ _LONGEST = 2**24  # bytes of a config.json
 
 class ModelError(ValueError):
     """The model cannot be used; the message names the file and why."""
+
+
+def difference(reader: Reader, found: Answer) -> str | None:
+    """How the model in the run's folder differs from the one that the record's answer names; None when it is that one,
+    or when nothing is confirmed. The record grows, so a model that was the answer's once may not be it now. Digests are
+    not looked at.
+    """
+    if (trial := found.model) is None:
+        return None
+    folder = reader.folder / FOLDER
+    try:
+        _require_file(folder / CONFIG, _LONGEST)
+        content = json.loads((folder / CONFIG).read_text())
+        holds, trained = content["about"].get("trial"), dict(content["config"])
+    except FileNotFoundError:
+        return f"{folder} holds no model, but the answer's is that of trial {trial}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
+    if holds != trial:
+        return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+    (config,) = (one.config for one in reader.trials("confirm") if one.trial == trial)
+    names = (config.keys() & trained.keys()) - {"model"}  # a function's file lies elsewhere on other machines
+    if wrong := sorted(name for name in names if trained[name] != config[name]):
+        return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"
+    return None
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -31,7 +59,8 @@ def described(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)[:80]!r}"
             )
-        if missing := {PROGRAM, EXAMPLES} - digests.keys():
+        required = {WEIGHTS, EXAMPLES} if content.get("unexported") else {PROGRAM, EXAMPLES}
+        if missing := required - digests.keys():
             raise ModelError(f"{folder / CONFIG} must know every file, but lacks {', '.join(sorted(missing))}")
         for name, digest in digests.items():
             _require_file(folder / name)

@@ -6,12 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from results.mirror import Mirror, MirrorError
+from results.mirror import ABOUT, Mirror, MirrorError, bringing
 from results.paths import UnsafeName, resolve_below, run_name_problem, shown
-from results.record import FILE, Reader
+from results.record import FILE
 from results.redaction import redacted
 
 _STAGE = ".rungwise-pull"  # on the head: a copy of one moment
@@ -38,18 +37,9 @@ def pull(source: str, name: str, out: Path) -> Path:
     stage = f"~/{_STAGE}"
     run = f"python -P -m results copy {shlex.quote(f'runs/{name}')} {_STAGE}"
     _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as temporary:  # a pull that is cut short is no run
-        copy = Path(temporary) / name
-        copy.mkdir()
+    with bringing(folder) as copy:
         _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")
-        (copy / "mirror.json").unlink(missing_ok=True)
-        with Reader(copy) as reader:
-            reader.verify()
-        try:
-            copy.rename(folder)
-        except OSError as error:
-            raise MirrorError(f"{folder} must be absent or empty, but {error.strerror}") from None
+        (copy / ABOUT).unlink(missing_ok=True)
     return folder
 
 

@@ -367,8 +367,13 @@ class Record:
         reason: str | None = None,
         error: str | None = None,
         decision: Decision | None = None,
+        model: tuple[int, str] | None = None,
     ) -> None:
-        """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten."""
+        """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten.
+
+        `model`: (step, sha256) of the final state that is kept, of a confirmation: an end without it would be an answer
+        that nobody can score. Other checkpoints are forgotten, because the trial will not go on.
+        """
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
         reason = None if reason is None else one_line(redacted(reason))
         error = None if error is None else tail(redacted(error))
@@ -377,10 +382,23 @@ class Record:
             "WHERE trial = ? AND state = ?",
             (state, reason, error, rung, cutoff, time.time(), trial, State.RUNNING),
         )
-        if cursor.rowcount != 1:
+        if cursor.rowcount == 1:
+            self.forget_checkpoints(trial)
+            if model is not None:
+                self.add_checkpoint(trial, *model)
+        else:
             self.event("ended twice", trial, state=state, reason=reason)
-        self.forget_checkpoints(trial)  # it will not go on
         self.commit()
+
+    def reopen_trial(self, trial: int, why: str) -> None:
+        """A confirmation or an audit whose outcome is missing is in flight again. A search trial's end is for good."""
+        self._write(
+            "UPDATE trials SET state = ?, reason = NULL, error = NULL, ended = NULL WHERE trial = ? "
+            "AND phase != 'search'",
+            (State.RUNNING, trial),
+        )
+        self.forget_checkpoints(trial)
+        self.event("trained again", trial, why=why)
 
 
 class Reader:
@@ -546,7 +564,7 @@ class Reader:
         return found
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
-        """{trial: {step: sha256}} of the trials in flight."""
+        """{trial: {step: sha256}} of the trials in flight, and of confirmed models."""
         found: dict[int, dict[int, str]] = {}
         for row in self._known("checkpoint", "SELECT trial, step, sha256 FROM checkpoints ORDER BY trial, step"):
             found.setdefault(row["trial"], {})[row["step"]] = row["sha256"]

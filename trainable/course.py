@@ -46,7 +46,8 @@ class Course:
 
     def __init__(self, message: dict[str, Any], setting: Setting) -> None:
         """`message` is what `sweeps.engine.search` deals: trial (its number), arm, phase, config (a Config as a dict),
-        attempt, reported (the last step in the record) and checkpoints ({step: sha256} in the record)."""
+        attempt, owner (of its checkpoints), reported (the last step in the record) and checkpoints ({step: sha256} in
+        the record)."""
         self.message, self._setting = message, setting
         self.state: State | None = None
         self._once: dict[str, Any] = {}  # what the next result says once
@@ -62,7 +63,10 @@ class Course:
 
         setting, config = self._setting, parsed(self.message["config"])
         known = {int(step): digest for step, digest in self.message.get("checkpoints", {}).items()}
-        self._store = Checkpoints(setting.checkpoints, self.message["trial"], self.message.get("attempt", 1))
+        message = self.message
+        self._store = Checkpoints(
+            setting.checkpoints, message["trial"], message.get("attempt", 1), message.get("owner", "")
+        )
         self.state, refused = self._store.load(config, setting.data, known)
         if self.state:
             self._once["restored"] = self.state.step

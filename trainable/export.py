@@ -2,7 +2,8 @@
 
 model/config.json           hyperparameters, classes, shape, normalisation, scores, digests of the files
 model/weights.safetensors   the weights, named as in `trainable.model.build`
-model/model.pt2             torch.export program: raw samples (N, *shape) in, class probabilities (N, K) out
+model/model.pt2             torch.export program: raw samples (N, *shape) in, class probabilities (N, K) out; of a model
+                            that torch.export refuses there is none, and config.json says why ("unexported")
 
 program = torch.export.load("model/model.pt2").module()
 program(torch.from_numpy(images))   # uint8 (N, C, H, W); any N
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +32,7 @@ from trainable.data import Dataset, Split, Tensors
 from trainable.faults import ordinary
 from trainable.final import File, load
 from trainable.serving import Classifier
-from trainable.state import apart
+from trainable.state import State, apart
 from trainable.storage import take_place
 from trainable.versions import package_version
 
@@ -51,8 +53,8 @@ def export(
     """Write the model of a final state to `folder`, whole or not at all; returns what config.json holds.
 
     `about` (JSON) is kept in config.json as it is: the trial, its arm, its scores. The program computes in float32 on
-    the CPU, also after bf16 training. It is read back and compared with the model before the folder gets its name.
-    Raises CheckpointError for a file that is not what its digest says, RuntimeError when the program differs.
+    the CPU, also after bf16 training. It is read back and compared with the model before the folder gets its name; one
+    that cannot be made, or differs, is left out. Raises CheckpointError for a file that is not what its digest says.
     """
     folder = Path(folder)
     checked = parsed(config)
@@ -63,7 +65,10 @@ def export(
     try:
         (temporary / WEIGHTS).write_bytes(saved_weights(model.model))
         samples = _raw_samples(data)
-        probabilities = _write_program(model, samples, temporary / PROGRAM)
+        with torch.no_grad():
+            probabilities = model(samples)
+        unexported = _unexported(model, samples, temporary / PROGRAM)
+        files = [WEIGHTS, EXAMPLES, *([] if unexported else [PROGRAM])]
         kept = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}
         (temporary / EXAMPLES).write_bytes(serialise({name: value.contiguous() for name, value in kept.items()}))
         whole = {
@@ -80,7 +85,8 @@ def export(
             "data": {"name": Path(data.name).name, "digest": data.digest},
             "about": dict(about or {}),
             "versions": {name: package_version(name) for name in ("rungwise", "torch")},
-            "sha256": {name: _digest(temporary / name) for name in (WEIGHTS, PROGRAM, EXAMPLES)},
+            "unexported": unexported,
+            "sha256": {name: _digest(temporary / name) for name in files},
         }
         (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
         take_place(temporary, folder)
@@ -113,9 +119,35 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"model": Path(config["model"]).name}
 
 
+def unexportable(config: Config, data: Dataset) -> str | None:
+    """Why torch.export refuses the untrained model, one line; None when it does not, or when nobody can build it."""
+    few = Split(data.train.x[:1], data.train.y[:1])
+    tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
+    try:
+        with ordinary():
+            network = State.fresh(config, tensors).model.eval()
+    except Exception:  # its trials will say so
+        return None
+    model = Classifier(network, tensors.mean, tensors.std, tensors.target, data.offset).eval()
+    with tempfile.TemporaryDirectory() as temporary:
+        return _unexported(model, _raw_samples(data), Path(temporary) / PROGRAM)
+
+
+def _unexported(model: Classifier, samples: Tensor, path: Path) -> str | None:
+    """Write the program to `path`; or say in one line why there is none."""
+    try:
+        with ordinary():
+            _write_program(model, samples, path)
+    except Exception as error:  # whatever torch.export makes of a user's model
+        path.unlink(missing_ok=True)
+        text = (str(error).strip().splitlines() or [""])[0]
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return None
+
+
 @torch.no_grad()
-def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
-    """Export, read back and compare; returns the samples' probabilities."""
+def _write_program(model: Classifier, samples: Tensor, path: Path) -> None:
+    """Export, read back and compare."""
     batch = torch.export.Dim("batch")
     scale = 1.0 if model.target is None else abs(model.target[0]) + model.target[1]
     program = torch.export.export(model, (samples,), dynamic_shapes={"x": {0: batch}}, strict=False)
@@ -131,8 +163,6 @@ def _write_program(model: Classifier, samples: Tensor, path: Path) -> Tensor:
                 f"the exported program must agree with the model to {_TOLERANCE}, but differs by {difference} "
                 f"on {count} samples"
             )
-    probabilities: Tensor = model(samples)
-    return probabilities
 
 
 def _digest(path: Path) -> str:

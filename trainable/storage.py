@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write to `path` under another name, fsync, rename, fsync the folder."""
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _named(path), temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -128,7 +129,8 @@ def install(content: Mapping[str, bytes], folder: Path) -> None:
     temporary.mkdir(parents=True)
     try:
         for name, data in content.items():
-            (temporary / name).write_bytes(data)
+            with _named(folder / name):
+                (temporary / name).write_bytes(data)
         take_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -145,6 +147,15 @@ def take_place(temporary: Path, folder: Path) -> None:
     os.rename(temporary, folder)
     _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A write that fails, as on a full disk, does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync(path: Path) -> None:

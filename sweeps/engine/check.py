@@ -8,11 +8,12 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from results.files import HALF
 from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
@@ -49,17 +50,37 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What is good to know of the flags: those that do nothing here, and those that use a GPU."""
-    found = _idle_flags(sweep, options)
+    """What is good to know before a search: of flags that do nothing here, of models that cannot be exported, and of
+    the flags that use a GPU."""
+    models = [hyper.parsed(sweep.given(arm)) for arm in sweep.arms]
+    return [*_idle_flags(sweep, options), *unexportable(models, data), *_gpu_notes(sweep, options, data)]
+
+
+def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
+    """A line for each model of the user's own that torch.export refuses: better heard before a search than after it."""
+    own = [model for model in models if model.model not in hyper.MODELS]
+    if not own:
+        return []
+    from trainable.export import unexportable
+
+    problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data)))
+    return [
+        f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and no "
+        f"program: {problem}"
+        for problem in problems
+    ]
+
+
+def _gpu_notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
     if options.address is not None or not local_resources().gpus:
-        return found
+        return []
     many = not _unpackable(sweep) and data.target is None
     if options.gpus_per_trial == 0:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
-        found.append(f"trials train on the CPU; {flags} trains them on this machine's GPU")
-    elif many and options.pack == "off":
-        found.append("--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster")
-    return found
+        return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
+    if many and options.pack == "off":
+        return ["--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster"]
+    return []
 
 
 def _idle_flags(sweep: Sweep, options: Options) -> list[str]:
@@ -320,6 +341,9 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
     if not folder.exists():
         return []
     if not (folder / FILE).exists():
+        if (folder / HALF).is_dir():  # its head was killed while it brought the run home
+            again = f"{folder} holds half of a run, and --mirror brings all of it; or choose another --name"
+            return [] if options.mirror else [again]
         # A killed driver may leave the lock, and a record that was never finished: neither is anybody's work.
         foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []

@@ -1,19 +1,27 @@
-"""The last step of a sweep: each arm's confirmed configuration is scored on the test split, once.
+"""The last step of a sweep: what is confirmed is scored on the test split, once, and the best model is kept.
 
 Everything before works with `Dataset.without_test()`. Here, and only here, a worker is given the test split.
+
+What an arm is represented by follows from a record that grows: with more seeds or trials it may be a configuration that
+was confirmed long ago. So the final states of all confirmed trials stay where they are, and one that is needed and gone
+is trained again (`Due.gone`). The scores are the answer: they are committed before anything is made of the model, and
+what cannot be made of it is a line that takes nothing else along.
 """
 
 from __future__ import annotations
 
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.answer import Answer, answer
+from results.answer import answer
+from results.model_folder import FOLDER, difference
 from results.record import Reader, Record
 from sweeps.engine.models import trusted
-from trainable.checkpoints import Checkpoints
+from trainable.checkpoints import Checkpoints, owner
 from trainable.storage import install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
@@ -21,82 +29,159 @@ if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
-MODEL = "model"
-Models = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
+MEND = "what is damaged is dropped by: python -m results doctor --mend"
+Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
-def confirm(
-    record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str, own: Mapping[str, str]
-) -> None:
-    """Score what is chosen and not scored yet, and keep the best model; nothing when we are told to stop.
+@dataclass(frozen=True)
+class Due:
+    """What is left to do with what is confirmed."""
 
-    `checkpoints`: path or URI below which the trials' final states lie. `own`: the user's own models
-    that the sweep names, by function.
-    """
-    folder = record.path.parent
-    record.commit()
-    with Reader(folder) as reader:
-        found, known = answer(reader), reader.checkpoints()
-        confirmed = [trial for trial in reader.trials("confirm") if trial.state.ended]
-        configs = {trial.trial: trusted(trial.config, own) for trial in confirmed}
-        models = _models(reader, found, checkpoints)
-        if found.model is None or not unscored(reader, checkpoints):
-            return
-    import ray
+    scores: Files  # represent an arm, and are not scored yet
+    model: Files  # of the answer's model, when model/ holds none or another
+    diagnosis: Files  # of the answer's model, when the record does not say where it errs
+    gone: tuple[int, ...]  # needed for one of these, but their final states are not there
 
-    task = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial)(_on_worker)
-    about = {"arm": found.best, "trial": found.model}
-    pending = task.remote(models, configs, found.model, about, data, options.process)
-    while not (done := ray.wait([pending], timeout=0.2)[0]):
-        if stop.stop_all():
-            ray.cancel(pending, force=True)
-            return
-    scores, diagnosis, content = ray.get(done[0])
-    install(content, folder / MODEL)
-    for trial, metrics in scores.items():
-        for metric, value in metrics.items():
-            record.add_score(trial, "test", metric, value)
-    record.set_meta("test", {"arm": found.best, "trial": found.model, **diagnosis})
-    for trial in known.keys() & configs.keys() - models.keys():
-        Checkpoints(checkpoints, trial).remove()
-        record.forget_checkpoints(trial)
-    record.commit()
+    def __bool__(self) -> bool:
+        return bool(self.scores or self.model or self.diagnosis or self.gone)
 
 
-def unscored(reader: Reader, checkpoints: str) -> bool:
-    """Whether a confirmed model waits to be scored on the test split, or the best one to be kept."""
-    found = answer(reader)
-    models = _models(reader, found, checkpoints)
-    return found.model in models and not (models.keys() <= reader.scores().keys() and (reader.folder / MODEL).exists())
+def due(reader: Reader, checkpoints: str) -> Due:
+    """`checkpoints`: path or URI below which the trials' final states lie."""
+    with reader.snapshot():
+        found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
+        run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
+        diagnosed = (reader.meta("test") or {}).get("trial")
+    chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
+    unscored = [trial for trial in chosen if trial not in scored]
+    best = [] if found.model is None else [found.model]
+    unkept = best if difference(reader, found) else []
+    undiagnosed = [trial for trial in best if trial != diagnosed]
+    files: Files = {}
+    for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
+        steps = known.get(trial) or {}
+        store = Checkpoints(checkpoints, trial, owner=owner(run, configs[trial]))
+        if steps and (file := store.file(max(steps))):
+            files[trial] = (file, steps[max(steps)])
+    scores, model, diagnosis = (
+        {trial: files[trial] for trial in some if trial in files} for some in (unscored, unkept, undiagnosed)
+    )
+    return Due(scores, model, diagnosis, gone=tuple(trial for trial in needed if trial not in files))
 
 
-def _models(reader: Reader, found: Answer, checkpoints: str) -> Models:
-    """Final states of what each arm is represented by: those that are there."""
-    known = reader.checkpoints()
-    models = {}
-    for trial in (trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()):
-        if (steps := known.get(trial)) and (file := Checkpoints(checkpoints, trial).file(max(steps))):
-            models[trial] = (file, steps[max(steps)])
-    return models
+class Unmade(RuntimeError):
+    """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
+
+    def __init__(self, cause: BaseException, folder: Path) -> None:
+        text = str(cause).strip().splitlines()
+        words = f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
+        damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)  # torch's, who is not here
+        super().__init__(f"{words}; {MEND} {shlex.quote(str(folder))}" if damaged else words)
 
 
-def _on_worker(
-    models: Models,
-    configs: Mapping[int, Mapping[str, Any]],
-    best: int,
+class Confirmation:
+    """The last step of one session; nothing is done when it is told to stop."""
+
+    def __init__(
+        self, record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str, own: Mapping[str, str]
+    ) -> None:
+        """`checkpoints`: as for `due`. `own`: the user's own models that the sweep names, by function."""
+        self._record, self._data, self._options, self._stop = record, data, options, stop
+        self._checkpoints, self._folder, self._own = checkpoints, record.path.parent, own
+
+    def score(self) -> None:
+        """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
+        files, configs = self._due().scores, self._configs()
+        scores = self._on_worker(_score, files, configs) if files else None
+        for trial, metrics in (scores or {}).items():
+            for metric, value in metrics.items():
+                self._record.add_score(trial, "test", metric, value)
+        self._record.commit()
+
+    def keep(self) -> Iterator[str]:
+        """Make model/ of the answer's model, and say where it errs; yields why what could not be made."""
+        left, configs = self._due(), self._configs()
+        with Reader(self._folder) as reader:
+            arm, scores = answer(reader).best, reader.scores()
+        for trial, file in left.model.items():
+            about = {"arm": arm, "trial": trial, "test": scores.get(trial, {})}
+            try:
+                if made := self._on_worker(_export, file, configs[trial], about):
+                    content, unexported = made
+                    install(content, self._folder / FOLDER)
+                    if unexported:
+                        yield f"the weights of trial {trial} are kept, but torch.export refuses the model: {unexported}"
+            except (Unmade, OSError) as problem:
+                yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
+        for trial, file in left.diagnosis.items():
+            try:
+                if diagnosis := self._on_worker(_diagnose, file, configs[trial]):
+                    self._record.set_meta("test", {"arm": arm, "trial": trial, **diagnosis})
+            except Unmade as problem:
+                yield f"the answer stands, but where the model of trial {trial} errs could not be said: {problem}"
+        self._record.commit()
+
+    def _due(self) -> Due:
+        self._record.commit()
+        with Reader(self._folder) as reader:
+            return due(reader, self._checkpoints)
+
+    def _configs(self) -> dict[int, dict[str, Any]]:
+        with Reader(self._folder) as reader:
+            ended = [trial for trial in reader.trials("confirm") if trial.state.ended]
+        return {trial.trial: trusted(trial.config, self._own) for trial in ended}
+
+    def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What `work` returns on a machine that trains; None when we are told to stop. Raises Unmade."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        options = self._options
+        if self._stop.stop_all():
+            return None
+        task = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial)(work)
+        pending = task.remote(*given, self._data, options.process)
+        while not ray.wait([pending], timeout=0.2)[0]:
+            if self._stop.stop_all():
+                ray.cancel(pending, force=True)
+                return None
+        try:
+            return ray.get(pending)
+        except RayError as error:
+            raise Unmade(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
+
+
+def _score(
+    files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, process: tuple[int, str]
+) -> dict[int, dict[str, float]]:
+    from trainable.final import score
+    from trainable.train import prepare_process
+
+    return score(files, configs, data, prepare_process(*process))
+
+
+def _diagnose(
+    file: tuple[str, str], config: Mapping[str, Any], data: Dataset, process: tuple[int, str]
+) -> dict[str, Any]:
+    from trainable.final import diagnose
+    from trainable.train import prepare_process
+
+    return diagnose(file, config, data, prepare_process(*process))
+
+
+def _export(
+    file: tuple[str, str],
+    config: Mapping[str, Any],
     about: Mapping[str, Any],
     data: Dataset,
     process: tuple[int, str],
-) -> tuple[dict[int, dict[str, float]], dict[str, Any], dict[str, bytes]]:
-    """Scores of all models, where the best one errs, and its folder's files: the driver may be on another machine."""
+) -> tuple[dict[str, bytes], str | None]:
+    """The folder's files, because the driver may be on another machine; and why it has no program."""
     from trainable.export import export
-    from trainable.final import diagnose, score
     from trainable.train import prepare_process
 
-    device = prepare_process(*process)
-    scores = score(models, configs, data, device)
+    prepare_process(*process)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / MODEL
-        export(models[best], configs[best], data, folder, {**about, "test": scores[best]})
-        content = {file.name: file.read_bytes() for file in folder.iterdir()}
-    return scores, diagnose(models[best], configs[best], data, device), content
+        folder = Path(temporary) / FOLDER
+        unexported = export(file, config, data, folder, about)["unexported"]
+        return {made.name: made.read_bytes() for made in folder.iterdir()}, unexported

@@ -89,8 +89,8 @@ class Recorder(Callback):
             self._record.add_report(number, self._attempts[number], result["step"], result["metrics"], decision)
             self._view.reported(number, result["metrics"]["epoch"], objective(result))
         if result.get("done"):
-            self._end(number, outcome(result), result, decision if decision and decision.stopped else None)
-        if "checkpoint" in result and (not result.get("done") or trial.config["phase"] == "confirm"):
+            self._end(trial, outcome(result), result, decision if decision and decision.stopped else None)
+        elif "checkpoint" in result:
             self._record.add_checkpoint(number, *result["checkpoint"])
 
     def _look(self, result: Mapping[str, Any]) -> None:
@@ -113,12 +113,11 @@ class Recorder(Callback):
             kept.clear()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        number = trial.config["trial"]
         if self.ending():
             return  # whoever ended us may have ended its process: it stays RUNNING, and the same command goes on
         cause = trial.get_error()
         reason = str(cause).strip().splitlines()[-1] if cause else "its process died"
-        self._end(number, outcome(None, error=True), {"reason": reason}, None)
+        self._end(trial, outcome(None, error=True), {"reason": reason}, None)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["trial"]
@@ -137,15 +136,23 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._record.commit_if_due()
 
-    def _end(self, number: int, state: State, result: Mapping[str, Any], decision: Decision | None) -> None:
-        reason = result.get("reason")
+    def _end(self, trial: Any, state: State, result: Mapping[str, Any], decision: Decision | None) -> None:
+        number, reason = trial.config["trial"], result.get("reason")
+        confirmed = state is State.COMPLETED and trial.config["phase"] == "confirm"
         if decision and decision.cutoff is not None:
             reason = (
                 decision.why
                 or f"{result['objective']:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
             )
-        self._record.end_trial(number, state, reason=reason, error=result.get("error"), decision=decision)
-        if "checkpoint" not in result:  # a confirmed model is kept to be scored
+        self._record.end_trial(
+            number,
+            state,
+            reason=reason,
+            error=result.get("error"),
+            decision=decision,
+            model=result.get("checkpoint") if confirmed else None,
+        )
+        if not confirmed:  # a confirmed model is kept
             forget = Checkpoints(self._checkpoints, number).remove
             self._remote.submit(forget) if self._remote else forget()
         for known in (self._attempts, self._reported):

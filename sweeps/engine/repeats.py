@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import ReportRow, State, Trial
@@ -37,12 +37,22 @@ class Repeat:
     phase: str  # confirm or audit
     source: Trial
     config: dict[str, Any]
+    again: Trial | None = None  # the record's trial of it, whose outcome is missing
+    why: str = ""  # it is
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from all others of its run."""
+        return self.phase, self.source.trial, self.config["seed"]
 
 
 def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
-    """All that the record `trials` ask for and do not hold yet: audits first, then confirmations, seed by seed."""
+    """All that the record `trials` ask for and do not hold yet: audits first, then confirmations, seed by seed.
+
+    LOST is no outcome: such a trial is trained again.
+    """
     trials = list(trials)
-    held = {(trial.phase, trial.source, trial.config["seed"]) for trial in trials}
+    held = {(trial.phase, trial.source, trial.config.get("seed")): trial for trial in trials}
     searched = [trial for trial in trials if trial.phase == "search"]
     wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, asked)]
     best = [trial for arm in sweep.arms for trial in best_of(arm, searched, curves, sweep)[: asked.configurations]]
@@ -51,7 +61,12 @@ def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curve
         for number in range(1, asked.seeds + 1)
         for trial in best
     ]
-    return [repeat for repeat in wanted if (repeat.phase, repeat.source.trial, repeat.config["seed"]) not in held]
+    lost = [
+        replace(repeat, again=trial, why=f"it was LOST: {trial.reason}")
+        for repeat in wanted
+        if (trial := held.get(repeat.key)) and trial.state is State.LOST
+    ]
+    return lost + [repeat for repeat in wanted if repeat.key not in held]
 
 
 def best_of(arm: str, searched: Iterable[Trial], curves: Curves, sweep: Sweep) -> list[Trial]:

@@ -93,6 +93,8 @@ def _one(sweep: Sweep, options: Options) -> int:
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     _refuse(_wrong_output(config, data))
+    for note in [] if options.quiet else check.unexportable([config], data):
+        say(f"note: {note}", sys.stderr)
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
     most, has = options.max_parameters, parameters(state.model)
@@ -153,10 +155,14 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
 
 def _plan(sweep: Sweep, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
+    from sweeps.engine import check
     from sweeps.engine.plan import forecast
 
+    data = _load(options)
+    for note in [] if options.quiet else check.notes(sweep, options, data):
+        say(f"note: {note}", sys.stderr)
     with Record(options.out / options.name) as record:
-        _define(record, sweep, options, _load(options))
+        _define(record, sweep, options, data)
         expected = forecast(sweep, options)
         record.set_meta("forecast", expected.asdict())
     say(expected.lines())
@@ -309,7 +315,7 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
         if changed or notes:
             record.event("model changed", accepted=changed, notes=notes)
         for note in [] if options.quiet else notes:
-            print(f"note: {note}", file=sys.stderr)
+            say(f"note: {note}", sys.stderr)
     if tries:
         record.set_meta("models", models.kept(tries, before))
 

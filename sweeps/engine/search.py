@@ -30,6 +30,7 @@ from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tpe import Tpe
+from trainable.checkpoints import owner
 from trainable.config import parsed
 from trainable.faults import message, ordinary, reason
 from trainable.reference import ModelError
@@ -231,7 +232,8 @@ class Search(Searcher):
         repeats: Callable[[], Iterable[Repeat]] = tuple,
         refused: Callable[[int, str, str], None] = lambda *_: None,
     ) -> None:
-        """`in_flight`: how many may be; `repeats`: asked once, when the search has ended; `refused`: told of a trial
+        """`in_flight`: how many may be; `repeats`: asked when the search has ended, and again when what it said was
+        trained, until it has nothing new; `refused`: told of a trial
         (its number, arm, and why) that the space suggested and nobody can train."""
         super().__init__(metric=OBJECTIVE, mode=sweep.mode)
         self.finished = False  # set to deal no more
@@ -246,6 +248,9 @@ class Search(Searcher):
         self._last = 0  # the highest number of any trial
         self._ask_repeats, self._refused = repeats, refused
         self._repeats: deque[Repeat] | None = None  # None: not asked yet
+        self._repeated: set[tuple[str, int, int]] = set()  # what was dealt of them: once a session
+        with Record.reader(record.path.parent) as reader:
+            self._run = str(reader.meta("id") or "")  # whose checkpoints ours are
         self._live: dict[str, str | None] = {}  # Tune trial -> arm of its study; None for a repeat
 
     def replay(
@@ -293,19 +298,20 @@ class Search(Searcher):
                 return message
         if any(self._live.values()):
             return None  # what is trained again depends on how the last trials end
-        if self._repeats is None:
-            self._repeats = deque(self._ask_repeats())
+        if self._repeats is None or not (self._repeats or self._live):  # what these choose may lack its model
+            asked = [repeat for repeat in self._ask_repeats() if repeat.key not in self._repeated]
+            self._repeats = deque(asked)
+            self._repeated |= {repeat.key for repeat in asked}
         if self._repeats:
             return self._repeat(trial_id, self._repeats.popleft())
-        return str(Searcher.FINISHED)
+        return None if self._live else str(Searcher.FINISHED)
 
     def _carry_on(self, trial_id: str, again: _Again) -> dict[str, Any]:
         trial = again.trial
         if trial.phase == "search":
             self._studies[trial.arm].continue_trial(trial_id, again.number)
-        message = self._message(trial_id, trial.trial, trial.arm, trial.phase)
+        message = self._message(trial_id, trial.trial, trial.arm, trial.phase, trial.config)
         return message | {
-            "config": trial.config,
             "attempt": trial.attempts + 1,
             "reported": again.reported,
             "checkpoints": dict(again.checkpoints),
@@ -339,15 +345,19 @@ class Search(Searcher):
         if asked.kept or asked.shared:
             self._record.event("sampler", number, arm=arm, kept=asked.kept, shared=asked.shared)
         if problem is None:
-            return self._message(trial_id, number, arm, "search") | {"config": values}
+            return self._message(trial_id, number, arm, "search", values)
         self._record.end_trial(number, State.FAILED, reason=problem)
         self._refused(number, arm, problem)
         self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED, "reason": problem})
         return None
 
     def _repeat(self, trial_id: str, repeat: Repeat) -> dict[str, Any]:
+        source, again = repeat.source, repeat.again
+        if again is not None:
+            self._record.reopen_trial(again.trial, repeat.why)
+            message = self._message(trial_id, again.trial, again.arm, again.phase, again.config)
+            return message | {"attempt": again.attempts + 1}
         self._last += 1
-        source = repeat.source
         self._record.add_trial(
             self._last,
             arm=source.arm,
@@ -357,11 +367,12 @@ class Search(Searcher):
             distributions=source.distributions,
             source=source.trial,
         )
-        return self._message(trial_id, self._last, source.arm, repeat.phase) | {"config": repeat.config}
+        return self._message(trial_id, self._last, source.arm, repeat.phase, repeat.config)
 
-    def _message(self, trial_id: str, number: int, arm: str, phase: str) -> dict[str, Any]:
+    def _message(self, trial_id: str, number: int, arm: str, phase: str, config: Mapping[str, Any]) -> dict[str, Any]:
         self._live[trial_id] = arm if phase == "search" else None
-        return {"trial": number, "arm": arm, "phase": phase, "attempt": 1}
+        about = {"trial": number, "arm": arm, "phase": phase, "attempt": 1}
+        return about | {"config": dict(config), "owner": owner(self._run, config)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if arm := self._live[trial_id]:

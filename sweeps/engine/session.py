@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import shlex
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from results.record import Reader, Record, RecordError, State, SweepState, Trial
+from results.text import say
 from sweeps.engine import models
 from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
 from sweeps.engine.sweep import Sweep
-from trainable.checkpoints import FOLDER, Checkpoints
+from trainable.checkpoints import FOLDER, Checkpoints, owner
 from trainable.storage import absolute, below
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ LANE_RETRIES = 10  # a lane outlives its trials, so it may die oftener than one 
 SHARE = 4  # of the trials, one in that many may be in flight
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
-MEND = "what is damaged is dropped by: python -m results doctor --mend "
 
 
 class CannotRun(RuntimeError):
@@ -196,20 +196,23 @@ class Session:
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
     def confirm(self, data: Dataset) -> None:
-        """Score what is confirmed on the test split, unless we are told to stop. Raises CannotRun."""
-        from ray.exceptions import RayError, RayTaskError
+        """Score what is confirmed on the test split and keep the best model, unless we are told to stop.
 
-        from sweeps.engine.confirm import confirm
+        Raises CannotRun when it cannot be scored; what is made of the model may fail, with a line each.
+        """
+        from sweeps.engine.confirm import Confirmation, Unmade
 
         if not self.options.confirm or self.stop.stop_all():
             return
+        confirmation = Confirmation(
+            self.record, data, self.options, self.stop, self.checkpoints, models.names(self.sweep)
+        )
         try:
-            confirm(self.record, data, self.options, self.stop, self.checkpoints, models.names(self.sweep))
-        except RayError as error:
-            why = _cause(error.cause if isinstance(error, RayTaskError) else error)
-            raise CannotRun(
-                f"the confirmed models could not be scored: {why}; {MEND}{shlex.quote(str(self.folder))}"
-            ) from error
+            confirmation.score()
+        except Unmade as problem:
+            raise CannotRun(f"the confirmed models could not be scored: {problem}") from problem
+        for line in confirmation.keep():
+            say(f"note: {line}", sys.stderr)
 
     @property
     def _resources(self) -> dict[str, float]:
@@ -219,7 +222,7 @@ class Session:
         """What is trained again, now that the search has ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            return _missing(reader, self.sweep, self.options)
+            return missing(reader, self.sweep, self.options, self.checkpoints)
 
     def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         from ray import tune
@@ -291,13 +294,13 @@ class Session:
         """Enter how it ended, and the checkpoints that processes took when they were told to stop."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            trials, known = reader.trials(), reader.checkpoints()
+            trials, run = reader.trials(), str(reader.meta("id") or "")
         for trial in trials:
-            store = Checkpoints(self.checkpoints, trial.trial)
+            store = Checkpoints(self.checkpoints, trial.trial, owner=owner(run, trial.config))
             if trial.state is State.RUNNING:
                 for saved in store.saved():
                     self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
-            elif trial.trial not in known:
+            elif trial.phase != "confirm" or trial.state is not State.COMPLETED:  # it will not go on
                 store.remove()
         self.record.end_session(self.number, state)
         self._ended = True
@@ -343,24 +346,28 @@ def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < options.trials or unended or _missing(reader, sweep, options):
+        if searched < options.trials or unended or missing(reader, sweep, options, checkpoints(options)):
             return True
-        from sweeps.engine.confirm import unscored
+        from sweeps.engine.confirm import due
 
-        return options.confirm and unscored(reader, checkpoints(options))
+        return options.confirm and bool(due(reader, checkpoints(options)))
 
 
-def _missing(reader: Reader, sweep: Sweep, options: Options) -> list[Repeat]:
-    """The repeats that the record does not hold yet."""
-    from sweeps.engine.repeats import Repeats, repeats
+def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) -> list[Repeat]:
+    """The repeats that the record does not hold yet, and those whose models are needed and gone."""
+    from sweeps.engine.confirm import due
+    from sweeps.engine.repeats import Repeat, Repeats, repeats
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
     known = models.names(sweep)
-    return [
-        replace(repeat, config=models.trusted(repeat.config, known))
-        for repeat in repeats(sweep, asked, reader.trials(), reader.curves())
+    trials = {trial.trial: trial for trial in reader.trials()}
+    gone = [trials[number] for number in (due(reader, checkpoints).gone if options.confirm else ())]
+    wanted = [
+        *repeats(sweep, asked, trials.values(), reader.curves()),
+        *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
     ]
+    return [replace(repeat, config=models.trusted(repeat.config, known)) for repeat in wanted]
 
 
 def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:

@@ -37,6 +37,9 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
+    for view in ("parquet", "report"):
+        if isinstance(problem := exported.get(view), str):
+            lines.append(f"{view:<7} not up to date: {problem}")
     if exported.get("mirror"):
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:

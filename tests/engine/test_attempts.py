@@ -10,7 +10,7 @@ from loop import Loop
 
 from results.record import Record
 from sweeps.engine import FloatDistribution, Sweep
-from trainable.checkpoints import Checkpoints
+from trainable.checkpoints import Checkpoints, owner
 from trainable.storage import Folder
 
 
@@ -46,6 +46,28 @@ def test_an_attempt_deletes_its_own_files_and_those_it_will_not_go_back_to(tmp_p
     assert {"4-2.safetensors", "5-2.safetensors"} <= set(names(tmp_path))
     assert Folder(tmp_path / "1").read("5-2.safetensors") == b"2"
     assert str(second.file(5)).endswith("/5-2.safetensors")
+
+
+def test_files_of_another_trial_of_the_same_number_hide_and_delete_none_of_ours(tmp_path: Path) -> None:
+    """A head is lost and its mirror some seconds old: number 1 is dealt again, to other hyperparameters."""
+    theirs = Checkpoints(tmp_path, 1, 1, owner("run", {"lr": 0.01}))
+    ours = Checkpoints(tmp_path, 1, 1, owner("run", {"lr": 0.02}))
+    for step in (5, 6):
+        theirs.save(Fake(step, b"theirs"))  # type: ignore[arg-type]
+    assert ours.saved() == []
+    known = [ours.save(Fake(step, b"ours")) for step in (2, 3, 4)]  # type: ignore[arg-type]
+    assert ours.saved() == known[-2:]
+    assert len(theirs.saved()) == 2
+    assert owner("run", {"lr": 0.02}) != owner("another run", {"lr": 0.02})
+
+
+def test_files_that_an_earlier_version_wrote_count_while_the_record_knows_them(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, 1, 2).save(Fake(3, b"before"))  # type: ignore[arg-type]
+    ours = Checkpoints(tmp_path, 1, 3, owner("run", {}))
+    assert str(ours.file(3)).endswith("/3-2.safetensors")  # asked for by a step of the record
+    assert ours.saved() == []
+    assert [file.stem for file in ours._earlier({3: "its digest"})] == ["3-2"]
+    assert ours._earlier({}) == []
 
 
 def test_a_report_of_an_attempt_that_was_given_up_is_refused(tmp_path: Path) -> None:

@@ -77,3 +77,14 @@ def test_an_audit_draws_about_its_share_and_the_same_trials_every_time(tmp_path:
     drawn = asked(tmp_path, seeds=0, audit=0.1)
     assert 20 <= len(drawn) <= 60
     assert drawn == asked(tmp_path, seeds=0, audit=0.1)
+
+
+def test_a_lost_repeat_is_trained_again_under_its_own_number_and_one_that_diverged_is_not(tmp_path: Path) -> None:
+    sweep = Sweep(name="s", space=SWEEP.space, arms={"a": {}}, epochs=3)
+    with Record(tmp_path) as record:
+        enter(record, 1, "a", [0.1, 0.2, 0.7], State.COMPLETED)
+        for number, state, seed in ((2, State.LOST, SEEDS[0]), (3, State.DIVERGED, SEEDS[1])):
+            enter(record, number, "a", [0.1], state, phase="confirm", source=1, seed=seed)
+    with Record.reader(tmp_path) as reader:
+        found = repeats(sweep, Repeats(1, 2, 0.0, 0), reader.trials(), reader.curves())
+    assert [(one.key, one.again.trial if one.again else None) for one in found] == [(("confirm", 1, SEEDS[0]), 2)]

@@ -104,3 +104,18 @@ def test_a_full_temporary_folder_is_one_line_and_the_sweep_goes_on_when_there_is
     ballast.unlink(missing_ok=True)
     assert run.finish(*FLAGS) == 0, run.said
     assert_nothing_lost(run.folder, 6, 27)
+
+
+def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path, disk: Callable[[Path, str], None]) -> None:
+    from trainable.storage import Folder, install
+
+    small = tmp_path / "small"
+    disk(small, "64k")
+    checkpoint = small / "checkpoints" / "1" / "2-1-abc.safetensors"
+    with pytest.raises(OSError, match="No space left") as caught:
+        Folder(checkpoint.parent).write(checkpoint.name, bytes(100_000))
+    assert caught.value.filename == str(checkpoint)
+    with pytest.raises(OSError, match="No space left") as caught:
+        install({"model.pt2": bytes(100_000)}, small / "model")
+    assert caught.value.filename == str(small / "model" / "model.pt2")
+    assert [path.name for path in small.rglob("*") if path.is_file()] == []

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, interrupt, wait_until
+from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, interrupt, wait_until
 
-from results import parquet
-from results.record import Reader, SweepState
+from results import model_folder, parquet
+from results.answer import Answer, answer
+from results.record import Reader, State, SweepState
 from sweeps.engine.cluster import OWNER
 
 TRIALS, EPOCHS = 8, 9
@@ -57,6 +63,97 @@ def test_200_kills_in_ten_sweeps_lose_and_double_nothing(run: Run, seed: int) ->
     assert kill_and_go_on(run, kills=20, seed=seed) == 20
     assert_nothing_lost(run.folder, TRIALS, EPOCHS)
     run.await_silence()
+
+
+CONFIRMING = ("--checkpoint-seconds", "0.1", "--trials", "4", "--epochs", "3", "--scheduler", "none")
+CONFIRMING += ("--confirm-configs", "1", "--confirm-seeds", "2")
+COMPLETED = "SELECT (SELECT count(*) FROM trials WHERE phase = 'confirm' AND state = 'COMPLETED')"
+LONG = 900.0  # seconds; nothing takes so long
+MOMENTS = {  # what is committed when the kill is due, at least; it strikes up to a second later
+    "search": "SELECT count(*) >= 4 FROM reports",
+    "confirmation begins": "SELECT count(*) > 0 FROM trials WHERE phase = 'confirm'",
+    "one is confirmed": f"{COMPLETED} >= 1",
+    "all are confirmed": f"{COMPLETED} >= 4",
+    "scored": "SELECT count(*) > 0 FROM scores",
+    "the model is kept": "SELECT count(*) > 0 FROM meta WHERE key = 'test'",
+    "the session ended": "SELECT state != 'RUNNING' FROM sessions ORDER BY session DESC LIMIT 1",
+}
+
+
+def kill_in_every_phase(run: Run, seed: int, flags: tuple[str, ...]) -> int:
+    """Kill driver and exporter once in every phase of a whole command, then let it finish; kills that struck.
+
+    A phase that an earlier kill came too late for is struck as soon as the next driver has begun its session.
+    """
+    draw, struck = random.Random(seed), 0
+    for moment in MOMENTS.values():
+        before = len(run.query("SELECT 1 FROM sessions"))
+        driver = run.start(*flags)
+
+        def due(moment: str = moment, before: int = before, driver: Any = driver) -> bool:
+            begun = len(run.query("SELECT 1 FROM sessions")) > before
+            return driver.poll() is not None or (begun and run.query(moment)[0][0])
+
+        assert wait_until(due, LONG), run.said
+        time.sleep(draw.uniform(0, 1.0))
+        struck += driver.poll() is None
+        for pid, line in run.processes().items():
+            if pid == driver.pid or "results follow" in line:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        driver.wait()
+    assert run.start(*flags).wait(LONG) == 0, run.said
+    return struck
+
+
+def assert_answered(run: Run) -> Answer:
+    """All that is confirmed is scored, and model/, MLflow's model and the report are those of the answer."""
+    with Reader(run.folder) as reader:
+        found = answer(reader)
+        rows, curves = reader.trials(), reader.curves()
+        assert model_folder.difference(reader, found) is None
+        assert (reader.meta("test") or {})["trial"] == found.model
+    assert found.split == "test"
+    assert [row.trial for row in rows] == list(range(1, 9))
+    assert {row.state for row in rows} == {State.COMPLETED}
+    assert all(sorted(curves[row.trial]) == [1, 2, 3] for row in rows)
+    assert all(arm.chosen and len(arm.chosen.test) == 2 for arm in found.arms)
+    assert (run.folder / "report.html").is_file()
+    assert_tables(run.folder)
+    with closing(sqlite3.connect(run.out / "mlflow.db")) as db:
+        assert db.execute("SELECT count(*) FROM registered_models").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM model_versions").fetchone()[0] >= 1
+    doctor = [sys.executable, "-P", "-m", "results", "doctor", str(run.folder)]
+    done = subprocess.run(doctor, env=run.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{run.folder} is in good health\n")
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    whole = Run(tmp_path_factory.mktemp("undisturbed"))
+    assert whole.start(*CONFIRMING, "--concurrency", "1").wait(LONG) == 0, whole.said
+    return assert_answered(whole)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(4))
+def test_28_kills_from_the_search_to_the_registered_model_reach_the_answer_of_an_undisturbed_sweep(
+    run: Run, undisturbed: Answer, seed: int
+) -> None:
+    assert kill_in_every_phase(run, seed, (*CONFIRMING, "--concurrency", "1")) >= 5
+    assert assert_answered(run) == undisturbed
+    run.await_silence(60)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(4))
+def test_28_kills_of_a_packed_sweep_from_the_search_to_the_registered_model_reach_an_answer(
+    run: Run, seed: int
+) -> None:
+    assert kill_in_every_phase(run, seed, (*CONFIRMING, "--concurrency", "2", "--pack", "2")) >= 5
+    assert_answered(run)
+    run.await_silence(60)
 
 
 def test_a_worker_killed_goes_on_from_its_checkpoint_as_the_next_attempt_and_the_sweep_ends(run: Run) -> None:

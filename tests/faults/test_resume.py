@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sweeping import SCRIPT, Run, assert_nothing_lost, wait_until
 
+from results.answer import answer
 from results.record import FILE, Reader, State, SweepState
 from results.study import studies
-from trainable.checkpoints import FOLDER, Checkpoints
+from trainable.checkpoints import FOLDER
 
 EPOCHS = ("--epochs", "3")
 EXPORTER = f"{sys.executable} -P -m results follow"
@@ -91,7 +95,10 @@ def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_
         chosen = reader.meta("test")["trial"]
         known = reader.checkpoints()[chosen]
     shutil.rmtree(run.folder / "model")  # so that there is something left to do
-    file = Checkpoints(run.folder / FOLDER, chosen).file(max(known))
+    with closing(sqlite3.connect(run.folder / FILE)) as db:
+        db.execute("DELETE FROM scores")
+        db.commit()
+    (file,) = (run.folder / FOLDER / str(chosen)).glob(f"{max(known)}-*.safetensors")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -101,3 +108,8 @@ def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_
     assert str(file) in error
     assert f"python -m results doctor --mend {run.folder}" in error
     assert "Traceback" not in run.said
+    doctor = [sys.executable, "-P", "-m", "results", "doctor", "--mend", str(run.folder)]
+    subprocess.run(doctor, env=run.environment, check=False, capture_output=True)
+    assert run.finish(*flags) == 0, run.said  # it is trained again
+    with Reader(run.folder) as reader:
+        assert answer(reader).split == "test"

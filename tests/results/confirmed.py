@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import demo
 
-from results.record import Record, State, SweepState
+from results.answer import answer
+from results.record import Reader, Record, State, SweepState
 
 SEEDS = (11, 12, 13, 14, 15)  # of the confirmation
 NO_L2 = (0.980, 0.981, 0.982, 0.981, 0.981)  # mean 0.9810
@@ -76,6 +79,22 @@ class Sweep:
 def sweep(folder: Path, **definition: Any) -> Sweep:
     """A new run, to be filled."""
     return Sweep(demo.begin(folder, **definition)[0])
+
+
+def keep_model(run: Path, exported: Path, **changed: Any) -> Path:
+    """The network in `exported` as the model of the answer to `run`; `changed`: in config.json. Returns its folder."""
+    with Reader(run) as reader:
+        found = answer(reader)
+        (trial,) = (trial for trial in reader.trials() if trial.trial == found.model)
+    folder = Path(shutil.copytree(exported, run / "model"))
+    content = json.loads((folder / "config.json").read_text())
+    content["about"] |= {"arm": found.best, "trial": trial.trial}
+    content["config"]["seed"] = trial.config["seed"]
+    (folder / "config.json").write_text(json.dumps(content | changed))
+    with Record(run) as record:
+        config = json.dumps(trial.config | content["config"])
+        record._write("UPDATE trials SET config = ? WHERE trial = ?", (config, trial.trial))
+    return folder
 
 
 def two_arms(folder: Path, **definition: Any) -> Path:

@@ -268,6 +268,39 @@ def test_a_configuration_that_fails_on_seeds_is_not_chosen_for_the_lucky_rest(tm
     assert chosen.source == steady
 
 
+def test_a_seed_that_was_lost_does_not_cost_a_configuration_its_place(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms={"all": {}})
+    poor, good = made.search("all", 0.90), made.search("all", 0.99)
+    made.confirmed("all", poor, [0.90, 0.901, 0.899, 0.90, 0.90])
+    made.confirmed("all", good, [0.99, 0.991, 0.989, 0.99])
+    made.confirm("all", good, 15, 0.99, state=State.LOST)
+    chosen = asked(tmp_path / "run").arm("all").chosen
+    assert chosen is not None
+    assert chosen.source == good
+
+
+@pytest.mark.parametrize(("mode", "few", "many"), [("max", 0.951, 0.95), ("min", 0.05, 0.051)])
+def test_a_mean_of_few_seeds_must_be_better_by_its_luck(tmp_path: Path, mode: str, few: float, many: float) -> None:
+    """Half a standard error between one seed and five: the spread is 0.01."""
+    made = sweep(tmp_path / "run", arms={"all": {}}, mode=mode)
+    lucky, steady = made.search("all", few), made.search("all", many)
+    made.confirmed("all", lucky, [few])
+    made.confirmed("all", steady, [many + change for change in (-0.01, 0.01, 0.0, -0.01, 0.01)])
+    found = asked(tmp_path / "run").arm("all")
+    assert [one.source for one in found.candidates] == [steady, lucky]
+
+
+def test_seeds_that_are_not_scored_yet_make_no_answer_on_the_test_split(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms={"all": {}})
+    trials = made.confirmed("all", made.search("all", 0.98), L2)
+    made.score(trials[:2], L2[:2])
+    found = asked(tmp_path / "run")
+    assert (found.split, found.arm("all").score.n) == ("validation", 5)  # type: ignore[union-attr]
+    assert "Not all of these models are scored on the test split yet" in found.sentence
+    made.score(trials[2:], L2[2:])
+    assert asked(tmp_path / "run").split == "test"
+
+
 def test_an_audit_is_no_confirmation(tmp_path: Path) -> None:
     made = sweep(tmp_path / "run", arms={"all": {}})
     source = made.search("all", 0.5, state=State.STOPPED)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from confirmed import L2, NO_L2, SEEDS, sweep, two_arms
+from confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
 
 import results
 from results import parquet
@@ -313,7 +312,7 @@ nbformat.write(notebook, "executed.ipynb")
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, exported: Path) -> None:
     folder = two_arms(tmp_path / "runs" / "mnist_l2")
-    shutil.copytree(exported, folder / "model")
+    keep_model(folder, exported)
     command = [sys.executable, "-c", EXECUTE, str(ROOT / "docs" / "notebook.ipynb")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]

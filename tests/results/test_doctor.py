@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from confirmed import keep_model, two_arms
 from demo import Rows
 
 from results import parquet
@@ -170,3 +172,53 @@ def test_a_run_at_work_is_not_mended(well: Path, capsys: pytest.CaptureFixture[s
 def test_a_folder_without_a_record_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(tmp_path)]) == 2
     assert "has none" in capsys.readouterr().err
+
+
+def test_what_is_confirmed_and_not_scored_or_not_kept_is_said_with_the_way_out(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = two_arms(tmp_path / "run")
+    parquet.export(run)
+    export(run)
+    code, (line,) = doctor(run, capsys)
+    assert code == 1
+    assert line.endswith("holds no model, but the answer's is that of trial 16: give the sweep's command again")
+    folder = keep_model(run, exported)
+    parquet.export(run)
+    export(run)
+    assert doctor(run, capsys) == (0, [f"{run} is in good health"])
+    config = folder / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"about": {"trial": 15}}))
+    code, (line,) = doctor(run, capsys, "--mend")
+    assert code == 1
+    assert "holds the model of trial 15, but the answer's is that of trial 16: give the sweep's command again" in line
+    config.write_text(json.dumps(content))
+    (folder / "weights.safetensors").write_bytes(b"torn")
+    code, (line,) = doctor(run, capsys)
+    assert "weights.safetensors must have SHA-256" in line
+    assert line.endswith("(to mend it: --mend)")
+    config.write_text(json.dumps(content | {"config": content["config"] | {"lr": 0.9}}))
+    code, lines = doctor(run, capsys)
+    assert "holds the model of another trial 16, with another lr" in lines[1]
+    with closing(sqlite3.connect(run / FILE)) as db:
+        db.execute("DELETE FROM scores WHERE trial = (SELECT max(trial) FROM scores)")
+        db.commit()
+    parquet.export(run)
+    _, lines = doctor(run, capsys)
+    assert any("is not scored on the test split: give the sweep's command again" in line for line in lines)
+
+
+def test_the_doctor_removes_no_confirmed_model_whose_row_is_absent(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = two_arms(tmp_path / "run")
+    keep_model(run, exported)
+    parquet.export(run)
+    export(run)
+    for trial in (1, 16):  # of the search; confirmed
+        (run / "checkpoints" / str(trial)).mkdir(parents=True)
+    code, lines = doctor(run, capsys, "--mend")
+    assert (code, len(lines)) == (0, 2), lines
+    assert "checkpoints/1 belongs to no trial in flight" in lines[0]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["16"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +119,51 @@ def test_a_damaged_copy_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="damaged"):
         fetch_if_absent(where, tmp_path / "elsewhere" / "r")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from results.mirror import fetch_if_absent
+where, run, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+real, made = Path.rename, []
+def rename(self, target):
+    if len(made) == last:
+        os._exit(9)
+    made.append(target)
+    return real(self, target)
+Path.rename = rename
+fetch_if_absent(where, run)
+"""
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path, renamed: int) -> None:
+    from sweeps.engine import FloatDistribution, Sweep
+    from sweeps.engine.check import problems
+    from sweeps.engine.options import parse
+
+    run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
+    start(run).close()
+    (run / "report.html").write_text("a page")
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    Mirror(where, "r").push(run)
+    home = tmp_path / "home" / "r"
+    command = [sys.executable, "-P", "-c", KILLED, where, str(home), str(renamed)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(command, env=environment, check=False, timeout=120).returncode == 9
+    assert not (home / FILE).exists()
+    assert len(list(home.iterdir())) == 1 + renamed
+
+    sweep = Sweep(name="r", space={"lr": FloatDistribution(0.1, 1.0)}, data="digits")
+    flags = ["--out", str(home.parent), "--name", "r"]
+    assert problems(sweep, parse(sweep, [*flags, "--mirror", where])) == []
+    (problem,) = problems(sweep, parse(sweep, flags))
+    assert problem == f"{home} holds half of a run, and --mirror brings all of it; or choose another --name"
+    assert fetch_if_absent(where, home)
+    assert sorted(path.name for path in home.iterdir()) == ["model", "report.html", FILE]
+    assert (home / FILE).read_bytes() == (tmp_path / "m" / "r" / FILE).read_bytes()
 
 
 def test_pull_brings_a_run_home_from_its_mirror_and_overwrites_nothing(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo import INF, Rows, add, attempt, begin, metrics
 
 from results.mlflow import Exporter, export
-from results.mlflow_store import ExportError
+from results.mlflow_store import ExportError, Store
 from results.record import Reader, Record, State, SweepState
 
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")
@@ -444,3 +445,27 @@ def test_a_store_is_beside_its_runs_whatever_their_folder_is_called(
     assert Path(unquote(urlsplit(where).path)).is_relative_to(out / "mlartifacts")
     (typed,) = shlex.split(shlex.quote(tracking_uri(out / "demo", None, {})))
     assert make_url(typed).database == str(out / "mlflow.db")  # what `mlflow ui` will open
+
+
+def test_a_slow_store_holds_no_state_of_the_record_and_its_log_stays_small(
+    run: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a reader holds a state, SQLite cannot bring the log home, and it grows with all that the driver writes."""
+    record = Record(run)
+    left = []
+
+    def slowly(store: Store, *given: Any, **named: Any) -> int:
+        record.event("meanwhile")
+        record.commit()
+        record._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _, pages, home = record._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        left.append(pages - home)
+        return real(store, *given, **named)
+
+    real = Store.log
+    monkeypatch.setattr(Store, "log", slowly)
+    with record:
+        export(run)
+    assert len(left) == 8
+    assert set(left) == {0}
+    assert rows("SELECT count(*) FROM tags WHERE key = 'rungwise.trial'") == [(7,)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confirmed import L2, NO_L2, sweep, two_arms
+from confirmed import L2, NO_L2, keep_model, sweep, two_arms
 from demo import Rows
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -60,7 +59,7 @@ def champion(out: Path) -> Any:
 def confirmed(out: Path, exported: Path) -> Path:
     """A finished sweep with its model."""
     folder = two_arms(out / "demo")
-    shutil.copytree(exported, folder / "model")
+    keep_model(folder, exported)
     return folder
 
 
@@ -71,10 +70,7 @@ def again(out: Path, name: str, exported: Path, shift: float, **changed: Any) ->
         made.confirmed(arm, made.search(arm, 0.98), [value + 0.001 + shift for value in values])
     made.record.end_session(1, SweepState.FINISHED)
     made.record.close()
-    shutil.copytree(exported, out / name / "model")
-    config = out / name / "model" / "config.json"
-    whole = json.loads(config.read_text())
-    config.write_text(json.dumps(whole | {"about": {"arm": "L2", "trial": 8}} | changed.get("config", {})))
+    keep_model(out / name, exported, name=name, **changed.get("config", {}))
     return out / name
 
 
@@ -102,12 +98,12 @@ def test_a_process_without_this_project_gets_the_same_probabilities(
     assert "uint8" in done.stdout
 
 
-def test_the_model_is_the_exported_files_with_signature_and_example(confirmed: Path, out: Path, exported: Path) -> None:
+def test_the_model_is_the_exported_files_with_signature_and_example(confirmed: Path, out: Path) -> None:
     from mlflow.models import Model
 
     export(confirmed)
     folder = Path(champion(out).source.removeprefix("file://"))
-    for file in exported.iterdir():
+    for file in (confirmed / "model").iterdir():
         assert (folder / "data" / "model" / file.name).read_bytes() == file.read_bytes()
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
     described = Model.load(folder)
@@ -233,6 +229,16 @@ def test_scores_on_other_data_do_not_dethrone_a_champion(confirmed: Path, out: P
     assert int(champion(out).version) == 1
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     assert len(client.search_model_versions("name = 'mnist_l2'")) == 2
+
+
+def test_a_model_that_is_not_the_answers_is_not_registered(confirmed: Path, out: Path) -> None:
+    config = confirmed / "model" / "config.json"
+    content = json.loads(config.read_text())
+    content["about"]["trial"] -= 1
+    config.write_text(json.dumps(content))
+    export(confirmed)
+    with pytest.raises(MlflowException, match="not found"):
+        champion(out)
 
 
 def test_a_run_without_model_registers_none(out: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from trainable.config import Config
 from trainable.data import Dataset, Tensors, load
-from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, saved_weights
+from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, saved_weights, unexportable
 from trainable.final import File, score
 from trainable.state import CheckpointError, State
 from trainable.train import train
@@ -202,3 +202,7 @@ def test_one_validation_sample_makes_a_program_for_any_number(tmp_path: Path) ->
     export(file, config, data, tmp_path / "model")
     program = torch.export.load(tmp_path / "model" / PROGRAM).module()
     assert [len(program(torch.tensor(data.test.x[:count]))) for count in (1, 2, 30)] == [1, 2, 30]
+
+
+def test_a_network_of_ours_can_be_exported_before_it_is_trained(digits: Dataset) -> None:
+    assert unexportable(Config(hidden=(4,)), digits.without_test()) is None

@@ -1,0 +1,123 @@
+"""A sweep from its first trial to its kept model in this process: all is real but Tune's loop and Ray's workers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loop import Loop
+
+from results.answer import Answer, answer
+from results.record import Reader, Record
+from sweeps.engine import FloatDistribution, Sweep
+from sweeps.engine.confirm import Confirmation
+from sweeps.engine.options import parse
+from sweeps.engine.session import checkpoints, missing
+from sweeps.engine.signals import Signals
+from sweeps.engine.stop import Stop
+from trainable.data import Dataset
+from trainable.trial import Trial
+
+SWEEP = Sweep(
+    name="tiny",
+    space={"lr": FloatDistribution(1e-3, 1e-1, log=True)},
+    fixed={"hidden": (4,), "batch_size": 64},
+    data="digits",
+    scheduler="none",
+    trials=2,
+    epochs=2,
+)
+
+
+class Here(Confirmation):
+    """Its workers are this process."""
+
+    def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
+        return work(*given, self._data, self._options.process)
+
+
+class Bench:
+    """One run's folder, and the command that works on it."""
+
+    def __init__(self, folder: Path, data: Dataset, *flags: str, sweep: Sweep = SWEEP) -> None:
+        self.folder, self.data, self.sweep = folder, data, sweep
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = ["--out", str(folder.parent), "--name", folder.name, "--confirm-configs", "1", "--confirm-seeds", "2"]
+        self.options = parse(sweep, [*asked, *flags])
+        self.checkpoints = checkpoints(self.options)
+
+    def command(self) -> list[str]:
+        """Search, train again, score, keep the model; returns what could not be made of it."""
+        loop = Loop(self.folder, self.sweep, trials=self.options.trials, in_flight=1, repeats=self._repeats)
+        self.record = loop.record
+        with Reader(self.folder) as reader:
+            known = reader.meta("id")
+        if known is None:
+            self.record.set_meta("id", "mine")
+            self.record.commit()
+        loop.search._run = "mine"
+        try:
+            while not isinstance(trial := loop.deal(), str):
+                worker = self._worker(trial.config)
+                while not loop.tell(trial, worker.step() | {"hostname": "here", "pid": 1}):
+                    pass
+            confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints)
+            confirmation.score()
+            return list(confirmation.keep())
+        finally:
+            self.record.close()
+
+    def _worker(self, message: dict[str, Any]) -> Trial:
+        given = {"data": self.data.without_test(), "checkpoints": self.checkpoints, "checkpoint_seconds": 0.0}
+
+        class Worker(Trial):
+            def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+                super().setup(config, **given)
+
+        return Worker(config=message)
+
+    def _repeats(self) -> Any:
+        self.record.commit()
+        with Reader(self.folder) as reader:
+            return missing(reader, self.sweep, self.options, self.checkpoints)
+
+    @property
+    def answer(self) -> Answer:
+        with Reader(self.folder) as reader:
+            return answer(reader)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with Reader(self.folder) as reader:
+            return reader._db.execute(sql).fetchall()
+
+
+def states_left_by_kills(patch: pytest.MonkeyPatch, bench: Bench, copies: Path) -> list[Path]:
+    """Run the command; what a SIGKILL after each of its commits, and after the model's rename, would have left."""
+    from sweeps.engine import confirm
+
+    left: list[Path] = []
+
+    real_commit, real_install = Record.commit, confirm.install
+
+    def copy() -> None:
+        left.append(copies / str(len(left)) / bench.folder.name)
+        shutil.copytree(bench.folder, left[-1])
+
+    def commit(record: Record) -> None:
+        changed = record._db.in_transaction
+        real_commit(record)
+        if changed:
+            copy()
+
+    def install(content: Mapping[str, bytes], folder: Path) -> None:
+        real_install(content, folder)
+        copy()
+
+    with patch.context() as patched:
+        patched.setattr(Record, "commit", commit)
+        patched.setattr(confirm, "install", install)
+        bench.command()
+    return left

@@ -1,0 +1,278 @@
+"""What is confirmed: whatever happens, the same command reaches the same answer, and model/ is the answer's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confirming import SWEEP, Bench, Here, states_left_by_kills
+from loop import Loop
+
+from results.model import ModelError
+from results.model import load as load_model
+from results.record import FILE, Reader, Record, State, SweepState
+from sweeps.engine.confirm import Unmade, due
+from sweeps.engine.session import Flight, Session, todo
+from sweeps.engine.signals import Signals
+from sweeps.engine.stop import Stop
+from trainable.data import Dataset, load
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def finished(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    bench = Bench(tmp_path_factory.mktemp("finished") / "tiny", digits)
+    assert bench.command() == []
+    return bench.folder
+
+
+@pytest.fixture
+def bench(finished: Path, digits: Dataset, tmp_path: Path) -> Bench:
+    """A copy of it."""
+    shutil.copytree(finished, tmp_path / "tiny")
+    return Bench(tmp_path / "tiny", digits)
+
+
+def model_of(folder: Path) -> int:
+    return int(json.loads((folder / "model" / "config.json").read_text())["about"]["trial"])
+
+
+def change(folder: Path, *statements: str) -> None:
+    """Behind the record's back, as an earlier version left it."""
+    with closing(sqlite3.connect(folder / FILE)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer_and_model(
+    finished: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Bench(finished, digits).answer
+    left = states_left_by_kills(monkeypatch, Bench(tmp_path / "whole" / "tiny", digits), tmp_path / "left")
+    confirmed = []
+    for folder in left:
+        with Reader(folder) as reader:
+            models = reader.checkpoints()
+            ended = [t.trial for t in reader.trials("confirm") if t.state is State.COMPLETED]
+            assert set(ended) <= models.keys()  # one transaction: an end and its model
+            confirmed.append(len(ended))
+    assert set(confirmed) == {0, 1, 2}
+    for folder in [folder for folder, count in zip(left, confirmed, strict=True) if count]:
+        again = Bench(folder, digits)
+        assert again.command() == []
+        assert again.answer == wanted
+        assert (wanted.split, model_of(folder)) == ("test", wanted.model)
+        assert not todo(folder, SWEEP, again.options)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_confirmed_model_that_is_gone_is_trained_again_under_its_own_number(bench: Bench, scored: bool) -> None:
+    """As a run looks whose driver an earlier version lost between a trial's end and its checkpoint."""
+    wanted = bench.answer
+    shutil.rmtree(bench.folder / "checkpoints")
+    shutil.rmtree(bench.folder / "model")
+    change(bench.folder, "DELETE FROM checkpoints", *([] if scored else ["DELETE FROM scores"]))
+    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.command() == []
+    assert bench.answer == wanted
+    assert model_of(bench.folder) == wanted.model
+    again = [trial for (trial,) in bench.query("SELECT trial FROM events WHERE kind = 'trained again' ORDER BY trial")]
+    assert again == ([wanted.model] if scored else [3, 4])  # what is needed only
+    assert bench.query("SELECT count(*) FROM trials") == [(4,)]
+    assert not todo(bench.folder, SWEEP, bench.options)
+
+
+def test_a_final_state_whose_row_is_absent_is_used_as_it_is(bench: Bench) -> None:
+    """The file is there, and so is its digest beside it: nothing is trained, and no report is doubled."""
+    wanted = bench.answer
+    change(bench.folder, "DELETE FROM checkpoints", "DELETE FROM scores")
+    assert bench.command() == []
+    assert bench.answer == wanted
+    assert bench.query("SELECT count(*) FROM events WHERE kind = 'restored'") == [(2,)]
+
+
+def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench) -> None:
+    change(bench.folder, "DELETE FROM checkpoints")
+    files = sorted((bench.folder / "checkpoints").rglob("*.safetensors"))
+    left = bench.folder / "checkpoints" / "1"  # of a search trial that ended: its driver was killed before it swept
+    left.mkdir()
+    assert files
+    with Record(bench.folder) as record:
+        session = Session(SWEEP, bench.options, record, Stop(Signals(), None), Flight.of(bench.options))
+        session.end(SweepState.FINISHED)
+    assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
+    assert not left.exists()
+
+
+def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) -> None:
+    wanted = bench.answer
+    lost = 3 if wanted.model == 4 else 4
+    with Record(bench.folder) as record:
+        record.reopen_trial(lost, "for this test")
+        record.end_trial(lost, State.LOST, reason="its process died")
+    assert bench.answer.arm("all").score.n == 1  # type: ignore[union-attr]
+    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.command() == []
+    assert bench.answer == wanted
+
+
+def test_one_that_is_lost_again_ends_the_command_and_not_the_next_one(bench: Bench) -> None:
+    with Record(bench.folder) as record:
+        record.reopen_trial(4, "for this test")
+        record.end_trial(4, State.LOST, reason="its process died")
+    loop = Loop(bench.folder, SWEEP, trials=2, in_flight=1, repeats=bench._repeats)
+    bench.record = loop.record
+    trial = loop.deal()
+    assert trial is not None
+    assert not isinstance(trial, str)
+    assert trial.config["trial"] == 4
+    loop.die(trial)
+    assert loop.deal() == "FINISHED"
+    loop.record.close()
+    assert todo(bench.folder, SWEEP, bench.options)
+
+
+def test_more_seeds_are_all_scored_and_the_model_is_the_answers_each_time(bench: Bench, digits: Dataset) -> None:
+    for seeds in (3, 4):
+        more = Bench(bench.folder, digits, "--confirm-configs", "2", "--confirm-seeds", str(seeds))
+        assert more.command() == []
+        found = more.answer
+        chosen = found.arm("all").chosen
+        assert chosen is not None
+        assert (found.split, chosen.test.keys()) == ("test", chosen.values.keys())
+        assert len(chosen.values) == seeds
+        assert model_of(bench.folder) == found.model
+        with Reader(bench.folder) as reader:
+            assert (reader.meta("test") or {})["trial"] == found.model
+            kept = {t.trial for t in reader.trials("confirm") if t.state is State.COMPLETED}
+            assert reader.checkpoints().keys() == kept  # whatever may be chosen later is there
+
+
+def test_a_model_that_is_not_the_answers_is_refused_and_the_same_command_makes_the_right_one(bench: Bench) -> None:
+    right = bench.answer.model
+    wrong = 3 if right == 4 else 4
+    config = bench.folder / "model" / "config.json"
+    told = json.loads(config.read_text())
+    told["about"]["trial"] = wrong
+    config.write_text(json.dumps(told))
+    with pytest.raises(ModelError, match=f"the model of trial {wrong}, but the answer's is that of trial {right}"):
+        load_model(bench.folder)
+    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.command() == []
+    assert load_model(bench.folder).about["trial"] == right
+
+
+# -- the answer comes first --------------------------------------------------------------------------------------
+
+
+class Failing(Here):
+    """One of its workers dies, or says that the disk is full."""
+
+    def __init__(self, name: str, cause: BaseException, *given: Any) -> None:
+        super().__init__(*given)
+        self._name, self._cause = name, cause
+
+    def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
+        if work.__name__ == self._name:
+            raise Unmade(self._cause, self._folder)
+        return super()._on_worker(work, *given)
+
+
+@pytest.mark.parametrize(("part", "says"), [("_export", "could not be kept"), ("_diagnose", "could not be said")])
+def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(bench: Bench, part: str, says: str) -> None:
+    wanted = bench.answer
+    shutil.rmtree(bench.folder / "model")
+    change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key = 'test'")
+    with Record(bench.folder) as record:
+        stop = Stop(Signals(), None)
+        confirmation = Failing(
+            part, MemoryError("no\nmore"), record, bench.data, bench.options, stop, bench.checkpoints
+        )
+        confirmation.score()
+        (line,) = confirmation.keep()
+    assert says in line
+    assert line.endswith("MemoryError: no")
+    assert bench.answer == wanted
+    assert todo(bench.folder, SWEEP, bench.options)  # the disk may have room the next time
+    assert bench.command() == []
+    assert not todo(bench.folder, SWEEP, bench.options)
+
+
+def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(bench: Bench) -> None:
+    wanted = bench.answer
+    shutil.rmtree(bench.folder / "model")
+    (bench.folder / ".model.tmp").symlink_to("/proc/nowhere")
+    (line,) = bench.command()
+    assert "the answer stands" in line
+    assert ".model.tmp" in line
+    assert bench.answer == wanted
+
+
+def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) -> None:
+    change(bench.folder, "DELETE FROM scores")
+    file = next((bench.folder / "checkpoints" / "3").glob("2-*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with Record(bench.folder) as record:
+        given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints)
+        with pytest.raises(Exception, match="must have SHA-256") as caught:
+            Here(*given).score()
+    assert str(Unmade(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
+    assert str(Unmade(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
+
+
+def test_files_that_a_user_deleted_are_gone_and_not_done(bench: Bench) -> None:
+    change(bench.folder, "DELETE FROM scores")
+    os.remove(next((bench.folder / "checkpoints" / "4").glob("2-*.safetensors")))
+    with Reader(bench.folder) as reader:
+        left = due(reader, bench.checkpoints)
+    assert (left.gone, list(left.scores)) == ((4,), [3])
+
+
+def test_a_branch_on_data_is_scored_and_its_weights_are_kept(digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "branching.py").write_text(BRANCHING)
+    sweep = replace(SWEEP, model=f"{tmp_path / 'branching.py'}:branching", trials=1)
+    made = Bench(tmp_path / "runs" / "tiny", digits, sweep=sweep)
+    (line,) = made.command()
+    assert "the weights of trial" in line
+    assert "torch.export refuses the model: GuardOnDataDependent" in line
+    assert made.answer.split == "test"
+    assert model_of(made.folder) == made.answer.model
+    assert not todo(made.folder, sweep, made.options)
+    with pytest.raises(ModelError, match="no program, because torch"):
+        load_model(made.folder)
+
+
+BRANCHING = """
+from torch import nn
+from trainable.config import Config
+
+
+class Branching(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.layer = nn.Linear(shape[0] * shape[1] * shape[2], classes)
+
+    def forward(self, x):
+        x = self.layer(x.flatten(1))
+        return x / x.abs().max() if x.abs().max() > 0.9 else x
+
+
+def branching(config: Config, shape, classes):
+    return Branching(shape, classes)
+"""
