@@ -22,6 +22,7 @@ from results.model_folder import FOLDER, difference
 from results.record import Reader, Record
 from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints, owner
+from trainable.faults import reason
 from trainable.storage import install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
@@ -73,8 +74,7 @@ class Unmade(RuntimeError):
     """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
 
     def __init__(self, cause: BaseException, folder: Path) -> None:
-        text = str(cause).strip().splitlines()
-        words = f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
+        words = reason(cause)
         damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)  # torch's, who is not here
         super().__init__(f"{words}; {MEND} {shlex.quote(str(folder))}" if damaged else words)
 
