@@ -151,20 +151,20 @@ def _list(out: Path) -> int:
     if not found:
         say(f"a folder of runs holds RUN/{FILE}, but {out} has none", sys.stderr)
         return 2
-    console().print(run_table(found))
+    console().print_whole(run_table(found), ["time", "started"])
     return 0
 
 
 def _show(reader: Reader, top: int) -> int:
     from results.sessions import sweep_state
-    from results.show import console, trial_table
+    from results.show import CURVE, REASON, console, trial_table
 
     definition = reader.meta("definition") or {}
     shown = console()
     shown.print(f"{definition.get('name', reader.folder.name)}: {sweep_state(reader).lower()}", style="bold")
     if definition.get("question"):
         shown.print(str(definition["question"]))
-    shown.print(trial_table(reader, top))
+    shown.print_whole(trial_table(reader, top), [CURVE, REASON])
     return 0
 
 

@@ -96,7 +96,7 @@ def _compare(given: argparse.Namespace) -> int:
     found = compare_folders(given.run, given.other)
     shown = console()
     if found.rows:
-        shown.print(table(found))
+        shown.print_whole(table(found))
     for name, one in (found.first, found.second):
         shown.print(f"{name}: {one.sentence}", soft_wrap=True)
     for problem in found.problems:
@@ -168,7 +168,7 @@ def _show(table: pa.Table) -> None:
     shown = Table(*table.column_names, box=None, header_style="bold")
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
         shown.add_row(*map(_text, row))
-    console().print(shown)
+    console().print_whole(shown)
 
 
 def _text(value: Any) -> str:

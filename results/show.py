@@ -21,6 +21,7 @@ from results.text import one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
+CURVE, REASON = "curve", "reason"  # columns that give way on a narrow terminal
 _PIPED = 1000  # characters a line at most when nobody looks at a terminal
 _COLOURS = {
     State.COMPLETED: "green",
@@ -88,10 +89,10 @@ def trial_table(reader: Reader, top: int) -> Table:
     others = list(objectives_of(definition))[1:]
     front = ["front"] if others else []
     table = Table("rank", "trial", "arm", "state", metric, *others, *front, "epochs", box=None, header_style="bold")
-    table.add_column(f"{metric} over reports", no_wrap=True)
+    table.add_column(CURVE)
     for name in varied:
         table.add_column(name.removeprefix("params_"))
-    table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=40)
+    table.add_column(REASON)
     for row in rows[:top]:
         phase = "" if row["phase"] == "search" else f" ({row['phase']})"
         table.add_row(
@@ -105,7 +106,7 @@ def trial_table(reader: Reader, top: int) -> Table:
             _text(row["epochs"]),
             sparkline(_values(curves.get(row["trial"], {}), metric)),
             *(_text(row[name]) for name in varied),
-            row["reason"] or "",
+            one_line(row["reason"] or "", 40),
             style=_COLOURS[State(row["state"])],
         )
     return table

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from results.text import printable
+
+_WIDEST = 10_000  # characters
 
 
 class Terminal(Console):
@@ -21,3 +26,23 @@ class Terminal(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text), **how)
+
+    def print_whole(self, table: Table, spare: Iterable[object] = ()) -> None:
+        """Print a table of which no cell is cut: half a number is another number.
+
+        While it is too wide, the columns with the headers `spare` are left out, in that order; if it still is, the
+        terminal breaks its lines.
+        """
+        for column in table.columns:
+            column.no_wrap = True
+        needed = self._needed(table)
+        for header in spare:
+            if needed <= self.width:
+                break
+            table.columns = [column for column in table.columns if column.header != header]
+            needed = self._needed(table)
+        table.width = needed
+        self.print(table, crop=False, no_wrap=True, overflow="ignore")
+
+    def _needed(self, table: Table) -> int:
+        return Measurement.get(self, self.options.update(width=_WIDEST), table).maximum

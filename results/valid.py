@@ -107,8 +107,13 @@ def _value_of(name: str, value: Any, where: str) -> Any:
 def meta(key: str, text: str) -> Any:
     """The JSON value kept under `key`. Raises Invalid when it is not of the form that views expect of that key."""
     value = json_of(text, key)
-    if key in ("definition", "hyperparameters", "test", "earlier", "enqueued") and value is not None:
-        return _checked(key, value, key)
+    if key in ("definition", "test", "earlier", "enqueued") and value is not None:
+        _checked(key, value, key)
+    if key == "hyperparameters" and value is not None:
+        for name, about in _checked("mapping", value, key).items():
+            _checked(key, about, f"{key}: {name}")
+    for mistake in (value or {}).get("mistakes") or () if key == "test" else ():
+        _checked("mistakes", mistake, key)
     return value
 
 
@@ -220,6 +225,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             {"session": count, "state": str, "started": when, "ended": when | None}
             | {"info": create_model("Info", __config__=strict, **_optional(info))},
         ),
+        "mapping": TypeAdapter(anything, config=strict),
         "distribution": form(
             "Distribution",
             {
@@ -241,15 +247,14 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             | {"arms": dict[str, anything], "space": dict[str, str] | str}
             | {"data": create_model("Data", __config__=strict, **_optional(data))},
         ),
-        "hyperparameters": TypeAdapter(
-            dict[str, create_model("About", __config__=strict, **_optional({"type": str, "unit": str, "help": str}))]
-        ),
+        "hyperparameters": form("Hyperparameters", {}, {"type": str, "unit": str, "help": str}),
         "test": form(
             "Test",
             {},
             {"arm": str, "trial": int, "confusion": list[list[Annotated[int, Field(ge=0)]]], "classes": list[str]}
-            | {"mistakes": list[create_model("Mistake", __config__=strict, **_optional({"probability": finite}))]},
+            | {"mistakes": list[anything]},
         ),
+        "mistakes": form("Mistake", {}, {"probability": finite}),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),
         "enqueued": TypeAdapter(dict[str, list[anything]], config=strict),
     }

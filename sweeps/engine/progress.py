@@ -131,7 +131,8 @@ class Board:
         if not self.done or not self.paces:
             return None
         pace, now = sum(self.paces) / len(self.paces), self.now()
-        search, confirm = [], []
+        search: list[float] = []
+        confirm: list[float] = []
         lucks = (index * _GOLDEN % 1.0 for index in count(1))
         for one in list(self.running.copy().values()):
             own = (one.last - one.since) / (one.epoch - one.first) if one.epoch > one.first else pace

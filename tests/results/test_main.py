@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,25 @@ def test_a_closed_pipe_is_no_error(run: Path) -> None:
 )
 def test_a_sparkline_runs_from_lowest_to_highest(values: list[float], curve: str) -> None:
     assert sparkline(values) == curve
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_show_cuts_no_number_however_narrow_the_terminal(
+    run: Path, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    record, _ = begin(run.parent / "wide")
+    with record:
+        for number, value in enumerate((0.000312345, 0.0123456, 1.5e-7), 1):
+            record.add_trial(
+                number, arm="L2", phase="search", config={}, distributions={},
+                params=dict.fromkeys(("lr", "momentum", "weight_decay", "label_smoothing"), value),
+            )  # fmt: skip
+            attempt(record, number, 0.5, 0.98765)
+    assert main(["show", str(run.parent / "wide")]) == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for number in ("0.0003123", "0.01235", "1.5e-07"):
+        assert shown.count(number) == 4
+    assert shown.count("0.9877") == 3
+    assert ("▁█" in shown) is (columns == 200)  # the curve gives way, the numbers do not
