@@ -69,7 +69,7 @@ def test_the_answer_comes_first_with_intervals_and_the_winners_curse(tmp_path: P
     told = words(page)
     assert told.index("L2 helps by 0.30") < told.index("Best so far") < told.index("What made it")
     assert "Nothing is confirmed" not in told
-    # L2: 99.00 % was seen, of the settings that were chosen; its five seeds have 98.50 % in the mean; test scores 98.30 98.30 98.50 98.40 98.50
+    # L2: 99.00 % was seen, of the settings that were chosen; their five seeds have 98.50 % in the mean of validation
     assert "L2 2 99.00 % 99.00 % 98.50 % 0.50 points 98.40 % 98.27 to 98.53 %" in told
     big = [trace for trace in payload(page)["plots"]["arms"]["data"][0] if "error_x" in trace]
     assert [trace["x"] for trace in big] == [[0.981], [0.984]]
