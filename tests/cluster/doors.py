@@ -120,8 +120,12 @@ def check_doors() -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    outside = subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/{HEAD}/8265"], capture_output=True, check=False)
-    check(outside.returncode != 0, "the dashboard can be reached from outside")
+    open_ports = {
+        port
+        for port in (22, 8265)
+        if not subprocess.run(["bash", "-c", f"exec 3<>/dev/tcp/{HEAD}/{port}"], capture_output=True).returncode
+    }
+    check(open_ports == {22}, f"of SSH and the dashboard, from outside, these can be reached: {open_ports}")
     for path, header, status in (
         ("api/version", "", "401"),
         ("api/jobs/", "", "401"),

@@ -31,9 +31,11 @@ def lab(*words: str, limit: float = 3600) -> None:
     assert done.returncode == 0
 
 
-def test_a_machine_has_the_python_and_not_the_checkout() -> None:
+def test_a_machine_has_what_node_sh_made_and_neither_the_checkout_nor_the_laptops_packages() -> None:
     ssh = "ssh -i /root/.ssh/lab.pem -o StrictHostKeyChecking=no -o LogLevel=ERROR root@10.77.0.1"
-    lab("--machines", "1", "--", *ssh.split(), f"test -x {sys.executable} && test ! -e {HERE}")
+    own = "~/python/bin/python -c 'import torch, ray' && ! ~/python/bin/python -c 'import moto' 2>/dev/null"
+    bare = "! python3 -c 'import ray' 2>/dev/null && python3 -c ''"
+    lab("--machines", "1", "--", *ssh.split(), f"test ! -e {HERE} && test ! -e {sys.executable} && {own} && {bare}")
 
 
 def test_three_machines_one_loses_power_and_one_its_cable() -> None:
