@@ -200,7 +200,7 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     with Record(bench.folder) as record:
         stop = Stop(Signals(), None)
         confirmation = Failing(
-            part, MemoryError("no\nmore"), record, bench.data, bench.options, stop, bench.checkpoints
+            part, MemoryError("no\nmore"), record, bench.data, bench.options, stop, bench.checkpoints, {}
         )
         confirmation.score()
         (line,) = confirmation.keep()
@@ -229,7 +229,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
     content[-1] ^= 1
     file.write_bytes(content)
     with Record(bench.folder) as record:
-        given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints)
+        given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
     assert str(Unmade(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
