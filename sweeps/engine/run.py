@@ -302,9 +302,10 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
 
     with Reader(record.path.parent) as reader:
         before, trials = models.known(reader), reader.trials()
-    for trial in trials:
-        if not trial.state.ended:  # it goes on, and nothing is imported because a record says so
-            models.trusted(trial.config, models.names(sweep))
+    in_flight = [trial for trial in trials if not trial.state.ended]
+    own = models.names(sweep, in_flight)
+    for trial in in_flight:  # it goes on, and nothing is imported because a record says so
+        models.trusted(trial.config, own)
     begun = bool(trials)
     tries = models.tried(sweep, data, before if begun else None)
     _refuse(models.problems(tries))

@@ -355,7 +355,7 @@ class Search(Searcher):
         source, again = repeat.source, repeat.again
         if again is not None:
             self._record.reopen_trial(again.trial, repeat.why)
-            message = self._message(trial_id, again.trial, again.arm, again.phase, again.config)
+            message = self._message(trial_id, again.trial, again.arm, again.phase, repeat.config)
             return message | {"attempt": again.attempts + 1}
         self._last += 1
         self._record.add_trial(
