@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.paths import run_name_problem
-from results.record import Reader, Record, RecordError, SweepState
-from results.redaction import redacted_uri, remember
+from results.record import Reader, Record, RecordError, SweepState, to_json
+from results.redaction import Verbatim, redacted_uri, remember
 from results.text import print_anything, say
 from sweeps.engine import fields
 from sweeps.engine.cluster import Ray
@@ -318,7 +318,7 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
         for note in [] if options.quiet else notes:
             say(f"note: {note}", sys.stderr)
     if tries:
-        record.set_meta("models", models.kept(tries, before))
+        record.set_meta("models", Verbatim(models.kept(tries, before)))
 
 
 def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:
@@ -327,15 +327,15 @@ def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, beg
 
     if not (options.like or options.enqueue):
         return
-    asked = {"like": [str(run) for run in options.like], "enqueue": list(options.enqueue)}
+    asked = Verbatim(like=[str(run) for run in options.like], enqueue=list(options.enqueue))
     if begun:
         with Reader(record.path.parent) as reader:
-            if reader.meta("begun with") != asked:
+            if reader.meta("begun with") != json.loads(to_json(asked)):
                 raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
         return
     try:
-        record.set_meta("earlier", earlier(sweep, options.like, options.epochs, data.digest))
-        record.set_meta("enqueued", points(sweep, options.enqueue))
+        record.set_meta("earlier", Verbatim(earlier(sweep, options.like, options.epochs, data.digest)))
+        record.set_meta("enqueued", Verbatim(points(sweep, options.enqueue)))
     except Cold as problem:
         raise CannotRun(str(problem), code=2) from None
     record.set_meta("begun with", asked)

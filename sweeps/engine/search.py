@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from results.record import Record, ReportRow, State, Trial, is_infeasible, violation
+from results.redaction import Verbatim
 from results.study import kept
 from sweeps.engine.first import Plain
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
@@ -343,7 +344,8 @@ class Search(Searcher):
             number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )
         if asked.kept or asked.shared:
-            self._record.event("sampler", number, arm=arm, kept=asked.kept, shared=asked.shared)
+            kept, shared = Verbatim(asked.kept), Verbatim(asked.shared)
+            self._record.event("sampler", number, arm=arm, kept=kept, shared=shared)
         if problem is None:
             return self._message(trial_id, number, arm, "search", values)
         self._record.end_trial(number, State.FAILED, reason=problem)
