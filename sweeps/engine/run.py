@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.paths import run_name_problem
-from results.record import Reader, Record, RecordError, SweepState, to_json
+from results.record import Reader, Record, RecordError, State, SweepState, Trial, to_json
 from results.redaction import Verbatim, redacted_uri, remember
 from results.text import print_anything, say
 from sweeps.engine import fields
@@ -313,12 +313,24 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
         changed, notes = models.changes(before, tries), models.notes(before, tries)
         if changed and not options.accept_changed_model:
             raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *changed]), code=2)
+        if changed:
+            _forget_unscored(record, trials)
         if changed or notes:
             record.event("model changed", accepted=changed, notes=notes)
         for note in [] if options.quiet else notes:
             say(f"note: {note}", sys.stderr)
     if tries:
         record.set_meta("models", Verbatim(models.kept(tries, before)))
+
+
+def _forget_unscored(record: Record, trials: Iterable[Trial]) -> None:
+    """What the other network left confirmed and unscored fits none that can be built now: it is trained again."""
+    with Reader(record.path.parent) as reader:
+        scored = reader.scores()
+    for trial in trials:
+        own = ":" in str(trial.config.get("model", ""))
+        if own and trial.phase == "confirm" and trial.state is State.COMPLETED and trial.trial not in scored:
+            record.forget_checkpoints(trial.trial)
 
 
 def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:

@@ -12,7 +12,7 @@ from loop import Loop
 
 from results.answer import Answer, answer
 from results.record import Reader, Record
-from sweeps.engine import FloatDistribution, Sweep
+from sweeps.engine import FloatDistribution, Sweep, models
 from sweeps.engine.confirm import Confirmation
 from sweeps.engine.options import parse
 from sweeps.engine.session import checkpoints, missing
@@ -64,7 +64,8 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, worker.step() | {"hostname": "here", "pid": 1}):
                     pass
-            confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints)
+            own = models.names(self.sweep)
+            confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, own)
             confirmation.score()
             return list(confirmation.keep())
         finally:
