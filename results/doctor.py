@@ -103,9 +103,8 @@ def _checkpoints(run: Path) -> Iterator[Ailment]:
     root = run / CHECKPOINTS
     for trial, digests in known.items():
         for step, digest in digests.items():
-            attempts = sorted(
-                (root / str(trial)).glob(f"{step}[-.]*safetensors"), key=lambda path: (len(path.name), path)
-            )
+            named = (root / str(trial)).glob(f"{step}[-.]*safetensors")
+            attempts = sorted(filter(Path.is_file, named), key=lambda path: (len(path.name), path))  # no device
             # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
             if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):
                 path = attempts[-1]

@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def locked(path: Path) -> Iterator[BinaryIO]:
     """The file `path`, made when absent, held by nobody else; waits for its turn."""
     while True:
-        with open(path, "r+b", opener=_open) as file:
+        with open(path, "r+b", opener=not_following) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # While we waited, its holder may have renamed or removed the file that we opened: take the new one then.
             if _is_at(file, path):
@@ -56,5 +56,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o644)
+def not_following(path: str, flags: int) -> int:
+    """An opener that makes the file when it is absent, and follows no link: in a run's folder that somebody else made
+    it may lead to any file of the user's."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o644)

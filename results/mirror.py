@@ -26,9 +26,11 @@ from results.files import HALF
 from results.paths import UnsafeName, resolve_below
 from results.record import FILE, Reader, RecordError
 from results.redaction import redacted, redacted_uri, remember
+from results.whole import MARK_SUFFIX
 
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
+_LONGEST = 2**16  # bytes of it that are read
 _LEFT = ("lock", "checkpoints")  # of a run's folder: this machine's, and what lies in the mirror anyway
 
 
@@ -89,11 +91,14 @@ class Mirror:
         """Whose copy lies there; None when there is none. Raises MirrorError."""
         try:
             with self._fs.open_input_stream(f"{self._path}/{ABOUT}") as stream:
-                return dict(json.loads(stream.read()))
+                about = json.loads(stream.read(_LONGEST))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise MirrorError(f"{self.place} cannot be read: {redacted(str(error))}") from error
+        if not isinstance(about, dict) or not isinstance(about.get("sessions", 0), int):
+            raise MirrorError(f"{self.place}/{ABOUT} must say whose copy this is, but does not")
+        return about
 
     def fetch(self, run: Path) -> None:
         """Make `run`, which holds no record, from the copy, checkpoints left aside. Raises MirrorError, RecordError."""
@@ -155,6 +160,8 @@ def bringing(run: Path) -> Iterator[Path]:
         yield run / HALF
         with Reader(run / HALF) as reader:
             reader.verify()
+        for suffix in ("-wal", "-shm", MARK_SUFFIX):  # of a record that was here before: they say nothing of this one
+            (run / f"{FILE}{suffix}").unlink(missing_ok=True)
         for child in sorted((run / HALF).iterdir(), key=lambda child: child.name == FILE):
             target = run / child.name
             shutil.rmtree(target, ignore_errors=True) if child.is_dir() else None

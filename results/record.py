@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from results import valid, whole
 from results.files import replacing
-from results.redaction import redacted, redacted_values
+from results.redaction import Verbatim, redacted, redacted_values
 from results.text import one_line, printable, printable_json, tail
 
 FORMAT = 1
@@ -302,7 +302,7 @@ class Record:
                 phase,
                 source,
                 State.RUNNING,
-                *map(to_json, (params, distributions, config)),
+                *(to_json(Verbatim(kept)) for kept in (params, distributions, config)),
                 time.time(),
             ),
         )
@@ -633,7 +633,8 @@ def _quoted(name: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """A value as the record keeps it: every view shows it, so it holds no secret, and printable text only."""
+    """A value as the record keeps it: every view shows it, so it holds no secret, but for what is Verbatim, and
+    printable text only."""
     return json.dumps(printable_json(redacted_values(value)))
 
 

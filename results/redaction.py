@@ -22,6 +22,11 @@ _WHOLE = re.compile(r"(?s)(?<=://)(?:[^/?#:@]*:.*@|[^/?#@]*@)")
 _given: dict[str, str] = {}  # what must not be shown -> what is shown in its place
 
 
+class Verbatim(dict[str, Any]):
+    """What a run goes on with: its definition and hyperparameters. No secret has business here, and a password may be
+    the name of an optimiser: a text with stars in it would be another definition, or train another network."""
+
+
 def remember(*uris: str | None) -> None:
     """From now on `redacted` knows the secrets of these URIs, wherever and however a message repeats them."""
     for uri in uris:
@@ -45,7 +50,10 @@ def redacted_uri(uri: str) -> str:
 
 
 def redacted_values(value: Any) -> Any:
-    """A value made of dicts, lists and texts, as JSON is, with every text in it redacted; keys stay as they are."""
+    """A value made of dicts, lists and texts, as JSON is, with every text in it redacted; keys, and what is Verbatim,
+    stay as they are."""
+    if isinstance(value, Verbatim):
+        return value
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):

@@ -53,8 +53,9 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
         for trial in trials:
             frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
             made[trial.arm].add_trial(frozen)
-        for _, data in events:
-            study = made[data["arm"]]
+        arm_of = {trial.trial: trial.arm for trial in trials}
+        for number, data in events:
+            study = made[arm_of[number]]
             for name, value in data["shared"].items():
                 study._storage.set_study_system_attr(study._study_id, name, value)
     return made

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.files import not_following
+
 CHECKSUM = "checksum"
 SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made
 MARK_SUFFIX = "-mark"  # sweep.sqlite-mark, beside SQLite's own sweep.sqlite-wal
@@ -64,7 +66,7 @@ class Mark:
 
     def write(self, trials: int, reports: int) -> None:
         if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            self._file = not_following(str(self.path), os.O_WRONLY)
         os.pwrite(self._file, f"{trials:>12} {reports:>15}\n".encode(), 0)
 
     def read(self) -> tuple[int, int]:

@@ -125,7 +125,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def install(content: Mapping[str, bytes], folder: Path) -> None:
     """Make a folder of these files, whole or not at all, in place of the one that may be there."""
     temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
-    shutil.rmtree(temporary, ignore_errors=True)
+    _clear(temporary)
     temporary.mkdir(parents=True)
     try:
         for name, data in content.items():
@@ -141,12 +141,20 @@ def take_place(temporary: Path, folder: Path) -> None:
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    _clear(old)
     if folder.exists():
         os.rename(folder, old)
     os.rename(temporary, folder)
     _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _clear(old)
+
+
+def _clear(path: Path) -> None:
+    """Nothing is at `path` any more. Of a link, the link goes: what it leads to is another folder's."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

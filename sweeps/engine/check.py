@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from results.files import HALF
 from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
+from results.text import printable
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
@@ -278,6 +279,7 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         for name in BUDGET
         if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
     ]
+    found += _unprintable(sweep)
     for arm in sweep.arms:
         found += [
             f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"
@@ -295,6 +297,16 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
         found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
     return found
+
+
+def _unprintable(sweep: Sweep) -> list[str]:
+    """Names and values that the record, which holds printable text only, would not give back as they are."""
+    said: list[object] = [sweep.name, *sweep.arms]
+    for values in (sweep.fixed, *sweep.arms.values(), {} if callable(sweep.space) else sweep.space):
+        for name, value in values.items():
+            said += [name, value, *(getattr(value, "choices", None) or ())]
+    texts = dict.fromkeys(text for text in said if isinstance(text, str) and printable(text) != text)
+    return [f"a name or value must be printable text, but got {text!r}" for text in texts]
 
 
 def _said_twice(script: Path) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +91,8 @@ class Confirmation:
 
     def score(self) -> None:
         """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
-        files, configs = self._due().scores, self._configs()
-        scores = self._on_worker(_score, files, configs) if files else None
+        files = self._due().scores
+        scores = self._on_worker(_score, files, self._configs(files)) if files else None
         for trial, metrics in (scores or {}).items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
@@ -100,7 +100,8 @@ class Confirmation:
 
     def keep(self) -> Iterator[str]:
         """Make model/ of the answer's model, and say where it errs; yields why what could not be made."""
-        left, configs = self._due(), self._configs()
+        left = self._due()
+        configs = self._configs([*left.model, *left.diagnosis])
         with Reader(self._folder) as reader:
             arm, scores = answer(reader).best, reader.scores()
         for trial, file in left.model.items():
@@ -126,10 +127,10 @@ class Confirmation:
         with Reader(self._folder) as reader:
             return due(reader, self._checkpoints)
 
-    def _configs(self) -> dict[int, dict[str, Any]]:
+    def _configs(self, needed: Iterable[int]) -> dict[int, dict[str, Any]]:
         with Reader(self._folder) as reader:
-            ended = [trial for trial in reader.trials("confirm") if trial.state.ended]
-        return {trial.trial: trusted(trial.config, self._own) for trial in ended}
+            configs = {trial.trial: trial.config for trial in reader.trials("confirm")}
+        return {trial: trusted(configs[trial], self._own) for trial in needed}
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
         """What `work` returns on a machine that trains; None when we are told to stop. Raises Unmade."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.record import Trial, to_json
-from results.redaction import redacted, redacted_uri
+from results.redaction import Verbatim, redacted, redacted_uri
 from sweeps.engine import space
 from sweeps.engine.options import OWN, Options
 from sweeps.engine.sweep import Sweep
@@ -26,9 +26,9 @@ _PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")
 _MAY_CHANGE = {"trials", "question", "sampler", "sampler_options"}  # between two drivers of one run
 
 
-def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
+def definition(sweep: Sweep, options: Options, data: Dataset) -> Verbatim:
     """The sweep as JSON: what was asked, of which data, within which budget."""
-    return {
+    return Verbatim({
         "name": options.name,
         "sweep": sweep.name,
         "question": " ".join((sweep.question or "").split()),
@@ -64,7 +64,7 @@ def definition(sweep: Sweep, options: Options, data: Dataset) -> dict[str, Any]:
             "validation": len(data.validation),
             "test": len(data.test) if data.test else 0,
         },
-    }
+    })  # fmt: skip
 
 
 def _samplers(sweep: Sweep) -> dict[str, str]:

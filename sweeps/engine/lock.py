@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from results.files import not_following
+
 LOCK = "lock"
 SAYS = "pid {pid} on {host}"
 PAUSE, SILENCE = 0.01, 10.0  # seconds between two tries, and for which a holder may not have said who it is
@@ -23,7 +25,7 @@ class Locked(RuntimeError):
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run in `folder` (made when absent). Raises Locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
+    with open(folder / LOCK, "a+", opener=not_following) as file:
         silent = time.monotonic() + SILENCE
         while not _taken(file.fileno()):
             file.seek(0)

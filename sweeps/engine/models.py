@@ -2,22 +2,25 @@
 
 A model is what it builds, not how its function is written: at a few configurations of the sweep, its layers' types and
 its tensors' names, types and shapes. The record keeps these configurations with what was built, so that a later driver
-builds at the same ones. A record never says what is imported: its models are known by the names of their functions, and
-only those that the running sweep names are called.
+builds at the same ones. A record never says what is imported: its models are known by the names of their functions, of
+which several files may have one, and only those that the running sweep names are called.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from results.record import Reader
+from results.record import Reader, Trial
 from sweeps.engine import space
 from sweeps.engine.sweep import Sweep
 from trainable import config as hyper
-from trainable.faults import message, reason
+from trainable.faults import message, ordinary, reason
 from trainable.reference import ModelError, function
 
 if TYPE_CHECKING:
@@ -35,15 +38,19 @@ Kept = Mapping[
 class Tried:
     """One configuration: what the model built there, or why it could not be trained."""
 
-    function: str  # its name, after the colon
+    function: str  # its name among `names`
     values: Mapping[str, Any]
     made: Mapping[str, Any] | None  # `trainable.rehearsal.structure`
     problem: str | None
     wrong: bool = False  # it builds something that is no model of this data, wherever else it may be one
 
 
-def names(sweep: Sweep) -> dict[str, str]:
-    """{a function's name: how this sweep calls it} of all models of the user's own."""
+def names(sweep: Sweep, trials: Iterable[Trial] = ()) -> dict[str, str]:
+    """{a name: how this sweep calls it} of all models of the user's own: the function's name, or, where several files
+    have such a function, file.py:function.
+
+    Of a space that is a function nobody knows all models: those that it names at the parameters of `trials` count too.
+    """
     said = [sweep.given(arm).get("model") for arm in sweep.arms]
     for arm in sweep.arms:
         ranges = sweep.space_of(arm)
@@ -51,22 +58,51 @@ def names(sweep: Sweep) -> dict[str, str]:
             said += [values.get("model") for values in space.draws(ranges, DRAWS)]
         elif "model" in ranges:
             said += space.values(ranges["model"])
-    return {name.rpartition(":")[2]: name for name in said if isinstance(name, str) and ":" in name}
+    if callable(sweep.space):
+        for trial in trials:
+            if (model := trial.config.get("model", "mlp")) not in said and ":" in str(model):
+                said.append(_said(sweep.space, trial))
+    called = list(dict.fromkeys(name for name in said if isinstance(name, str) and ":" in name))
+    for short in (_function, _file_and_function):
+        times = Counter(map(short, called))
+        if len(times) == len(called):
+            return {short(name): name for name in called}
+    return {_file_and_function(name) if times[_file_and_function(name)] == 1 else name: name for name in called}
+
+
+def _function(model: str) -> str:
+    return model.rpartition(":")[2]
+
+
+def _file_and_function(model: str) -> str:
+    file, _, name = model.rpartition(":")
+    return f"{PurePath(file).name}:{name}"
+
+
+def _said(function: space.DefineByRun, trial: Trial) -> object:
+    """The model that the sweep's own space function names where it suggests the trial's parameters."""
+    with contextlib.suppress(Exception), ordinary():
+        _, values = space.replayed(function, trial.params)
+        return values.get("model")
+    return None
 
 
 def trusted(config: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     """A record's configuration with its model as the running sweep calls it: `known`, its `names`. Raises ModelError
-    for one that it does not name."""
+    for one that it does not name, or of which nobody can tell which one it is."""
     model = config.get("model", "mlp")
-    if not isinstance(model, str) or ":" not in model:
+    if not isinstance(model, str) or ":" not in model or model in known.values():
         return dict(config)
-    if (called := model.rpartition(":")[2]) not in known:
-        said = ", ".join(sorted(known)) or "none"
-        raise ModelError(
-            f"a run goes on with the models that its script names, but the record names {model!r} and the script "
-            f"{said}; nothing that a record alone names is imported"
-        )
-    return {**config, "model": known[called]}
+    alike: list[str] = []  # its file may have been moved
+    for short in (_function, _file_and_function):
+        alike = [called for called in known.values() if short(called) == short(model)]
+        if len(alike) == 1:
+            return {**config, "model": alike[0]}
+    said = ", ".join(sorted(known)) or "none"
+    raise ModelError(
+        f"a run goes on with the models that its script names, but the record names {model!r} and the script "
+        f"{said}; nothing that a record alone names is imported"
+    )
 
 
 def known(reader: Reader) -> Kept:
@@ -85,6 +121,7 @@ def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:
     called = names(sweep)
     if not called:
         return []
+    name_of = {model: name for name, model in called.items()}
     known = [
         {**point["values"], "model": called[name]}
         for name, about in (kept or {}).items()
@@ -95,7 +132,7 @@ def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:
     for values in known or list(_configurations(sweep)):
         key = json.dumps(values, sort_keys=True, default=str)
         if ":" in str(values.get("model", "mlp")) and key not in found and len(found) < MOST:
-            found[key] = _try(values, data)
+            found[key] = _try(name_of.get(values["model"], str(values["model"])), values, data)
     return list(found.values())
 
 
@@ -172,11 +209,10 @@ def _words(values: Mapping[str, Any]) -> str:
     return ", ".join(said) or "its defaults"
 
 
-def _try(values: Mapping[str, Any], data: Dataset) -> Tried:
+def _try(name: str, values: Mapping[str, Any], data: Dataset) -> Tried:
     from trainable.model import OutputError
     from trainable.rehearsal import rehearse
 
-    name = str(values["model"]).rpartition(":")[2]
     try:
         return Tried(name, values, rehearse(hyper.parsed(values), data), None)
     except OutputError as error:

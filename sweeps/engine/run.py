@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.paths import run_name_problem
-from results.record import Reader, Record, RecordError, SweepState
-from results.redaction import redacted_uri, remember
+from results.record import Reader, Record, RecordError, State, SweepState, Trial, to_json
+from results.redaction import Verbatim, redacted_uri, remember
 from results.text import print_anything, say
 from sweeps.engine import fields
 from sweeps.engine.cluster import Ray
@@ -302,9 +302,10 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
 
     with Reader(record.path.parent) as reader:
         before, trials = models.known(reader), reader.trials()
-    for trial in trials:
-        if not trial.state.ended:  # it goes on, and nothing is imported because a record says so
-            models.trusted(trial.config, models.names(sweep))
+    in_flight = [trial for trial in trials if not trial.state.ended]
+    own = models.names(sweep, in_flight)
+    for trial in in_flight:  # it goes on, and nothing is imported because a record says so
+        models.trusted(trial.config, own)
     begun = bool(trials)
     tries = models.tried(sweep, data, before if begun else None)
     _refuse(models.problems(tries))
@@ -312,12 +313,24 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
         changed, notes = models.changes(before, tries), models.notes(before, tries)
         if changed and not options.accept_changed_model:
             raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *changed]), code=2)
+        if changed:
+            _forget_unscored(record, trials)
         if changed or notes:
             record.event("model changed", accepted=changed, notes=notes)
         for note in [] if options.quiet else notes:
             say(f"note: {note}", sys.stderr)
     if tries:
-        record.set_meta("models", models.kept(tries, before))
+        record.set_meta("models", Verbatim(models.kept(tries, before)))
+
+
+def _forget_unscored(record: Record, trials: Iterable[Trial]) -> None:
+    """What the other network left confirmed and unscored fits none that can be built now: it is trained again."""
+    with Reader(record.path.parent) as reader:
+        scored = reader.scores()
+    for trial in trials:
+        own = ":" in str(trial.config.get("model", ""))
+        if own and trial.phase == "confirm" and trial.state is State.COMPLETED and trial.trial not in scored:
+            record.forget_checkpoints(trial.trial)
 
 
 def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:
@@ -326,15 +339,15 @@ def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, beg
 
     if not (options.like or options.enqueue):
         return
-    asked = {"like": [str(run) for run in options.like], "enqueue": list(options.enqueue)}
+    asked = Verbatim(like=[str(run) for run in options.like], enqueue=list(options.enqueue))
     if begun:
         with Reader(record.path.parent) as reader:
-            if reader.meta("begun with") != asked:
+            if reader.meta("begun with") != json.loads(to_json(asked)):
                 raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
         return
     try:
-        record.set_meta("earlier", earlier(sweep, options.like, options.epochs, data.digest))
-        record.set_meta("enqueued", points(sweep, options.enqueue))
+        record.set_meta("earlier", Verbatim(earlier(sweep, options.like, options.epochs, data.digest)))
+        record.set_meta("enqueued", Verbatim(points(sweep, options.enqueue)))
     except Cold as problem:
         raise CannotRun(str(problem), code=2) from None
     record.set_meta("begun with", asked)

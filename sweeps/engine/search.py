@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from results.record import Record, ReportRow, State, Trial, is_infeasible, violation
+from results.redaction import Verbatim
 from results.study import kept
 from sweeps.engine.first import Plain
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
@@ -343,7 +344,8 @@ class Search(Searcher):
             number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )
         if asked.kept or asked.shared:
-            self._record.event("sampler", number, arm=arm, kept=asked.kept, shared=asked.shared)
+            kept, shared = Verbatim(asked.kept), Verbatim(asked.shared)
+            self._record.event("sampler", number, arm=arm, kept=kept, shared=shared)
         if problem is None:
             return self._message(trial_id, number, arm, "search", values)
         self._record.end_trial(number, State.FAILED, reason=problem)
@@ -355,7 +357,7 @@ class Search(Searcher):
         source, again = repeat.source, repeat.again
         if again is not None:
             self._record.reopen_trial(again.trial, repeat.why)
-            message = self._message(trial_id, again.trial, again.arm, again.phase, again.config)
+            message = self._message(trial_id, again.trial, again.arm, again.phase, repeat.config)
             return message | {"attempt": again.attempts + 1}
         self._last += 1
         self._record.add_trial(

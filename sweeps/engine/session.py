@@ -204,9 +204,9 @@ class Session:
 
         if not self.options.confirm or self.stop.stop_all():
             return
-        confirmation = Confirmation(
-            self.record, data, self.options, self.stop, self.checkpoints, models.names(self.sweep)
-        )
+        with Reader(self.folder) as reader:
+            own = models.names(self.sweep, reader.trials())
+        confirmation = Confirmation(self.record, data, self.options, self.stop, self.checkpoints, own)
         try:
             confirmation.score()
         except Unmade as problem:
@@ -360,8 +360,8 @@ def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) ->
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
-    known = models.names(sweep)
     trials = {trial.trial: trial for trial in reader.trials()}
+    known = models.names(sweep, trials.values())
     gone = [trials[number] for number in (due(reader, checkpoints).gone if options.confirm else ())]
     wanted = [
         *repeats(sweep, asked, trials.values(), reader.curves()),
@@ -372,7 +372,7 @@ def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) ->
 
 def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:
     """Those that go on, with the models that this script names. Raises ModelError."""
-    known = models.names(sweep)
+    known = models.names(sweep, trials)
     return [
         trial if trial.state.ended else replace(trial, config=models.trusted(trial.config, known)) for trial in trials
     ]

@@ -109,16 +109,16 @@ def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistributio
     return distribution
 
 
-def replayed(function: DefineByRun, params: Mapping[str, Any]) -> FixedTrial:
-    """The trial in which `function` was suggested `params`. Raises what the function does, and for a value out of
-    range, of which Optuna only warns, that warning."""
+def replayed(function: DefineByRun, params: Mapping[str, Any]) -> tuple[FixedTrial, dict[str, Any]]:
+    """The trial in which `function` was suggested `params`, and what it makes of them. Raises what the function does,
+    and for a value out of range, of which Optuna only warns, that warning."""
     import optuna
 
     trial = optuna.trial.FixedTrial(dict(params))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        function(trial)  # type: ignore[arg-type]  # it has the methods of a Trial
-    return trial
+        values = dict(function(trial))  # type: ignore[arg-type]  # it has the methods of a Trial
+    return trial, values
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -119,7 +119,7 @@ def _fitting(sweep: Sweep, arm: str, trial: Trial) -> tuple[dict[str, Any], dict
     space = sweep.space_of(arm)
     if callable(space):
         try:
-            fixed = replayed(space, trial.params)
+            fixed, _ = replayed(space, trial.params)
         except Exception as error:
             return str(error)
         params, kinds = dict(fixed.params), fixed.distributions

@@ -64,9 +64,8 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, worker.step() | {"hostname": "here", "pid": 1}):
                     pass
-            confirmation = Here(
-                self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, models.names(self.sweep)
-            )
+            own = models.names(self.sweep)
+            confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, own)
             confirmation.score()
             return list(confirmation.keep())
         finally:

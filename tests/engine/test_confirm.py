@@ -19,7 +19,11 @@ from loop import Loop
 from results.model import ModelError
 from results.model import load as load_model
 from results.record import FILE, Reader, Record, State, SweepState
+from sweeps.engine import models
 from sweeps.engine.confirm import Unmade, due
+from sweeps.engine.definition import definition
+from sweeps.engine.options import parse
+from sweeps.engine.run import _define
 from sweeps.engine.session import Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
@@ -220,6 +224,30 @@ def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(bench: 
     assert "the answer stands" in line
     assert ".model.tmp" in line
     assert bench.answer == wanted
+
+
+def test_what_another_network_left_unscored_is_trained_again_once_the_other_one_is_accepted(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    top = "from torch import nn\ndef net(config, shape, classes):\n"
+    text = top + "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes, bias=%s))\n"
+    (tmp_path / "nets.py").write_text(text % True)
+    sweep = replace(SWEEP, model=f"{tmp_path / 'nets.py'}:net", fixed={"batch_size": 64})
+    bench = Bench(tmp_path / "runs" / "tiny", digits, sweep=sweep)
+    bench.command()
+    change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key IN ('test', 'id')")  # killed before them
+    (tmp_path / "moved").mkdir()  # an imported file is known for the life of a process
+    (tmp_path / "moved" / "nets.py").write_text(text % False)
+    bench.sweep = replace(sweep, model=f"{tmp_path / 'moved' / 'nets.py'}:net")
+    with Record(bench.folder) as record:
+        record.set_meta("id", "mine")
+        record.set_meta("definition", definition(sweep, bench.options, digits))
+        record.set_meta("models", models.kept(models.tried(sweep, digits)))
+        record.commit()
+        flags = ["--out", str(tmp_path / "runs"), "--name", "tiny", "--accept-changed-model"]
+        _define(record, bench.sweep, parse(bench.sweep, flags), digits)
+    assert bench.command() == []
+    assert len(bench.query("SELECT * FROM scores WHERE metric = 'accuracy'")) == 2
 
 
 def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) -> None:

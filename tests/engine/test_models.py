@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import ray
+from loop import Loop
+from ray.tune.experiment import Trial as Tuned
 
-from results.record import Reader, Record
+from results.record import Reader, Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, models
 from sweeps.engine.definition import definition, differences
 from sweeps.engine.options import parse
+from sweeps.engine.repeats import Repeat
 from sweeps.engine.run import _define
 from sweeps.engine.session import CannotRun
 from trainable.data import Dataset, load
@@ -156,6 +159,64 @@ def test_a_record_is_read_with_the_models_that_the_script_names(tmp_path: Path) 
     for model in ("os:system", "/elsewhere/evil.py:other"):
         with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
             models.trusted({"model": model}, known)
+
+
+def test_functions_of_one_name_in_two_files_are_two_models(tmp_path: Path, digits: Dataset) -> None:
+    one, two = (str(sweep_of(tmp_path / name, text + PLAIN).model) for name, text in (("a", TOP), ("b", OTHER)))
+    (tmp_path / "b" / "nets.py").rename(tmp_path / "b" / "others.py")
+    two = two.replace("nets.py", "others.py")
+    arms = {"one": {"model": one}, "two": {"model": two}}
+    sweep = Sweep(name="own", space=SPACE, arms=arms, data="digits")
+    known = models.names(sweep)
+    assert known == {"nets.py:net": one, "others.py:net": two}
+    assert [models.trusted({"model": model}, known)["model"] for model in (one, two)] == [one, two]
+    assert models.trusted({"model": "/elsewhere/others.py:net"}, known) == {"model": two}
+    with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+        models.trusted({"model": "/elsewhere/third.py:net"}, known)
+    (tmp_path / "run").mkdir()
+    with Record(tmp_path / "run") as record:
+        _define(record, sweep, parse(sweep, []), digits)
+        record.add_trial(1, arm="one", phase="search", config={"model": one}, params={}, distributions={})
+        record.commit()
+        go_on(record, sweep, digits)  # and is not taken for another network
+
+
+def test_a_model_that_no_random_draw_named_is_known_by_the_parameters_of_its_trial(tmp_path: Path) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {"model": f"{tmp_path / 'nets.py'}:net{trial.suggest_int('which', 0, 99)}"}
+
+    sweep = Sweep(name="own", space=space, data="digits")
+    rare = next(number for number in range(100) if f"net{number}" not in models.names(sweep))
+    with Record(tmp_path) as record:
+        for number, which, model in ((1, rare, f"/moved/nets.py:net{rare}"), (2, 100, "os:system")):
+            record.add_trial(
+                number, arm="all", phase="search", config={"model": model}, params={"which": which}, distributions={}
+            )
+    with Reader(tmp_path) as reader:
+        ours, foreign = reader.trials()
+        known = models.names(sweep, [ours, foreign])
+    assert models.trusted(ours.config, known) == {"model": f"{tmp_path / 'nets.py'}:net{rare}"}
+    with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+        models.trusted(foreign.config, known)
+
+
+def test_what_is_trained_again_has_the_scripts_model_and_not_the_records(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "a", TOP + PLAIN, trials=1)
+    config = {"model": "/elsewhere/nets.py:net", "seed": 7}
+    with Record(tmp_path) as record:
+        record.add_trial(1, arm="all", phase="search", config=config, params={}, distributions={})
+        record.add_trial(2, arm="all", phase="confirm", config=config, params={}, distributions={}, source=1)
+        record.end_trial(1, State.COMPLETED)
+        record.end_trial(2, State.LOST, reason="its process died")
+    with Reader(tmp_path) as reader:
+        source, lost = reader.trials()
+    repeat = Repeat("confirm", source, models.trusted(lost.config, models.names(sweep)), lost, "it was LOST")
+    loop = Loop(tmp_path, sweep, trials=1, repeats=lambda: [repeat])
+    trial = loop.deal()
+    loop.record.close()
+    assert isinstance(trial, Tuned)
+    assert trial.config["trial"] == 2
+    assert trial.config["config"] == {"model": sweep.model, "seed": 7}
 
 
 def test_a_resumed_run_imports_nothing_that_its_record_alone_names(

@@ -166,6 +166,35 @@ def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path
     assert (home / FILE).read_bytes() == (tmp_path / "m" / "r" / FILE).read_bytes()
 
 
+@pytest.mark.parametrize("text", ["[1]", "5", "null", "[" * 60_000, '{"sessions": "many"}', '{"sessions": null}', "{"])
+def test_a_mirror_that_says_no_sense_is_one_line(tmp_path: Path, text: str) -> None:
+    run = tmp_path / "runs" / "r"
+    start(run).close()
+    (tmp_path / "m" / "r").mkdir(parents=True)
+    (tmp_path / "m" / "r" / "mirror.json").write_text(text)
+    with pytest.raises(MirrorError) as problem:
+        fetch_if_absent(str(tmp_path / "m"), run)
+    assert len(str(problem.value).splitlines()) == 1
+
+
+def test_what_is_left_of_an_earlier_record_says_nothing_of_the_one_that_is_brought_home(tmp_path: Path) -> None:
+    run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
+    start(run).close()
+    Mirror(where, "r").push(run)
+    with Record(run) as record:  # goes on, and its files but the record are left
+        record.event("machines", words="later")
+        record.commit()
+        left = {suffix: (run / f"{FILE}{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
+    (run / FILE).unlink()
+    for suffix, content in left.items():
+        (run / f"{FILE}{suffix}").write_bytes(content)
+    (run / f"{FILE}-mark").write_text("99 99")
+    Mirror(where, "r").fetch(run)
+    with Reader(run) as reader:
+        reader.verify()
+        assert "machines" not in [kind for _, kind, _, _ in reader.events()]
+
+
 def test_pull_brings_a_run_home_from_its_mirror_and_overwrites_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

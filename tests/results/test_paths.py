@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from results.files import replacing
 from results.paths import UnsafeName, resolve_below
+from results.record import FILE, Record, RecordError
+from sweeps.engine.lock import LOCK, locked
+from trainable.storage import install
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,36 @@ def test_a_folder_may_be_a_link_itself_or_relative(tmp_path: Path, monkeypatch: 
     assert resolve_below(tmp_path / "here", "a/b") == tmp_path / "here/a/b"
     monkeypatch.chdir(tmp_path)
     assert resolve_below(Path("here"), "a") == Path("here/a")
+
+
+@pytest.mark.parametrize("name", [LOCK, f"{FILE}-mark", ".report.html.tmp"])
+def test_a_link_in_a_runs_folder_makes_nobody_write_into_another_file(tmp_path: Path, name: str) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    run.mkdir()
+    Record(run).close()
+    theirs.write_text("precious")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(theirs)
+    with pytest.raises((OSError, RecordError), match=name):
+        write_into(run)
+    assert theirs.read_text() == "precious"
+
+
+def write_into(run: Path) -> None:
+    with locked(run), Record(run) as record, replacing(run / "report.html") as page:
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+        page.write(b"a page")
+
+
+def test_a_folder_takes_the_place_of_a_link_and_not_of_what_it_leads_to(tmp_path: Path) -> None:
+    theirs, model = tmp_path / "theirs", tmp_path / "run" / "model"
+    theirs.mkdir()
+    (theirs / "kept").touch()
+    model.parent.mkdir()
+    for link in (model, model.with_name(".model.tmp"), model.with_name(".model.old")):
+        link.symlink_to(theirs)
+    for content in (b"1", b"2"):
+        install({"config.json": content}, model)
+    assert (model / "config.json").read_bytes() == b"2"
+    assert [path.name for path in model.parent.iterdir()] == ["model"]
+    assert [path.name for path in theirs.iterdir()] == ["kept"]

@@ -11,8 +11,13 @@ from urllib.parse import quote
 import pytest
 
 from results import redaction
-from results.record import FILE, Record, State
-from results.redaction import redacted, redacted_uri, redacted_values, remember, without_secrets
+from results.record import FILE, Reader, Record, State
+from results.redaction import Verbatim, redacted, redacted_uri, redacted_values, remember, without_secrets
+from results.study import studies
+from sweeps.engine import CategoricalDistribution, Sweep, space
+from sweeps.engine.definition import definition, differences
+from sweeps.engine.options import parse
+from trainable.data import load
 
 PASSWORDS = ["sesame/open", "sesame?open", "sesame#open", "sesame'open", "sesame open", 'sesame"open', "se@same:open"]
 
@@ -75,7 +80,7 @@ def test_no_secret_is_anywhere_in_a_record_that_was_given_it_in_every_free_text(
     with Record(tmp_path) as record:
         record.set_meta("definition", {"data": {"source": uri}, "name": "r"})
         record.start_session({"command": ["python", "x.py", f"--tracking-uri={uri}"]})
-        record.add_trial(1, arm="all", phase="search", config={"text": said}, params={"p": said}, distributions={})
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
         record.start_attempt(1)
         record.event("machines", words=said)
         record.end_trial(1, State.FAILED, reason=said, error=f"Traceback\n  {said}\n")
@@ -83,6 +88,35 @@ def test_no_secret_is_anywhere_in_a_record_that_was_given_it_in_every_free_text(
     assert b"refused" in content
     assert b"ses/ame" not in content
     assert b"ame open" not in content
+
+
+def test_a_password_that_is_a_hyperparameters_value_changes_no_trial_and_no_definition(tmp_path: Path) -> None:
+    sweep = Sweep(
+        name="relu",
+        space={"optimizer": CategoricalDistribution(["adam", "adamw"])},
+        fixed={"schedule": "cosine"},
+        arms={"adam": {}, "tanh": {"activation": "tanh"}},
+        data="digits",
+    )
+    options, data = parse(sweep, ["--name", "relu"]), load("digits")
+    config = {"optimizer": "adam", "schedule": "cosine", "init": "hf://relu@main"}
+    for password in ("adam", "cosine", "relu", "tanh"):
+        remember(f"postgresql://mlflow:{password}@host/db")
+    with Record(tmp_path) as record:
+        record.set_meta("definition", definition(sweep, options, data))
+        record.add_trial(
+            1, arm="adam", phase="search", config=config, params={"optimizer": "adam"},
+            distributions=space.to_json(sweep.space),
+        )  # fmt: skip
+        record.event("sampler", 1, arm="adam", kept=Verbatim(point="adam"), shared=Verbatim(grid=["adam", "adamw"]))
+    redaction._given.clear()  # the next driver is given another password, or none
+    with Reader(tmp_path) as reader:
+        (trial,) = reader.trials()
+        assert trial.config == config
+        assert differences(reader.meta("definition"), definition(sweep, options, data)) == []
+        study = studies(reader)["adam"]
+    assert study.trials[0].params == {"optimizer": "adam"}
+    assert study._storage.get_study_system_attrs(study._study_id)["grid"] == ["adam", "adamw"]
 
 
 def test_the_command_line_is_kept_without_secrets() -> None:
