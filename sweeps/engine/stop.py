@@ -25,6 +25,10 @@ class Stop(Stopper):
         self._deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
 
+    def __getstate__(self) -> dict[str, object]:
+        """Tune pickles whom it asks, and a terminal cannot be pickled."""
+        return self.__dict__ | {"notice": None}
+
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -165,6 +166,7 @@ def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) ->
 def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
     stop, said = Stop(Signals(), None), list[str]()
     stop.notice = said.append
+    assert pickle.loads(pickle.dumps(stop)).notice is None  # Tune pickles it; a terminal cannot be pickled
     assert not stop.stop_all()
     assert said == []
     stop.signals.caught = signal.SIGINT
