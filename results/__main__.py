@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
             "--tracking-uri",
             metavar="URI",
             help="MLflow store; default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run. "
-            "A URI with a password belongs into the variable: command lines are public",
+            "A URI with a password belongs in the variable: command lines are public",
         )
     follow = commands.add_parser("follow", parents=[run], help="export until standard input closes")
     follow.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two passes (default: 2)")

@@ -320,7 +320,7 @@ def _notes(
     scores = [arm.score for arm in arms if arm.score]
     if scores:
         notes.append(
-            f"Intervals are {CONFIDENCE:.0%} t-intervals over training seeds, for these configurations and this "
+            f"Intervals are {100 * CONFIDENCE:g} % t-intervals over training seeds, for these configurations and this "
             f"{wording.split} split; another search would add to them."
         )
     count = (definition.get("data") or {}).get(wording.split)

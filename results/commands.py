@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
         "--trust",
         action="store_true",
         help="whoever made the run may run code here: needed for a model function of your own, whose torch.export "
-        "program is code; built-in models need it not",
+        "program is code; built-in models do not need it",
     )
     predict.set_defaults(call=_predict)
     compare = commands.add_parser("compare", help="two runs' answers side by side, and their difference")

@@ -132,7 +132,7 @@ def history(now: Snapshot) -> Figure | None:
         views,
         "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
         "noisy scores flatters: the more trials, the more."
-        + (f" {worse} worse trials are off this range; “all scores” shows them." if worse else ""),
+        + (f" Off this range: {worse} worse; “all scores” shows every trial." if worse else ""),
     )
 
 
@@ -212,7 +212,7 @@ def curves(now: Snapshot) -> Figure | None:
     return Figure(
         "curves",
         f"{named(now.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
-        + (f" Rungs at {rungs} epochs." if rungs else " No rungs: no trial was compared on the way."),
+        + (f" Rungs at epochs {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
         "stopped there." + (f" Curves are thinned to {each} points each." if thinned else ""),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -158,9 +157,7 @@ def follow(run: Path, every: float = EVERY) -> int:
     if where:
         copier.join(max(limit[0], MIRROR_LIMIT))
     if feeder.is_alive():
-        progress.mlflow = (
-            f"no answer within {limit[0]:g} s; complete it with: python -m results export {shlex.quote(str(run))}"
-        )
+        progress.mlflow = f"no answer within {limit[0]:g} s"
     line = {
         "parquet": progress.parquet,
         "report": progress.report,

@@ -152,6 +152,7 @@ class Session:
             if options.address is not None:
                 self._meet(shown)
             self.stop.signals.renew()
+            self.stop.notice = None if options.quiet else shown.note
             self._tune(started, data, search, rungs, recorder)
         if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
             raise CannotRun(failure)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -51,7 +51,7 @@ class Signals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         signal.alarm(0)  # Ray's, when the signal came before `renew`
         if self.caught is not None:
-            os._exit(128 + number)
+            end(128 + number)
         self.caught = number
         if not self._deferred:
             raise Interrupted
@@ -71,6 +71,14 @@ def ending_at_once() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, usual[number])
+
+
+def end(code: int) -> NoReturn:
+    """End the process at once, and give the terminal back the cursor that the live view hides."""
+    if os.isatty(2) and os.environ.get("TERM") != "dumb":
+        with suppress(OSError):  # a terminal that is gone needs none
+            os.write(2, b"\x1b[?25h\n")
+    os._exit(code)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ray.tune import Stopper
 
@@ -21,13 +21,21 @@ class Stop(Stopper):
         """`time_budget` in minutes; None = none."""
         self.signals = signals
         self.failure: str | None = None  # why the sweep could not finish
+        self.notice: Callable[[str], None] | None = None  # gets a line once, when a signal was seen
         self._deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
+
+    def __getstate__(self) -> dict[str, object]:
+        """Tune pickles whom it asks, and a terminal cannot be pickled."""
+        return self.__dict__ | {"notice": None}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        if self.notice and self.signals.caught is not None:
+            notice, self.notice = self.notice, None
+            notice("interrupted: ending in order, and the same command goes on; a second Ctrl-C ends at once")
         return self.signals.caught is not None or self.failure is not None or self.out_of_time
 
     @property

@@ -79,7 +79,9 @@ def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget:
     ended = [trial for trial in trials if trial.state.ended and trial.state is not State.FAILED]
     trained = sum(max((r.metrics["epoch"] for r in curves.get(trial.trial, {}).values()), default=0) for trial in ended)
     full = budget * len(ended)
-    share = f"{1 - trained / full:.0%}" if full else "nothing"
+    if not full:
+        return "no trial ended yet"
+    share = f"{1 - trained / full:.0%}"
     return f"{trained:g} of {full} trained: early stopping saved {share} of running all to the end"
 
 

@@ -7,7 +7,6 @@ and kills what is left soon after.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from typing import Self
 
 from sweeps.engine.cluster import Ray
-from sweeps.engine.signals import Signals
+from sweeps.engine.signals import Signals, end
 
 PAUSE = 0.1  # seconds between two looks
 SIGNALLED = 2.0  # seconds that an orderly end may take once a signal came and Ray is dead
@@ -60,4 +59,4 @@ class Watch:
             self._ray.kill()
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-            os._exit(1 if caught is None else 128 + caught)
+            end(1 if caught is None else 128 + caught)

@@ -207,6 +207,7 @@ def test_ctrl_c_and_sigterm_end_in_order_and_the_resumed_sweep_equals_the_uninte
         driver = run.start(*SEQUENTIAL)
         assert run.await_pause(driver), run.said
         assert interrupt(driver, number) == code, run.said
+        assert "interrupted: ending in order" in run.said
         run.await_silence()
         with Reader(run.folder) as reader:
             assert reader.state() is SweepState.INTERRUPTED

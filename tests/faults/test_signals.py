@@ -4,8 +4,10 @@ as systemd and Slurm do: at moments from its first import to its last words."""
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -113,6 +115,32 @@ def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run:
     said = [line for line in run.said.splitlines() if not line.startswith("import ")]
     assert said == []
     assert not run.processes()
+
+
+def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:
+    script = """
+import os, signal
+from sweeps.engine.progress import Board, view
+from sweeps.engine.signals import Signals
+
+with Signals() as signals:
+    signals.defer()
+    with view(Board(1, ["a"], [1.0], 1, "val_accuracy"), quiet=False):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-c", script]
+    driver = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=os.environ | {"TERM": "xterm"})
+    os.close(end)
+    said = b""
+    with suppress(OSError):  # Linux says so when nobody is left at the other end
+        while part := os.read(terminal, 4096):
+            said += part
+    os.close(terminal)
+    assert driver.wait(LIMIT) == 130, said
+    hidden, shown = said.rfind(b"\x1b[?25l"), said.rfind(b"\x1b[?25h")
+    assert 0 <= hidden < shown, said
 
 
 @pytest.mark.parametrize("program", ["gcs_server", pytest.param("raylet", marks=pytest.mark.long)])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,18 @@ def test_ten_trials_that_all_failed_end_the_sweep_with_the_commonest_error() -> 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.STOPPED, State.DIVERGED, State.LOST])
 def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) -> None:
     assert stop_after(*[(State.FAILED, "e")] * 9, (state, None), *[(State.FAILED, "e")] * 30) is None
+
+
+def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
+    stop, said = Stop(Signals(), None), list[str]()
+    stop.notice = said.append
+    assert pickle.loads(pickle.dumps(stop)).notice is None  # Tune pickles it; a terminal cannot be pickled
+    assert not stop.stop_all()
+    assert said == []
+    stop.signals.caught = signal.SIGINT
+    assert stop.stop_all()
+    assert stop.stop_all()
+    assert said == ["interrupted: ending in order, and the same command goes on; a second Ctrl-C ends at once"]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------

@@ -316,7 +316,7 @@ def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
         "98.20 % on fresh seeds: the search flattered them by 0.30 points.",
         "Winner's curse, L2: trial 2 ended with 99.00 % validation accuracy in the search, the same settings with "
         "98.50 % on fresh seeds: the search flattered them by 0.50 points.",
-        "Intervals are 95% t-intervals over training seeds, for these configurations and this test split; another "
+        "Intervals are 95 % t-intervals over training seeds, for these configurations and this test split; another "
         "search would add to them.",
         # 1.96 * sqrt(0.981 * 0.019 / 10000) = 0.268 points
         "Another 10,000 samples would move an accuracy by about ± 0.27 points, and a difference by less: all arms are "

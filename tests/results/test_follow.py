@@ -68,7 +68,7 @@ def test_a_server_that_hangs_is_left_at_the_deadline(run: Path, monkeypatch: pyt
         with server.accept()[0]:
             answer = follower.finish(timeout=304)
     assert answer["parquet"] is True
-    assert answer["mlflow"].startswith("no answer within 4 s; complete it with: python -m results export")
+    assert answer["mlflow"] == "no answer within 4 s"
 
 
 def test_an_exporter_killed_half_way_is_completed_without_doubles(out: Path, rows: Rows) -> None:
