@@ -143,7 +143,7 @@ def test_28_kills_from_the_search_to_the_registered_model_reach_the_answer_of_an
 ) -> None:
     assert kill_in_every_phase(run, seed, (*CONFIRMING, "--concurrency", "1")) >= 5
     assert assert_answered(run) == undisturbed
-    run.await_silence(60)
+    run.await_silence(LONG)
 
 
 @pytest.mark.long
@@ -153,7 +153,7 @@ def test_28_kills_of_a_packed_sweep_from_the_search_to_the_registered_model_reac
 ) -> None:
     assert kill_in_every_phase(run, seed, (*CONFIRMING, "--concurrency", "2", "--pack", "2")) >= 5
     assert_answered(run)
-    run.await_silence(60)
+    run.await_silence(LONG)
 
 
 def test_a_worker_killed_goes_on_from_its_checkpoint_as_the_next_attempt_and_the_sweep_ends(run: Run) -> None:

@@ -57,7 +57,7 @@ class Server:
                 process_group=0,
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
-        assert wait_until(self.answers, 180), (self.home / "server.log").read_text()
+        assert wait_until(self.answers), (self.home / "server.log").read_text()
 
     def answers(self) -> bool:
         try:

@@ -41,7 +41,7 @@ def strike(processes: ForkServerContext) -> Callable[..., int | None]:
     def call(function: Callable[..., None], *arguments: Any) -> int | None:
         process = processes.Process(target=function, args=arguments)
         process.start()
-        process.join(300)
+        process.join(1800)
         return process.exitcode
 
     return call
@@ -85,7 +85,7 @@ def test_makers_at_the_same_time_take_turns_and_one_makes_it(tmp_path: Path, pro
     for maker in makers:
         maker.start()
     for maker in makers:
-        maker.join(300)
+        maker.join(1800)
     assert [maker.exitcode for maker in makers] == [0, 0]
     assert unusable(database) is None
     with closing(sqlite3.connect(database)) as db:
