@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from results.files import HALF
 from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
+from results.text import printable
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
@@ -37,6 +38,7 @@ LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
     found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(sweep, options)]
+    found += _names(sweep)
     found += _hyperparameters(sweep)
     found += [] if found else _searching(sweep, options)
     found += _said_twice(Path(sys.argv[0]))
@@ -295,6 +297,23 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
         found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
     return found
+
+
+def _names(sweep: Sweep) -> list[str]:
+    """Names that the record would hold in another form, so that a later driver would not know them again."""
+    names = [("a sweep's name", sweep.name), *(("an arm's name", arm) for arm in sweep.arms)]
+    ranges = [] if callable(sweep.space) else [sweep.space]
+    for given in (*ranges, sweep.fixed, *sweep.arms.values()):
+        names += [("a hyperparameter's name", name) for name in given]
+        for name, value in given.items():
+            choices = value.choices if hasattr(value, "choices") else [value]
+            parts = choices if isinstance(choices, list | tuple) else []
+            names += [(f"a value of {printable(name)}", part) for part in parts if isinstance(part, str)]
+    return [
+        f"{what} must be one line without control characters or halves of characters, but got {shown(name)}"
+        for what, name in names
+        if isinstance(name, str) and (printable(name) != name or "\n" in name or "\t" in name)
+    ]
 
 
 def _said_twice(script: Path) -> list[str]:
