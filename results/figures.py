@@ -57,10 +57,10 @@ def safe(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
-def brief(value: object) -> str:
-    """A name for the edge of a plot: its beginning, when it is long."""
+def brief(value: object, most: int = LABEL) -> str:
+    """A name for the edge of a plot: its beginning, when it is longer than `most` characters."""
     told = str(value)
-    return safe(told if len(told) <= LABEL else told[: LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}")
+    return safe(told if len(told) <= most else told[: most - 1] + "\N{HORIZONTAL ELLIPSIS}")
 
 
 def colour(name: str) -> str:

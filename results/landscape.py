@@ -28,6 +28,7 @@ QUANTILE = 0.25  # PED-ANOVA: what decides whether a trial is among the best qua
 TREES = 16
 SLICES = 6
 AXES = 8  # of the parallel coordinates
+TITLE = 26  # characters that fit below the narrowest plot
 _GRID = 36
 _LINES = ("q-1", "q-2", "q-3", "q-4", "q-5")  # worst fifth to best fifth
 
@@ -539,4 +540,4 @@ def _robust(values: Sequence[float], sign: float) -> list[float]:
 
 def _with_unit(name: str, now: Snapshot) -> str:
     unit = now.about.get(name, {}).get("unit", "")
-    return safe(f"{name} ({unit})"[:60] if unit else name[:60])
+    return brief(f"{name} ({unit})" if unit else name, TITLE)

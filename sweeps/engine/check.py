@@ -38,6 +38,7 @@ LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 def problems(sweep: Sweep, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
     found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(sweep, options)]
+    found += _names(sweep)
     found += _hyperparameters(sweep)
     found += [] if found else _searching(sweep, options)
     found += _said_twice(Path(sys.argv[0]))
@@ -279,7 +280,6 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
         for name in BUDGET
         if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
     ]
-    found += _unprintable(sweep)
     for arm in sweep.arms:
         found += [
             f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"
@@ -299,14 +299,21 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
     return found
 
 
-def _unprintable(sweep: Sweep) -> list[str]:
-    """Names and values that the record, which holds printable text only, would not give back as they are."""
-    said: list[object] = [sweep.name, *sweep.arms]
-    for values in (sweep.fixed, *sweep.arms.values(), {} if callable(sweep.space) else sweep.space):
-        for name, value in values.items():
-            said += [name, value, *(getattr(value, "choices", None) or ())]
-    texts = dict.fromkeys(text for text in said if isinstance(text, str) and printable(text) != text)
-    return [f"a name or value must be printable text, but got {text!r}" for text in texts]
+def _names(sweep: Sweep) -> list[str]:
+    """Names that the record would hold in another form, so that a later driver would not know them again."""
+    names = [("a sweep's name", sweep.name), *(("an arm's name", arm) for arm in sweep.arms)]
+    ranges = [] if callable(sweep.space) else [sweep.space]
+    for given in (*ranges, sweep.fixed, *sweep.arms.values()):
+        names += [("a hyperparameter's name", name) for name in given]
+        for name, value in given.items():
+            choices = value.choices if hasattr(value, "choices") else [value]
+            parts = choices if isinstance(choices, list | tuple) else []
+            names += [(f"a value of {printable(name)}", part) for part in parts if isinstance(part, str)]
+    return [
+        f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
+        for what, name in names
+        if isinstance(name, str) and (printable(name) != name or "\n" in name or "\t" in name)
+    ]
 
 
 def _said_twice(script: Path) -> list[str]:

@@ -138,7 +138,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
     [
         ({"fixed": {"dorpout": 0.1}}, ["unknown hyperparameter 'dorpout'", "did you mean 'dropout'?", "momentum"]),
         ({"fixed": {"dropout": 1.0}}, ["dropout: ", "less than 1", "got 1.0"]),
-        ({"arms": {"a\x1b[31m": {}}}, ["a name or value must be printable text, but got 'a\\x1b[31m'"]),
+        ({"arms": {"a\x1b[31m": {}}}, ["an arm's name must be one line without control characters or lone surrogates, but got 'a\\x1b[31m'"]),
         ({"space": {"model": CategoricalDistribution(["mlp", "caf\udce9.py:net"])}}, ["printable text", "caf\\udce9"]),
         ({"fixed": {"lr": 0.1}}, ["either searched or fixed, but lr is both (fixed=0.1)"]),
         ({"fixed": {"epochs": 3}}, ["epochs is the sweep's budget"]),
@@ -250,6 +250,21 @@ def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: lis
     lines = refused(replace(SWEEP, **changes))
     for part in says:
         assert part in lines[0]
+
+
+@pytest.mark.parametrize("bad", ["\x1b[31mred", "caf\udce9", "\ud800", "two\nlines", "a\ttab", "\u202edesrever"])
+def test_a_name_that_no_record_could_hold_as_it_is_is_refused_in_one_line(refused: Any, bad: str) -> None:
+    lr = FloatDistribution(1e-4, 1e-1, log=True)
+    for what, changes in {
+        "an arm's name": {"arms": {bad: {"l2": 0.0}, "L2": {}}},
+        "a hyperparameter's name": {"space": {bad: lr}},
+        "a value of activation": {"space": {"lr": lr, "activation": CategoricalDistribution(["relu", bad])}},
+        "a sweep's name": {"name": bad},
+    }.items():
+        lines = refused(replace(SWEEP, **changes), "--name", "good")
+        told = [line for line in lines if f"{what} must be one line without control characters" in line]
+        assert len(told) == 1, lines
+        assert all(line.isprintable() for line in lines)
 
 
 def test_a_grid_takes_no_points_and_no_earlier_trials(refused: Any) -> None:

@@ -251,6 +251,49 @@ def test_plots_follow_the_page_into_the_dark_and_onto_paper(whole: Path, show: S
     assert shown.problems == []
 
 
+@pytest.mark.parametrize("name", ["sweep", "evil"])
+def test_on_paper_no_text_lies_over_other_text_and_none_is_cut(name: str, tmp_path: Path, show: Show) -> None:
+    shown = show(write(getattr(showcase, name)(tmp_path / name)), 690)  # CSS pixels between the margins of an A4 page
+    shown("dispatchEvent(new Event('beforeprint'))")
+    shown.page.emulate_media(media="print")
+    shown.until("getComputedStyle(document.querySelector('nav')).display === 'none'")
+    texts, clashes = shown(CLASHES)
+    assert texts > 200
+    assert clashes == []
+    if name == "sweep":  # a browser makes a wider page smaller
+        assert shown("document.documentElement.scrollWidth") == 690
+
+
+CLASHES = """(() => { // texts that overlap or are cut; what lies inside one plot is the plot's own business
+  const texts = [];
+  const seen = e => e.checkVisibility({visibilityProperty: true}) && !e.closest('.modebar, .unseen, .skip, noscript');
+  for (const e of document.querySelectorAll('svg text')) {
+    if (e.textContent.trim() && seen(e)) texts.push([e.closest('.plot'), e.textContent, e.getBoundingClientRect()]);
+  }
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const [node, range] = [walk.currentNode, document.createRange()];
+    if (!node.data.trim() || node.parentElement.closest('svg, script, style') || !seen(node.parentElement)) continue;
+    range.selectNodeContents(node);
+    for (const box of range.getClientRects()) if (box.width > 1) texts.push([node, node.data, box]);
+  }
+  const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+  const found = [];
+  texts.forEach(([owner, text, box], index) => {
+    if (owner.closest) {
+      const frame = owner.getBoundingClientRect();
+      const across = box.left < frame.left - 1 || box.right > frame.right + 1;
+      if (across || box.top < frame.top - 1 || box.bottom > frame.bottom + 1) found.push(`cut: ${text}`);
+    }
+    for (const [other, words, place] of texts.slice(index + 1)) {
+      if (other !== owner && over(box, place)) found.push(`${text} / ${words}`);
+    }
+  });
+  return [texts.length, found];
+})()"""
+
+
 def test_everything_has_a_name_for_those_who_cannot_see_it(shown: Shown) -> None:
     assert shown("document.querySelectorAll('h1').length") == 1
     assert shown("[...document.querySelectorAll('[role=img], img, [role=region], nav')].every("
