@@ -140,11 +140,11 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"fixed": {"dropout": 1.0}}, ["dropout: ", "less than 1", "got 1.0"]),
         (
             {"arms": {"a\x1b[31m": {}}},
-            ["an arm's name must be one line without control characters", "got 'a\\x1b[31m'"],
+            ["an arm's name must be one line without control", "got 'a\\x1b[31m'"],
         ),
         (
             {"space": {"model": CategoricalDistribution(["mlp", "caf\udce9.py:net"])}},
-            ["a value of model must", "caf\\udce9"],
+            ["a value of model", "caf\\udce9"],
         ),
         ({"fixed": {"lr": 0.1}}, ["either searched or fixed, but lr is both (fixed=0.1)"]),
         ({"fixed": {"epochs": 3}}, ["epochs is the sweep's budget"]),
