@@ -38,7 +38,7 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
         definition = reader.meta("definition") or {}
         trials = reader.trials("search")
         curves = reader.curves()
-        events = [(trial, data) for _, kind, trial, data in reader.events() if kind == "sampler" and trial]
+        events = [(t, data) for _, kind, t, data in reader.events() if kind == "sampler" and t is not None]
         earlier = reader.meta("earlier") or {}
     objectives = objectives_of(definition)
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]

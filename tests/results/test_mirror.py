@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -166,12 +167,15 @@ def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path
     assert (home / FILE).read_bytes() == (tmp_path / "m" / "r" / FILE).read_bytes()
 
 
-@pytest.mark.parametrize("text", ["[1]", "5", "null", "[" * 60_000, '{"sessions": "many"}', '{"sessions": null}', "{"])
+@pytest.mark.parametrize(
+    "text", ["[1]", "5", "null", "[" * 60_000, '{"id": ID, "sessions": "many"}', '{"id": ID, "sessions": null}', "{"]
+)
 def test_a_mirror_that_says_no_sense_is_one_line(tmp_path: Path, text: str) -> None:
     run = tmp_path / "runs" / "r"
     start(run).close()
     (tmp_path / "m" / "r").mkdir(parents=True)
-    (tmp_path / "m" / "r" / "mirror.json").write_text(text)
+    with Reader(run) as reader:
+        (tmp_path / "m" / "r" / "mirror.json").write_text(text.replace("ID", json.dumps(reader.meta("id"))))
     with pytest.raises(MirrorError) as problem:
         fetch_if_absent(str(tmp_path / "m"), run)
     assert len(str(problem.value).splitlines()) == 1
