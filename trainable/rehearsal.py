@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import hashlib
 import inspect
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -59,24 +63,52 @@ def rehearse(config: Config, data: Dataset) -> dict[str, Any]:
 
 def structure(config: Config, model: nn.Module) -> dict[str, Any]:
     """What a model is made of, as JSON: {"layers": {name: type}, "tensors": {name: dtype and shape}, "files": {name:
-    SHA-256}}, the last of the user's own files that its function and layers come from."""
+    SHA-256}}, the last of the user's own files that its function and layers come from, and of what these import."""
     layers = {name: _layer(module) for name, module in model.named_modules(remove_duplicate=False)}
     tensors: dict[str, str] = {}
     first: dict[int, str] = {}
     for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
         same = first.setdefault(id(value), name)
         tensors[name] = f"the same as {same}" if same != name else f"{str(value.dtype)[6:]} {tuple(value.shape)}"
-    sources = {_source(one) for one in (function(config.model), *map(type, model.modules()))}
-    files = {Path(source) for source in sources if source and users_own(source) and Path(source).is_file()}
-    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+    build = function(config.model)
+    build = inspect.unwrap(build.func if isinstance(build, functools.partial) else build)
+    digests = _digests({build.__module__, *(type(module).__module__ for module in model.modules())})
     return {"layers": layers, "tensors": tensors, "files": digests}
 
 
-def _source(made: Any) -> str | None:
-    try:
-        return inspect.getsourcefile(made)
-    except TypeError:  # written in C
-        return None
+def _digests(modules: set[str]) -> dict[str, str]:
+    """{file: SHA-256} of the user's own modules among these, and of all that they import: what a layer computes may be
+    a function or a number of another file. Files are named as their modules are, wherever the folder lies."""
+    digests: dict[str, str] = {}
+    left, seen = sorted(modules), set(modules)
+    while left:
+        module = sys.modules.get(left.pop())
+        file = Path(getattr(module, "__file__", None) or "")
+        if module is None or not users_own(str(file)) or not file.is_file():
+            continue
+        content = file.read_bytes()
+        depth = module.__name__.count(".") + (file.stem == "__init__")
+        digests["/".join(file.parts[-1 - depth :])] = hashlib.sha256(content).hexdigest()
+        imported = _imports(content, module) - seen if file.suffix == ".py" else set()
+        seen |= imported
+        left += sorted(imported)
+    return dict(sorted(digests.items()))
+
+
+def _imports(source: bytes, module: ModuleType) -> set[str]:
+    """Names of modules that a module's source imports, anywhere in it; some of them name no module."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = (module.__package__ or "").split(".")
+            start = (
+                [*package[: len(package) - node.level + 1], node.module or ""] if node.level else [node.module or ""]
+            )
+            base = ".".join(part for part in start if part)
+            named |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return named | {name[:dot] for name in named for dot in range(len(name)) if name[dot] == "."}
 
 
 def _layer(module: nn.Module) -> str:

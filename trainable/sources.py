@@ -367,12 +367,13 @@ def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
     if index:
         notes.append(f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}")
     for name in names:
-        if pa.types.is_integer(table.schema.field(name).type) and len(table) > FEW_ROWS:
+        if _numeric(table.schema.field(name).type) and len(table) > FEW_ROWS:
             numbers = np.sort(table[name].to_numpy())
-            if (np.diff(numbers) == 1).all():
+            steps = np.diff(numbers)
+            if steps[0] > 0 and (steps == steps[0]).all() and (numbers == np.trunc(numbers)).all():
                 notes.append(
-                    f"column {name!r} numbers the rows, {numbers[0]} to {numbers[-1]}, and is a feature; leave it out "
-                    "of the file if it is an index"
+                    f"column {name!r} numbers the rows, {numbers[0]:.0f} to {numbers[-1]:.0f}, and is a feature; leave "
+                    "it out of the file if it is an index"
                 )
     return notes
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from results.text import printable
 from sweeps.engine.space import is_distribution, named
 from sweeps.engine.sweep import Sweep
 
@@ -88,6 +89,8 @@ def problems(sweep: object) -> list[str]:
 
 
 def _arm_problem(arm: str, says: object) -> str | None:
+    if printable(arm) != arm:  # the record keeps it so, and would not know it again
+        return f"an arm's name must be text that prints, but got {arm!a}"
     return None if _mapping(says) else f"arm {arm!r} must be a dict of names and values, but got {named(says)}"
 
 
@@ -99,7 +102,7 @@ def _values(sweep: Sweep) -> list[tuple[str, Mapping[str, Any]]]:
 def _value_problems(where: str, values: Mapping[str, Any]) -> list[str]:
     """What the record could not keep, as it is no JSON."""
     return [
-        f"{where}: {name} must be a number, text, a boolean or a list of them, but got {named(value)}"
+        f"{where}: {name} must be a finite number, text, a boolean or a list of them, but got {named(value)}"
         for name, value in values.items()
         if not _json(value) and not (is_distribution(value) and where.startswith("arm "))
     ]
@@ -110,4 +113,4 @@ def _json(value: object) -> bool:
         return all(map(_json, value))
     if isinstance(value, Mapping):
         return _mapping(value) and all(map(_json, value.values()))
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))

@@ -19,8 +19,10 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from results.text import printable
 from trainable import config as hyper
 from trainable.faults import ordinary, reason
 
@@ -67,11 +69,14 @@ PROBES = 16  # random draws of a define-by-run space that are checked before the
 
 
 def plain(value: Any) -> Any:
-    """The value with Python's own numbers in place of NumPy's and torch's, in mappings, lists and ranges too."""
+    """The value with Python's own numbers and text in place of NumPy's, torch's and those of an enumeration, in
+    mappings, lists and ranges too."""
     if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
         return value.item()
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, Enum) and isinstance(value.value, bool | int | float | str):
+        return value.value
     if type(value) is dict:
         return {plain(name): plain(one) for name, one in value.items()}
     if type(value) in (list, tuple):
@@ -259,6 +264,8 @@ def _type_problem(name: object, distribution: object) -> str | None:
             if not isinstance(choices, list | tuple):
                 return f"{name}: choices must be a list, but got {named(choices)}"
             for choice in choices:
+                if isinstance(choice, str) and printable(choice) != choice:  # the record keeps it so
+                    return f"{name}: a choice must be text that prints, but got {choice!a}"
                 if not isinstance(choice, Scalar):
                     way = f"; write {'-'.join(map(str, choice))!r}" if isinstance(choice, list | tuple) else ""
                     return f"{name}: a choice must be a boolean, a number or text, but got {named(choice)}{way}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,59 @@ def test_a_function_written_otherwise_that_builds_the_same_goes_on_with_a_note(
         assert said.out == ""
         go_on(record, replace(sweep_of(tmp_path / "c", TOP + PRINTS)), digits)
         assert "note" not in capsys.readouterr().err  # once
+
+
+MAIN = """
+from torch import nn
+from trainable.config import Config, hyperparameter
+import one.parts, two.parts
+from shared import act, Wide
+
+class Net(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.first, self.last = one.parts.Layer(64, width), two.parts.Layer(width, classes)
+    def forward(self, x):
+        return self.last(act(self.first(x.flatten(1))))
+
+def net(config: Wide, shape, classes):
+    return Net(config.width, classes)
+"""
+LAYER = "from torch import nn\nclass Layer(nn.Linear):\n    pass\n"
+SHARED = """
+import functools
+from trainable.config import Config, hyperparameter
+from one import slopes
+
+class Wide(Config):
+    width: int = hyperparameter(4, "", "", ge=1)
+
+act = functools.partial(lambda x, by: x.relu() * by, by=slopes.SLOPE)
+"""
+FILES = {
+    "nets.py": MAIN, "shared.py": SHARED, "one/__init__.py": "", "one/parts.py": LAYER, "one/slopes.py": "SLOPE = 0.1",
+    "two/__init__.py": "", "two/parts.py": LAYER,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", ["shared.py", "one/parts.py", "two/parts.py", "one/slopes.py", "one/__init__.py"])
+def test_a_change_in_any_file_that_the_model_imports_is_a_note(
+    changed: str, tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(folder: Path) -> Sweep:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("shared", "one", "two")]:
+            del sys.modules[name]
+        monkeypatch.syspath_prepend(str(folder))
+        for name, text in (FILES | ({changed: FILES[changed] + "\n# changed"} if folder.name == "b" else {})).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return Sweep(name="own", space=SPACE, model=f"{folder / 'nets.py'}:net", data="digits")
+
+    with begin(tmp_path, written(tmp_path / "a"), digits) as record:
+        capsys.readouterr()
+        go_on(record, written(tmp_path / "b"), digits)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert notes == [f"note: {changed} has changed since this run began, but 'net' builds the same network"]
 
 
 def test_another_class_in_the_same_function_is_another_network_until_it_is_accepted(

@@ -1,5 +1,6 @@
 """The search space: what Optuna is given, what the record keeps, and what is wrong with it."""
 
+import enum
 import json
 from typing import Any
 
@@ -182,6 +183,31 @@ def test_numpys_and_torchs_numbers_are_numbers_wherever_a_sweep_holds_them() -> 
     assert not fields.problems(sweep)
     assert not problems(sweep.space, sweep.given("a"))
     assert isinstance(to_json(sweep.space)["lr"], str)
+
+
+class Optimiser(enum.StrEnum):
+    ADAMW = "adamw"
+
+
+class Size(enum.IntEnum):
+    SMALL = 16
+
+
+class Kind(enum.Enum):
+    RELU = "relu"
+
+
+def test_members_of_enumerations_are_their_values() -> None:
+    space = {
+        "optimizer": CategoricalDistribution([Optimiser.ADAMW]),
+        "activation": CategoricalDistribution([Kind.RELU]),
+    }  # type: ignore[list-item]
+    sweep = Sweep(name="s", space=space, fixed={"batch_size": Size.SMALL})
+    assert not fields.problems(sweep)
+    assert not problems(sweep.space, sweep.given("all"))
+    assert isinstance(sweep.space, dict)
+    values = [sweep.fixed["batch_size"], *(kind.choices[0] for kind in sweep.space.values())]
+    assert [(type(value), value) for value in values] == [(int, 16), (str, "adamw"), (str, "relu")]
 
 
 @pytest.mark.parametrize(

@@ -271,11 +271,16 @@ def test_the_index_of_a_pandas_table_is_no_feature(tmp_path: Path, name: str | N
     assert load(table(tmp_path, columns.replace_schema_metadata(None))).shape == ((2,) if name is None else (3,))
 
 
-def test_a_column_that_numbers_the_rows_is_told(tmp_path: Path) -> None:
-    columns = {"Unnamed: 0": RNG.permutation(60), "a": RNG.normal(size=60), "label": np.arange(60) % 2}
+@pytest.mark.parametrize(
+    ("numbers", "said"), [(range(60), "0 to 59"), (np.arange(7.0, 67.0), "7 to 66"), (range(0, 120, 2), "0 to 118")]
+)
+def test_a_column_that_numbers_the_rows_is_told(numbers: Any, said: str, tmp_path: Path) -> None:
+    columns = {"Unnamed: 0": RNG.permutation(numbers), "a": RNG.normal(size=60), "label": np.arange(60) % 2}
     data = load(table(tmp_path, columns))
     assert data.shape == (2,)
-    assert any("column 'Unnamed: 0' numbers the rows, 0 to 59, and is a feature" in note for note in notes(data))
+    told = [note for note in notes(data) if "numbers the rows" in note]
+    assert len(told) == 1
+    assert f"column 'Unnamed: 0' numbers the rows, {said}, and is a feature" in told[0]
 
 
 def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
