@@ -60,7 +60,9 @@ class Course:
         """
         from trainable.model import parameters
         from trainable.state import State
+        from trainable.train import restore_defaults
 
+        restore_defaults()
         setting, config = self._setting, parsed(self.message["config"])
         known = {int(step): digest for step, digest in self.message.get("checkpoints", {}).items()}
         message = self.message

@@ -54,6 +54,18 @@ def prepare_process(threads: int, spec: str = "cpu") -> torch.device:
     return device
 
 
+def restore_defaults() -> None:
+    """Undo what the model of an earlier trial may have set for this process, which trains many.
+
+    Torch records gradients, makes float32 tensors on the CPU, and refuses no algorithm.
+    """
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.use_deterministic_algorithms(False)
+    torch.autograd.set_detect_anomaly(False)
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """bf16: matrix products in bfloat16, weights and sums in float32."""
     if precision == "fp32":

@@ -306,9 +306,7 @@ def _names(sweep: Sweep) -> list[str]:
     for given in (*ranges, sweep.fixed, *sweep.arms.values()):
         names += [("a hyperparameter's name", name) for name in given]
         for name, value in given.items():
-            choices = value.choices if hasattr(value, "choices") else [value]
-            parts = choices if isinstance(choices, list | tuple) else []
-            names += [(f"a value of {printable(name)}", part) for part in parts if isinstance(part, str)]
+            names += [(f"a value of {printable(name)}", value)] if isinstance(value, str) else []
     return [
         f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
         for what, name in names

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from results.text import printable
 from sweeps.engine.space import is_distribution, named
 from sweeps.engine.sweep import Sweep
 
@@ -89,8 +88,6 @@ def problems(sweep: object) -> list[str]:
 
 
 def _arm_problem(arm: str, says: object) -> str | None:
-    if printable(arm) != arm:  # the record keeps it so, and would not know it again
-        return f"an arm's name must be text that prints, but got {arm!a}"
     return None if _mapping(says) else f"arm {arm!r} must be a dict of names and values, but got {named(says)}"
 
 

@@ -186,3 +186,35 @@ def test_the_exit_of_rays_own_sigterm_handler_is_obeyed() -> None:
     exec("def sigterm_handler():\n    raise SystemExit(1)", handler)
     with pytest.raises(SystemExit), faults.ordinary():
         handler["sigterm_handler"]()
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["torch.set_grad_enabled(False)", "torch.set_default_dtype(torch.float64)", "torch.set_default_device('meta')"],
+)
+def test_what_a_model_sets_for_its_process_is_undone_before_the_next_trial(
+    small: Dataset, tmp_path: Path, left: str
+) -> None:
+    """A process trains many trials; the model of one may change what torch does for all of them."""
+    (tmp_path / "rude.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef rude(config, shape, classes):\n"
+        f"    {left}\n    return nn.Linear(1, 1)\n"
+    )
+
+    class Worker(Trial):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, data=small, checkpoints=str(tmp_path))
+
+    def dealt(number: int, config: Config) -> dict[str, Any]:
+        about = {"trial": number, "arm": "a", "phase": "search", "attempt": 1}
+        return about | {"config": config.model_dump(mode="json")}
+
+    worker = Worker(config=dealt(1, Config(hidden=(), epochs=1)))
+    wanted = worker.step()["metrics"]
+    worker.reset_config(dealt(2, Config(model=f"{tmp_path / 'rude.py'}:rude", epochs=1)))
+    assert worker.step()["state"] == "FAILED"
+    worker.reset_config(dealt(3, Config(hidden=(), epochs=1)))
+    again = worker.step()["metrics"]
+    assert {name: again[name] for name in ("train_loss", "val_loss")} == {
+        name: wanted[name] for name in ("train_loss", "val_loss")
+    }
