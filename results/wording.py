@@ -62,6 +62,8 @@ class Wording:
         seeds = f"n={score.n} seed{'s' if score.n > 1 else ''}"
         if score.low is None or score.high is None:
             return f"{self.value(score.mean)} {self.measure} ({seeds}, so no interval)"
+        if score.low == score.high:  # equal by chance, on samples that are counted: not certainty
+            return f"{self.value(score.mean)} {self.measure} ({seeds}, all alike, so no interval)"
         if self.share and score.high - score.low > USELESS:
             return f"{self.value(score.mean)} {self.measure} ({seeds}, too few for an interval)"
         low, high = self.bounds(score.low, score.high)

@@ -243,6 +243,12 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     assert "One seed has no spread: confirm on two or more for an interval." in found.notes
 
 
+def test_seeds_that_are_all_alike_are_no_certainty(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms={"all": {}})
+    made.score(made.confirmed("all", made.search("all", 0.98), [0.97, 0.97]), [0.96, 0.96])
+    assert "96.00 % test accuracy (n=2 seeds, all alike, so no interval)" in asked(tmp_path / "run").sentence
+
+
 def test_a_failed_confirmation_leaves_the_other_seeds(tmp_path: Path) -> None:
     made = sweep(tmp_path / "run")
     made.score(made.confirmed("no L2", made.search("no L2", 0.98), NO_L2), NO_L2)

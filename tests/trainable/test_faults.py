@@ -209,11 +209,11 @@ def test_what_a_model_sets_for_its_process_is_undone_before_the_next_trial(
         about = {"trial": number, "arm": "a", "phase": "search", "attempt": 1}
         return about | {"config": config.model_dump(mode="json")}
 
-    worker = Worker(config=dealt(1, Config(hidden=(), epochs=1)))
+    worker = Worker(config=dealt(1, Config(model="cnn", channels=(2,), hidden=(), epochs=1)))
     wanted = worker.step()["metrics"]
     worker.reset_config(dealt(2, Config(model=f"{tmp_path / 'rude.py'}:rude", epochs=1)))
     assert worker.step()["state"] == "FAILED"
-    worker.reset_config(dealt(3, Config(hidden=(), epochs=1)))
+    worker.reset_config(dealt(3, Config(model="cnn", channels=(2,), hidden=(), epochs=1)))
     again = worker.step()["metrics"]
     assert {name: again[name] for name in ("train_loss", "val_loss")} == {
         name: wanted[name] for name in ("train_loss", "val_loss")
