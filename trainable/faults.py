@@ -72,8 +72,16 @@ def report(error: BaseException) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with what no file or terminal takes (control characters, halves of characters) as Python writes it."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    r"""The text with what no file or terminal takes (control characters, halves of characters) as Python writes it.
+
+    A byte of a file name that is not UTF-8, which Python holds as half of a character, is written as that byte: \xe9.
+    """
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
 
 
 def _itself(error: BaseException) -> BaseException:

@@ -207,12 +207,6 @@ def spoken(folder: Path, split: dict[str, Path]) -> list[str]:
     return notes
 
 
-def printable(name: str) -> str:
-    r"""A file's name as text: bytes that are not UTF-8, and characters that do not print, as \x.. and \u...."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _folders(folder: Path) -> list[Path]:
     """Its folders in the order of their names, without hidden ones and what macOS puts beside them."""
     with os.scandir(folder) as entries:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainable import memory
+from trainable.faults import printable
 from trainable.idx import read_idx
-from trainable.pictures import PictureError, decoded, listed, parts, pixels, printable, spoken
+from trainable.pictures import PictureError, decoded, listed, parts, pixels, spoken
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
