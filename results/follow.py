@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,16 +87,23 @@ class Follower:
         self._process.stdin = None
         self._timeout = timeout
 
-    def finish(self, timeout: float = 60.0) -> dict[str, Any]:
-        """Wait for what `ask` asked for (asks first, if nobody did). Never raises: errors are in the answer."""
+    def finish(self, timeout: float = 60.0, allowed: Callable[[], float] | None = None) -> dict[str, Any]:
+        """Wait for what `ask` asked for (asks first, if nobody did). Never raises: errors are in the answer.
+
+        `allowed`: seconds that the pass may take, asked again while we wait; fewer once a user waits for the prompt.
+        """
         self.ask(timeout)
         killed = False
-        try:
-            output, _ = self._process.communicate(timeout=max(self._deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
-            killed = True
-            self._process.kill()
-            output, _ = self._process.communicate()
+        while self._process.poll() is None:  # its answer is one line, for which the pipe has room
+            if allowed and (seconds := allowed()) < self._timeout:
+                self._timeout = seconds
+                self._deadline = min(self._deadline, time.monotonic() + seconds)
+            if not killed and time.monotonic() > self._deadline:
+                killed = True
+                self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.1)
+        output, _ = self._process.communicate()
         with self._errors:
             self._errors.seek(0)
             said = self._errors.read().strip().splitlines()

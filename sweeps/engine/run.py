@@ -201,7 +201,7 @@ def _locked_sweep(sweep: Sweep, options: Options, signals: Signals, started: flo
 
             session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
-            stack.callback(lambda: exported.update(follower.finish()))
+            stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started)
             state = SweepState.FAILED
             try:

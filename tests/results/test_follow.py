@@ -71,6 +71,17 @@ def test_a_server_that_hangs_is_left_at_the_deadline(run: Path, monkeypatch: pyt
     assert answer["mlflow"] == "no answer within 4 s"
 
 
+def test_whoever_waits_for_the_prompt_cuts_the_last_pass_short(run: Path) -> None:
+    """Ctrl-C while the last pass runs: it was asked for with a minute, and ends within what an interrupted one gets."""
+    looks = iter([600.0, 600.0])  # the signal comes while we wait
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:  # accepts, and never answers
+        server.settimeout(600)
+        follower = Follower.start(run, f"http://127.0.0.1:{server.getsockname()[1]}")
+        with server.accept()[0]:
+            answer = follower.finish(timeout=600, allowed=lambda: next(looks, 1.0))
+    assert answer["mlflow"] == "the exporter gave no answer within 1 s"
+
+
 def test_an_exporter_killed_half_way_is_completed_without_doubles(out: Path, rows: Rows) -> None:
     record, session = begin(out / "demo")
     with record:
