@@ -30,6 +30,7 @@ from trainable import granted
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
 CONTENT = {"token", "ray", "tune"}  # all else that such a folder may hold
 UNOWNED_SECONDS = 60.0  # a driver locks its folder within milliseconds
+DEATH_SECONDS = 10.0  # that processes which are killed may take to die, on a busy machine
 ATTACH_SECONDS = 12.0  # to a cluster that listens
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
@@ -210,9 +211,13 @@ class Ray:
         """End the private Ray's processes and all that these have started, at once and without Ray; remove its folder.
         From any thread."""
         self.stopping = True
-        for pid in _sessions({process.pid for process in self._processes}):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        leaders, until = {process.pid for process in self._processes}, time.monotonic() + DEATH_SECONDS
+        # One that was killed dies when it is next given a processor, and may write until then, or have started another.
+        while (pids := _sessions(leaders)) and time.monotonic() < until:
+            for pid in pids:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
         _remove(self._folder)
         self._owner.close()
 
@@ -273,12 +278,12 @@ def _why(address: str, error: Exception) -> str:
 
 
 def _sessions(leaders: set[int]) -> list[int]:
-    """All processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
+    """All living processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
     found = []
     for about in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError):
-            session = int(about.read_text().rpartition(")")[2].split()[3])
-            found += [int(about.parent.name)] if session in leaders else []
+            state, _, _, session, *_ = about.read_text().rpartition(")")[2].split()
+            found += [int(about.parent.name)] if state not in "ZX" and int(session) in leaders else []
     return found
 
 

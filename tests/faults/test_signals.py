@@ -23,12 +23,13 @@ FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "non
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
 # The script says which module it is about to import, so that a test can strike at that very moment.
-SAY = """import sys
+SAY = """import os
+import sys
 
 
 class Say:
     def find_spec(self, name, path=None, target=None):
-        print("import", name, file=sys.stderr, flush=True)
+        print("import", name, "into", os.getpid(), file=sys.stderr, flush=True)
 
 
 sys.meta_path.insert(0, Say())
@@ -38,7 +39,8 @@ Moment = Callable[[Run], object]
 
 
 def importing(name: str) -> Moment:
-    return lambda run: f"import {name}\n" in run.said
+    """The driver that was started last does."""
+    return lambda run: f"import {name} into {run.drivers[-1].pid}\n" in run.said
 
 
 def running(program: str) -> Moment:
@@ -46,9 +48,11 @@ def running(program: str) -> Moment:
 
 
 def recorded(sql: str) -> Moment:
-    return lambda run: run.query(f"SELECT 1 FROM {sql} LIMIT 1")
+    """Rows that an earlier driver wrote count as soon as this one is about to search."""
+    return lambda run: SEARCHES(run) and run.query(f"SELECT 1 FROM {sql} LIMIT 1")
 
 
+SEARCHES = importing("ray.tune.tuner")
 MOMENTS: dict[str, Moment] = {
     "it imports the engine": importing("tyro"),
     "it reads its flags": importing("tyro._calling"),
@@ -56,7 +60,7 @@ MOMENTS: dict[str, Moment] = {
     "it imports Ray": importing("ray._raylet"),
     "Ray's first process starts": running("gcs_server"),
     "Ray's second process starts": running("raylet"),
-    "it is about to search": importing("ray.tune.tuner"),
+    "it is about to search": SEARCHES,
     "a trial is dealt": recorded("trials"),
     "a trial reports": recorded("reports"),
     "a trial is confirmed": recorded("trials WHERE phase = 'confirm'"),
@@ -73,6 +77,11 @@ def run(run: Run) -> Run:
     return run
 
 
+def left(run: Run) -> list[str]:
+    """What is there of the temporary folders of Ray."""
+    return [str(path) for folder in run.temporary.glob("rw-*") for path in (folder, *folder.rglob("*"))]
+
+
 def strike(run: Run, moment: Moment, send: Callable[[subprocess.Popen[str]], None], wrap: tuple[str, ...] = ()) -> None:
     """Start the sweep, `send` it a SIGTERM at `moment`, and see that it ends in order and leaves nothing."""
     driver = run.start(*FLAGS, wrap=wrap)
@@ -83,7 +92,7 @@ def strike(run: Run, moment: Moment, send: Callable[[subprocess.Popen[str]], Non
     assert "Traceback" not in run.said
     assert "*** SIG" not in run.said  # Ray's core prints a stack
     run.await_silence(LIMIT)
-    assert list(run.temporary.glob("rw-*")) == []
+    assert not left(run), left(run)
     if (run.folder / FILE).exists():
         with Reader(run.folder) as reader:
             states = {session.state for session in reader.sessions()}
@@ -156,7 +165,7 @@ def test_a_ray_that_dies_ends_the_sweep_with_one_line_and_the_same_command_goes_
         f"error: Ray is dead ({program} ended with status -9); the same command goes on"
     ]
     run.await_silence(LIMIT)
-    assert list(run.temporary.glob("rw-*")) == []
+    assert not left(run), left(run)
     with Reader(run.folder) as reader:
         assert reader.state() is SweepState.FAILED
 
