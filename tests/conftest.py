@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def temporary() -> Iterator[Path]:
     """The temporary folder of what tests start. When the last test has ended, so have all processes, and no Ray has
     left its folder."""
+    # Whoever is started in the background of a shell ignores SIGINT, and so does all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.gettempdir()  # this process keeps the usual one
     folder = Path(tempfile.mkdtemp(prefix="rwt-", dir="/tmp"))
     os.environ[TAG] = folder.name
