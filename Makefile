@@ -41,7 +41,7 @@ test-lowest: system  ## the main job and the tests of the rooms with the lowest 
 	rm -rf $(LOWEST)
 	python3 -m venv $(LOWEST)
 	python3 scripts/lowest.py samplers cluster > $(LOWEST)/floors.txt
-	$(LOWEST)/bin/python -m $(PIP) --no-compile -c $(LOWEST)/floors.txt -e '.[dev]'
+	$(LOWEST)/bin/python -m $(PIP) -c $(LOWEST)/floors.txt -e '.[dev]'
 	$(LOWEST)/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(LOWEST)/runs
 	$(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
@@ -52,11 +52,10 @@ ready: $(READY)
 system:  ## what the tests need of the system: Chromium for report.html, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
-# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work. What is imported is
-# compiled then: to compile all that comes along takes a minute.
+# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m $(PIP) --no-compile -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m $(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
 bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'
