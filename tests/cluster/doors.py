@@ -73,7 +73,9 @@ def cases() -> list[Refused]:
         Refused("another Ray", other, ("other versions", "2.59.0"), token),
         Refused("a folder of one machine", there("--name", "local", "--mirror", "/tmp/here"), unseen),
         Refused(
-            "4 GPUs", there("--name", "gpus", "--gpus-per-trial", "4"), ("4 GPUs, which no machine", "Node types: ")
+            "400 CPUs",
+            there("--name", "cpus", "--cpus-per-trial", "400"),
+            ("400 CPU", "which no machine", "Node types: "),
         ),
     ]
 
