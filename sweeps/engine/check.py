@@ -306,7 +306,8 @@ def _names(sweep: Sweep) -> list[str]:
     for given in (*ranges, sweep.fixed, *sweep.arms.values()):
         names += [("a hyperparameter's name", name) for name in given]
         for name, value in given.items():
-            names += [(f"a value of {printable(name)}", value)] if isinstance(value, str) else []
+            parts = getattr(value, "choices", [value])
+            names += [(f"a value of {printable(name)}", part) for part in parts if isinstance(part, str)]
     return [
         f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
         for what, name in names

@@ -22,7 +22,6 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from results.text import printable
 from trainable import config as hyper
 from trainable.faults import ordinary, reason
 
@@ -264,8 +263,6 @@ def _type_problem(name: object, distribution: object) -> str | None:
             if not isinstance(choices, list | tuple):
                 return f"{name}: choices must be a list, but got {named(choices)}"
             for choice in choices:
-                if isinstance(choice, str) and printable(choice) != choice:  # the record keeps it so
-                    return f"{name}: a choice must be text that prints, but got {choice!a}"
                 if not isinstance(choice, Scalar):
                     way = f"; write {'-'.join(map(str, choice))!r}" if isinstance(choice, list | tuple) else ""
                     return f"{name}: a choice must be a boolean, a number or text, but got {named(choice)}{way}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -216,10 +217,13 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     assert not todo(bench.folder, SWEEP, bench.options)
 
 
-def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(bench: Bench) -> None:
+def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = bench.answer
     shutil.rmtree(bench.folder / "model")
-    (bench.folder / ".model.tmp").symlink_to("/proc/nowhere")
+    full = OSError(errno.ENOSPC, "No space left on device", str(bench.folder / ".model.tmp"))
+    monkeypatch.setattr("sweeps.engine.confirm.install", lambda *_: (_ for _ in ()).throw(full))
     (line,) = bench.command()
     assert "the answer stands" in line
     assert ".model.tmp" in line
