@@ -31,6 +31,10 @@ LARGEST_GRID = 100_000  # points: GridSampler holds them all
 Make = Callable[[int], "BaseSampler"]  # the user's own: a seed -> any Optuna sampler
 
 
+class SamplerError(RuntimeError):
+    """A sampler that suggests nothing: no trial is to blame, and the sweep ends."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """What a sampler is made for: one suggestion."""

@@ -26,7 +26,7 @@ from results.study import kept
 from sweeps.engine.first import Plain
 from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.repeats import Repeat
-from sweeps.engine.samplers import Ask, Make, caught_up, made
+from sweeps.engine.samplers import Ask, Make, SamplerError, caught_up, made
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import Space, to_optuna
 from sweeps.engine.sweep import Sweep
@@ -58,10 +58,6 @@ class Suggestion:
     problem: str | None  # why there are no values
     kept: dict[str, Any]  # what the sampler wants to know of this trial later
     shared: dict[str, Any]  # and of the whole study: what is new there
-
-
-class SamplerError(RuntimeError):
-    """A sampler that suggests nothing: no trial is to blame, and the sweep ends."""
 
 
 class ArmStudy(OptunaSearch):

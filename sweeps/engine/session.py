@@ -22,6 +22,7 @@ from sweeps.engine import models
 from sweeps.engine.cluster import Ray, Unusable, local_resources
 from sweeps.engine.definition import session_info
 from sweeps.engine.options import Options
+from sweeps.engine.samplers import SamplerError
 from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import FOLDER, Checkpoints, owner
 from trainable.storage import absolute, below
@@ -230,8 +231,6 @@ class Session:
         from ray.exceptions import RayError
         from ray.tune.error import TuneError
 
-        from sweeps.engine.search import SamplerError
-
         options = self.options
         asked = (self._trials if options.pack == "off" else self._lanes)(search, rungs, recorder)
         trainable = tune.with_parameters(
@@ -402,7 +401,7 @@ def _silent(name: str) -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     """The innermost cause of what Tune wraps: the line that helps."""
     while inner := error.__cause__ or error.__context__:
-        if isinstance(error, RecordError) or type(error).__name__ == "SamplerError":
+        if isinstance(error, RecordError | SamplerError):
             return str(error)
         error = inner
     return str(error) if isinstance(error, Unusable) else f"{type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from results.text import say
 from sweeps.engine.cluster import Ray
 from sweeps.engine.signals import Signals, end
 
@@ -51,7 +52,7 @@ class Watch:
     def _end(self, gone: str | None) -> None:
         caught = self._signals.caught
         if caught is None:
-            print(f"error: Ray is dead ({gone}); the same command goes on", file=sys.stderr)
+            say(f"error: Ray is dead ({gone}); the same command goes on", sys.stderr)
         try:
             if self.last:
                 self.last(None if caught else gone)

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from results.record import State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
 from sweeps.engine.repeats import Repeat
-from sweeps.engine.search import SamplerError
+from sweeps.engine.samplers import SamplerError
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 
