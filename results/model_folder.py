@@ -31,8 +31,7 @@ def difference(reader: Reader, found: Answer) -> str | None:
         return None
     folder = reader.folder / FOLDER
     try:
-        _require_file(folder / CONFIG, _LONGEST)
-        content = json.loads((folder / CONFIG).read_text())
+        content = _read_config(folder)
         holds, trained = content["about"].get("trial"), dict(content["config"])
     except FileNotFoundError:
         return f"{folder} holds no model, but the answer's is that of trial {trial}"
@@ -50,8 +49,7 @@ def difference(reader: Reader, found: Answer) -> str | None:
 def described(folder: Path) -> dict[str, Any]:
     """What config.json holds, once every file has the digest that it says. Raises ModelError."""
     try:
-        _require_file(folder / CONFIG, _LONGEST)
-        content: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        content = _read_config(folder)
         if content["format"] != FORMAT:
             raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']!r}")
         digests: dict[str, str] = content["sha256"]
@@ -75,6 +73,13 @@ def described(folder: Path) -> dict[str, Any]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
+    return content
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Raises what reading does for a file that is absent, no file, too long, or no JSON."""
+    _require_file(folder / CONFIG, _LONGEST)
+    content: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     return content
 
 
