@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from trainable.config import Config
-from trainable.data import Tensors, load
+from trainable.data import load
+from trainable.tensors import Tensors
 from trainable.train import prepare_process, train
 
 

@@ -44,8 +44,9 @@ def work(barrier: Barrier, rows: list[Row], turns: int, batch_size: int, device:
 
     from trainable import pack, train
     from trainable.config import Config
-    from trainable.data import Tensors, load
+    from trainable.data import load
     from trainable.state import State
+    from trainable.tensors import Tensors
 
     train.prepare_process(1, device)
     data = Tensors.of(load("mnist").without_test(), device)

@@ -23,10 +23,11 @@ from trainable import pack, train
 from trainable.batched import Batched
 from trainable.batches import interval, steps_per_epoch
 from trainable.config import Config
-from trainable.data import Tensors, load
+from trainable.data import load
 from trainable.products import fast_products
 from trainable.stacked import optimisers
 from trainable.state import State
+from trainable.tensors import Tensors
 
 PARTS = 4  # of an epoch
 KINDS = {

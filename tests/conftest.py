@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sweeping import every_process, wait_until
+from support.sweeping import every_process, wait_until
 
 from results.tracking import VARIABLES
 

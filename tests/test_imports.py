@@ -43,7 +43,8 @@ def within(module: str, *packages: str) -> bool:
 
 
 def files(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).glob("*.py"))
+    """All modules of a room, those of its sub-folders too; of `sweeps` the scripts alone, as the engine is a room."""
+    found = sorted((ROOT / folder).glob("*.py") if folder == "sweeps" else (ROOT / folder).rglob("*.py"))
     assert found, f"{folder} holds no module: the walk would prove nothing"
     return found
 
@@ -64,6 +65,55 @@ def test_the_walk_sees_imports_in_functions_and_by_name(tmp_path: Path) -> None:
         "def f():\n    from ray import tune\n    import_module('mlflow')\n    importlib.import_module('torch')\n"
     )
     assert sorted(imports(file)) == ["a.b", "c.d", "mlflow", "ray.tune", "torch"]
+
+
+def edges(file: Path, *, types: bool = False) -> Iterator[str]:
+    """Modules of ours that a file needs when it runs, those imported in functions too; `types`: also for its types."""
+    tree = ast.parse(file.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}" if module_file(f"{node.module}.{alias.name}") else f"{node.module}"
+
+
+def module_file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+def circles(graph: dict[Path, set[Path]]) -> list[set[Path]]:
+    """Files that need each other: the strongly connected components of more than one."""
+    reached: dict[Path, set[Path]] = {}
+    for start in graph:
+        seen, waiting = set(), [start]
+        while waiting:
+            for following in graph[waiting.pop()] - seen:
+                seen.add(following)
+                waiting.append(following)
+        reached[start] = seen
+    found = [{other for other in reached[file] if file in reached[other]} | {file} for file in graph]
+    return [one for n, one in enumerate(found) if len(one) > 1 and one not in found[:n]]
+
+
+def test_no_files_need_each_other_in_a_circle(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in "abc")
+    assert circles({a: {b}, b: {c}, c: set()}) == []
+    assert circles({a: {b}, b: {c}, c: {b}}) == [{b, c}]
+    graph = {}
+    for file in (file for room in ("sweeps/engine", "trainable", "results") for file in files(room)):
+        needed = {module_file(module) for module in edges(file) if within(module, *ROOMS)}
+        graph[file] = {path for path in needed if path is not None and path.name != "__init__.py"} - {file}
+    assert [sorted(str(file.relative_to(ROOT)) for file in circle) for circle in circles(graph)] == []
 
 
 def test_a_sweep_script_needs_the_engine_and_optuna_only() -> None:

@@ -22,19 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainable.storage import Folder, below
+from trainable.storage import CheckpointError, Folder, below
 
 if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
     from trainable.config import Config
-    from trainable.data import Tensors
     from trainable.state import State
+    from trainable.tensors import Tensors
 
 FOLDER = "checkpoints"
 KEPT = 2
-
-
-class CheckpointError(ValueError):
-    """A state that cannot be kept, or a checkpoint that cannot be trusted or does not belong to this trial."""
 
 
 @dataclass(frozen=True)

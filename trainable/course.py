@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainable import faults
-from trainable.checkpoints import CheckpointError, Checkpoints
+from trainable.checkpoints import Checkpoints
 from trainable.config import parsed
 from trainable.report import Report
+from trainable.storage import CheckpointError
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
-    from trainable.data import Tensors
     from trainable.state import State
+    from trainable.tensors import Tensors
 
 
 @dataclass(frozen=True)

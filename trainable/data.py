@@ -1,20 +1,17 @@
 """Data in memory: a dataset is arrays with a fixed split and the statistics of its training part.
 
     dataset = load("mnist").without_test()    # what a search is given
-    data = Tensors.of(dataset, "cpu")         # once a process, kept over many trials
 
-Where samples come from is `sources.py`; normalisation happens on the device: per batch (`train.py`), or
-once, where memory is plenty (`pack.py`).
+Where samples come from is `sources.py`; a process that trains puts them on its device (`tensors.py`). No torch here:
+the driver loads data, and never imports it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,11 +29,7 @@ from trainable.samples import (
 )
 from trainable.sources import Array, DataError
 
-if TYPE_CHECKING:  # the driver loads data, and never imports torch
-    import torch
-    from torch import Tensor
-
-__all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "Tensors", "load", "problems"]
+__all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
 DATASETS: tuple[str, ...] = sources.NAMES
 SMALL = ("digits", *sources.SKLEARN)  # read in no time
@@ -96,80 +89,6 @@ class Dataset:
     def without_test(self) -> Dataset:
         """The same data with no test split in it: all that a search ever gets."""
         return replace(self, test=None)
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """A dataset's training and validation split, resident on one device.
-
-    x: uint8 (N, C, H, W) or float32 (N, F); y: int64 (N,); mean, std: float32 (C, 1, 1) or (F,). For a regression y is
-    float32, in its own unit, and a model makes one number, in standard deviations from the mean (`target`).
-    On the CPU these share the dataset's memory: nothing may write to them.
-    """
-
-    x_train: Tensor
-    y_train: Tensor
-    x_validation: Tensor
-    y_validation: Tensor
-    mean: Tensor
-    std: Tensor
-    classes: int  # numbers that a model makes of a sample
-    target: tuple[float, float] | None = None  # of a regression: mean and standard deviation
-    _kept: dict[torch.dtype, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """One sample: (C, H, W) or (F,)."""
-        return tuple(self.x_train.shape[1:])
-
-    @property
-    def device(self) -> torch.device:
-        return self.x_train.device
-
-    def has_ready(self, dtype: torch.dtype) -> bool:
-        """Whether `ready` costs nothing any more."""
-        return dtype in self._kept
-
-    def ready(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Both splits' samples normalised, (N, F), as products in `dtype` take them. Made when first asked for, and
-        kept."""
-        if dtype not in self._kept:
-            self._kept[dtype] = (self._normalised(self.x_train, dtype), self._normalised(self.x_validation, dtype))
-        return self._kept[dtype]
-
-    def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        import torch
-
-        from trainable.batches import EVALUATION_BATCH, normalise
-
-        out = torch.empty((len(x), x.shape[1:].numel()), dtype=dtype, device=x.device)
-        for start in range(0, len(x), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            out[part] = normalise(x[part], self.mean, self.std).flatten(1)
-        return out
-
-    @classmethod
-    def of(cls, dataset: Dataset, device: torch.device | str) -> Tensors:
-        """Put `dataset` on `device`; without a copy when that is the CPU."""
-        import torch
-
-        def put(array: Array) -> Tensor:
-            with warnings.catch_warnings():
-                # Object-store arrays are read-only and torch cannot say so; training only reads them.
-                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                return torch.from_numpy(array).to(device)
-
-        broadcast = (-1, *[1] * (len(dataset.shape) - 1))
-        return cls(
-            x_train=put(dataset.train.x),
-            y_train=put(dataset.train.y),
-            x_validation=put(dataset.validation.x),
-            y_validation=put(dataset.validation.y),
-            mean=torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(broadcast),
-            std=torch.tensor(dataset.std, dtype=torch.float32, device=device).view(broadcast),
-            classes=len(dataset.classes) or 1,
-            target=dataset.target,
-        )
 
 
 def load(name: str, data_root: str | Path | None = None) -> Dataset:

@@ -28,12 +28,13 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from trainable.config import Config, parsed
-from trainable.data import Dataset, Split, Tensors
+from trainable.data import Dataset, Split
 from trainable.faults import ordinary
 from trainable.final import File, load
 from trainable.serving import Classifier
 from trainable.state import State, apart
 from trainable.storage import take_place
+from trainable.tensors import Tensors
 from trainable.versions import package_version
 
 FORMAT = 1

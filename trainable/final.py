@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from trainable.config import Config, parsed
-from trainable.data import Dataset, Split, Tensors
+from trainable.data import Dataset, Split
 from trainable.faults import ordinary
 from trainable.state import State
+from trainable.tensors import Tensors
 from trainable.train import outputs_of, scores
 
 File = tuple[str | Path, str]  # what `State.save` wrote, and its SHA-256

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from trainable.batched import Batched
-from trainable.batches import EVALUATION_BATCH, bounds, interval, normalise, steps_per_epoch
+from trainable.batches import bounds, interval, steps_per_epoch
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.graph import forget, repeat
 from trainable.model import Dropout
 from trainable.report import Report
 from trainable.stacked import OneByOne, Stacked, optimisers
 from trainable.state import State, generator
+from trainable.tensors import EVALUATION_BATCH, Tensors, normalise
 
 READY_BYTES, READY_SHARE = 2**28, 1 / 8  # of a process's own copy of the samples: on a CPU; of what a GPU has free
 NEARLY = 1.1  # times the least time

@@ -34,9 +34,10 @@ def probe(
 ) -> list[float]:
     """Seconds an epoch of each config. `data`: name and root; `process`: threads and device."""
     from trainable.config import parsed
-    from trainable.data import Split, Tensors, load
+    from trainable.data import Split, load
     from trainable.pack import fastest, scored_together, train_together, unpackable
     from trainable.state import State
+    from trainable.tensors import Tensors
     from trainable.train import prepare_process, scores, train
 
     device = prepare_process(*process)

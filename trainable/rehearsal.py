@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainable.batches import normalise
 from trainable.config import Config
-from trainable.data import Dataset, Split, Tensors
+from trainable.data import Dataset, Split
 from trainable.faults import ordinary, users_own
 from trainable.model import OutputError, require_logits
 from trainable.reference import function
 from trainable.state import State
+from trainable.tensors import Tensors, normalise
 from trainable.train import autocast, data_loss
 
 SAMPLES = 8

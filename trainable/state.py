@@ -20,12 +20,11 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from trainable import faults
-from trainable.checkpoints import CheckpointError as CheckpointError
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import build, decaying, derived, penalty, weights
 from trainable.report import Report
-from trainable.storage import read, write_whole
+from trainable.storage import CheckpointError, read, write_whole
+from trainable.tensors import Tensors
 from trainable.update import without_compiler
 
 FORMAT = 1

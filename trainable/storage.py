@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 
+class CheckpointError(ValueError):
+    """A state that cannot be kept, or a checkpoint that cannot be trusted or does not belong to this trial."""
+
+
 def is_uri(where: str | Path) -> bool:
     """Whether `where` is a URI rather than a path."""
     return "://" in str(where)

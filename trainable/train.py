@@ -21,15 +21,15 @@ from torch.nn import functional as F
 
 from trainable import memory
 from trainable.augment import augmentation
-from trainable.batches import EVALUATION_BATCH, interval, normalise, steps_per_epoch
+from trainable.batches import interval, steps_per_epoch
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
 from trainable.pack import train_together, unpackable
 from trainable.products import fast_products
 from trainable.report import Report
 from trainable.stacked import OneByOne
 from trainable.state import State, generator
+from trainable.tensors import EVALUATION_BATCH, Tensors, normalise
 
 
 def pick_device(spec: str = "auto") -> torch.device:

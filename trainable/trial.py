@@ -47,7 +47,7 @@ class Worker(tune.Trainable):
         `process`: for `trainable.train.prepare_process`.
         `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
-        from trainable.data import Tensors
+        from trainable.tensors import Tensors
         from trainable.train import prepare_process
 
         assert data is not None

@@ -112,7 +112,8 @@ def curve(trial: int, data: Any) -> list[dict[str, Any]]:
 def measure(minutes: float) -> None:
     """Train what nobody has trained or is training, until none is left or the time is up."""
     from results.files import replacing
-    from trainable.data import Tensors, load
+    from trainable.data import load
+    from trainable.tensors import Tensors
     from trainable.train import prepare_process
 
     prepare_process(1)

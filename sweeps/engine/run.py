@@ -81,9 +81,9 @@ def _refuse(problems: list[str]) -> None:
 def _one(sweep: Sweep, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
-    from trainable.data import Tensors
     from trainable.model import parameters
     from trainable.state import State
+    from trainable.tensors import Tensors
     from trainable.train import prepare_process, train
 
     _refuse(check.one_problems(sweep, options))

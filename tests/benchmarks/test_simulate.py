@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from curves import measure
 from curves.surrogate import Curve, Measured, Surrogate
-from loop import Loop
 from simulate import Setting, Simulation
+from support.loop import Loop
 
 from results.parquet import read
 from results.record import State

@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 from moto import mock_aws
-from policies import allows
+from support.cluster.policies import allows
 
 pytestmark = pytest.mark.usefixtures("account")
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 TOOLS = ("unshare", "ip", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 
@@ -27,7 +27,8 @@ def tools() -> None:
 
 def lab(*words: str, limit: float = 3600) -> None:
     """Run a command on a laptop; what it said is shown either way (`make test-cluster` runs pytest with -s)."""
-    done = subprocess.run([sys.executable, HERE / "lab.py", *words], timeout=limit, check=False)
+    command = [sys.executable, "-m", "support.cluster.lab", *words]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS)}, timeout=limit, check=False)
     assert done.returncode == 0
 
 
@@ -35,17 +36,17 @@ def test_a_machine_has_what_node_sh_made_and_neither_the_checkout_nor_the_laptop
     ssh = "ssh -i /root/.ssh/lab.pem -o StrictHostKeyChecking=no -o LogLevel=ERROR root@10.77.0.1"
     own = "~/python/bin/python -c 'import torch, ray' && ! ~/python/bin/python -c 'import moto' 2>/dev/null"
     bare = "! python3 -c 'import ray' 2>/dev/null && python3 -c ''"
-    lab("--machines", "1", "--", *ssh.split(), f"test ! -e {HERE} && test ! -e {sys.executable} && {own} && {bare}")
+    lab("--machines", "1", "--", *ssh.split(), f"test ! -e {TESTS} && test ! -e {sys.executable} && {own} && {bare}")
 
 
 def test_three_machines_one_loses_power_and_one_its_cable() -> None:
-    lab("--machines", "3", "--", "python", str(HERE / "scenario_local.py"))
+    lab("--machines", "3", "--", "python", "-m", "support.cluster.scenario_local")
 
 
 def test_spot_workers_come_for_the_sweep_one_is_interrupted_then_the_head_and_none_stays() -> None:
-    lab("--aws", "--", "python", str(HERE / "scenario_aws.py"))
+    lab("--aws", "--", "python", "-m", "support.cluster.scenario_aws")
 
 
 @pytest.mark.long  # `make test-cluster` would take three minutes longer
 def test_lanes_bring_machines_and_the_loss_of_one_loses_no_trial() -> None:
-    lab("--aws", "--", "python", str(HERE / "scenario_lanes.py"))
+    lab("--aws", "--", "python", "-m", "support.cluster.scenario_lanes")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 from ray.autoscaler._private.kuberay import autoscaling_config
-from rayjob import RayJob
+from support.cluster.rayjob import RayJob
 
 from sweeps.engine import machines
 from sweeps.engine.cluster import Resources

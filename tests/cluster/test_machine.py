@@ -12,7 +12,15 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from image import CHECKOUT, ENVIRONMENT, PYTHON_HOME, SYSTEM_PATH, machine_home, run_node_script, system_python
+from support.cluster.image import (
+    CHECKOUT,
+    ENVIRONMENT,
+    PYTHON_HOME,
+    SYSTEM_PATH,
+    machine_home,
+    run_node_script,
+    system_python,
+)
 
 VERSION = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from loop import Loop
+from support.loop import Loop
 
 from results.record import Record
 from sweeps.engine import FloatDistribution, Sweep

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confirming import SWEEP, Bench, Here, states_left_by_kills
-from loop import Loop
+from support.confirming import SWEEP, Bench, Here, states_left_by_kills
+from support.loop import Loop
 
 from results.model import ModelError
 from results.model import load as load_model

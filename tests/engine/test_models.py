@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import ray
-from loop import Loop
 from ray.tune.experiment import Trial as Tuned
+from support.loop import Loop
 
 from results.record import Reader, Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, models

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from loop import Loop
 from optuna.trial import TrialState
+from support.loop import Loop
 
 from results.record import Reader, State
 from sweeps.engine import FloatDistribution, Sweep

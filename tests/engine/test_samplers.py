@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 import optunahub
 import pytest
-from loop import Loop
 from optuna.trial import TrialState
+from support.loop import Loop
 
 from results.record import Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep

@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 import pytest
-from loop import Loop
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from support.loop import Loop
 
 from results.record import State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep

@@ -77,7 +77,7 @@ class Command:
 
 
 def environment(temporary: Path) -> dict[str, str]:
-    paths = f"{ROOT / 'tests/faults/paced'}{os.pathsep}{ROOT}"
+    paths = f"{ROOT / 'tests/support/paced'}{os.pathsep}{ROOT}"
     return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, "COLUMNS": "120"}
 
 
@@ -315,7 +315,8 @@ def test_a_trial_on_ray_gives_the_bits_of_the_same_config_and_seed_in_this_proce
     reader: Reader, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trainable.config import Config
-    from trainable.data import Tensors, load
+    from trainable.data import load
+    from trainable.tensors import Tensors
     from trainable.train import prepare_process, train
 
     prepare_process(1)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sweeping import Run
+from support.sweeping import Run
 
 HERE = Path(__file__).parent
 

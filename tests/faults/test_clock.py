@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost
+from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost
 
 CLOCK = '''"""Does it survive?"""
 import os

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweeping import SESSION_SECONDS, Run, assert_nothing_lost
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost
 
 from results.record import Reader, Record, RecordError
 

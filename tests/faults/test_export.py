@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo import add, attempt, begin, metrics
-from sweeping import export_for_ever, wait_until
+from support.demo import add, attempt, begin, metrics
+from support.sweeping import export_for_ever, wait_until
 
 from results import parquet
 from results.record import Reader, Record, State

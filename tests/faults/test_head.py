@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost, wait_until
+from support.sweeping import Run, assert_nothing_lost, wait_until
 
 from results.record import FILE, Reader
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, interrupt, wait_until
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, interrupt, wait_until
 
 from results import model_folder, parquet
 from results.answer import Answer, answer

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost, write_data
+from support.sweeping import Run, assert_nothing_lost, write_data
 
 from results.mlflow import export
 from results.record import FILE

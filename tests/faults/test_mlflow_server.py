@@ -17,8 +17,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from demo import add, attempt, begin, fill
-from sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
+from support.demo import add, attempt, begin, fill
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
 
 from results.follow import Follower
 from results.mlflow import export

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import store_making
-from demo import begin, fill
+from support import store_making
+from support.demo import begin, fill
 
 from results.__main__ import main
 from results.mlflow import export

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from sweeping import SESSION_SECONDS, Run, assert_mlflow, assert_tables, interrupt, wait_until
+from support.sweeping import SESSION_SECONDS, Run, assert_mlflow, assert_tables, interrupt, wait_until
 
 from results.record import Reader, State
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import ROOT, Run
+from support.sweeping import ROOT, Run
 
 from results.__main__ import main
 from results.record import FILE, Reader, Record, RecordError
@@ -29,7 +29,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from demo import add, attempt, begin
+from support.demo import add, attempt, begin
 from results.record import State, SweepState
 folder = Path(sys.argv[1])
 for trials in (range(1, 9), range(9, 17)):
@@ -50,7 +50,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a killed driver's run: 16 trials, 48 reports, half of them in the write-ahead log only."""
     folder = tmp_path_factory.mktemp("killed") / "demo"
     died = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(ROOT / "tests/results")],
+        [sys.executable, "-c", KILLED, str(folder), str(ROOT / "tests")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
     )

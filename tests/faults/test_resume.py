@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import SCRIPT, Run, assert_nothing_lost, wait_until
+from support.sweeping import SCRIPT, Run, assert_nothing_lost, wait_until
 
 from results.answer import answer
 from results.record import FILE, Reader, State, SweepState

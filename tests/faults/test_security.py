@@ -8,7 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from sweeping import ROOT, SESSION_SECONDS, Run, every_process, wait_until
+from support.sweeping import ROOT, SESSION_SECONDS, Run, every_process, wait_until
 
 PASSWORD, KEY, TOKEN = "sesame-open-7041", "hidden-key-5113", "hidden-token-9226"
 

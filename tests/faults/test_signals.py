@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sweeping import Run, assert_nothing_lost, interrupt, wait_until
+from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
 from results.record import FILE, Reader, SweepState
 

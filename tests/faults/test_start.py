@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sweeping import ROOT, every_process, wait_until
+from support.sweeping import ROOT, every_process, wait_until
 
 from sweeps.engine.cluster import OWNER, UNOWNED_SECONDS, remove_abandoned
 

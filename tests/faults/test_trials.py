@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop import Loop
 from optuna.trial import TrialState
-from sweeping import write_data
+from support.loop import Loop
+from support.sweeping import write_data
 
 from results.record import State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep

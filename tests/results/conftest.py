@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo import Rows, begin, fill
+from support.demo import Rows, begin, fill
 
 from results.record import SweepState
 
@@ -68,10 +68,11 @@ def rows(out: Path) -> Rows:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A confirmed model's folder, as the last step of a sweep writes it: a small network that knows digits."""
     from trainable.config import Config
-    from trainable.data import Tensors, load
+    from trainable.data import load
     from trainable.export import export
     from trainable.final import score
     from trainable.state import State
+    from trainable.tensors import Tensors
     from trainable.train import train
 
     data, folder = load("digits"), tmp_path_factory.mktemp("exported")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 from scipy import stats
+from support.confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 
 from results.answer import Answer, answer
 from results.record import Reader, State

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
+from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
 
 import results
 from results import parquet
@@ -191,7 +191,7 @@ def test_sql_reads_a_file_when_asked(two: Path, tmp_path: Path, capsys: pytest.C
 @pytest.fixture
 def searched(tmp_path: Path) -> Path:
     """Twelve trials of two hyperparameters in every state, so that importances and contours have something to show."""
-    from demo import fill
+    from support.demo import fill
 
     made = sweep(tmp_path / "searched", arms={"no L2": {}, "L2": {}})
     fill(made.record)

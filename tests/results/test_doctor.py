@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from confirmed import keep_model, two_arms
-from demo import Rows
+from support.confirmed import keep_model, two_arms
+from support.demo import Rows
 
 from results import parquet
 from results.__main__ import main

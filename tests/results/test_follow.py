@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from demo import Rows, add, attempt, begin, damage, metrics
+from support.demo import Rows, add, attempt, begin, damage, metrics
 
 from results import parquet
 from results.follow import Follower
@@ -113,12 +113,14 @@ def test_an_exporter_killed_half_way_is_completed_without_doubles(out: Path, row
 def test_a_killed_drivers_follower_makes_the_last_export(out: Path, rows: Rows) -> None:
     program = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
-        "from demo import add, attempt, begin; from results.follow import Follower\n"
+        "from support.demo import add, attempt, begin; from results.follow import Follower\n"
         "record, session = begin(Path(sys.argv[1])); follower = Follower.start(Path(sys.argv[1]))\n"
         "add(record, 1); attempt(record, 1, 0.5)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    driver = subprocess.run([sys.executable, "-c", program, str(out / "demo"), str(Path(__file__).parent)], check=False)
+    driver = subprocess.run(
+        [sys.executable, "-c", program, str(out / "demo"), str(Path(__file__).parents[1])], check=False
+    )
     assert driver.returncode == -signal.SIGKILL
     wait_for(lambda: rows("SELECT status FROM runs") == [("KILLED",)] * 2)
     assert parquet.read(out / "demo" / parquet.REPORTS).num_rows == 1

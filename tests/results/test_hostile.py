@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from confirmed import two_arms
-from demo import DEFINITION
-from hostile import MUTATIONS, mutate
+from support.confirmed import two_arms
+from support.demo import DEFINITION
+from support.hostile import MUTATIONS, mutate
 
 import results
 from results.__main__ import main

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from demo import Rows, add, attempt, begin, damage
+from support.demo import Rows, add, attempt, begin, damage
 
 from results.__main__ import main
 from results.record import SweepState

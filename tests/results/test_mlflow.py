@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo import INF, Rows, add, attempt, begin, metrics
+from support.demo import INF, Rows, add, attempt, begin, metrics
 
 from results.mlflow import Exporter, export
 from results.mlflow_store import ExportError, Store

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confirmed import L2, NO_L2, keep_model, sweep, two_arms
-from demo import Rows
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from support.confirmed import L2, NO_L2, keep_model, sweep, two_arms
+from support.demo import Rows
 from test_mlflow import TABLES
 from test_model import in_expressions, tampered
 

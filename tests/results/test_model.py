@@ -197,9 +197,9 @@ def net(config: Wide, shape, classes) -> nn.Module:
 def own(tmp_path: Path, digits: Dataset) -> Path:
     """The folder of a model that a function in a file makes."""
     from trainable.config import parsed
-    from trainable.data import Tensors
     from trainable.export import export
     from trainable.state import State
+    from trainable.tensors import Tensors
 
     (tmp_path / "net.py").write_text(OWN_MODEL)
     config = parsed({"model": f"{tmp_path / 'net.py'}:net", "width": 6})
@@ -324,9 +324,9 @@ def test_large_numbers_keep_their_digits_in_training_and_in_use(tmp_path: Path) 
 def table_model(tmp_path: Path, x: Any, epochs: int = 1) -> Path:
     """A model of whether a row's first number is above the median."""
     from trainable.config import Config
-    from trainable.data import Tensors
     from trainable.export import export
     from trainable.state import State
+    from trainable.tensors import Tensors
     from trainable.train import train
 
     np.savez(tmp_path / "table.npz", x=x, y=(x[:, 0] > np.median(x[:, 0])).astype(int))
@@ -438,9 +438,9 @@ def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: P
 def test_a_regression_predicts_its_target_in_its_unit(tmp_path: Path) -> None:
     """The target is the brightness of an image."""
     from trainable.config import Config
-    from trainable.data import Tensors
     from trainable.export import export
     from trainable.state import State
+    from trainable.tensors import Tensors
     from trainable.train import train
 
     x = np.random.default_rng(2).integers(0, 256, (600, 4, 4), dtype=np.uint8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from demo import add, attempt, begin
+from support.demo import add, attempt, begin
 
 from results import parquet
 from results.files import locked, replacing

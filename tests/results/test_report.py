@@ -14,10 +14,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import confirmed
-import demo
 import pytest
-import showcase
+from support import confirmed, demo, showcase
 
 from results import figures, landscape
 from results.__main__ import main

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import showcase
+from support import showcase
 
 from results.report import write
 

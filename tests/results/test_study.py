@@ -8,8 +8,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from demo import NAN, add, attempt, begin, metrics
 from optuna.trial import TrialState
+from support.demo import NAN, add, attempt, begin, metrics
 
 from results.record import Reader, State
 from results.study import studies

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from demo import INF, add, attempt, begin
+from support.demo import INF, add, attempt, begin
 
 from results.record import Reader, State
 from results.tables import Tables, tables

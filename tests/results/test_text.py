@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from demo import add, begin
+from support.demo import add, begin
 
 from results import parquet, report
 from results.__main__ import main

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable.data import Dataset, Split, Tensors, load
+from trainable.data import Dataset, Split, load
+from trainable.tensors import Tensors
 
 # Torchvision's layout; a checkout without it skips what compares against the originals.
 ORIGINALS = Path(os.environ.get("RUNGWISE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -12,10 +12,10 @@ from torch import nn
 
 from trainable.augment import GROUP, augmentation
 from trainable.config import Config, described, parsed, problems
-from trainable.data import Tensors
 from trainable.model import ChannelDropout, build, weights
 from trainable.reference import ModelError, reference
 from trainable.state import State
+from trainable.tensors import Tensors
 from trainable.train import train
 
 OWN = """

@@ -11,10 +11,10 @@ import torch
 
 from trainable import batched, graph, pack
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.pack import fastest, train_together
 from trainable.report import Report
 from trainable.state import State
+from trainable.tensors import Tensors
 from trainable.train import prepare_process, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from trainable.build_mnist import read_idx, table
-from trainable.data import DATASETS, DataError, Dataset, Split, Tensors, load, problems
+from trainable.data import DATASETS, DataError, Dataset, Split, load, problems
 from trainable.sources import MNIST, _channels_first, read, read_table
+from trainable.tensors import Tensors
 
 # Fixed for ever: every number ever published with this split stands on it.
 MNIST_DIGEST = "451bd8a9fbdcf126c7301938060926d9155275f51e3eec050468fdf6f31bbdf7"

@@ -16,10 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from trainable.config import Config
-from trainable.data import Dataset, Tensors, load
+from trainable.data import Dataset, load
 from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, saved_weights, unexportable
 from trainable.final import File, score
-from trainable.state import CheckpointError, State
+from trainable.state import State
+from trainable.storage import CheckpointError
+from trainable.tensors import Tensors
 from trainable.train import train
 
 FILES = (CONFIG, WEIGHTS, PROGRAM, EXAMPLES)

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from trainable.config import Config
-from trainable.data import Dataset, Split, Tensors, load
+from trainable.data import Dataset, Split, load
 from trainable.final import File, diagnose, score
-from trainable.state import CheckpointError, State
+from trainable.state import State
+from trainable.storage import CheckpointError
+from trainable.tensors import Tensors
 from trainable.train import train
 
 SETTINGS: dict[str, Any] = {"hidden": (16,), "dropout": 0.2, "input_dropout": 0.1, "lr": 0.01, "epochs": 3}

@@ -12,8 +12,9 @@ import torch
 from trainable import lane as lanes
 from trainable.checkpoints import Checkpoints
 from trainable.config import Config
-from trainable.data import Dataset, Tensors
+from trainable.data import Dataset
 from trainable.lane import Lane
+from trainable.tensors import Tensors
 from trainable.train import train
 
 SMALL = {"hidden": [16], "batch_size": 100, "epochs": 2}

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import ACTIVATIONS, Dropout, build
+from trainable.tensors import Tensors
 from trainable.train import evaluate
 
 

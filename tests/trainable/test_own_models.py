@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
-from trainable.checkpoints import CheckpointError
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import OutputError, decaying, derived, penalty, weights
 from trainable.reference import reference
 from trainable.state import State
+from trainable.storage import CheckpointError
+from trainable.tensors import Tensors
 from trainable.train import train
 
 SETTINGS = {"batch_size": 100, "epochs": 2, "lr": 0.01, "l2": 1e-3, "l1": 1e-4, "weight_decay": 1e-3}

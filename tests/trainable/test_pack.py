@@ -15,10 +15,11 @@ import torch
 from trainable import pack
 from trainable.batched import Batched, Noise
 from trainable.config import Config
-from trainable.data import Dataset, Split, Tensors
+from trainable.data import Dataset, Split
 from trainable.model import Dropout
 from trainable.report import Report
 from trainable.state import State, generator
+from trainable.tensors import Tensors
 from trainable.train import train, train_alone
 
 # Sums are taken in another order. Where a gradient is 0 but for rounding, adam makes of it what it likes: so tests of

@@ -17,11 +17,12 @@ from PIL import Image
 
 from trainable import memory
 from trainable.config import Config
-from trainable.data import DataError, Tensors, load, notes, problems
+from trainable.data import DataError, load, notes, problems
 from trainable.export import classifier, export
 from trainable.final import diagnose, score
 from trainable.sources import _channels_first, _labels
 from trainable.state import State
+from trainable.tensors import Tensors
 from trainable.train import scores, train
 
 RNG = np.random.default_rng(3)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import add_penalty_gradient, build, penalty, weights
 from trainable.state import State, generator
+from trainable.tensors import Tensors
 from trainable.train import train
 
 SMALL = {"hidden": (16, 8), "batch_size": 100, "epochs": 1}

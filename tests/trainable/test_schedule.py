@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.schedule import learning_rate
+from trainable.tensors import Tensors
 from trainable.train import train
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from trainable.config import Config
-from trainable.data import Tensors
-from trainable.state import CheckpointError, State, generator
+from trainable.state import State, generator
+from trainable.storage import CheckpointError
+from trainable.tensors import Tensors
 from trainable.train import train
 
 SETTINGS = {"hidden": (16, 8), "dropout": 0.3, "input_dropout": 0.1, "batch_size": 100, "epochs": 2, "l1": 1e-4}

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainable.config import Config
-from trainable.data import Tensors
 from trainable.model import Dropout
 from trainable.state import State
+from trainable.tensors import Tensors
 from trainable.train import Report, evaluate, pick_device, steps_per_epoch, train
 
 SMALL = {"hidden": (32, 16), "batch_size": 64, "epochs": 2, "dropout": 0.2}

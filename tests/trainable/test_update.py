@@ -62,7 +62,8 @@ def test_the_compiler_is_not_imported_to_train() -> None:
     script = """
 import sys
 from trainable.config import Config
-from trainable.data import Tensors, load
+from trainable.data import load
+from trainable.tensors import Tensors
 from trainable.train import train
 list(train(Config(hidden=(8,), epochs=1, dropout=0.1), Tensors.of(load("digits").without_test(), "cpu")))
 assert "trainable.update" in sys.modules

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenario_aws import YAML, check_every_epoch, down, filled_in, instances, interrupt, spot
-from steps import PATIENCE, Run, background, fail, run, say, token, until
+from support.cluster.scenario_aws import YAML, check_every_epoch, down, filled_in, instances, interrupt, spot
+from support.cluster.steps import PATIENCE, Run, background, fail, run, say, token, until
 
 EPOCHS, TRIALS = 20, 16
 SWEEP = (

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import demo
-
 from results.record import Decision, Record, State, SweepState
+from support import demo
 
 SPACE = {
     "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0003, "high": 0.03, "log": true}}',

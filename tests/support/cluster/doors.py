@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from steps import PATIENCE, check, on_machine, say
+from support.cluster.steps import PATIENCE, check, on_machine, say
 
 HEAD = "10.77.0.1"
 SSH = ["ssh", "-i", "/root/.ssh/lab.pem", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", f"root@{HEAD}"]

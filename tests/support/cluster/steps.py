@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lab import MACHINES
+from support.cluster.lab import MACHINES
 
 T = TypeVar("T")
 STARTED = time.monotonic()

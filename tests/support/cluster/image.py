@@ -1,6 +1,6 @@
 """What a machine of the lab has when it boots: a home in which clusters/node.sh has run, and nothing else.
 
-    python tests/cluster/image.py        make it, and print where it is
+    PYTHONPATH=tests python -m support.cluster.image        make it, and print where it is
 
 `node.sh` itself runs, in a home of its own and with the system's python alone: it makes ~/python, and its pip installs
 there what its requirement lines ask for. The one thing that is not real is where pip finds packages: not in a registry,
@@ -26,12 +26,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+CHECKOUT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = Path(sys.prefix)
 PYTHON_HOME = Path(sys.base_prefix).resolve()
 SHIPPED = ("sweeps", "trainable", "results", "clusters", "pyproject.toml", "constraints.txt")  # file_mounts
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_DECIDING = ("clusters/node.sh", "pyproject.toml", "constraints.txt", "tests/cluster/image.py")
+_DECIDING = ("clusters/node.sh", "pyproject.toml", "constraints.txt", "tests/support/cluster/image.py")
 
 
 @cache

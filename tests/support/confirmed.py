@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import demo
-
 from results.answer import answer
 from results.record import Reader, Record, State, SweepState
+from support import demo
 
 SEEDS = (11, 12, 13, 14, 15)  # of the confirmation
 NO_L2 = (0.980, 0.981, 0.982, 0.981, 0.981)  # mean 0.9810

@@ -1,8 +1,9 @@
 """Throw-away machines on one Linux box, as root and without Docker, so that `ray up` can be run for real.
 
-    python tests/cluster/lab.py --machines 3 -- COMMAND    COMMAND on a laptop that reaches 10.77.0.1, .2 and .3 by SSH
-    python tests/cluster/lab.py --aws -- COMMAND           COMMAND on a laptop whose AWS account is a mock (moto): each
-                                                           instance that anyone starts there becomes a machine
+    PYTHONPATH=tests python -m support.cluster.lab --machines 3 -- COMMAND
+        COMMAND on a laptop that reaches 10.77.0.1, .2 and .3 by SSH
+    PYTHONPATH=tests python -m support.cluster.lab --aws -- COMMAND
+        COMMAND on a laptop whose AWS account is a mock (moto): each instance that anyone starts there becomes a machine
 
 A machine is a set of namespaces: network (a cable to a bridge), mounts (own /tmp, /root, /home, /run, /dev/shm, and no
 checkout, so that only what is shipped is there), processes (`ray stop` sees this machine only), and a real sshd. All
@@ -27,9 +28,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from image import CHECKOUT, PYTHON_HOME, SYSTEM_PATH, machine_home
+from support.cluster.image import CHECKOUT, PYTHON_HOME, SYSTEM_PATH, machine_home
 
 HERE = Path(__file__).resolve().parent
+TESTS = HERE.parents[1]  # `support` is found there, by what runs on the laptop
 VENV = Path(sys.prefix)
 HIDDEN = ["/tmp", "/root", "/run", "/home", "/dev/shm", str(CHECKOUT), str(VENV.parent)]
 MACHINES = Path("/run/lab")
@@ -169,7 +171,7 @@ def laptop(machines: int, aws: bool, command: list[str]) -> int:
     )
     os.chdir(CHECKOUT)  # the same folder, seen through the new mounts
     environment = {"HOME": "/root", "USER": "root", "PATH": LAPTOP_PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", **(ACCOUNT if aws else {})}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(TESTS), **(ACCOUNT if aws else {})}
     if aws:
         _open_account(environment)
         threading.Thread(target=_follow_account, daemon=True).start()
@@ -240,7 +242,7 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(laptop(given.machines, given.aws, given.command) & 255)  # process 1: the kernel ends all others
     machine_home()  # before its time counts
-    again = [sys.executable, str(HERE / "lab.py"), "--inside", "--machines", str(given.machines)]
+    again = [sys.executable, "-m", "support.cluster.lab", "--inside", "--machines", str(given.machines)]
     os.execvp("unshare", [*UNSHARE, *again, *(["--aws"] if given.aws else []), "--", *given.command])
 
 

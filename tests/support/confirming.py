@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loop import Loop
 
 from results.answer import Answer, answer
 from results.record import Reader, Record
+from support.loop import Loop
 from sweeps.engine import FloatDistribution, Sweep, models
 from sweeps.engine.confirm import Confirmation
 from sweeps.engine.options import parse

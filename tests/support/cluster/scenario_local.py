@@ -1,6 +1,6 @@
 """Three machines that we have: `ray up`, a real sweep on all of them, one loses power, one its cable, `ray down`.
 
-python tests/cluster/lab.py --machines 3 -- python tests/cluster/scenario_local.py
+PYTHONPATH=tests python -m support.cluster.lab --machines 3 -- python -m support.cluster.scenario_local
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from doors import alive, check_doors, check_refusals, check_token_files
-from lab import cable, power_off
-from steps import PATIENCE, Run, background, check, no_ray, run, say, token, until
+from support.cluster.doors import alive, check_doors, check_refusals, check_token_files
+from support.cluster.lab import cable, power_off
+from support.cluster.steps import PATIENCE, Run, background, check, no_ray, run, say, token, until
 
 YAML = "clusters/onprem.yaml"
 EPOCHS = 12

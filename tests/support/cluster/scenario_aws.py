@@ -1,6 +1,6 @@
 """The cluster.yaml that we ship, against a mock AWS account: from no worker to two, one interrupted, then the head.
 
-python tests/cluster/lab.py --aws -- python tests/cluster/scenario_aws.py
+PYTHONPATH=tests python -m support.cluster.lab --aws -- python -m support.cluster.scenario_aws
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from lab import ACCOUNT
-from steps import PATIENCE, Run, background, check, fail, no_ray, run, say, token, until
 
 from results.record import Reader
+from support.cluster.lab import ACCOUNT
+from support.cluster.steps import PATIENCE, Run, background, check, fail, no_ray, run, say, token, until
 
 YAML = Path("/tmp/cluster.yaml")
 EPOCHS = 36
