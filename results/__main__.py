@@ -164,7 +164,7 @@ def _show(reader: Reader, top: int) -> int:
     shown.print(f"{definition.get('name', reader.folder.name)}: {sweep_state(reader).lower()}", style="bold")
     if definition.get("question"):
         shown.print(str(definition["question"]))
-    shown.print_whole(trial_table(reader, top), [CURVE, REASON])
+    shown.print_whole(trial_table(reader, top, brief=shown.is_terminal), [CURVE, REASON])
     return 0
 
 

@@ -27,7 +27,7 @@ class Row:
 class Comparison:
     """Two runs' arms, by name. `problems` say why differences are missing."""
 
-    first: tuple[str, Answer]
+    first: tuple[str, Answer]  # the run's name, or its folder when both have one name
     second: tuple[str, Answer]
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
@@ -43,6 +43,8 @@ def compare(first: Reader, second: Reader) -> Comparison:
     names = [
         str(one.get("name") or reader.folder.name) for one, reader in zip(definitions, (first, second), strict=True)
     ]
+    if names[0] == names[1]:
+        names = [str(reader.folder) for reader in (first, second)]
     data = [one.get("data") or {} for one in definitions]
     problems = []
     if answers[0].measure != answers[1].measure:

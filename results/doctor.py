@@ -49,7 +49,7 @@ def examine(run: Path, uri: str | None = None) -> Iterator[Ailment]:
     try:
         with Reader(run) as reader:
             reader.verify()
-            working = sweep_state(reader) is SweepState.RUNNING and bool(reader.sessions())
+            working = sweep_state(reader) is SweepState.RUNNING
     except RecordError as error:
         yield Ailment("record", str(error))
         return

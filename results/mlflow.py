@@ -49,6 +49,7 @@ STATUS = {
     State.RUNNING: "RUNNING",
 }
 SWEEP_STATUS = {
+    SweepState.PLANNED: "SCHEDULED",
     SweepState.RUNNING: "RUNNING",
     SweepState.FINISHED: "FINISHED",
     SweepState.INTERRUPTED: "KILLED",

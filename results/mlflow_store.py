@@ -191,7 +191,7 @@ class Store:
 
     def set_status(self, known: Known, status: str, end_time: int | None) -> None:
         """End the run, or set it back to RUNNING; nothing when it is so. MLflow cannot clear an old end_time."""
-        if status == "RUNNING":
+        if status in ("SCHEDULED", "RUNNING"):
             if known.status != status:
                 self._client.update_run(known.run_id, status=status)
         elif (known.status, known.end_time) != (status, end_time):

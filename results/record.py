@@ -64,6 +64,7 @@ def violation(reason: str | None) -> tuple[str, float] | None:
 class SweepState(StrEnum):
     """How a driver session of the sweep ended."""
 
+    PLANNED = "PLANNED"  # no session yet: the sweep is defined, and nobody has begun it
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
     INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command goes on
@@ -495,10 +496,11 @@ class Reader:
             return [Session(**row | {"state": SweepState(row["state"])}) for row in rows]
 
     def state(self) -> SweepState:
-        """How the last session ended; RUNNING while a driver works, or when it died without a word."""
+        """How the last session ended; RUNNING while a driver works, or when it died without a word; PLANNED when there
+        is none."""
         rows = self._read("SELECT state FROM sessions ORDER BY session DESC LIMIT 1")
         with self.refusing():
-            return SweepState(rows[0][0]) if rows else SweepState.RUNNING
+            return SweepState(rows[0][0]) if rows else SweepState.PLANNED
 
     def trials(self, phase: str | None = None) -> list[Trial]:
         """All trials, in the order they were dealt."""

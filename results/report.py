@@ -167,6 +167,8 @@ def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
             f"The sweep is still running: {ended} trials have ended, {running} are in flight. "
             "This page does not renew itself."
         )
+    elif now.state is SweepState.PLANNED:
+        yield "The sweep is planned, and has not begun."
     elif now.state is not SweepState.FINISHED:
         yield (
             f"The sweep was {'interrupted' if now.state is SweepState.INTERRUPTED else 'ended by an error'}: "

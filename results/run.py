@@ -45,7 +45,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """RUNNING, FINISHED, INTERRUPTED or FAILED."""
+        """PLANNED, RUNNING, FINISHED, INTERRUPTED or FAILED."""
         with Reader(self.folder) as reader:
             return str(sweep_state(reader))
 

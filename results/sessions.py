@@ -11,14 +11,14 @@ from results.record import Reader, SweepState
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
-    """The state of the last session; INTERRUPTED when it says RUNNING, but its driver is no more.
+    """The state of the last session; INTERRUPTED when it says RUNNING, but its driver is no more; PLANNED without one.
 
     `dead`: process id of a driver that is known to be gone. Else the driver is looked for when it ran on this host;
     on another host it is believed to live.
     """
     sessions = reader.sessions()
     if not sessions:
-        return SweepState.RUNNING
+        return SweepState.PLANNED
     last = sessions[-1]
     if last.state is SweepState.RUNNING and _gone(last.info, dead):
         return SweepState.INTERRUPTED

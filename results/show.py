@@ -12,17 +12,19 @@ from typing import Any
 from rich.table import Table
 
 from results.pareto import amount
-from results.record import FILE, Reader, RecordError, ReportRow, State
+from results.record import FILE, Reader, RecordError, ReportRow, State, SweepState
 from results.sessions import ended_at, sweep_state
 from results.study import objectives_of
 from results.tables import tables
 from results.terminal import Terminal
+from results.text import REASON as REASON_LENGTH
 from results.text import one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
 CURVE, REASON = "curve", "reason"  # columns that give way on a narrow terminal
-_PIPED = 1000  # characters a line at most when nobody looks at a terminal
+_REASON = 40  # characters of a reason on a terminal
+_PIPED = 10_000  # characters a line at most when nobody looks at a terminal
 _COLOURS = {
     State.COMPLETED: "green",
     State.STOPPED: "dim",
@@ -66,11 +68,16 @@ def _run_cells(folder: Path) -> list[str]:
     return [
         str(definition.get("sweep", "")),
         state,
-        ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state]) or "none",
+        ", ".join(f"{counts[one]} {_now(one, state)}" for one in State if counts[one]) or "none",
         _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), str(definition.get("metric", ""))),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else _duration(end - began),
     ]
+
+
+def _now(trial: State, sweep: SweepState) -> str:
+    """A trial's state in words: one that is in flight runs while the sweep does, and else goes on with it."""
+    return "to go on" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
 
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
@@ -78,8 +85,11 @@ def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     return f"{metric} {best[0]:.4f}" if best else ""
 
 
-def trial_table(reader: Reader, top: int) -> Table:
-    """The `top` best trials, then those that cannot be best: state, objective, curve and what distinguishes them."""
+def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
+    """The `top` best trials, then those that cannot be best: state, objective, curve and what distinguishes them.
+
+    `brief`: long reasons are cut, as a terminal has little room.
+    """
     definition = reader.meta("definition") or {}
     metric = str(definition.get("metric", "val_accuracy"))
     both, curves = tables(reader), reader.curves()
@@ -106,7 +116,7 @@ def trial_table(reader: Reader, top: int) -> Table:
             _text(row["epochs"]),
             sparkline(_values(curves.get(row["trial"], {}), metric)),
             *(_text(row[name]) for name in varied),
-            one_line(row["reason"] or "", 40),
+            one_line(row["reason"] or "", _REASON if brief else REASON_LENGTH),
             style=_COLOURS[State(row["state"])],
         )
     return table

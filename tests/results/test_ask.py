@@ -106,6 +106,17 @@ def test_compare_prints_both_answers(two: Path, tmp_path: Path, capsys: pytest.C
     assert "other: L2 helps by 0.40 ± 0.12 points" in shown
 
 
+def test_runs_of_one_name_are_told_apart_by_their_folders(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shifted(tmp_path / "elsewhere" / two.name, name="two")
+    assert main(["compare", str(two), str(other)]) == 0
+    shown = capsys.readouterr().out
+    for folder in (two, other):
+        assert f"{folder}: test accuracy" in shown
+        assert f"{folder}: L2 helps by" in shown
+
+
 def test_what_does_not_compare_is_said_and_not_subtracted(
     two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

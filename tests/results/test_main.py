@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.demo import Rows, add, attempt, begin, damage
+from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
 from results.__main__ import main
-from results.record import SweepState
+from results.record import Record, State, SweepState
 from results.show import sparkline
 
 COMMANDS = ("export", "follow", "list", "show")
@@ -103,8 +103,34 @@ def test_list_is_a_line_a_run(out: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert heading.split()[:2] == ["run", "sweep"]
     assert "demo" in line
     assert "INTERRUPTED" in line
-    assert "2 running, 2 completed, 1 stopped, 1 diverged, 1 failed, 1 lost" in line
+    assert "2 to go on, 2 completed, 1 stopped, 1 diverged, 1 failed, 1 lost" in line
     assert "val_accuracy 0.9000" in line
+
+
+def test_a_run_that_is_only_planned_is_planned_everywhere_and_not_running(
+    out: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "later").mkdir()
+    with Record(out / "later") as record:
+        record.set_meta("definition", DEFINITION | {"name": "later"})
+        record.set_meta("id", "id-of-later")
+    assert main(["list", str(out)]) == 0
+    assert re.search(r"later +mnist_l2 +PLANNED +none", capsys.readouterr().out)
+    assert main(["show", str(out / "later")]) == 0
+    assert capsys.readouterr().out.startswith("later: planned\n")
+    assert main(["export", str(out / "later")]) == 0
+    assert rows("SELECT status FROM runs WHERE name = 'later'") == [("SCHEDULED",)]
+    assert main(["report", str(out / "later")]) == 0
+    assert "The sweep is planned, and has not begun." in (out / "later" / "report.html").read_text()
+
+
+def test_a_trial_in_flight_runs_while_its_sweep_does(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record, _ = begin(out / "alive")
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        assert main(["list", str(out)]) == 0
+    assert re.search("alive .* RUNNING +1 running ", capsys.readouterr().out)
 
 
 def test_list_of_nothing_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +148,26 @@ def test_show_puts_the_best_first_and_shows_what_varies(run: Path, capsys: pytes
     assert [line.split()[:2] for line in lines[:3]] == [["1", "1"], ["2", "6"], ["3", "2"]]
     assert "▁▄█▆" in lines[0]
     assert len(lines) == 8
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_reason_is_cut_on_a_terminal_and_whole_when_piped(
+    out: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "OSError: " + "/some/where/deep" * 60 + "/weights.pt"
+    record, session = begin(out / "long")
+    with record:
+        add(record, 1)
+        attempt(record, 1)
+        record.end_trial(1, State.FAILED, reason=reason)
+        record.end_session(session, SweepState.FINISHED)
+    if terminal:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["show", str(out / "long")]) == 0
+    shown = capsys.readouterr().out
+    assert (reason in shown) is not terminal
+    assert "OSError: /some/where/deep" in shown
 
 
 def test_show_stops_at_top(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
