@@ -1,11 +1,13 @@
-"""How long an epoch of some configurations takes on this machine, from a few timed steps of each.
+"""How long an epoch of some configurations takes on this machine, from a few timed steps of each, and how large a
+trial's state then is.
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
     python -m trainable.probe < '{"path": [...], "data": ["mnist", null], "process": [1, "cpu"], "configs": [{...}]}'
 
-prints {"seconds": [...]}, one number a configuration: training on the whole split, validation included. With
-`"together": N` (0: as many as train fastest, up to `"limit"`) that is a trial's share of so many trained as one.
+prints {"seconds": [...], "bytes": [...]}, one number a configuration: training on the whole split, validation included,
+and what is kept of a trial. With `"together": N` (0: as many as train fastest, up to `"limit"`) the time is a trial's
+share of so many trained as one.
 `"path"` is where modules are looked for: a model lies in one beside the user's script, and imports others. What it
 prints goes to standard error.
 """
@@ -31,8 +33,9 @@ def probe(
     process: tuple[int, str],
     together: int = 1,
     limit: int = 1,
-) -> list[float]:
-    """Seconds an epoch of each config. `data`: name and root; `process`: threads and device."""
+) -> tuple[list[float], list[int]]:
+    """Seconds an epoch of each config, and bytes of its final state. `data`: name and root; `process`: threads and
+    device."""
     from trainable.config import parsed
     from trainable.data import Split, load
     from trainable.pack import fastest, scored_together, train_together, unpackable
@@ -46,7 +49,7 @@ def probe(
     part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))
     tensors = Tensors.of(part, device)
     together = together or fastest(tensors, limit)
-    seconds = []
+    seconds, kept = [], []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
         config = parsed({**values, "epochs": 1, "reports_per_epoch": 1})
         alone = unpackable(config, tensors) is not None
@@ -60,7 +63,8 @@ def probe(
         validation = (time.perf_counter() - started) / len(states)
         training = max(report.seconds - validation, 0.0) * len(whole.train) / few
         seconds.append(training + validation * int(values.get("reports_per_epoch", 1)))
-    return seconds[1:]
+        kept.append(len(states[0].content()))
+    return seconds[1:], kept[1:]
 
 
 def main() -> None:
@@ -69,7 +73,8 @@ def main() -> None:
     job = json.load(sys.stdin)
     sys.path[:] = job.pop("path")
     with os.fdopen(answer, "w") as file:
-        json.dump({"seconds": probe(**job)}, file)
+        seconds, kept = probe(**job)
+        json.dump({"seconds": seconds, "bytes": kept}, file)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from sweeps.engine.progress import clock
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import CannotRun, Flight, ladder
 from sweeps.engine.sweep import Sweep
+from trainable.checkpoints import KEPT
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -35,7 +36,11 @@ DRAWS = 100  # random points that a space function may refuse one after the othe
 LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
 NOISE = 0.3  # of a report, in standard deviations between configurations
 START_SECONDS, END_SECONDS = 9.0, 8.0  # Ray and the imports; scoring, the model, tables and MLflow
-REPORT_BYTES, TRIAL_BYTES, MODEL_BYTES = 1_500, 12_000, 2_000_000  # record, tables and MLflow together; the model
+REPORT_BYTES, TRIAL_BYTES, MODEL_BYTES = (
+    1_500,
+    12_000,
+    2_000_000,
+)  # record, tables and MLflow together; page and program
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def forecast(sweep: Sweep, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
     flight = Flight.of(options)
     running = flight.running if options.pack == "off" else flight.lanes
-    seconds = statistics.mean(_seconds(sweep, options, running, flight.share))
+    probes = _probes(sweep, options, running, flight.share)
+    seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_imagine(sweep, options, game) for game in range(GAMES))
     repeats = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
     epochs = searched + repeats * options.epochs
@@ -80,15 +86,30 @@ def forecast(sweep: Sweep, options: Options) -> Forecast:
         bytes=int(
             REPORT_BYTES * epochs * sweep.reports_per_epoch
             + TRIAL_BYTES * (options.trials + repeats)
-            + (MODEL_BYTES if repeats else 0)
+            + (MODEL_BYTES + state if repeats else 0)
+            + repeats * state * _states(options, seconds)
         ),
         money=None if options.price_per_hour is None else hours * options.price_per_hour,
         seconds_an_epoch=seconds,
     )
 
 
-def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[float]:
-    """Seconds an epoch of `PROBES` random configurations, in `running` processes at a time.
+def _states(options: Options, seconds: float) -> int:
+    """How many states of a confirmed trial stay, which takes `seconds` an epoch: the last, and the one before it."""
+    before = options.epochs * seconds > options.checkpoint_seconds
+    return KEPT if before else 1
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """What a configuration takes."""
+
+    seconds: float  # an epoch
+    bytes: int  # of a state, the optimiser's included
+
+
+def _probes(sweep: Sweep, options: Options, running: int, share: int) -> list[_Probe]:
+    """`PROBES` random configurations, timed in `running` processes at a time.
 
     Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
     """
@@ -102,11 +123,11 @@ def _seconds(sweep: Sweep, options: Options, running: int, share: int) -> list[f
     }
     portions = [portion for first in range(running) if (portion := configs[first::running])]
     with contextlib.ExitStack() as stack:
-        processes = [_probe(stack, {**common, "configs": portion}) for portion in portions]
-        return [second for process in processes for second in _answer(process)]
+        processes = [_started(stack, {**common, "configs": portion}) for portion in portions]
+        return [probe for process in processes for probe in _answer(process)]
 
 
-def _probe(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
+def _started(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
     """A process that begins to work on `job`, and ends at the latest with `stack`."""
     here = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
@@ -123,13 +144,14 @@ def _probe(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Po
     return process
 
 
-def _answer(process: subprocess.Popen[str]) -> list[float]:
-    """Seconds an epoch of each configuration. Raises CannotRun when they could not be trained."""
+def _answer(process: subprocess.Popen[str]) -> list[_Probe]:
+    """One for each configuration. Raises CannotRun when they could not be trained."""
     said, errors = process.communicate()
     if process.returncode:
         last = errors.strip().splitlines()[-1:] or [f"the process ended with status {process.returncode}"]
         raise CannotRun(f"--plan times a few trials, but one could not be trained: {last[0]}")
-    return list(json.loads(said)["seconds"])
+    found = json.loads(said)
+    return [_Probe(*pair) for pair in zip(found["seconds"], found["bytes"], strict=True)]
 
 
 def _random_configs(sweep: Sweep, options: Options) -> Iterator[Mapping[str, Any]]:

@@ -72,6 +72,15 @@ def test_a_model_that_fails_in_a_probe_is_one_line_with_its_reason() -> None:
         forecast(*planned("broken"))
 
 
+def test_a_plan_counts_the_states_of_confirmed_models() -> None:
+    fixed = {"hidden": (1000,), "optimizer": "adamw"}
+    sweep = Sweep(name="planned", data="digits", space=SPACE, fixed=fixed, trials=2, epochs=1)
+    flags = ["--concurrency", "1", "--confirm-configs", "1", "--confirm-seeds", "4"]
+    with_models, without = (forecast(sweep, parse(sweep, [*flags, *more])) for more in ([], ["--no-confirm"]))
+    state = 3 * 4 * (64 * 1000 + 1000 * 10)  # weights and Adam's two numbers beside each, in bytes
+    assert with_models.bytes - without.bytes > 4 * state
+
+
 def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
     data = load("digits")
 

@@ -1,4 +1,4 @@
-"""Probes: an epoch's time of a configuration, alone or as its share of a pack."""
+"""Probes: an epoch's time of a configuration, alone or as its share of a pack, and the size of its state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 32}
 
 
 @pytest.mark.parametrize(("together", "limit"), [(1, 1), (3, 3), (0, 2)])
-def test_every_configuration_gets_a_time_packed_or_not(together: int, limit: int) -> None:
+def test_every_configuration_gets_a_time_and_a_size_packed_or_not(together: int, limit: int) -> None:
     convolution = {"model": "cnn", "channels": (4,), "hidden": (8,)}  # is trained alone, whatever is asked
-    seconds = probe([SMALL, convolution], ("digits", None), (1, "cpu"), together=together, limit=limit)
-    assert len(seconds) == 2
+    given = [SMALL | {"optimizer": "adamw"}, convolution]
+    seconds, kept = probe(given, ("digits", None), (1, "cpu"), together=together, limit=limit)
+    assert len(seconds) == len(kept) == 2
+    weights = 4 * (64 * 8 + 8 * 10)  # bytes; Adam keeps two numbers beside each
+    assert 3 * weights < kept[0] < 3 * weights + 8_000
     assert all(0 < second < math.inf for second in seconds)
 
 
