@@ -71,6 +71,16 @@ class Folder:
         found = self._remote.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == fs.FileType.File)
 
+    def folders(self) -> list[str]:
+        """Folders in the folder, sorted; [] when it is not there."""
+        if self._remote is None:
+            folder = Path(self._path)
+            return sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+        from pyarrow import fs
+
+        found = self._remote.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
     def read(self, name: str) -> bytes:
         if self._remote is None:
             return Path(self._path, name).read_bytes()

@@ -74,8 +74,8 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
-    confirm: bool = True
-    """Confirm at all; --no-confirm ends with the search, and no answer."""
+    confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
+    """Skip the confirmation: the sweep ends after the search, without an answer."""
     audit: float = 0.0
     """Share of the trials stopped early that are trained to the end after all, to see whether a winner was stopped."""
     checkpoint_seconds: float = 30.0

@@ -7,9 +7,8 @@ import logging
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -25,7 +24,7 @@ from sweeps.engine.options import Options
 from sweeps.engine.samplers import SamplerError
 from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import FOLDER, Checkpoints, owner
-from trainable.storage import absolute, below
+from trainable.storage import Folder, absolute, below
 
 if TYPE_CHECKING:
     from sweeps.engine.machines import Machines
@@ -260,8 +259,9 @@ class Session:
         )
         gc.freeze()  # what was imported, with the collector off
         gc.enable()
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         try:
-            with ray.lean(), _silent("ray.tune"):  # a trial's traceback is in the record
+            with ray.lean():
                 tuner.fit()
         except (TuneError, SamplerError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
@@ -295,7 +295,8 @@ class Session:
         self.record.commit()
         with Reader(self.folder) as reader:
             trials, run = reader.trials(), str(reader.meta("id") or "")
-        for trial in trials:
+        kept = set(Folder(self.checkpoints).folders())  # one listing: most trials that have ended left nothing there
+        for trial in [trial for trial in trials if str(trial.trial) in kept]:
             store = Checkpoints(self.checkpoints, trial.trial, owner=owner(run, trial.config))
             if trial.state is State.RUNNING:
                 for saved in store.saved():
@@ -385,17 +386,6 @@ def _started(ray: Future[Ray]) -> Ray:
         raise CannotRun(str(problem), code=2) from None
     except Exception as error:
         raise CannotRun(f"Ray could not start: {_cause(error)}") from error
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _cause(error: BaseException) -> str:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+FIRST = {"optuna": logging.INFO, "ray.tune": logging.INFO}  # levels, as the libraries set them
+
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """When the block ends, garbage collection, the environment, torch's threads and the levels of all loggers are what
-    they were when it began; Optuna's, if it was imported within, what Optuna makes it."""
+    they were when it began; of a logger that came within, whose level the sweep sets, what its library makes it."""
     collecting, environment = gc.isenabled(), dict(os.environ)
     before = {name: logger.level for name, logger in _loggers().items()}
     threads = torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
@@ -27,7 +29,7 @@ def undisturbed() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(environment)
         for name, logger in _loggers().items():
-            logger.setLevel(before.get(name, logging.INFO if name == "optuna" else logger.level))
+            logger.setLevel(before.get(name, FIRST.get(name, logger.level)))
         if threads is not None:
             sys.modules["torch"].set_num_threads(threads)
 

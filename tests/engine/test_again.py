@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from sweeps.engine.undisturbed import undisturbed
+
+
+def test_levels_of_loggers_that_came_within_are_their_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ray.tune", "optuna"):
+        monkeypatch.delitem(logging.root.manager.loggerDict, name, raising=False)
+    with undisturbed():
+        for name in ("ray.tune", "optuna"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    assert [logging.getLogger(name).level for name in ("ray.tune", "optuna")] == [logging.INFO, logging.INFO]
+
 
 CELLS = (
     """

@@ -555,3 +555,12 @@ def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:
     driver.join()
     with locked(tmp_path):
         assert (tmp_path / "lock").read_text().startswith(f"pid {os.getpid()} on ")
+
+
+def test_the_help_of_no_confirm_reads_as_what_the_flag_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(SWEEP, ["--help"])
+    _, _, about = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split()).partition("--no-confirm")
+    about = about.partition(" --")[0]
+    assert about.split("(")[0].strip() == "Skip the confirmation: the sweep ends after the search, without an answer."
+    assert "True" not in about

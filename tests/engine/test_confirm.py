@@ -29,6 +29,7 @@ from sweeps.engine.session import Flight, Session, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset, load
+from trainable.storage import Folder
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +111,20 @@ def test_a_final_state_whose_row_is_absent_is_used_as_it_is(bench: Bench) -> Non
     assert bench.query("SELECT count(*) FROM events WHERE kind = 'restored'") == [(2,)]
 
 
-def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench) -> None:
+def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     change(bench.folder, "DELETE FROM checkpoints")
     files = sorted((bench.folder / "checkpoints").rglob("*.safetensors"))
     left = bench.folder / "checkpoints" / "1"  # of a search trial that ended: its driver was killed before it swept
     left.mkdir()
     assert files
+    removed: list[str] = []
+    monkeypatch.setattr(Folder, "remove", lambda folder: (removed.append(folder.where), shutil.rmtree(folder.where)))
     with Record(bench.folder) as record:
         session = Session(SWEEP, bench.options, record, Stop(Signals(), None), Flight.of(bench.options))
         session.end(SweepState.FINISHED)
     assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
     assert not left.exists()
+    assert removed == [str(left)]  # the storage is not asked once for each trial that has ended
 
 
 def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) -> None:
