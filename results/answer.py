@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from results.tables import NEVER_BEST
 from results.wording import Wording, settings
 
 LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
+OTHER_NETWORK = "of another network"  # why a seed does not count
 FEW = 6  # arms up to which all pairs are compared
 Curves = Mapping[int, Mapping[int, ReportRow]]
 K = TypeVar("K")
@@ -38,7 +39,7 @@ class Candidate:
     values: dict[int, float]  # seed -> last validation objective
     validation: Estimate | None  # of `values`
     test: dict[int, float]  # seed -> test score
-    dropped: dict[str, int]  # how many confirmation trials ended otherwise: state -> count
+    dropped: dict[str, int]  # how many confirmation trials do not count, by state or `OTHER_NETWORK`
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def answer(reader: Reader) -> Answer:
     with reader.snapshot():
         definition = reader.meta("definition") or {}
         trials, curves, scores = reader.trials(), reader.curves(), reader.scores("test")
+        superseded = reader.superseded()
     metric, mode = str(definition.get("metric", "val_accuracy")), str(definition.get("mode", "max"))
     names = list(dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
@@ -109,7 +111,11 @@ def answer(reader: Reader) -> Answer:
         trial: known[measured] for trial, known in scores.items() if abs(known.get(measured, math.nan)) <= LARGEST
     }
 
-    found = {name: _candidates([t for t in trials if t.arm == name], curves, tested, metric, mode) for name in names}
+    def candidates(name: str) -> tuple[Candidate, ...]:
+        mine = [trial for trial in trials if trial.arm == name]
+        return tuple(_ranked(_candidates(mine, superseded, curves, tested, metric), mode))
+
+    found = {name: candidates(name) for name in names}
     chosen = {name: next((c for c in found[name] if c.validation), None) for name in names}
     represented = [candidate for candidate in chosen.values() if candidate]
     complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
@@ -150,9 +156,10 @@ def answer(reader: Reader) -> Answer:
 
 
 def _candidates(
-    trials: Sequence[Trial], curves: Curves, tested: Mapping[int, float], metric: str, mode: str
-) -> tuple[Candidate, ...]:
-    """An arm's configurations that were trained again, best first."""
+    trials: Sequence[Trial], superseded: Set[int], curves: Curves, tested: Mapping[int, float], metric: str
+) -> list[Candidate]:
+    """An arm's configurations that were trained again. Of another network than the one that was accepted since
+    (`superseded`) no seed counts, nor what it scored in the search."""
     by_source: dict[int, list[Trial]] = {}
     for trial in trials:
         if trial.phase == "confirm" and trial.source is not None:
@@ -165,7 +172,9 @@ def _candidates(
         dropped: dict[str, int] = {}
         for trial in repeats:
             value = _last(curves.get(trial.trial, {}), metric)
-            if trial.state is State.COMPLETED and value is not None:
+            if trial.trial in superseded:
+                dropped[OTHER_NETWORK] = dropped.get(OTHER_NETWORK, 0) + 1
+            elif trial.state is State.COMPLETED and value is not None:
                 told = trial.config.get("seed")
                 seed = told if isinstance(told, int) else trial.trial
                 values[seed], numbers[seed] = value, trial.trial
@@ -177,7 +186,7 @@ def _candidates(
                 source=source,
                 params=sources[source].params if source in sources else repeats[0].params,
                 config=config,
-                searched=_last(curves.get(source, {}), metric),
+                searched=None if source in superseded else _last(curves.get(source, {}), metric),
                 trials=numbers,
                 values=values,
                 validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
@@ -185,7 +194,7 @@ def _candidates(
                 dropped=dropped,
             )
         )
-    return tuple(_ranked(made, mode))
+    return made
 
 
 def _ranked(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:

@@ -135,8 +135,18 @@ def _model(run: Path) -> Iterator[Ailment]:
         ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
         found = answer(reader)
         other = model_folder.difference(reader, found)
+        chosen = {trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()}
+        unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
     if found.model is None or not ended:
         return  # it is to be continued, and says so
+    if unfit:
+        those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
+        yield Ailment(
+            "model",
+            f"what is confirmed in {run} is not scored on the test split, as the model's file builds another network "
+            f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
+        )
+        return
     if found.split != "test":
         yield Ailment("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
     if other:

@@ -572,6 +572,21 @@ class Reader:
             found.setdefault(row["trial"], {})[row["step"]] = row["sha256"]
         return found
 
+    def superseded(self) -> set[int]:
+        """Trials of a network that a model of the user's own built before another one was accepted: no mean holds
+        seeds of both."""
+        return self._named_by("model changed", "superseded")
+
+    def unfit(self) -> set[int]:
+        """Trials whose final states do not fit the network that their model built when they were to be scored."""
+        return self._named_by("unfit", "trials")
+
+    def _named_by(self, kind: str, key: str) -> set[int]:
+        """The trials that events of `kind` name under `key`."""
+        rows = self._known("event", "SELECT at, kind, trial, data FROM events WHERE kind = ? ORDER BY seq", (kind,))
+        lists = [row["data"].get(key) for row in rows if isinstance(row["data"], Mapping)]
+        return {one for some in lists if isinstance(some, list) for one in some if isinstance(one, int)}
+
     def events(self) -> list[tuple[float, str, int | None, dict[str, Any]]]:
         """(time, kind, trial, data) in order."""
         rows = self._known("event", "SELECT at, kind, trial, data FROM events ORDER BY seq")

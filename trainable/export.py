@@ -32,6 +32,7 @@ from trainable.data import Dataset, Split
 from trainable.faults import ordinary
 from trainable.final import File, load
 from trainable.serving import Classifier
+from trainable.silence import silence
 from trainable.state import State, apart
 from trainable.storage import take_place
 from trainable.tensors import Tensors
@@ -125,7 +126,7 @@ def unexportable(config: Config, data: Dataset) -> str | None:
     few = Split(data.train.x[:1], data.train.y[:1])
     tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
     try:
-        with ordinary():
+        with ordinary(), silence():
             network = State.fresh(config, tensors).model.eval()
     except Exception:  # its trials will say so
         return None
@@ -137,7 +138,7 @@ def unexportable(config: Config, data: Dataset) -> str | None:
 def _unexported(model: Classifier, samples: Tensor, path: Path) -> str | None:
     """Write the program to `path`; or say in one line why there is none."""
     try:
-        with ordinary():
+        with ordinary(), silence():
             _write_program(model, samples, path)
     except Exception as error:  # whatever torch.export makes of a user's model
         path.unlink(missing_ok=True)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import hashlib
 import inspect
-import io
 import sys
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +20,7 @@ from trainable.data import Dataset, Split
 from trainable.faults import ordinary, users_own
 from trainable.model import OutputError, require_logits
 from trainable.reference import function
+from trainable.silence import silence
 from trainable.state import State
 from trainable.tensors import Tensors, normalise
 from trainable.train import autocast, data_loss
@@ -41,7 +38,7 @@ def rehearse(config: Config, data: Dataset) -> dict[str, Any]:
     few = Split(data.train.x[:count], data.train.y[:count])
     tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
     shape = (count, tensors.classes)
-    with ordinary(), _silence(), torch.random.fork_rng(devices=[]):
+    with ordinary(), silence(), torch.random.fork_rng(devices=[]):
         state = State.fresh(config, tensors)
         made = structure(config, state.model)
         x = normalise(tensors.x_train, tensors.mean, tensors.std)
@@ -120,15 +117,3 @@ def _layer(module: nn.Module) -> str:
 def _are_probabilities(outputs: Tensor) -> bool:
     outputs = outputs.float()
     return bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all())
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """What a model prints or warns of is for its trials to say."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield

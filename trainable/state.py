@@ -23,7 +23,7 @@ from trainable import faults
 from trainable.config import Config
 from trainable.model import build, decaying, derived, penalty, weights
 from trainable.report import Report
-from trainable.storage import CheckpointError, read, write_whole
+from trainable.storage import CheckpointError, MisfitError, read, write_whole
 from trainable.tensors import Tensors
 from trainable.update import without_compiler
 
@@ -177,7 +177,7 @@ class State:
             self.step = int(header["step"])
             self.history = list(header["history"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
+            raise MisfitError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
 
 
 def _laid_out_as(parameters: list[Tensor], index: int, value: Tensor) -> Tensor:

@@ -19,6 +19,10 @@ class CheckpointError(ValueError):
     """A state that cannot be kept, or a checkpoint that cannot be trusted or does not belong to this trial."""
 
 
+class MisfitError(CheckpointError):
+    """A whole checkpoint of another network than the one that is built now."""
+
+
 def is_uri(where: str | Path) -> bool:
     """Whether `where` is a URI rather than a path."""
     return "://" in str(where)

@@ -52,10 +52,13 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
 
 
 def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What is good to know before a search: of flags that do nothing here, of models that cannot be exported, and of
-    the flags that use a GPU."""
-    models = [hyper.parsed(sweep.given(arm)) for arm in sweep.arms]
-    return [*_idle_flags(sweep, options), *unexportable(models, data), *_gpu_notes(sweep, options, data)]
+    """What is good to know, searched or not: of flags that do nothing here, and of those that use a GPU."""
+    return [*_idle_flags(sweep, options), *_gpu_notes(sweep, options, data)]
+
+
+def search_notes(sweep: Sweep, data: Dataset) -> list[str]:
+    """What is good to know before a search only, as finding it out takes seconds: of models that cannot be exported."""
+    return unexportable([hyper.parsed(sweep.given(arm)) for arm in sweep.arms], data)
 
 
 def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:

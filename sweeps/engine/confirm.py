@@ -23,13 +23,14 @@ from results.record import Reader, Record
 from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints, owner
 from trainable.faults import reason
-from trainable.storage import install
+from trainable.storage import CheckpointError, MisfitError, install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
     from sweeps.engine.options import Options
     from sweeps.engine.stop import Stop
     from trainable.data import Dataset
 
+ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
 MEND = "what is damaged is dropped by: python -m results doctor --mend"
 Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
@@ -73,10 +74,17 @@ def due(reader: Reader, checkpoints: str) -> Due:
 class Unmade(RuntimeError):
     """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
 
-    def __init__(self, cause: BaseException, folder: Path) -> None:
+    @classmethod
+    def of(cls, cause: BaseException, folder: Path) -> Unmade:
+        """Because of what a worker raised."""
         words = reason(cause)
-        damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)  # torch's, who is not here
-        super().__init__(f"{words}; {MEND} {shlex.quote(str(folder))}" if damaged else words)
+        if isinstance(cause, MisfitError):
+            return Unfit(f"{words}; {ACCEPT}")
+        return cls(f"{words}; {MEND} {shlex.quote(str(folder))}" if isinstance(cause, CheckpointError) else words)
+
+
+class Unfit(Unmade):
+    """A model's file builds another network now than the one that is confirmed."""
 
 
 class Confirmation:
@@ -92,11 +100,17 @@ class Confirmation:
     def score(self) -> None:
         """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
         files = self._due().scores
-        scores = self._on_worker(_score, files, self._configs(files)) if files else None
-        for trial, metrics in (scores or {}).items():
+        made = self._on_worker(_score, files, self._configs(files)) if files else None
+        scores, unfit = made or ({}, {})
+        for trial, metrics in scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
+        if unfit:
+            self._record.event("unfit", trials=sorted(unfit))
         self._record.commit()
+        if unfit:
+            trial, why = next(iter(unfit.items()))
+            raise Unfit(f"the model of trial {trial} is of another network than its file builds now ({why}); {ACCEPT}")
 
     def keep(self) -> Iterator[str]:
         """Make model/ of the answer's model, and say where it errs; yields why what could not be made."""
@@ -113,6 +127,8 @@ class Confirmation:
                     if unexported:
                         yield f"the weights of trial {trial} are kept, but torch.export refuses the model: {unexported}"
             except (Unmade, OSError) as problem:
+                if isinstance(problem, Unfit):
+                    self._record.event("unfit", trials=[trial])
                 yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
         for trial, file in left.diagnosis.items():
             try:
@@ -149,16 +165,25 @@ class Confirmation:
         try:
             return ray.get(pending)
         except RayError as error:
-            raise Unmade(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
+            raise Unmade.of(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
 
 
 def _score(
     files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, process: tuple[int, str]
-) -> dict[int, dict[str, float]]:
+) -> tuple[dict[int, dict[str, float]], dict[int, str]]:
+    """{trial: its scores}, and of those that fit no network that can be built any more {trial: why}."""
     from trainable.final import score
     from trainable.train import prepare_process
 
-    return score(files, configs, data, prepare_process(*process))
+    device = prepare_process(*process)
+    scores: dict[int, dict[str, float]] = {}
+    unfit: dict[int, str] = {}
+    for trial, file in files.items():
+        try:
+            scores |= score({trial: file}, configs, data, device)
+        except MisfitError as error:
+            unfit[trial] = reason(error)
+    return scores, unfit
 
 
 def _diagnose(

@@ -156,14 +156,15 @@ def kept(tries: list[Tried], before: Kept | None = None) -> dict[str, Any]:
     return found
 
 
-def changes(before: Kept, tries: list[Tried]) -> list[str]:
-    """What the models build otherwise than when the run began: a line each."""
-    found = []
+def changes(before: Kept, tries: list[Tried]) -> dict[str, list[str]]:
+    """What the models build otherwise than when the run began: {function: a line each}."""
+    lines: dict[str, list[str]] = {}
     for one in tries:
         old = next((o for o in before.get(one.function, {}).get("built", ()) if o["values"] == _values(one)), None)
         if old is None:
             continue
         where = f"model {one.function} at {_words(one.values)}"
+        found = lines.setdefault(one.function, [])
         if one.made is None:
             found.append(f"{where}: could be trained -> {one.problem}")
             continue
@@ -174,24 +175,40 @@ def changes(before: Kept, tries: list[Tried]) -> list[str]:
                 for name in then.keys() | now.keys()
                 if then.get(name) != now.get(name)
             ]
-    return sorted(found)
+    return {function: sorted(found) for function, found in sorted(lines.items()) if found}
+
+
+def unknown(before: Kept, tries: list[Tried]) -> list[str]:
+    """Functions written otherwise than in a run of an earlier version, which kept nothing of what they built."""
+    return [
+        name
+        for name, about in before.items()
+        if not about["built"] and any(one.made for one in tries if one.function == name)
+        if about.get("source") != space.source(function(_called(tries, name)))
+    ]
+
+
+def trained_by(trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
+    """Numbers of the trials that trained a model of these names (`names`)."""
+    wanted = set(functions)
+    own = {trial.trial: str(trial.config.get("model", "")) for trial in trials}
+    return [number for number, model in own.items() if wanted & {_function(model), _file_and_function(model), model}]
 
 
 def notes(before: Kept, tries: list[Tried]) -> list[str]:
     """What changed in the files of models that build the same as when the run began, or of which that is not known."""
-    found = []
-    for name, about in before.items():
-        mine = [one for one in tries if one.function == name and one.made]
+    found = [
+        f"the function {name!r} has changed since this run began; what it built then is not known"
+        for name in unknown(before, tries)
+    ]
+    for name in before.keys() - changes(before, tries).keys():
+        about, mine = before[name], [one for one in tries if one.function == name and one.made]
         built, now = [point["files"] for point in about["built"]], [one.made["files"] for one in mine if one.made]
-        if not built:
-            if mine and about.get("source") != space.source(function(_called(mine, name))):
-                found.append(f"the function {name!r} has changed since this run began; what it built then is not known")
-            continue
         files = sorted(
             {file for then in built for one in now for file in one if then.get(file) not in (None, one[file])}
         )
         found += [f"{file} has changed since this run began, but {name!r} builds the same network" for file in files]
-    return found
+    return sorted(found)
 
 
 def _called(tries: list[Tried], name: str) -> str:

@@ -159,7 +159,7 @@ def _plan(sweep: Sweep, options: Options) -> int:
     from sweeps.engine.plan import forecast
 
     data = _load(options)
-    for note in [] if options.quiet else check.notes(sweep, options, data):
+    for note in [] if options.quiet else [*check.notes(sweep, options, data), *check.search_notes(sweep, data)]:
         say(f"note: {note}", sys.stderr)
     with Record(options.out / options.name) as record:
         _define(record, sweep, options, data)
@@ -187,12 +187,12 @@ def _locked_sweep(sweep: Sweep, options: Options, signals: Signals, started: flo
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
         _refuse(check.unsuited(sweep, data.shape))
-        _define(record, sweep, options, data)
+        work = _define(record, sweep, options, data)
         notes = source.notes(data) + check.notes(sweep, options, data)
+        notes += check.search_notes(sweep, data) if work and not options.quiet else []
         notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
         for note in [] if options.quiet else dict.fromkeys(notes):
             say(f"note: {note}", sys.stderr)
-        work = todo(folder, sweep, options)
         signals.defer()
         exported: dict[str, Any] = {}
         with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
@@ -272,8 +272,9 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
             ray.stop()
 
 
-def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
-    """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody."""
+def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> bool:
+    """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody. Returns whether
+    there is work: models of the user's own are tried only then."""
     from sweeps.engine.definition import definition, differences, widening_problems
 
     now = definition(sweep, options, data)
@@ -286,14 +287,17 @@ def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> No
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
+    work = todo(record.path.parent, sweep, options)
     _begin(record, sweep, options, data, begun=bool(trials))
     if trials:
         now["trials"] = max(now["trials"], before["trials"])
     record.set_meta("definition", now)
-    _define_models(record, sweep, options, data)
+    if work or options.plan:
+        _define_models(record, sweep, options, data)
     kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}
     record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
+    return work
 
 
 def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
@@ -311,26 +315,32 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
     _refuse(models.problems(tries))
     if begun:
         changed, notes = models.changes(before, tries), models.notes(before, tries)
+        lines = [line for some in changed.values() for line in some]
         if changed and not options.accept_changed_model:
-            raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *changed]), code=2)
-        if changed:
-            _forget_unscored(record, trials)
-        if changed or notes:
-            record.event("model changed", accepted=changed, notes=notes)
+            raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *lines]), code=2)
+        superseded = []
+        if options.accept_changed_model:
+            superseded = _supersede(record, trials, {*changed, *models.unknown(before, tries)})
+        if changed or notes or superseded:
+            record.event("model changed", accepted=lines, notes=notes, superseded=superseded)
         for note in [] if options.quiet else notes:
             say(f"note: {note}", sys.stderr)
     if tries:
         record.set_meta("models", Verbatim(models.kept(tries, before)))
 
 
-def _forget_unscored(record: Record, trials: Iterable[Trial]) -> None:
-    """What the other network left confirmed and unscored fits none that can be built now: it is trained again."""
+def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
+    """End the confirmations in flight of the networks that these functions built until now. Returns all trials of such
+    networks: what of them is confirmed fits none that can be built any more, and is trained again."""
+    from sweeps.engine import models
+
     with Reader(record.path.parent) as reader:
-        scored = reader.scores()
+        known, unfit = reader.superseded(), reader.unfit()
+    mine = {*models.trained_by(trials, functions), *unfit} - known
     for trial in trials:
-        own = ":" in str(trial.config.get("model", ""))
-        if own and trial.phase == "confirm" and trial.state is State.COMPLETED and trial.trial not in scored:
-            record.forget_checkpoints(trial.trial)
+        if trial.trial in mine and trial.phase == "confirm" and not trial.state.ended:
+            record.end_trial(trial.trial, State.FAILED, reason="another network was accepted in its model's place")
+    return sorted(mine)
 
 
 def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:

@@ -144,7 +144,7 @@ class Session:
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
             if trials:
-                board.replay(trials, curves)
+                board.replay(_current(reader), curves)
                 self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), sweep.metric)
@@ -361,7 +361,7 @@ def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) ->
 
     seeds = options.confirm_seeds if options.confirm else 0
     asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
-    trials = {trial.trial: trial for trial in reader.trials()}
+    trials = {trial.trial: trial for trial in _current(reader)}
     known = models.names(sweep, trials.values())
     gone = [trials[number] for number in (due(reader, checkpoints).gone if options.confirm else ())]
     wanted = [
@@ -369,6 +369,12 @@ def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) ->
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
     ]
     return [replace(repeat, config=models.trusted(repeat.config, known)) for repeat in wanted]
+
+
+def _current(reader: Reader) -> list[Trial]:
+    """All trials but confirmations of a network in whose place another one was accepted."""
+    superseded = reader.superseded()
+    return [trial for trial in reader.trials() if trial.phase != "confirm" or trial.trial not in superseded]
 
 
 def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:

@@ -17,10 +17,11 @@ import pytest
 from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
+from results.doctor import examine
 from results.model import ModelError
 from results.model import load as load_model
 from results.record import FILE, Reader, Record, State, SweepState
-from sweeps.engine import models
+from sweeps.engine import Sweep, main
 from sweeps.engine.confirm import Unmade, due
 from sweeps.engine.definition import definition
 from sweeps.engine.options import parse
@@ -30,6 +31,8 @@ from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset, load
 from trainable.storage import Folder
+
+NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +200,7 @@ class Failing(Here):
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
         if work.__name__ == self._name:
-            raise Unmade(self._cause, self._folder)
+            raise Unmade.of(self._cause, self._folder)
         return super()._on_worker(work, *given)
 
 
@@ -234,28 +237,118 @@ def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(
     assert bench.answer == wanted
 
 
-def test_what_another_network_left_unscored_is_trained_again_once_the_other_one_is_accepted(
-    digits: Dataset, tmp_path: Path
-) -> None:
-    top = "from torch import nn\ndef net(config, shape, classes):\n"
-    text = top + "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes, bias=%s))\n"
-    (tmp_path / "nets.py").write_text(text % True)
-    sweep = replace(SWEEP, model=f"{tmp_path / 'nets.py'}:net", fixed={"batch_size": 64})
-    bench = Bench(tmp_path / "runs" / "tiny", digits, sweep=sweep)
-    bench.command()
-    change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key IN ('test', 'id')")  # killed before them
-    (tmp_path / "moved").mkdir()  # an imported file is known for the life of a process
-    (tmp_path / "moved" / "nets.py").write_text(text % False)
-    bench.sweep = replace(sweep, model=f"{tmp_path / 'moved' / 'nets.py'}:net")
-    with Record(bench.folder) as record:
-        record.set_meta("id", "mine")
-        record.set_meta("definition", definition(sweep, bench.options, digits))
-        record.set_meta("models", models.kept(models.tried(sweep, digits)))
-        record.commit()
-        flags = ["--out", str(tmp_path / "runs"), "--name", "tiny", "--accept-changed-model"]
-        _define(record, bench.sweep, parse(bench.sweep, flags), digits)
+NETS = """from torch import nn
+def net(config, shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes, bias=%s))
+"""
+
+
+class Owned:
+    """A run of a model of the user's own, whose file holds another network when it `changes`."""
+
+    def __init__(self, folder: Path, data: Dataset) -> None:
+        self.folder, self.data, self._bias = folder, data, True
+        self.bench = Bench(folder / "runs" / "tiny", data, sweep=self._sweep("first"))
+        self.defined = definition(self.bench.sweep, self.bench.options, data)
+        assert self.bench.command() == []
+        self.define()
+
+    def _sweep(self, where: str) -> Sweep:
+        (self.folder / where).mkdir()  # an imported file is known for the life of a process
+        (self.folder / where / "nets.py").write_text(NETS % self._bias)
+        return replace(SWEEP, model=f"{self.folder / where / 'nets.py'}:net", fixed={"batch_size": 64})
+
+    def changes(self) -> None:
+        self._bias = not self._bias
+        self.bench.sweep = self._sweep("second")
+
+    def define(self, *more: str) -> bool:
+        """What a driver does before it searches; returns whether there is work."""
+        flags = ["--out", str(self.folder / "runs"), "--name", "tiny", "--confirm-configs", "1", *more]
+        with Record(self.bench.folder) as record:
+            record.set_meta("definition", self.defined)  # `Loop` keeps another one
+            record.commit()
+            return _define(record, self.bench.sweep, parse(self.bench.sweep, flags), self.data)
+
+
+@pytest.fixture
+def owned(digits: Dataset, tmp_path: Path) -> Owned:
+    return Owned(tmp_path, digits)
+
+
+def test_what_another_network_left_unscored_is_trained_again_once_the_other_one_is_accepted(owned: Owned) -> None:
+    bench = owned.bench
+    change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key = 'test'")  # killed before them
+    owned.changes()
+    assert owned.define("--accept-changed-model")
     assert bench.command() == []
     assert len(bench.query("SELECT * FROM scores WHERE metric = 'accuracy'")) == 2
+
+
+def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.CaptureFixture[str]) -> None:
+    bench, flags = owned.bench, ["--accept-changed-model", "--confirm-seeds", "3"]
+    owned.changes()
+    assert owned.define(*flags)
+    assert "builds the same network" not in capsys.readouterr().err
+    bench.options = replace(bench.options, confirm_seeds=3)
+    assert bench.command() == []
+    (arm,) = bench.answer.arms
+    assert arm.chosen is not None
+    assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
+    assert len(arm.chosen.test) == 3
+    assert arm.flattered is None  # so is what the search saw
+    assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.notes)
+    assert model_of(bench.folder) == bench.answer.model
+    assert not owned.define(*flags)
+    assert not todo(bench.folder, bench.sweep, bench.options)
+
+
+def test_a_confirmation_of_another_network_ends_when_the_other_one_is_accepted(owned: Owned) -> None:
+    with Record(owned.bench.folder) as record:
+        record.reopen_trial(4, "its model is gone")
+    owned.changes()
+    owned.define("--accept-changed-model")
+    ((state, reason),) = owned.bench.query("SELECT state, reason FROM trials WHERE trial = 4")
+    assert state == "FAILED"
+    assert "another network was accepted" in reason
+
+
+def test_a_run_of_an_earlier_version_whose_models_file_changed_says_the_way_out(owned: Owned) -> None:
+    bench = owned.bench
+    owned.defined["model"] = {"function": "net", "source": "def net(): ..."}  # an earlier version knew its text alone
+    with Record(bench.folder) as record:
+        session = record.start_session({})
+    change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key IN ('test', 'models')")
+    shutil.rmtree(bench.folder / "model")
+    owned.changes()
+    for _ in range(2):  # whatever was done with the run meanwhile
+        owned.define()
+        with pytest.raises(Unmade) as said:
+            bench.command()
+        assert "trial 3 is of another network" in str(said.value)
+        assert str(said.value).endswith("with --accept-changed-model the same command trains what is confirmed again")
+        assert "\n" not in str(said.value)
+    with Record(bench.folder) as record:
+        record.end_session(session, SweepState.FAILED)
+    (ailment,) = [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
+    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in ailment.what
+    assert owned.define("--accept-changed-model")
+    assert bench.command() == []
+    assert bench.answer.split == "test"
+    assert not [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
+
+
+def test_a_model_of_ones_own_is_tried_only_when_there_is_work(
+    owned: Owned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[str] = []
+    for name in ("trainable.rehearsal.rehearse", "trainable.export.unexportable"):
+        monkeypatch.setattr(name, lambda *_, name=name: tried.append(name))
+    flags = ["--out", str(owned.folder / "runs"), "--name", "tiny", "--confirm-configs", "1", "--confirm-seeds", "2"]
+    with pytest.raises(SystemExit) as done:
+        main(owned.bench.sweep, flags)
+    assert (done.value.code, tried) == (0, [])
+    assert "tiny: finished" in capsys.readouterr().out
 
 
 def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) -> None:
@@ -268,8 +361,8 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
         given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
-    assert str(Unmade(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
-    assert str(Unmade(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
+    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
+    assert str(Unmade.of(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
 
 
 def test_files_that_a_user_deleted_are_gone_and_not_done(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -208,3 +209,39 @@ def test_one_validation_sample_makes_a_program_for_any_number(tmp_path: Path) ->
 
 def test_a_network_of_ours_can_be_exported_before_it_is_trained(digits: Dataset) -> None:
     assert unexportable(Config(hidden=(4,)), digits.without_test()) is None
+
+
+LOUD = """
+import logging, sys, warnings
+import torch
+from torch import nn
+
+class Loud(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(shape[2], 4, batch_first=True), nn.Linear(4, classes)
+    def forward(self, x):
+        print("printed")
+        warnings.warn("warned")
+        logging.getLogger("torch.fx").error("logged")
+        out = self.lstm(x[:, 0])[0][:, -1]
+        return self.last(out / out.abs().max() if out.abs().max() > 0.9 else out)
+
+def net(config, shape, classes):
+    return Loud(shape, classes)
+
+if __name__ == "__main__":
+    from trainable.config import parsed
+    from trainable.data import load
+    from trainable.export import unexportable
+    problem = unexportable(parsed({"model": f"{sys.argv[0]}:net"}), load("digits").without_test())
+    print(problem.split(":")[0])
+"""
+
+
+def test_nothing_is_heard_of_torch_export_but_why_it_refuses_a_model(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    command = [sys.executable, str(tmp_path / "loud.py")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert (done.stdout, done.stderr) == ("GuardOnDataDependentSymNode\n", "")
