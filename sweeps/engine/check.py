@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 from results.files import HALF
 from results.paths import run_name_problem, shown
 from results.record import FILE, Record, RecordError
-from results.text import printable
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
@@ -304,18 +303,9 @@ def _hyperparameters(sweep: Sweep) -> list[str]:
 
 def _names(sweep: Sweep) -> list[str]:
     """Names that the record would hold in another form, so that a later driver would not know them again."""
-    names = [("a sweep's name", sweep.name), *(("an arm's name", arm) for arm in sweep.arms)]
-    ranges = [] if callable(sweep.space) else [sweep.space]
-    for given in (*ranges, sweep.fixed, *sweep.arms.values()):
-        names += [("a hyperparameter's name", name) for name in given]
-        for name, value in given.items():
-            parts = getattr(value, "choices", [value])
-            names += [(f"a value of {printable(name)}", part) for part in parts if isinstance(part, str)]
-    return [
-        f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
-        for what, name in names
-        if isinstance(name, str) and (printable(name) != name or "\n" in name or "\t" in name)
-    ]
+    found = space.unnameable([("a sweep's name", sweep.name), *(("an arm's name", arm) for arm in sweep.arms)])
+    ranges = space.suggested(sweep.space) if callable(sweep.space) else [sweep.space]
+    return found + [line for given in (*ranges, sweep.fixed, *sweep.arms.values()) for line in space.misnamed(given)]
 
 
 def _said_twice(script: Path) -> list[str]:

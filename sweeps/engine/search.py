@@ -28,7 +28,7 @@ from sweeps.engine.outcome import OBJECTIVE, objective, outcome
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import Ask, Make, SamplerError, caught_up, made
 from sweeps.engine.seeds import derived_seed
-from sweeps.engine.space import Space, to_optuna
+from sweeps.engine.space import Space, misnamed, to_optuna
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tpe import Tpe
 from trainable.checkpoints import owner
@@ -140,6 +140,9 @@ class ArmStudy(OptunaSearch):
             for name, distribution in asked.distributions.items()
         }
         changed = {k: v for k, v in storage.get_study_system_attrs(study).items() if shared.get(k) != v}
+        if callable(self._space) and (wrong := [*misnamed(values), *misnamed(asked.distributions)]):
+            # The record would hold other names, and a later driver not know them again: none are kept.
+            return Suggestion({}, {}, {}, wrong[0], {}, {})
         attributes = kept(storage.get_trial_system_attrs(asked._trial_id))
         return Suggestion(values, dict(asked.params), distributions, problem, attributes, changed)
 

@@ -17,11 +17,13 @@ import json
 import math
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from results.paths import shown
+from results.text import printable
 from trainable import config as hyper
 from trainable.faults import ordinary, reason
 
@@ -247,6 +249,37 @@ def draws(function: DefineByRun, count: int) -> Iterator[dict[str, Any]]:
             values = dict(function(study.ask()))
         if values is not None:
             yield values
+
+
+def suggested(function: DefineByRun) -> list[dict[str, Any]]:
+    """What a function returns at its first random draws, and the ranges that it asks for there."""
+    found: list[dict[str, Any]] = []
+
+    def seen(trial: Trial) -> Mapping[str, Any]:
+        made = function(trial)
+        found.extend([dict(made), dict(trial.distributions)])
+        return made
+
+    list(draws(seen, PROBES))
+    return found
+
+
+def misnamed(given: Mapping[str, Any]) -> list[str]:
+    """Names of hyperparameters, values and choices that the record would hold in another form: a line each."""
+    names: list[tuple[str, object]] = []
+    for name, value in given.items():
+        names.append(("a hyperparameter's name", name))
+        names += [(f"a value of {printable(name)}", part) for part in getattr(value, "choices", [value])]
+    return unnameable(names)
+
+
+def unnameable(names: Iterable[tuple[str, object]]) -> list[str]:
+    """A line for each (what it is, text) that is no name."""
+    return [
+        f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
+        for what, name in names
+        if isinstance(name, str) and (printable(name) != name or "\n" in name or "\t" in name)
+    ]
 
 
 def _type_problem(name: object, distribution: object) -> str | None:

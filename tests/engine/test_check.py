@@ -274,12 +274,25 @@ def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: lis
 @pytest.mark.parametrize("bad", ["\x1b[31mred", "caf\udce9", "\ud800", "two\nlines", "a\ttab", "\u202edesrever"])
 def test_a_name_that_no_record_could_hold_as_it_is_is_refused_in_one_line(refused: Any, bad: str) -> None:
     lr = FloatDistribution(1e-4, 1e-1, log=True)
-    for what, changes in {
-        "an arm's name": {"arms": {bad: {"l2": 0.0}, "L2": {}}},
-        "a hyperparameter's name": {"space": {bad: lr}},
-        "a value of activation": {"space": {"lr": lr, "activation": CategoricalDistribution(["relu", bad])}},
-        "a sweep's name": {"name": bad},
-    }.items():
+
+    def names_one(trial: Any) -> dict[str, Any]:
+        return {"lr": trial.suggest_float(bad, 1e-4, 1e-1)}
+
+    def makes_one(trial: Any) -> dict[str, Any]:
+        return {"lr": trial.suggest_float("lr", 1e-4, 1e-1), bad: 1}
+
+    def chooses_one(trial: Any) -> dict[str, Any]:
+        return {"activation": trial.suggest_categorical("activation", ["relu", bad])}
+
+    for what, changes in [
+        ("an arm's name", {"arms": {bad: {"l2": 0.0}, "L2": {}}}),
+        ("a hyperparameter's name", {"space": {bad: lr}}),
+        ("a hyperparameter's name", {"space": names_one}),
+        ("a hyperparameter's name", {"space": makes_one}),
+        ("a value of activation", {"space": {"lr": lr, "activation": CategoricalDistribution(["relu", bad])}}),
+        ("a value of activation", {"space": chooses_one}),
+        ("a sweep's name", {"name": bad}),
+    ]:
         lines = refused(replace(SWEEP, **changes), "--name", "good")
         told = [line for line in lines if f"{what} must be one line without control characters" in line]
         assert len(told) == 1, lines

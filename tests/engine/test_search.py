@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from support.loop import Loop
 
-from results.record import State
+from results.record import Reader, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import SamplerError
@@ -399,6 +399,28 @@ def test_a_define_by_run_space_samples_the_widths_of_the_layers_there_are(tmp_pa
         assert "depth" not in row.config  # a helper of the space, no hyperparameter
     assert depths == {1, 2, 3}
     assert [t.params for t in loop.live()] == [row.params for row in loop.rows().values()]
+
+
+def test_a_name_that_only_some_draw_makes_fails_its_trial_and_the_next_driver_goes_on(tmp_path: Path) -> None:
+    def seldom(trial: Any) -> dict[str, Any]:
+        lr = trial.suggest_float("lr", 1e-3, 1e-1)
+        if trial.number == 1:
+            trial.suggest_categorical("kind\x1b", ["a\udce9", "b"])
+        return {"lr": lr}
+
+    for trials in (3, 4):
+        loop = Loop(tmp_path, sweep(space=seldom), trials=trials)
+        while not isinstance(trial := loop.deal(), str):
+            loop.train(trial, lambda _, step: step / 10)
+        loop.record.close()
+    with Reader(tmp_path) as reader:
+        states = {trial.trial: (trial.state, trial.params.keys()) for trial in reader.trials()}
+        assert states.pop(2) == (State.FAILED, set())
+        assert [keys for _, keys in states.values()] == [{"lr"}] * 3
+        (why,) = [trial.reason for trial in reader.trials() if trial.state is State.FAILED]
+    assert why == (
+        "a hyperparameter's name must be one line without control characters or lone surrogates, but got 'kind\\x1b'"
+    )
 
 
 def test_a_define_by_run_search_is_rebuilt_too(tmp_path: Path) -> None:
