@@ -48,6 +48,16 @@ def test_an_attempt_deletes_its_own_files_and_those_it_will_not_go_back_to(tmp_p
     assert str(second.file(5)).endswith("/5-2.safetensors")
 
 
+@pytest.mark.parametrize("uri", [False, True])
+def test_one_listing_says_which_trials_left_checkpoints(tmp_path: Path, uri: bool) -> None:
+    root = tmp_path.as_uri() + "/checkpoints" if uri else str(tmp_path / "checkpoints")
+    assert Folder(root).folders() == []
+    for trial in (2, 10):
+        Path(tmp_path, "checkpoints", str(trial)).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "of-run").touch()
+    assert Folder(root).folders() == ["10", "2"]
+
+
 def test_files_of_another_trial_of_the_same_number_hide_and_delete_none_of_ours(tmp_path: Path) -> None:
     """A head is lost and its mirror some seconds old: number 1 is dealt again, to other hyperparameters."""
     theirs = Checkpoints(tmp_path, 1, 1, owner("run", {"lr": 0.01}))
