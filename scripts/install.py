@@ -3,7 +3,7 @@
     python3 scripts/install.py .venv
 
 pip unpacks and compiles on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two run at once: one
-for those, without asking what they need, and one for the other dependencies. The pip that comes last knows all
+for those and some others, without asking what they need, and one for what remains. The pip that comes last knows all
 requirements, finds nearly all of them there, and alone decides; what the first two could not do, it does.
 
 constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
@@ -18,17 +18,18 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TORCH = re.compile(r"(?!.*cu12)(torch|triton|cuda|nvidia)")  # names in constraints.txt; cu12: of other packages
+# Names in constraints.txt that none of the other dependencies needs. cu12: of the benchmarks' packages.
+ALONE = re.compile(r"(?!.*cu12)(torch|triton|cuda|nvidia|sympy|mpmath|networkx|plotly|duckdb|playwright|ruff)")
 
 
-def torch_and_others(root: Path = ROOT) -> tuple[list[str], list[str]]:
-    """Pinned requirements for PyTorch and what only PyTorch needs; the other ones of this project and of `dev`."""
+def in_two_parts(root: Path = ROOT) -> tuple[list[str], list[str]]:
+    """Pins that can be installed without asking what they need; the other requirements of this project and of `dev`."""
     pins = (root / "constraints.txt").read_text().split()
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + extras["dev"] + extras["cluster"]
-    others = [one for one in wanted if not TORCH.match(one) and not one.startswith("rungwise")]
-    return [pin for pin in pins if TORCH.match(pin)], others
+    others = [one for one in wanted if not ALONE.match(one) and not one.startswith("rungwise")]
+    return [pin for pin in pins if ALONE.match(pin)], others
 
 
 def main() -> None:
@@ -37,13 +38,16 @@ def main() -> None:
         "-m",
         "pip",
         "install",
-        "-q",
+        "-qq",
         "--disable-pip-version-check",
         "-c",
         "constraints.txt",
     ]
-    torch, others = torch_and_others()
-    both = [subprocess.Popen([*pip, *words], cwd=ROOT) for words in (["--no-deps", *torch], others)]
+    pins, others = in_two_parts()
+    both = [
+        subprocess.Popen([*pip, *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+        for words in (["--no-deps", *pins], others)
+    ]
     for process in both:
         process.wait()
     sys.exit(subprocess.run([*pip, "-e", ".[dev]"], cwd=ROOT, check=False).returncode)

@@ -39,10 +39,16 @@ MACHINES = Path("/run/lab")
 SHARED = Path("/srv/shared")
 PACE = Path("/srv/pace")
 LAPTOP_PATH = f"{VENV}/bin:{SYSTEM_PATH}"
-LOOKS_OFTEN = {  # of Ray's autoscaler: how often it looks, 5 s unless told otherwise
-    "AUTOSCALER_UPDATE_INTERVAL_S": "2",
+OF_RAY = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "2",  # 5 unless told otherwise, as the next
     "AUTOSCALER_NODE_SSH_INTERVAL_S": "1",
+    "RAY_prestart_worker_first_driver": "0",  # processes that no trial uses: a second each
 }
+PACED = HERE.parent / "paced/sitecustomize.py"
+WITHOUT_SERVE = """
+if Path(sys.argv[0]).name == "ray":
+    sys.modules["ray.serve"] = None  # its imports are half of what each of Ray's commands costs
+"""
 NAMESPACES = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"]
 UNSHARE = ["unshare", *NAMESPACES, "--propagation", "private"]
 
@@ -77,7 +83,7 @@ class Machine:
         """`key`: the public SSH key that may log in; `public`: a second address."""
         Machine.count += 1
         self.name, self.address, self.public, self.cable = name, address, public, f"cable{Machine.count}"
-        variables = {**LOOKS_OFTEN, "PACE": str(PACE), "PYTHONPATH": f"$PYTHONPATH:{PACE}"}
+        variables = {**OF_RAY, "PACE": str(PACE), "PYTHONPATH": f"$PYTHONPATH:{PACE}"}
         variables |= ACCOUNT if network is EC2 else {}
         environment = {
             "PATH": SYSTEM_PATH,
@@ -175,11 +181,17 @@ def laptop(machines: int, aws: bool, command: list[str]) -> int:
         "echo '127.0.0.1 localhost laptop' > /run/hosts; mount --bind /run/hosts /etc/hosts; hostname laptop; "
         ": > /run/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf; ip link set lo up; "
         f"ip link add bridge type bridge; ip address add {network.gateway}/{network.prefix} dev bridge; "
-        f"ip link set bridge up; mkdir -m 700 /root/.ssh; cp {TESTS}/support/paced/sitecustomize.py {PACE}"
+        "ip link set bridge up; mkdir -m 700 /root/.ssh"
     )
+    (PACE / "sitecustomize.py").write_text(PACED.read_text() + WITHOUT_SERVE)
     os.chdir(CHECKOUT)  # the same folder, seen through the new mounts
     environment = {"HOME": "/root", "USER": "root", "PATH": LAPTOP_PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(TESTS), **LOOKS_OFTEN, **(ACCOUNT if aws else {})}
+    environment |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": f"{TESTS}:{PACE}",
+        **OF_RAY,
+        **(ACCOUNT if aws else {}),
+    }
     if aws:
         _open_account(environment)
         threading.Thread(target=_follow_account, daemon=True).start()
@@ -199,8 +211,8 @@ def _open_account(environment: dict[str, str]) -> None:
 
     with (MACHINES / "moto.log").open("w") as log:
         subprocess.Popen(
-            [VENV / "bin/moto_server", "-H", "0.0.0.0", "-p", "5000"],
-            env={**environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
+            [VENV / "bin/python", "-m", "support.cluster.account"],
+            env=environment,
             stdout=log,
             stderr=log,
         )

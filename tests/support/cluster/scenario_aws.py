@@ -1,4 +1,4 @@
-"""The cluster.yaml that we ship, against a mock AWS account: from no worker to two, one interrupted, then the head.
+"""The cluster.yaml that we ship, against a mock AWS account: from no worker to one, which is interrupted, then the head.
 
 PYTHONPATH=tests python -m support.cluster.lab --aws -- python -m support.cluster.scenario_aws
 """
@@ -21,11 +21,11 @@ from support.cluster.lab import ACCOUNT
 from support.cluster.steps import PATIENCE, Run, background, check, fail, no_ray, pace, run, say, token, until
 
 YAML = Path("/tmp/cluster.yaml")
-TRIALS, EPOCHS = 2, 60  # one on each of two spot workers
+TRIALS, EPOCHS = 2, 60  # both on one spot worker
 SLOW = 2.0  # s that a report of a trial takes until the head is lost
 SWEEP = (
     f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS} --concurrency {TRIALS} --epochs {EPOCHS} "
-    "--scheduler none --data digits --gpus-per-trial 1 --checkpoint-seconds 1 --no-confirm"
+    "--scheduler none --data digits --gpus-per-trial 0.5 --checkpoint-seconds 1 --no-confirm"
 )
 OFFICE = "172.31.0.0/20"  # where the laptop of the lab is
 
@@ -92,13 +92,12 @@ def saved(mnist: Run) -> dict[str, Any] | None:
 
 def interrupt(mnist: Run) -> None:
     """Take a spot worker away; its trials go on elsewhere, and another worker comes."""
+    count = len(spot())
     victim = until("two checkpoints of a trial", lambda: saved(mnist), PATIENCE)
     before, doomed = time.monotonic(), victim["InstanceId"]
     lost = {row[0] for row in mnist.ask(f"SELECT trial FROM trials WHERE node LIKE '{doomed}:%'")}
     boto3.client("ec2").terminate_instances(InstanceIds=[doomed])
-    until(
-        "a worker in its place", lambda: any(i["InstanceId"] != doomed for i in spot()) and len(spot()) == 2, PATIENCE
-    )
+    until("a worker in its place", lambda: [i["InstanceId"] != doomed for i in spot()] == [True] * count, PATIENCE)
     say(f"a spot worker was interrupted, and replaced after {time.monotonic() - before:.1f} s")
     query = "SELECT trial, json_extract(data, '$.step') FROM events WHERE kind = 'restored'"
     restored = until("a restoration", lambda: mnist.ask(query), PATIENCE)
@@ -153,8 +152,8 @@ def main() -> None:
     mnist = Run(head["InstanceId"], "/home/ubuntu/runs/mnist_l2")
     pace(SLOW)
     with background(SWEEP, Path("/tmp/sweep.log")):
-        until("two spot workers", lambda: len(spot()) == 2, PATIENCE)
-        say("trials wait, so these came:", [instance["InstanceType"] for instance in spot()])
+        until("a spot worker", spot, PATIENCE)
+        say("trials wait, so this came:", [instance["InstanceType"] for instance in spot()])
         for instance in instances():
             check_closed(instance)
         until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), PATIENCE)
