@@ -1,4 +1,4 @@
-"""The cluster.yaml that we ship, against a mock AWS account: from no worker to one, which is interrupted, then the head.
+"""The cluster.yaml that we ship, against a mock AWS account: a worker comes and is interrupted, then the head is lost.
 
 PYTHONPATH=tests python -m support.cluster.lab --aws -- python -m support.cluster.scenario_aws
 """
