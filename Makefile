@@ -30,8 +30,8 @@ test-busy: $(READY) system  ## the suite three times in a row (ROUNDS=1: once) w
 	@sh scripts/system-packages.sh stress-ng
 	sh scripts/busy.sh $(ROUNDS) $(SUITE) $(ARGS)
 
-test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; six minutes
-	$(PYTHON) -m pytest -s -m "cluster and not long" tests/cluster $(ARGS)
+test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; two minutes
+	$(PYTHON) -m pytest -n 2 --dist worksteal -rP -m "cluster and not long" tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)
@@ -52,10 +52,9 @@ ready: $(READY)
 system:  ## what the tests need of the system: Chromium for report.html, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
-# constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m $(PIP) -c constraints.txt -e '.[dev]'
+	python3 scripts/install.py $(VENV)
 	touch $@
 
 bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'

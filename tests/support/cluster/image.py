@@ -12,6 +12,7 @@ real, and compares.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
@@ -37,7 +38,7 @@ _DECIDING = ("clusters/node.sh", "pyproject.toml", "constraints.txt", "tests/sup
 @cache
 def machine_home() -> Path:
     """The home, made when there is none for these requirements and this environment; to be changed by nobody."""
-    key = hashlib.sha256("\n".join(sorted(_packages())).encode())
+    key = hashlib.sha256(repr(sorted(_packages(ENVIRONMENT))).encode())
     for name in _DECIDING:
         key.update((CHECKOUT / name).read_bytes())
     home = ENVIRONMENT / "machines" / key.hexdigest()[:16]
@@ -102,10 +103,13 @@ def system_python(folder: Path) -> None:
     wrapper.chmod(0o755)
 
 
-def _packages() -> dict[str, metadata.Distribution]:
-    """This environment's distributions by 'name-version', without our own."""
-    found = metadata.distributions(path=[str(_site(ENVIRONMENT))])
-    return {f"{one.name}-{one.version}": one for one in found if one.name != "rungwise"}
+def _packages(environment: Path) -> dict[tuple[str, str], metadata.Distribution]:
+    """The distributions of an environment by name and version, without our own."""
+    found = {}
+    for package in metadata.distributions(path=[str(_site(environment))]):
+        about = package.metadata  # parsed anew each time
+        found[about["Name"], about["Version"]] = package
+    return {key: package for key, package in found.items() if key[0] != "rungwise"}
 
 
 def _site(environment: Path) -> Path:
@@ -114,25 +118,25 @@ def _site(environment: Path) -> Path:
 
 
 def _furnish(home: Path) -> None:
+    ours = _packages(ENVIRONMENT)
     with tempfile.TemporaryDirectory() as wheels:
-        for package in _packages().values():
-            _describe(package, Path(wheels))
+        for (name, version), package in ours.items():
+            _describe(name, version, package, Path(wheels))
         run_node_script(home, offline_wheels=Path(wheels))
     python = home / "python"
-    ours = _packages()
-    for package in metadata.distributions(path=[str(_site(python))]):
-        if package.name not in ("pip", "setuptools"):  # setuptools comes with some Pythons
-            _link(ours[f"{package.name}-{package.version}"], python)
+    for name, version in _packages(python):
+        if name not in ("pip", "setuptools"):  # setuptools comes with some Pythons
+            _link(ours[name, version], python)
     check = subprocess.run([python / "bin/python", "-m", "pip", "check"], capture_output=True, text=True, check=False)
     if check.returncode:
         raise RuntimeError(f"pip check: {check.stdout}")
 
 
-def _describe(package: metadata.Distribution, folder: Path) -> None:
+def _describe(name: str, version: str, package: metadata.Distribution, folder: Path) -> None:
     """Write a wheel that holds the package's metadata and entry points only."""
-    name = re.sub(r"[-_.]+", "_", package.name)
-    about = f"{name}-{package.version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{package.version}-py3-none-any.whl", "w") as wheel:
+    name = re.sub(r"[-_.]+", "_", name)
+    about = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{about}/METADATA", package.read_text("METADATA") or "")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         if points := package.read_text("entry_points.txt"):
@@ -142,17 +146,25 @@ def _describe(package: metadata.Distribution, folder: Path) -> None:
 
 def _link(package: metadata.Distribution, python: Path) -> None:
     """Bring the files of a package into the environment `python`, by its RECORD; programs name the other Python."""
-    for file in package.files or []:
-        source = Path(os.path.normpath(str(file.locate())))
-        target = python / source.relative_to(ENVIRONMENT)
-        if target.exists() and target.parent.name == "bin":
-            continue  # pip made it, from the entry points
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        if target.parent == python / "bin":
-            target.write_bytes(source.read_bytes().replace(f"{ENVIRONMENT}/bin".encode(), f"{python}/bin".encode(), 1))
-            target.chmod(0o755)
-        else:
+    site, programs = str(package.locate_file("")), f"{python}/bin"
+    made = set()
+    for name, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
+        source = os.path.normpath(os.path.join(site, name))
+        target = f"{python}{source.removeprefix(str(ENVIRONMENT))}"
+        folder = os.path.dirname(target)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        if folder == programs:
+            if not os.path.exists(target):  # else pip made it, from the entry points
+                text = Path(source).read_bytes().replace(f"{ENVIRONMENT}/bin".encode(), programs.encode(), 1)
+                Path(target).write_bytes(text)
+                os.chmod(target, 0o755)
+            continue
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            os.unlink(target)
             os.link(source, target)
 
 

@@ -11,7 +11,8 @@ machines live within the namespaces of the laptop: when COMMAND ends the kernel 
 was touched. A machine has what clusters/node.sh makes of a bare one (image.py), so that `ray up`, which runs it again,
 finds nothing to install: there is no registry here. The laptop's environment is hidden; /srv/shared stands for NFS.
 
-In COMMAND, `MACHINES/<name>` holds a machine's process 1 and its cable: see `power_off` and `cable`.
+In COMMAND, `MACHINES/<name>` holds a machine's process 1 and its cable: see `power_off` and `cable`. What trains on the
+machines can be slowed down from there, so that a scenario depends on no machine's speed: `PACE` (tests/support/paced).
 """
 
 from __future__ import annotations
@@ -36,7 +37,18 @@ VENV = Path(sys.prefix)
 HIDDEN = ["/tmp", "/root", "/run", "/home", "/dev/shm", str(CHECKOUT), str(VENV.parent)]
 MACHINES = Path("/run/lab")
 SHARED = Path("/srv/shared")
+PACE = Path("/srv/pace")
 LAPTOP_PATH = f"{VENV}/bin:{SYSTEM_PATH}"
+OF_RAY = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "2",  # 5 unless told otherwise, as the next
+    "AUTOSCALER_NODE_SSH_INTERVAL_S": "1",
+    "RAY_prestart_worker_first_driver": "0",  # processes that no trial uses: a second each
+}
+PACED = HERE.parent / "paced/sitecustomize.py"
+WITHOUT_SERVE = """
+if Path(sys.argv[0]).name == "ray":
+    sys.modules["ray.serve"] = None  # its imports are half of what each of Ray's commands costs
+"""
 NAMESPACES = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"]
 UNSHARE = ["unshare", *NAMESPACES, "--propagation", "private"]
 
@@ -71,7 +83,8 @@ class Machine:
         """`key`: the public SSH key that may log in; `public`: a second address."""
         Machine.count += 1
         self.name, self.address, self.public, self.cable = name, address, public, f"cable{Machine.count}"
-        account = ACCOUNT if network is EC2 else {}
+        variables = {**OF_RAY, "PACE": str(PACE), "PYTHONPATH": f"$PYTHONPATH:{PACE}"}
+        variables |= ACCOUNT if network is EC2 else {}
         environment = {
             "PATH": SYSTEM_PATH,
             "NAME": name,
@@ -81,7 +94,7 @@ class Machine:
             "PUBLIC": public,
             "LOGIN": network.login,
             "PUBLIC_KEY": key,
-            "BASHRC": "\n".join(f"export {name}={value}" for name, value in account.items()),
+            "BASHRC": "\n".join(f"export {name}={value}" for name, value in variables.items()),
             "PYTHON_HOME": str(PYTHON_HOME),
             "IMAGE": str(machine_home()),
             "HIDDEN": " ".join(HIDDEN),
@@ -163,15 +176,22 @@ def laptop(machines: int, aws: bool, command: list[str]) -> int:
     for name, folder in keep.items():
         _shell(f"mkdir -p {folder}; mount --move /mnt/{name} {folder}")
     _shell(
-        f"umount /mnt; mount -t tmpfs -o size=2g,mode=755 none /srv; mkdir -m 1777 {SHARED}; mkdir -p {MACHINES}; "
+        "umount /mnt; mount -t tmpfs -o size=2g,mode=755 none /srv; "
+        f"mkdir -m 1777 {SHARED} {PACE}; mkdir -p {MACHINES}; "
         "echo '127.0.0.1 localhost laptop' > /run/hosts; mount --bind /run/hosts /etc/hosts; hostname laptop; "
         ": > /run/resolv.conf; mount --bind /run/resolv.conf /etc/resolv.conf; ip link set lo up; "
         f"ip link add bridge type bridge; ip address add {network.gateway}/{network.prefix} dev bridge; "
         "ip link set bridge up; mkdir -m 700 /root/.ssh"
     )
+    (PACE / "sitecustomize.py").write_text(PACED.read_text() + WITHOUT_SERVE)
     os.chdir(CHECKOUT)  # the same folder, seen through the new mounts
     environment = {"HOME": "/root", "USER": "root", "PATH": LAPTOP_PATH, "LANG": "C.UTF-8", "TERM": "dumb"}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(TESTS), **(ACCOUNT if aws else {})}
+    environment |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": f"{TESTS}:{PACE}",
+        **OF_RAY,
+        **(ACCOUNT if aws else {}),
+    }
     if aws:
         _open_account(environment)
         threading.Thread(target=_follow_account, daemon=True).start()
@@ -191,8 +211,8 @@ def _open_account(environment: dict[str, str]) -> None:
 
     with (MACHINES / "moto.log").open("w") as log:
         subprocess.Popen(
-            [VENV / "bin/moto_server", "-H", "0.0.0.0", "-p", "5000"],
-            env={**environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
+            [VENV / "bin/python", "-m", "support.cluster.account"],
+            env=environment,
             stdout=log,
             stderr=log,
         )
@@ -228,7 +248,7 @@ def _follow_account() -> None:
                             events.write(f"{time.time():.1f} ends {name} {machine.address}\n")
             except Exception as error:
                 events.write(f"{time.time():.1f} {error!r}\n")
-            time.sleep(0.5)
+            time.sleep(0.2)
 
 
 def main() -> None:

@@ -1,24 +1,26 @@
-"""Three machines that we have: `ray up`, a real sweep on all of them, one loses power, one its cable, `ray down`.
+"""Three machines that we have: `ray up`, a real sweep, one loses power, `ray down`.
 
-PYTHONPATH=tests python -m support.cluster.lab --machines 3 -- python -m support.cluster.scenario_local
+    PYTHONPATH=tests python -m support.cluster.lab --machines 3 -- python -m support.cluster.scenario_local [--long]
+
+`--long`: a larger sweep on all three, another one loses its cable for 20 s, and all that the doors refuse.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support.cluster.doors import alive, check_doors, check_refusals, check_token_files
 from support.cluster.lab import cable, power_off
-from support.cluster.steps import PATIENCE, Run, background, check, no_ray, run, say, token, until
+from support.cluster.steps import PATIENCE, Run, background, check, no_ray, pace, run, say, token, until
 
 YAML = "clusters/onprem.yaml"
-EPOCHS = 12
-SWEEP = (
-    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials 6 --concurrency 6 --epochs {EPOCHS} --scheduler none "
-    "--checkpoint-seconds 1 --confirm-configs 1 --confirm-seeds 1"
-)
+SLOW = 2.0  # s that a report of a trial takes in the small sweep, until the lost trials go on
+IN_A_HURRY = (4, 60, f"--data digits --cpus-per-trial {max(1, (os.cpu_count() or 1) // 2)}")  # two on each machine
+AT_LENGTH = (6, 12, "")  # on MNIST
 IN_FLIGHT = (
     "SELECT trial, attempts, substr(node, 1, 2), (SELECT count(*) FROM checkpoints c WHERE c.trial = t.trial) "
     "FROM trials t WHERE state = 'RUNNING'"
@@ -41,57 +43,47 @@ def gone_on(mnist: Run, trials: set[int]) -> list[tuple[int, int]]:
     return restored if len(again) == len(trials) else []
 
 
-def main() -> None:
-    token()
-    run(f"ray up -y --no-config-cache {YAML}")
-    say("ray up has ended")
-    with ThreadPoolExecutor(1) as beside:  # they mostly wait
-        doors = beside.submit(check_doors)
-        until("three machines", lambda: alive() == 3, PATIENCE)
-        say("three machines are there")
-        check_token_files()
-        check_refusals()
-        doors.result()
-    mnist = Run("h1", "/root/runs/mnist_l2")
-    log = Path("/tmp/sweep.log")
-    with background(SWEEP, log) as sweep:
-        until("reports", lambda: mnist.ask("SELECT 1 FROM reports"), PATIENCE)
-        say("first report")
-        until(
-            "trials on all three machines",
-            lambda: {row[2] for row in mnist.ask(IN_FLIGHT)} == {"h1", "h2", "h3"},
-            PATIENCE,
-        )
-        say("trials run on all three machines")
+def victim(mnist: Run) -> str:
+    """A machine, other than the head, with a trial that would go on from a checkpoint; empty when there is none."""
+    return next((machine for machine in ("h3", "h2") if lost(mnist, machine)), "")
 
-        victims = until("two checkpoints of a trial on h3", lambda: lost(mnist, "h3"), PATIENCE)
-        before = time.monotonic()
-        power_off("h3")
-        restored = until("trials of h3 going on elsewhere", lambda: gone_on(mnist, victims), PATIENCE)
-        say(f"h3 lost power; its trials {victims} go on after {time.monotonic() - before:.1f} s, from {restored}")
-        check(restored, "no trial was restored")
 
-        cut_off = until("two checkpoints of a trial on h2", lambda: lost(mnist, "h2"), PATIENCE)
-        before = time.monotonic()
-        cable("h2", plugged=False)
-        restored = until("trials of h2 going on elsewhere", lambda: gone_on(mnist, cut_off), PATIENCE)
-        say(f"h2 was cut off; its trials {cut_off} go on after {time.monotonic() - before:.1f} s, from {restored}")
-        check(restored, "no trial was restored")
-        time.sleep(max(0.0, 20 - (time.monotonic() - before)))
-        cable("h2", plugged=True)
-        say("the cable of h2 is in again")
+def cut_power(mnist: Run) -> set[int]:
+    """A machine loses power, and its trials go on elsewhere: their numbers."""
+    machine = until("two checkpoints of a trial on a worker", lambda: victim(mnist), PATIENCE)
+    trials = lost(mnist, machine)
+    before = time.monotonic()
+    power_off(machine)
+    restored = until(f"trials of {machine} going on elsewhere", lambda: gone_on(mnist, trials), PATIENCE)
+    say(f"{machine} lost power; its trials {trials} go on after {time.monotonic() - before:.1f} s, from {restored}")
+    check(restored, "no trial was restored")
+    return trials
 
-        check(sweep.wait(4 * PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
-    text = log.read_text()
-    say("the sweep has ended:", *[line for line in text.splitlines() if line.startswith("cluster:")])
 
+def pull_cable(mnist: Run) -> set[int]:
+    """The machine that is left besides the head is cut off for 20 s, and its trials go on there: their numbers."""
+    machine = until("two checkpoints of a trial on the other worker", lambda: victim(mnist), PATIENCE)
+    trials = lost(mnist, machine)
+    before = time.monotonic()
+    cable(machine, plugged=False)
+    restored = until(f"trials of {machine} going on elsewhere", lambda: gone_on(mnist, trials), PATIENCE)
+    say(f"{machine} was cut off; its trials {trials} go on after {time.monotonic() - before:.1f} s, from {restored}")
+    check(restored, "no trial was restored")
+    time.sleep(max(0.0, 20 - (time.monotonic() - before)))
+    cable(machine, plugged=True)
+    say(f"the cable of {machine} is in again")
+    return trials
+
+
+def check_record(mnist: Run, count: int, epochs: int, disturbed: set[int]) -> None:
+    """All `count` trials and both confirmations are whole, and only the `disturbed` were begun again."""
     trials = mnist.ask("SELECT trial, phase, state, attempts FROM trials")
     check(all(state == "COMPLETED" for _, _, state, _ in trials), trials)
-    check(len(trials) == 8, f"6 trials and 2 confirmations, not {len(trials)}")
+    check(len(trials) == count + 2, f"{count} trials and 2 confirmations, not {len(trials)}")
     for trial, phase, _, attempts in trials:
         steps = mnist.ask(f"SELECT DISTINCT step FROM reports WHERE trial = {trial} ORDER BY step")
-        check([step for (step,) in steps] == list(range(1, EPOCHS + 1)), f"trial {trial} reported {steps}")
-        if phase == "search" and trial not in victims | cut_off:
+        check([step for (step,) in steps] == list(range(1, epochs + 1)), f"trial {trial} reported {steps}")
+        if phase == "search" and trial not in disturbed:
             check(attempts == 1, f"trial {trial} was disturbed: {attempts} attempts")
     late = mnist.ask(
         "SELECT * FROM reports a JOIN reports b ON a.trial = b.trial WHERE a.attempt < b.attempt AND a.seq > b.seq",
@@ -100,8 +92,43 @@ def main() -> None:
     files = mnist.files()
     check({"trials.parquet", "reports.parquet", "report.html", "model"} <= files, files)
 
-    until("h2 among the machines again", lambda: alive() == 2, PATIENCE)
-    say("h2 is one of the cluster's machines again")
+
+def main() -> None:
+    long = "--long" in sys.argv
+    trials, epochs, flags = AT_LENGTH if long else IN_A_HURRY
+    token()
+    run(f"ray up -y --no-config-cache {YAML}")
+    say("ray up has ended")
+    with ThreadPoolExecutor(1) as beside:  # they mostly wait
+        doors = beside.submit(check_doors)
+        until("three machines", lambda: alive() == 3, PATIENCE)
+        say("three machines are there")
+        check_token_files()
+        check_refusals(all_of_them=long)
+        doors.result()
+    mnist = Run("h1", "/root/runs/mnist_l2")
+    log = Path("/tmp/sweep.log")
+    command = (
+        f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {trials} --concurrency {trials} --epochs {epochs} "
+        f"--scheduler none --checkpoint-seconds 1 --confirm-configs 1 --confirm-seeds 1 {flags}"
+    )
+    pace(None if long else SLOW)
+    with background(command, log) as sweep:
+        if long:
+            where = {"h1", "h2", "h3"}
+            until("trials on all machines", lambda: {row[2] for row in mnist.ask(IN_FLIGHT)} == where, PATIENCE)
+            say("trials run on all machines")
+        disturbed = cut_power(mnist)
+        if long:
+            disturbed |= pull_cable(mnist)
+        pace(None)
+        check(sweep.wait(4 * PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
+    text = log.read_text()
+    say("the sweep has ended:", *[line for line in text.splitlines() if line.startswith("cluster:")])
+    check_record(mnist, trials, epochs, disturbed)
+    if long:
+        until("the machine that was cut off to be back", lambda: alive() == 2, PATIENCE)
+        say("the machine that was cut off is one of the cluster's again")
     run(f"ray down -y {YAML}")
     say("ray down has ended")
     no_ray(30)

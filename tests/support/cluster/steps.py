@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from support.cluster.lab import MACHINES
+from support.cluster.lab import MACHINES, PACE
 
 T = TypeVar("T")
 STARTED = time.monotonic()
@@ -82,6 +82,16 @@ def background(command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def pace(seconds: float | None) -> None:
+    """From now on each report of a trial waits so long, wherever it trains; None: it does not wait."""
+    limit, draft = PACE / "limit", PACE / "draft"
+    if seconds is None:
+        limit.unlink(missing_ok=True)
+        return
+    draft.write_text(f"0 {seconds}")
+    draft.replace(limit)
 
 
 def token() -> None:
