@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.sweeping import every_process, wait_until
 
+from results.mlflow_database import ensure
 from results.tracking import VARIABLES
 
 TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
@@ -40,6 +41,15 @@ def temporary() -> Iterator[Path]:
     assert wait_until(lambda: not left()), f"still there: {left()}"
     assert list(folder.glob("rw-*")) == []
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once for all processes of this session: its migrations take 3 s."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    ensure(shared / "mlflow.db")  # one of those that come at the same time makes it
+    return shared / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)
