@@ -14,12 +14,15 @@ from results.mlflow_database import ensure
 from results.tracking import VARIABLES
 
 TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
+LONGEST = ("test_resume", "test_kill", "test_packed", "test_disk", "test_watched", "test_sweep", "test_signals",
+           "test_again", "test_mlflow_server")  # fmt: skip
 PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole sweeps, which mostly wait, come first: at the end they would be waited for."""
-    items.sort(key=lambda item: item.path.parent.name != "faults" and item.path.name != "test_sweep.py")
+    """Whole sweeps, which mostly wait, come first, the longest of them first of all: at the end one would wait."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first) + (item.path.parent.name != "faults")))
 
 
 @pytest.fixture(scope="session", autouse=True)
