@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 from support.sweeping import every_process, wait_until
 
+from results.mlflow_database import ensure
 from results.tracking import VARIABLES
 
 TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
+LONGEST = ("test_resume", "test_kill", "test_packed", "test_disk", "test_watched", "test_sweep", "test_signals",
+           "test_again", "test_mlflow_server")  # fmt: skip
 PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole sweeps, which mostly wait, come first: at the end they would be waited for."""
-    items.sort(key=lambda item: item.path.parent.name != "faults" and item.path.name != "test_sweep.py")
+    """Whole sweeps, which mostly wait, come first, the longest of them first of all: at the end one would wait."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first) + (item.path.parent.name != "faults")))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,6 +44,15 @@ def temporary() -> Iterator[Path]:
     assert wait_until(lambda: not left()), f"still there: {left()}"
     assert list(folder.glob("rw-*")) == []
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once for all processes of this session: its migrations take 3 s."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    ensure(shared / "mlflow.db")  # one of those that come at the same time makes it
+    return shared / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ def state():
     return gc.isenabled(), gc.get_freeze_count(), dict(os.environ), levels, handlers, list(sys.path)
 
 def sweep(data):
-    return Sweep(name=f"of-{data}", data=data, space={"lr": FloatDistribution(3e-3, 1e-1)}, trials=2, epochs=1,
+    return Sweep(name=f"of-{data}", data=data, space={"lr": FloatDistribution(3e-3, 1e-1)}, trials=1, epochs=1,
                  confirm_configs=1, confirm_seeds=1)
 """,
     """

@@ -429,6 +429,7 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
 # -- interruption ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long  # always: faults/test_resume.py
 def test_ctrl_c_ends_a_sweep_in_order_within_15_seconds_and_leaves_no_process(short_folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=short_folder))
     runs = short_folder / "interrupted"
@@ -493,15 +494,16 @@ def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list
 
 
 def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
-    lines = shipped(short_folder, "mnist_l2", 4, "--epochs", "1", "--confirm-configs", "1", "--confirm-seeds", "1")
+    lines = shipped(short_folder, "mnist_l2", 2, "--epochs", "1", "--confirm-configs", "1", "--confirm-seeds", "1")
     best = [re.match(r"best +(no L2|L2): val_accuracy (0\.\d+) \(trial \d, epoch 1\) with lr=", line) for line in lines]
     scores = {match[1]: float(match[2]) for match in best if match}
     assert scores.keys() == {"no L2", "L2"}
     assert all(score > 0.9 for score in scores.values())  # an epoch of MNIST
-    assert "trials  4 completed" in lines
-    assert "epochs  4 of 4 trained: early stopping saved 0% of running all to the end" in lines
+    assert "trials  2 completed" in lines
+    assert "epochs  2 of 2 trained: early stopping saved 0% of running all to the end" in lines
 
 
+@pytest.mark.long  # always: the main job
 def test_the_fashion_job_tunes_depth_and_widths(short_folder: Path) -> None:
     if not (SHARED_DATA / "FashionMNIST").is_dir():
         pytest.skip("Fashion-MNIST is not on this machine, and tests download nothing")

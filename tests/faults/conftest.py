@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.sweeping import Run
+from support.sweeping import Run, stopping
 
 HERE = Path(__file__).parent
 
@@ -23,13 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """A run that does not exist yet. What a failed test leaves running is ended."""
-    made = Run(tmp_path)
-    yield made
-    for pid in made.processes():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    for driver in made.drivers:
-        driver.wait()
-    shutil.rmtree(made.temporary, ignore_errors=True)
+def run(tmp_path: Path, empty_store: Path) -> Iterator[Run]:
+    """A run that does not exist yet, beside an MLflow store without runs."""
+    with stopping(Run(tmp_path)) as made:
+        made.out.mkdir()
+        shutil.copy(empty_store, made.out / "mlflow.db")
+        yield made

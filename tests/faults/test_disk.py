@@ -13,7 +13,7 @@ from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost
 
 from results.record import Reader, Record, RecordError
 
-FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27")
+FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27", "--concurrency", "1")
 
 
 @pytest.fixture
@@ -64,46 +64,40 @@ def test_what_a_full_disk_took_back_is_not_missed_later(tmp_path: Path, disk: Ca
         assert steps - 7 <= len(list(reader.reports())) < steps
 
 
-def test_a_full_disk_under_the_run_is_one_line_and_the_sweep_goes_on_when_there_is_room(
+def test_a_full_disk_and_then_a_full_temporary_folder_are_one_line_and_the_sweep_goes_on_when_there_is_room(
     run: Run, disk: Callable[[Path, str], None]
 ) -> None:
+    """The disk under the run, then that of Ray's temporary folder."""
     disk(run.out, "6m")
+    disk(run.temporary, "40m")
     store = run.home / "mlflow.db"
-    run.allow(6)
-    driver = run.start(*FLAGS, "--tracking-uri", f"sqlite:///{store}")
-    assert run.await_pause(driver), run.said
-    ballast = fill(run.out, leave=100_000)
-    run.allow(None)
-    assert driver.wait(SESSION_SECONDS) == 1, run.said
-    errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, run.said
-    assert str(run.folder / "sweep.sqlite") in errors[0]
-    assert "disk is full" in errors[0] or "No space left" in errors[0]
-    assert "Traceback" not in run.said
-    run.await_silence()
-    ballast.unlink()
-    assert run.finish(*FLAGS, "--tracking-uri", f"sqlite:///{store}") == 0, run.said
+    flags = (*FLAGS, "--tracking-uri", f"sqlite:///{store}")
+    assert fill_half_way(run, flags, run.out, leave=100_000) == 1, run.said
+    (error,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
+    assert str(run.folder / "sweep.sqlite") in error
+    assert "disk is full" in error or "No space left" in error
+
+    code = fill_half_way(run, flags, run.temporary)
+    errors = [line for line in run.said.splitlines() if line.startswith("error: ")][1:]
+    assert (code, len(errors)) in ((1, 1), (0, 0)), run.said  # it may need no more room there
+    assert all("No space left" in error for error in errors), run.said
+
+    assert run.finish(*flags) == 0, run.said
     assert_nothing_lost(run.folder, 6, 27, store=store)
 
 
-def test_a_full_temporary_folder_is_one_line_and_the_sweep_goes_on_when_there_is_room(
-    run: Run, disk: Callable[[Path, str], None]
-) -> None:
-    disk(run.temporary, "40m")
+def fill_half_way(run: Run, flags: tuple[str, ...], folder: Path, leave: int = 0) -> int:
+    """Start the sweep, fill the disk of `folder` when some reports are there, empty it at the end; the exit code."""
     run.allow(6)
-    driver = run.start(*FLAGS)
+    driver = run.start(*flags)
     assert run.await_pause(driver), run.said
-    ballast = fill(run.temporary)
+    ballast = fill(folder, leave)
     run.allow(None)
     code = driver.wait(SESSION_SECONDS)
-    errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
-    assert (code, len(errors)) in ((1, 1), (0, 0)), run.said  # it may need no more room there
-    assert all("No space left" in error for error in errors), run.said
     assert "Traceback" not in run.said
     run.await_silence()
     ballast.unlink(missing_ok=True)
-    assert run.finish(*FLAGS) == 0, run.said
-    assert_nothing_lost(run.folder, 6, 27)
+    return code
 
 
 def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path, disk: Callable[[Path, str], None]) -> None:

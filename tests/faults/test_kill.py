@@ -5,27 +5,97 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, interrupt, wait_until
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, identity, wait_until
 
-from results import model_folder, parquet
+from results import model_folder
 from results.answer import Answer, answer
 from results.record import Reader, State, SweepState
 from sweeps.engine.cluster import OWNER
 
+# -- one run, struck three times ---------------------------------------------------------------------------------
+
+STRUCK = ("--checkpoint-seconds", "0", "--trials", "4", "--epochs", "27", "--scheduler", "none")
+EXPORTER = f"{sys.executable} -P -m results follow"
+
+
+def kill_driver(run: Run) -> None:
+    run.allow(12)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    time.sleep(random.Random(1).uniform(0, 1.5))  # the record is committed once a second: hit what lies between, too
+    driver.kill()
+    driver.wait()
+
+
+def press_ctrl_c_twice(run: Run) -> None:
+    """It ends at once, and no committed report is lost."""
+    before = run.reports()
+    run.allow(12, pause=1.0)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    assert wait_until(lambda: run.reports() > before), run.said
+    committed = run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")
+    # Again and again: two that come before the driver has seen one are one.
+    assert wait_until(lambda: driver.poll() is not None or os.killpg(driver.pid, signal.SIGINT)), run.said
+    assert driver.wait() == 130, run.said
+    assert "interrupted after" not in run.said  # that is how the first one alone would have ended
+    assert run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")[: len(committed)] == committed
+    run.await_silence(except_for=EXPORTER)
+    run.await_silence()  # the exporter ends by itself, when its last pass is done
+    with Reader(run.folder) as reader:
+        reader.verify()
+        assert {row.state for row in reader.trials()} == {State.RUNNING}  # to be continued
+        assert reader.state() is SweepState.RUNNING
+
+
+def kill_worker(run: Run) -> None:
+    """Its trial goes on from its checkpoint as the next attempt, no other trial notices, and the sweep ends."""
+    run.allow(12)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    query = (
+        "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
+        "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
+    )
+    assert wait_until(lambda: driver.poll() is not None or run.query(query)), run.said
+    ((trial, node), *_) = run.query(query)
+    before: dict[int, int] = dict(run.query("SELECT trial, attempts FROM trials"))  # type: ignore[arg-type]
+    os.kill(int(node.rpartition(":")[2]), signal.SIGKILL)
+    run.allow(None)
+    assert driver.wait(SESSION_SECONDS) == 0, run.said
+    assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said
+    with Reader(run.folder) as reader:
+        attempts = {row.trial: row.attempts for row in reader.trials()}
+        last = [report.step for report in reader.reports(trial=trial) if report.attempt == attempts[trial]]
+        retried = [about for _, kind, about, _ in reader.events() if kind == "retry"]
+    assert retried == [trial]
+    assert attempts == {number: max(before.get(number, 0), 1) for number in attempts} | {trial: before[trial] + 1}
+    assert last[0] > 1  # from a checkpoint, not from the start
+
+
+def test_a_killed_driver_a_second_ctrl_c_and_a_killed_worker_lose_and_double_nothing(run: Run) -> None:
+    kill_driver(run)
+    press_ctrl_c_twice(run)
+    kill_worker(run)
+    assert_nothing_lost(run.folder, 4, 27)
+    run.await_silence()
+    # Of the Rays that were killed, at most what their last processes held on to is left, for the next driver to clear.
+    assert len(list(run.temporary.glob("rw-*"))) <= 1
+    assert all((folder / OWNER).exists() for folder in run.temporary.glob("rw-*"))
+
+
+# -- many kills ---------------------------------------------------------------------------------------------------
+
 TRIALS, EPOCHS = 8, 9
-
-
 PARALLEL = ("--checkpoint-seconds", "0.1", "--trials", str(TRIALS))
 
 
@@ -46,15 +116,6 @@ def kill_and_go_on(run: Run, kills: int, seed: int, flags: tuple[str, ...] = PAR
     run.allow(None)
     assert run.finish(*flags) == 0, run.said
     return struck
-
-
-def test_a_driver_killed_at_random_moments_goes_on_and_loses_and_doubles_nothing(run: Run) -> None:
-    assert kill_and_go_on(run, kills=2, seed=1) == 2
-    assert_nothing_lost(run.folder, TRIALS, EPOCHS)
-    run.await_silence()
-    # Of the Rays that were killed, at most what their last processes held on to is left, for the next driver to clear.
-    assert len(list(run.temporary.glob("rw-*"))) <= 1
-    assert all((folder / OWNER).exists() for folder in run.temporary.glob("rw-*"))
 
 
 @pytest.mark.long
@@ -156,67 +217,9 @@ def test_28_kills_of_a_packed_sweep_from_the_search_to_the_registered_model_reac
     run.await_silence(LONG)
 
 
-def test_a_worker_killed_goes_on_from_its_checkpoint_as_the_next_attempt_and_the_sweep_ends(run: Run) -> None:
-    flags = ("--checkpoint-seconds", "0", "--trials", "4", "--epochs", "27", "--scheduler", "none")
-    run.allow(12)
-    driver = run.start(*flags)
-    assert run.await_pause(driver), run.said
-    query = (
-        "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
-        "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
-    )
-    assert wait_until(lambda: driver.poll() is not None or run.query(query)), run.said
-    ((trial, node), *_) = run.query(query)
-    os.kill(int(node.rpartition(":")[2]), signal.SIGKILL)
-    run.allow(None)
-    assert driver.wait(SESSION_SECONDS) == 0, run.said
-    assert_nothing_lost(run.folder, 4, 27)
-    assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said
-    with Reader(run.folder) as reader:
-        attempts = {row.trial: row.attempts for row in reader.trials()}
-        second = [report.step for report in reader.reports(trial=trial) if report.attempt == 2]
-        kinds = [kind for _, kind, about, _ in reader.events() if about == trial]
-    assert attempts == {1: 1, 2: 1, 3: 1, 4: 1} | {trial: 2}
-    assert second[0] > 1  # from a checkpoint, not from the start
-    assert {"retry", "restored"} <= set(kinds)
-
-
-# -- signals, and the sequential identity ------------------------------------------------------------------------
+# -- the sequential identity -------------------------------------------------------------------------------------
 
 SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
-TIMES = {"at", "seconds", "seq", "attempt", "attempts", "node", "started", "ended", "last_seconds"}
-
-
-def identity(folder: Path) -> tuple[Any, ...]:
-    """Both tables without times, attempts and node; of a report sent twice, one (they are the same to the bit)."""
-    trials = [
-        {name: value for name, value in row.items() if name not in TIMES}
-        for row in parquet.read(folder / parquet.TRIALS).to_pylist()
-    ]
-    reports = {
-        (row["trial"], row["step"]): {name: value for name, value in row.items() if name not in TIMES}
-        for row in parquet.read(folder / parquet.REPORTS).to_pylist()
-    }
-    return trials, sorted(reports.items())
-
-
-def test_ctrl_c_and_sigterm_end_in_order_and_the_resumed_sweep_equals_the_uninterrupted_one(run: Run) -> None:
-    assert run.finish(*SEQUENTIAL, "--name", "uninterrupted") == 0, run.said
-    for number, code, reports in ((signal.SIGINT, 130, 8), (signal.SIGTERM, 143, 17)):
-        run.allow(reports, pause=1.0)
-        driver = run.start(*SEQUENTIAL)
-        assert run.await_pause(driver), run.said
-        assert interrupt(driver, number) == code, run.said
-        assert "interrupted: ending in order" in run.said
-        run.await_silence()
-        with Reader(run.folder) as reader:
-            assert reader.state() is SweepState.INTERRUPTED
-        assert re.search(rf"go on   \S*python {run.script} --out {run.out}", run.said)
-    run.allow(None)
-    assert run.finish(*SEQUENTIAL) == 0, run.said
-    assert_nothing_lost(run.folder, 5, 18)
-    assert_nothing_lost(run.out / "uninterrupted", 5, 18)
-    assert identity(run.folder) == identity(run.out / "uninterrupted")
 
 
 @pytest.mark.long

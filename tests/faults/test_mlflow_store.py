@@ -30,7 +30,7 @@ KILLED = -9
 def processes() -> ForkServerContext:
     """Processes that have MLflow imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["store_making", "mlflow.store.tracking.sqlalchemy_store", "results.mlflow"])
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "results.mlflow"])
     return context
 
 

@@ -6,11 +6,12 @@ import os
 import signal
 from pathlib import Path
 
-from support.sweeping import SESSION_SECONDS, Run, assert_mlflow, assert_tables, interrupt, wait_until
+from support.sweeping import Run, assert_mlflow, assert_tables, interrupt, wait_until
 
 from results.record import Reader, State
 
-PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "8", "--concurrency", "4")
+EPOCHS = 27
+PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "8", "--epochs", str(EPOCHS), "--concurrency", "4")
 
 
 def assert_whole(folder: Path, trials: int, epochs: int) -> None:
@@ -34,9 +35,10 @@ def assert_whole(folder: Path, trials: int, epochs: int) -> None:
     assert_mlflow(folder)
 
 
-def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> None:
+def kill_lane(run: Run) -> None:
+    """All that the process held go on from their checkpoints as the next attempt. Leaves the driver at a pause."""
     run.allow(16)
-    driver = run.start(*PACKED, "--scheduler", "none", "--epochs", "27")
+    driver = run.start(*PACKED)
     assert run.await_pause(driver), run.said
     query = (
         "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
@@ -45,30 +47,29 @@ def test_a_lane_that_is_killed_loses_no_trial_and_the_sweep_ends(run: Run) -> No
     assert wait_until(lambda: driver.poll() is not None or len(run.query(query)) >= 2), run.said
     held = run.query(query)
     process = int(held[0][1].rpartition(":")[2])
+    run.allow(16)
     os.kill(process, signal.SIGKILL)
-    run.allow(None)
-    assert driver.wait(SESSION_SECONDS) == 0, run.said
-    assert_whole(run.folder, 8, 27)
+    assert run.await_pause(driver), run.said
     mates = {trial for trial, node in held if node == held[0][1]}
+    again = f"SELECT count(*) FROM reports WHERE attempt = 2 AND trial IN ({', '.join(map(str, mates))})"
+    assert wait_until(lambda: driver.poll() is not None or run.query(again)[0][0]), run.said
     with Reader(run.folder) as reader:
         attempts = {row.trial: row.attempts for row in reader.trials()}
         kinds = {kind for _, kind, about, _ in reader.events() if about in mates}
     assert all(attempts[trial] == 2 for trial in mates if attempts[trial] != 1)
     assert 2 in attempts.values()
-    assert set(attempts.values()) == {1, 2}
+    assert set(attempts.values()) <= {0, 1, 2}
     assert {"retry", "restored"} <= kinds
     assert "lost its process; it goes on from its last checkpoint (try 1)" in run.said
 
 
-def test_a_killed_and_an_interrupted_driver_go_on_with_lanes_or_without(run: Run) -> None:
-    long = ("--epochs", "81")
-    run.allow(20)
-    driver = run.start(*PACKED, *long)
-    assert run.await_pause(driver), run.said
+def test_a_killed_lane_then_a_killed_and_an_interrupted_driver_lose_no_trial_and_go_on_without_lanes(run: Run) -> None:
+    kill_lane(run)
+    (driver,) = run.drivers
     driver.kill()
     driver.wait()
-    run.allow(20, pause=1.0)
-    driver = run.start(*PACKED, *long)
+    run.allow(12, pause=1.0)
+    driver = run.start(*PACKED)
     assert run.await_pause(driver), run.said
     assert interrupt(driver) == 130, run.said
     run.allow(None)
@@ -76,13 +77,5 @@ def test_a_killed_and_an_interrupted_driver_go_on_with_lanes_or_without(run: Run
         flying = {row.trial for row in reader.trials() if row.state is State.RUNNING}
         assert flying
         assert flying & reader.checkpoints().keys()
-    unpacked = [*PACKED[2:], *long, "--confirm-seeds", "2", "--confirm-configs", "1"]
-    assert run.finish(*unpacked) == 0, run.said
-    with Reader(run.folder) as reader:
-        rows = reader.trials()
-        assert {row.phase for row in rows} == {"search", "confirm"}
-        assert all(row.state.ended for row in rows)
-        assert len(reader.scores()) >= 2
-        curves = reader.curves()
-    assert all(sorted(curves[row.trial]) == list(range(1, len(curves[row.trial]) + 1)) for row in rows)
-    assert_tables(run.folder)
+    assert run.finish(*PACKED[2:], "--concurrency", "1") == 0, run.said
+    assert_whole(run.folder, 8, EPOCHS)

@@ -1,27 +1,31 @@
-"""The same name again: more trials, a wider space, a fresh start; and a second Ctrl-C in the middle of the first."""
+"""The same name again: after Ctrl-C and SIGTERM, with more trials, in a wider space, and a fresh start."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.sweeping import SCRIPT, Run, assert_nothing_lost, wait_until
+from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost, identity, interrupt
 
 from results.answer import answer
 from results.record import FILE, Reader, State, SweepState
 from results.study import studies
+from sweeps.engine import Sweep, main
+from sweeps.engine.options import parse
+from sweeps.engine.session import todo
 from trainable.checkpoints import FOLDER
 
-EPOCHS = ("--epochs", "3")
-EXPORTER = f"{sys.executable} -P -m results follow"
+SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
 LR = "FloatDistribution(1e-3, 1e-1, log=True)"
 
 
@@ -31,60 +35,85 @@ def ends(folder: Path) -> list[Any]:
         return [(row, reader.curves().get(row.trial)) for row in reader.trials() if row.state.ended]
 
 
-def respace(run: Run, lr: str) -> None:
+def respaced(run: Run, lr: str) -> Sweep:
+    """Rewrite the script with another distribution of lr; its SWEEP."""
     assert LR in SCRIPT
-    run.script.write_text(SCRIPT.replace(LR, lr) % {"data": str(run.home / "data.npz")})
+    text = SCRIPT.replace(LR, lr) % {"data": str(run.home / "data.npz")}
+    run.script.write_text(text)
+    names: dict[str, Any] = {"__name__": "tiny", "__doc__": "Does it survive?"}
+    exec(compile(text, run.script, "exec"), names)
+    found = names["SWEEP"]
+    assert isinstance(found, Sweep)
+    return found
 
 
-def test_more_trials_and_a_wider_space_extend_a_run_and_fresh_leaves_it_alone(run: Run) -> None:
-    assert run.finish("--trials", "4", *EPOCHS) == 0, run.said
+def refused(sweep: Sweep, command: list[str]) -> int:
+    """The exit code of a command that is refused before Ray starts."""
+    with pytest.raises(SystemExit) as end:
+        main(sweep, command)
+    return int(str(end.value.code))
+
+
+def interrupt_in_order(run: Run, reports: int, send: Callable[[subprocess.Popen[str]], int], code: int) -> None:
+    """INTERRUPTED in the record, the exit code, the command that goes on is printed, and nothing is left."""
+    run.allow(reports, pause=1.0)
+    driver = run.start(*SEQUENTIAL)
+    assert run.await_pause(driver), run.said
+    assert send(driver) == code, run.said
+    run.await_silence()
+    assert list(run.temporary.glob("rw-*")) == []
+    assert "Traceback" not in run.said
+    assert "*** SIG" not in run.said  # Ray's core prints a stack
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.INTERRUPTED
+        assert State.RUNNING in {row.state for row in reader.trials()}  # to be continued by the same command
+
+
+def to_the_group(driver: subprocess.Popen[str]) -> int:
+    """SIGTERM as `timeout` and CI runners send it."""
+    os.killpg(driver.pid, signal.SIGTERM)
+    return driver.wait(SESSION_SECONDS)
+
+
+def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider_space_extend_the_run(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_in_order(run, 8, interrupt, 130)
+    interrupt_in_order(run, 17, to_the_group, 143)
+    assert run.said.count("interrupted: ending in order") == 2
+    assert run.said.count("tiny: interrupted after") == 2
+    assert len(re.findall(rf"go on   \S*python {run.script} --out {run.out}", run.said)) == 2
+    run.allow(None)
+    assert run.finish(*SEQUENTIAL) == 0, run.said
+    assert_nothing_lost(run.folder, 5, 18)
+
+    before = (run.folder / FILE).read_bytes()
+    assert run.finish(*SEQUENTIAL, "--fresh") == 0, run.said
+    assert (run.folder / FILE).read_bytes() == before
+    assert_nothing_lost(run.out / "tiny-2", 5, 18)
+    assert identity(run.folder) == identity(run.out / "tiny-2")
+
     first = ends(run.folder)
-    assert len(first) == 4
-
-    respace(run, "FloatDistribution(1e-4, 1.0, log=True)")
-    assert run.finish("--trials", "6", *EPOCHS) == 2
-    assert "holds a run of another definition" in run.said
-    assert '"high": 0.1' in run.said.replace("\\", "")  # the difference
-    respace(run, "FloatDistribution(1e-2, 1.0, log=True)")
-    assert run.finish("--trials", "6", *EPOCHS, "--widen") == 2
-    assert "lr: FloatDistribution(high=1.0, log=True, low=0.01, step=None) must contain" in run.said
-    respace(run, "FloatDistribution(1e-4, 1.0, log=True)")
-    assert run.finish("--trials", "6", *EPOCHS, "--widen") == 0, run.said
-    assert ends(run.folder)[:4] == first  # not one of them again
-    assert_nothing_lost(run.folder, 6, 3)
+    more = (*SEQUENTIAL, "--trials", "7")
+    command = ["--out", str(run.out), "--no-confirm", *more]
+    assert refused(respaced(run, "FloatDistribution(1e-4, 1.0, log=True)"), command) == 2
+    told = capsys.readouterr().err
+    assert "holds a run of another definition" in told
+    assert '"high": 0.1' in told.replace("\\", "")  # the difference
+    assert refused(respaced(run, "FloatDistribution(1e-2, 1.0, log=True)"), [*command, "--widen"]) == 2
+    must = "lr: FloatDistribution(high=1.0, log=True, low=0.01, step=None) must contain"
+    assert must in capsys.readouterr().err
+    wider = respaced(run, "FloatDistribution(1e-4, 1.0, log=True)")
+    assert run.finish(*more, "--widen") == 0, run.said
+    assert ends(run.folder)[:5] == first  # not one of them again
+    assert_nothing_lost(run.folder, 7, 18)
     with Reader(run.folder) as reader:
         assert [kind for _, kind, *_ in reader.events() if kind == "widened"] == ["widened"]
         known = studies(reader)
-    assert sum(len(study.trials) for study in known.values()) == 6
+    assert sum(len(study.trials) for study in known.values()) == 7
     assert {study.trials[-1].distributions["lr"].high for study in known.values()} == {1.0}
-
-    assert run.finish("--trials", "2", *EPOCHS) == 0, run.said  # fewer than there are: nothing is taken away
-    assert_nothing_lost(run.folder, 6, 3)
-
-    before = (run.folder / FILE).read_bytes()
-    assert run.finish("--trials", "2", *EPOCHS, "--fresh") == 0, run.said
-    assert_nothing_lost(run.out / "tiny-2", 2, 3)
-    assert (run.folder / FILE).read_bytes() == before
-
-
-def test_a_second_ctrl_c_ends_at_once_and_no_committed_report_is_lost(run: Run) -> None:
-    flags = ("--trials", "4", "--epochs", "81", "--scheduler", "none", "--checkpoint-seconds", "0.2")
-    run.allow(8, pause=1.0)
-    driver = run.start(*flags)
-    assert run.await_pause(driver), run.said
-    assert wait_until(run.reports), run.said
-    committed = run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")
-    # Again and again: two that come before the driver has seen one are one.
-    assert wait_until(lambda: driver.poll() is not None or os.killpg(driver.pid, signal.SIGINT)), run.said
-    assert driver.wait() == 130, run.said
-    assert "interrupted after" not in run.said  # that is how the first one alone would have ended
-    assert run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")[: len(committed)] == committed
-    run.await_silence(except_for=EXPORTER)
-    run.await_silence()  # the exporter ends by itself, when its last pass is done
-    with Reader(run.folder) as reader:
-        reader.verify()
-        assert {row.state for row in reader.trials()} == {State.RUNNING}  # to be continued
-        assert reader.state() is SweepState.RUNNING
+    fewer = ["--out", str(run.out), "--no-confirm", *SEQUENTIAL, "--trials", "2"]
+    assert not todo(run.folder, wider, parse(wider, fewer))  # nothing is trained, and nothing is taken away
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
@@ -19,7 +20,7 @@ from results.record import FILE, Reader, SweepState
 
 TRIALS, EPOCHS = 4, 3
 LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
-FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none"),
+FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none", "--concurrency", "1"),
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
 # The script says which module it is about to import, so that a test can strike at that very moment.
@@ -66,8 +67,11 @@ MOMENTS: dict[str, Moment] = {
     "a trial is confirmed": recorded("trials WHERE phase = 'confirm'"),
     "the test split is scored": recorded("scores"),
 }
-BRIEF = ("it looks at what is asked", "Ray's second process starts", "a trial reports")
-CHOSEN = [pytest.param(MOMENTS[name], id=name, marks=() if name in BRIEF else pytest.mark.long) for name in MOMENTS]
+
+
+def chosen(*brief: str) -> list[Any]:
+    """All moments; those that are not named are in the long set."""
+    return [pytest.param(MOMENTS[name], id=name, marks=() if name in brief else pytest.mark.long) for name in MOMENTS]
 
 
 @pytest.fixture
@@ -103,7 +107,8 @@ def to_the_group(driver: subprocess.Popen[str]) -> None:
     os.killpg(driver.pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("moment", CHOSEN)
+# That a trial reports is a moment of test_resume.py.
+@pytest.mark.parametrize("moment", chosen("it looks at what is asked", "Ray's second process starts"))
 def test_sigterm_to_the_group_ends_the_driver_in_order_and_leaves_nothing(run: Run, moment: Moment) -> None:
     strike(run, moment, to_the_group)
 
@@ -196,7 +201,7 @@ def suppressed(act: Callable[[], None]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("moment", CHOSEN)
+@pytest.mark.parametrize("moment", chosen("a trial reports"))
 def test_sigterm_to_every_process_of_the_control_group_ends_the_driver_soon_and_leaves_nothing(
     run: Run, moment: Moment, group: Path
 ) -> None:

@@ -34,16 +34,6 @@ def run(out: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, made once: its migrations take 3 s."""
-    from results.mlflow_store import Store
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Store(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
 def out(tmp_path: Path, empty_store: Path) -> Path:
     """A folder for runs with an empty MLflow store in it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -155,6 +156,20 @@ class Run:
         return {pid: line for pid, line, environment in every_process() if mine in environment.split(b"\0")}
 
 
+@contextlib.contextmanager
+def stopping(run: Run) -> Iterator[Run]:
+    """What a failed test leaves running is killed at the end of the block."""
+    try:
+        yield run
+    finally:
+        for pid in run.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for driver in run.drivers:
+            driver.wait()
+        shutil.rmtree(run.temporary, ignore_errors=True)
+
+
 def every_process() -> Iterator[tuple[int, str, bytes]]:
     """(pid, command line, environment) of every living process that we may look into."""
     for entry in Path("/proc").iterdir():
@@ -255,6 +270,22 @@ def assert_mlflow(folder: Path, store: Path | None = None) -> None:
     steps = {row.trial: len(curves.get(row.trial, {})) for row in rows}
     begun = [row for row in rows if row.attempts]
     assert found == [(row.trial, words.get(row.state, "FAILED"), steps[row.trial], steps[row.trial]) for row in begun]
+
+
+TIMES = {"at", "seconds", "seq", "attempt", "attempts", "node", "started", "ended", "last_seconds"}
+
+
+def identity(folder: Path) -> tuple[Any, ...]:
+    """Both tables without times, attempts and node; of a report sent twice, one (they are the same to the bit)."""
+    trials = [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in parquet.read(folder / parquet.TRIALS).to_pylist()
+    ]
+    reports = {
+        (row["trial"], row["step"]): {name: value for name, value in row.items() if name not in TIMES}
+        for row in parquet.read(folder / parquet.REPORTS).to_pylist()
+    }
+    return trials, sorted(reports.items())
 
 
 def export_for_ever(folder: Path, begun: Event) -> None:
