@@ -23,7 +23,7 @@ from results.record import Reader, Record
 from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints, owner
 from trainable.faults import reason
-from trainable.storage import install
+from trainable.storage import CheckpointError, install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
     from sweeps.engine.options import Options
@@ -75,7 +75,7 @@ class Unmade(RuntimeError):
 
     def __init__(self, cause: BaseException, folder: Path) -> None:
         words = reason(cause)
-        damaged = "CheckpointError" in (base.__name__ for base in type(cause).__mro__)  # torch's, who is not here
+        damaged = isinstance(cause, CheckpointError)
         super().__init__(f"{words}; {MEND} {shlex.quote(str(folder))}" if damaged else words)
 
 
