@@ -12,10 +12,9 @@ import time
 from collections import deque
 from typing import Any
 
-from trainable.config import parsed
 from trainable.course import TrialRun, failure_from
 from trainable.faults import ordinary
-from trainable.messages import FailureKind, PackResults, TrialAssignment, TrialResult
+from trainable.messages import FailureKind, PackResults, PackSettings, TrialAssignment, TrialResult
 from trainable.report import Report
 from trainable.trial import Worker
 
@@ -23,7 +22,7 @@ IDLE_SECONDS = 0.1  # between two questions whether there is work
 
 
 class Lane(Worker):
-    """Its config holds `slots`: how many trials it holds, 0 for as many as train fastest here, up to `limit`."""
+    """Its config is PackSettings, its results are PackResults."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin, empty. Tune does not use a lane's process for another."""
@@ -34,7 +33,8 @@ class Lane(Worker):
         self._ended: list[TrialResult] = []  # of trials that could not even begin
         self._answered = False
         self._announced = False
-        self._asked, self._limit = int(new_config["slots"]), int(new_config["limit"])
+        settings = PackSettings.from_tune(new_config)
+        self._asked, self._limit = settings.slots, settings.limit
         self._most = fastest(self._context.data, limit=self._asked or self._limit)  # trained together
         return True
 
@@ -58,7 +58,8 @@ class Lane(Worker):
             try:
                 with ordinary():
                     again = deque(run.begin())
-                    steps_per_epoch(parsed(assignment.config), len(self._context.data.y_train))
+                    assert run.state is not None
+                    steps_per_epoch(run.state.config, len(self._context.data.y_train))
                 self._again[number], self._runs[number] = again, run
             except Exception as error:
                 self._ended.append(run.finalize_result(run.failed(error)))

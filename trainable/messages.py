@@ -1,7 +1,7 @@
 """The messages between the driver and the processes that train. No torch and no Ray here: both sides import this.
 
-    driver -> worker    TrialAssignment
-    worker -> driver    TrialResult, of one trial; PackResults, of all trials of a process that trains several
+    driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials
+    worker -> driver    TrialResult, of one trial; PackResults, of all trials of such a process
 
 Tune carries dictionaries only, and puts keys of its own beside ours. `to_tune` and `from_tune` are called where Tune
 calls us; everything between passes these types on.
@@ -205,6 +205,22 @@ class TrialResult(Message):
     def last_from_tune(cls, result: Mapping[str, Any] | None) -> Self | None:
         """The same of a trial that is over; None when it said nothing."""
         return cls.from_tune(result) if result and _RESULT in result else None
+
+
+@dataclass(frozen=True)
+class PackSettings(Message):
+    """How many trials a process may hold."""
+
+    slots: int  # 0: as many as train fastest there
+    limit: int  # at most
+
+    def to_tune(self) -> dict[str, Any]:
+        """The config of the Tune trial that is this process."""
+        return self.to_dict()
+
+    @classmethod
+    def from_tune(cls, config: Mapping[str, Any]) -> Self:
+        return cls.from_dict(config)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from trainable.messages import (
     FailureKind,
     Message,
     PackResults,
+    PackSettings,
     TrialAssignment,
     TrialEnd,
     TrialResult,
@@ -47,7 +48,8 @@ REPORT = TrialResult(
     worker=ADDRESS,
 )
 PACK = PackResults((REPORT, TrialResult(4)), 5, "no such folder", ADDRESS)
-MESSAGES: list[Message] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, PACK]
+SETTINGS = PackSettings(0, 8)
+MESSAGES: list[Message] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, SETTINGS, PACK]
 TUNES_OWN = {"hostname": "host", "pid": 42, "node_ip": "10.0.0.9", "training_iteration": 1, "config": {"lr": 0.1}}
 
 
@@ -116,6 +118,7 @@ def test_a_trial_that_is_over_and_said_nothing_has_no_last_result(result: dict[s
 
 def test_an_assignment_is_a_tune_config_and_the_next_attempt_differs_in_nothing_else() -> None:
     assert TrialAssignment.from_tune(ASSIGNMENT.to_tune()) == ASSIGNMENT
+    assert PackSettings.from_tune(SETTINGS.to_tune()) == SETTINGS
     changed = {
         key: value for key, value in ASSIGNMENT.next_attempt().to_tune().items() if value != getattr(ASSIGNMENT, key)
     }
