@@ -10,6 +10,7 @@ calls us; everything between passes these types on.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -161,7 +162,7 @@ class TrialResult(Message):
     trial: int
     attempt: int = 1
     step: int = 0  # index of the report, from 1; 0: there is none
-    objective: float | None = None  # of the report: the number that scheduler and search look at
+    objective: float | None = None  # of the report, what scheduler and search look at; None: not finite, nobody's score
     metrics: Mapping[str, float] = field(default_factory=dict)  # all its numbers
     device: str | None = None  # where it was trained
     remembered: bool = False  # the report comes from a checkpoint, and the record may hold it
@@ -183,10 +184,21 @@ class TrialResult(Message):
         "worker": WorkerAddress.from_dict,
     }
 
+    def __post_init__(self) -> None:
+        if self.objective is not None and not math.isfinite(self.objective):
+            object.__setattr__(self, "objective", None)
+
     @property
     def ended(self) -> bool:
         """The trial sends nothing after this."""
         return self.state is not None
+
+    def is_stale(self, assignment: TrialAssignment) -> bool:
+        """Whether it is of an attempt that was given up: its machine was cut off, and the trial runs elsewhere.
+
+        Tune drops the futures of an actor that it has given up (ray 2.60, actor_manager.py), so none should come.
+        """
+        return self.attempt < assignment.attempt
 
     def to_tune(self) -> dict[str, Any]:
         """A result of Tune's: it looks at `done` and `objective` only."""

@@ -10,7 +10,7 @@ from ray.tune import Callback
 
 from results.record import Decision, Record, ReportRow, State
 from sweeps.engine.cluster import Unusable
-from sweeps.engine.outcome import finite_objective, is_stale, outcome
+from sweeps.engine.outcome import outcome
 from sweeps.engine.progress import View
 from sweeps.engine.rungs import Rungs
 from trainable.checkpoints import Checkpoints
@@ -70,7 +70,7 @@ class Recorder(Callback):
         number = assignment.trial
         if result.unreachable is not None:  # the trial is not to blame: it stays RUNNING, and the sweep ends here
             raise Unreachable(number, result.unreachable, result.worker)
-        if is_stale(assignment, result):
+        if result.is_stale(assignment):
             step = result.step or None
             self._record.event("report refused", number, attempt=result.attempt, step=step)
             return
@@ -82,7 +82,7 @@ class Recorder(Callback):
         decision = self._rungs.take_decision(number)
         if result.step and not self._again(number, result):
             self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
-            self._view.reported(number, result.metrics["epoch"], finite_objective(result))
+            self._view.reported(number, result.metrics["epoch"], result.objective)
         if over:
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
         elif result.checkpoint is not None:

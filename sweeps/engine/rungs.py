@@ -14,7 +14,6 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.record import Decision, ReportRow, Trial
-from sweeps.engine.outcome import finite_objective, is_stale
 from sweeps.engine.schedulers import SCHEDULERS, Judge, Ladder, Patience
 from trainable.messages import TrialAssignment, TrialResult
 
@@ -55,8 +54,8 @@ class Rungs(FIFOScheduler):
         their order decides nothing."""
         self._beside = {arm: [] for arm in self._arms}
         for assignment, result in cohort:
-            value = finite_objective(result)
-            if value is not None and assignment.phase == "search" and not is_stale(assignment, result):
+            value = result.objective
+            if value is not None and assignment.phase == "search" and not result.is_stale(assignment):
                 self._beside[assignment.arm].append((assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
@@ -65,13 +64,13 @@ class Rungs(FIFOScheduler):
 
     def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:
         """Tune's verdict on what a trial says."""
-        if is_stale(assignment, result):
+        if result.is_stale(assignment):
             return str(TrialScheduler.CONTINUE)
         if not result.step:  # a trial that failed before its first report
             return str(TrialScheduler.STOP)
         if assignment.phase != "search":  # a repeat runs to its end
             return str(TrialScheduler.CONTINUE)
-        return self.judge(assignment.arm, assignment.trial, result.step, finite_objective(result))
+        return self.judge(assignment.arm, assignment.trial, result.step, result.objective)
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 

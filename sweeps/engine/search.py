@@ -24,7 +24,7 @@ from results.record import Record, ReportRow, State, Trial
 from results.redaction import Verbatim
 from results.study import kept
 from sweeps.engine.first import Plain
-from sweeps.engine.outcome import OBJECTIVE, finite_objective, outcome
+from sweeps.engine.outcome import OBJECTIVE, outcome
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import Ask, Make, SamplerError, caught_up, made
 from sweeps.engine.seeds import derived_seed
@@ -147,7 +147,7 @@ class ArmStudy(OptunaSearch):
 
     def report(self, trial_id: str, result: TrialResult) -> None:
         """A trial goes on."""
-        value, step = finite_objective(result), result.step
+        value, step = result.objective, result.step
         if value is not None and step > self._steps.get(trial_id, 0):  # a second attempt repeats the first one's steps
             if not self._others:  # Optuna takes reports of one objective only
                 self._ot_trials[trial_id].report(value, step)

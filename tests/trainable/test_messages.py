@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -132,6 +133,14 @@ def test_a_packs_results_are_taken_out_of_tunes_with_where_they_come_from() -> N
     assert pack.results == (TrialResult(1, step=2, worker=ADDRESS), TrialResult(2, worker=ADDRESS))
     assert (pack.slots, pack.actor, pack.unreachable, pack.worker) == (4, actor, None, ADDRESS)
     assert told == TUNES_OWN  # Tune keeps what is left
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_nobodys_score(value: float) -> None:
+    result = TrialResult(1, step=1, objective=value, metrics={"val_loss": value})
+    assert result.objective is None
+    assert str(result.metrics["val_loss"]) == str(value)  # what was reported stays
+    assert TrialResult(1, objective=0.0).objective == 0.0
 
 
 def test_a_constraint_says_by_how_much_it_is_broken_and_what_near_it_would_fail_too() -> None:
