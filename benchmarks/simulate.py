@@ -43,6 +43,7 @@ from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import SHARE, Flight
 from sweeps.engine.sweep import Sweep
 from trainable import granted
+from trainable.messages import TrialEnd, TrialResult
 
 ARM = "all"
 FINEST = SWEEP.reports_per_epoch  # reports an epoch that were measured
@@ -102,10 +103,10 @@ class Setting:
 class ToldComplete(ArmStudy):
     """As Ray's own OptunaSearch: a trial that ASHA stopped is told COMPLETE with its last value."""
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if result and "state" not in result:
-            result = {**result, "state": State.COMPLETED}
-        super().on_trial_complete(trial_id, result, error)
+    def complete(self, trial_id: str, result: TrialResult | None) -> None:
+        if result is not None and not result.ended:
+            result = replace(result, state=TrialEnd.COMPLETED)
+        super().complete(trial_id, result)
 
 
 @dataclass
@@ -195,18 +196,18 @@ class Simulation:
         trial.step += 1
         value = float(trial.curve.accuracy[trial.step * self._stride - 1])
         trial.values.append(value)
-        result: dict[str, Any] = {"step": trial.step, "objective": value}
+        result = TrialResult(trial.number, step=trial.step, objective=value)
         if trial.step == self._rungs.ladder.budget:
             trial.state = State.COMPLETED
-            result["state"] = "COMPLETED"
+            result = replace(result, state=TrialEnd.COMPLETED)
         elif self._rungs.judge(ARM, trial.number, trial.step, value) == TrialScheduler.STOP:
             trial.state = State.STOPPED
         if decision := self._rungs.take_decision(trial.number):
             trial.decisions.append(decision)
         if trial.state is State.RUNNING:
-            self._study.on_trial_result(str(trial.number), result)
+            self._study.report(str(trial.number), result)
         else:
-            self._study.on_trial_complete(str(trial.number), result)
+            self._study.complete(str(trial.number), result)
         return value
 
 

@@ -16,6 +16,7 @@ import ray
 from ray import tune
 from ray.air.execution.resources import AcquiredResources, ResourceManager, ResourceRequest
 
+from trainable.messages import TrialAssignment, TrialEnd, TrialResult
 from trainable.report import Report
 
 HOSTS = 4  # processes that share the slots
@@ -43,8 +44,11 @@ class Sleeper(tune.Trainable):
         report = Report(self._step, float(self._step), loss, 0.0, loss, accuracy, 1e-3, self.seconds * self._step)
         metrics = report.asdict()
         del metrics["step"]
-        result = {"step": self._step, "objective": accuracy, "metrics": metrics, "device": "cpu", "attempt": 1}
-        return result | ({"done": True, "state": "COMPLETED"} if self._step == self.config["config"]["epochs"] else {})
+        assignment = TrialAssignment.from_tune(self.config)
+        state = TrialEnd.COMPLETED if self._step == assignment.config["epochs"] else None
+        return TrialResult(
+            assignment.trial, step=self._step, objective=accuracy, metrics=metrics, device="cpu", state=state
+        ).to_tune()
 
 
 class Host:

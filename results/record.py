@@ -28,6 +28,7 @@ from results import valid, whole
 from results.files import replacing
 from results.redaction import Verbatim, redacted, redacted_values
 from results.text import one_line, printable, printable_json, tail
+from trainable.messages import CheckpointSaved, Constraint, Failure, FailureKind
 
 FORMAT = 1
 FILE = "sweep.sqlite"
@@ -48,17 +49,6 @@ class State(StrEnum):
     @property
     def ended(self) -> bool:
         return self is not State.RUNNING
-
-
-def is_infeasible(reason: str | None) -> bool:
-    """Whether a trial FAILED for want of memory, or broke a constraint: hyperparameters near these would, too."""
-    return (reason or "").startswith(("out of memory", "infeasible"))
-
-
-def violation(reason: str | None) -> tuple[str, float] | None:
-    """(what, by how much) of a trial that was refused because something of it is larger than it may be."""
-    found = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason or "")
-    return (found[1], float(found[3]) - float(found[2])) if found else None
 
 
 class SweepState(StrEnum):
@@ -97,6 +87,7 @@ class Trial:
     created: float
     started: float | None
     ended: float | None
+    failure: Failure | None = None  # why it DIVERGED, FAILED or was LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,7 @@ CREATE TABLE trials(
   state TEXT NOT NULL, params TEXT NOT NULL,
   distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
   cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL,
-  checksum INTEGER) STRICT;
+  failure TEXT, checksum INTEGER) STRICT;
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
   at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, checksum INTEGER,
@@ -160,7 +151,7 @@ CREATE TABLE events(
 """
 _END_SESSION = "UPDATE sessions SET state = ?, ended = ? WHERE session = ?"
 _REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
-_TRIAL_COLUMNS = tuple(Trial.__dataclass_fields__)
+_TRIAL_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name != "failure")
 
 
 class Record:
@@ -183,10 +174,11 @@ class Record:
                 self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._trials, self._reports = whole.counted(self._db)
+            self._add_columns()
             for table in whole.tables(self._db):
                 whole.guard(self._db, table)
             self._metrics = _metric_columns(self._db)
-            self._trials, self._reports = whole.counted(self._db)
             self._seal()
         except BaseException:
             self._db.close()
@@ -230,6 +222,11 @@ class Record:
         """Commit when the last commit is `COMMIT_SECONDS` old: the driver calls this on every turn of its loop."""
         if self._db.in_transaction and time.monotonic() - self._last_commit >= COMMIT_SECONDS:
             self.commit()
+
+    def _add_columns(self) -> None:
+        """What an earlier version's record lacks: in one transaction with the seal, which says what its tables are."""
+        if not _has_failures(self._db):
+            self._write("ALTER TABLE trials ADD COLUMN failure TEXT")
 
     def _seal(self) -> None:
         """The tables are as they should be."""
@@ -366,27 +363,29 @@ class Record:
         state: State,
         *,
         reason: str | None = None,
-        error: str | None = None,
+        failure: Failure | None = None,
         decision: Decision | None = None,
-        model: tuple[int, str] | None = None,
+        model: CheckpointSaved | None = None,
     ) -> None:
         """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten.
 
-        `model`: (step, sha256) of the final state that is kept, of a confirmation: an end without it would be an answer
-        that nobody can score. Other checkpoints are forgotten, because the trial will not go on.
+        `reason`: why, in a line, of one that did not fail; `failure`: why it did.
+        `model`: the final state that is kept, of a confirmation: an end without it would be an answer that nobody can
+        score. Other checkpoints are forgotten, because the trial will not go on.
         """
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
-        reason = None if reason is None else one_line(redacted(reason))
-        error = None if error is None else tail(redacted(error))
+        told = reason if failure is None else failure.message
+        reason = None if told is None else one_line(redacted(told))
+        error = None if failure is None or failure.error is None else tail(redacted(failure.error))
         cursor = self._write(
-            "UPDATE trials SET state = ?, reason = ?, error = ?, stop_rung = ?, cutoff = ?, ended = ? "
+            "UPDATE trials SET state = ?, reason = ?, error = ?, failure = ?, stop_rung = ?, cutoff = ?, ended = ? "
             "WHERE trial = ? AND state = ?",
-            (state, reason, error, rung, cutoff, time.time(), trial, State.RUNNING),
+            (state, reason, error, _failure_json(failure), rung, cutoff, time.time(), trial, State.RUNNING),
         )
         if cursor.rowcount == 1:
             self.forget_checkpoints(trial)
             if model is not None:
-                self.add_checkpoint(trial, *model)
+                self.add_checkpoint(trial, model.step, model.sha256)
         else:
             self.event("ended twice", trial, state=state, reason=reason)
         self.commit()
@@ -394,7 +393,7 @@ class Record:
     def reopen_trial(self, trial: int, why: str) -> None:
         """A confirmation or an audit whose outcome is missing is in flight again. A search trial's end is for good."""
         self._write(
-            "UPDATE trials SET state = ?, reason = NULL, error = NULL, ended = NULL WHERE trial = ? "
+            "UPDATE trials SET state = ?, reason = NULL, error = NULL, failure = NULL, ended = NULL WHERE trial = ? "
             "AND phase != 'search'",
             (State.RUNNING, trial),
         )
@@ -504,13 +503,14 @@ class Reader:
 
     def trials(self, phase: str | None = None) -> list[Trial]:
         """All trials, in the order they were dealt."""
+        failure = "failure" if _has_failures(self._db) else "NULL AS failure"
         rows = self._known(
             "trial",
-            f"SELECT {', '.join(_TRIAL_COLUMNS)} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
+            f"SELECT {', '.join(_TRIAL_COLUMNS)}, {failure} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
             (phase, phase),
         )
         with self.refusing():
-            return [Trial(**row | {"state": State(row["state"])}) for row in rows]
+            return [Trial(**row | {"state": State(row["state"]), "failure": _failure_of(row)}) for row in rows]
 
     def metric_names(self) -> list[str]:
         """Names of all metrics that any trial reported."""
@@ -643,6 +643,40 @@ def _broken(path: Path, error: Exception | str) -> RecordError:
 
 def _metric_columns(db: sqlite3.Connection) -> set[str]:
     return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - {*_REPORT_COLUMNS, whole.CHECKSUM}
+
+
+def _has_failures(db: sqlite3.Connection) -> bool:
+    """Whether failures are in a column of their own: not in an earlier version's record."""
+    return any(row[1] == "failure" for row in db.execute("PRAGMA main.table_info(trials)"))
+
+
+def _failure_json(failure: Failure | None) -> str | None:
+    """What programs look at; its texts have columns of their own."""
+    if failure is None:
+        return None
+    return to_json({name: value for name, value in failure.to_dict().items() if name in ("kind", "constraint")})
+
+
+def _failure_of(row: Mapping[str, Any]) -> Failure | None:
+    """The failure of a row of trials; None when it did not fail."""
+    reason, error = row["reason"] or "", row["error"]
+    if row["failure"] is None:
+        return _legacy_failure(State(row["state"]), reason, error)
+    return Failure.from_dict({**row["failure"], "message": reason, "error": error})
+
+
+def _legacy_failure(state: State, reason: str, error: str | None) -> Failure | None:
+    """What an earlier version said in the reason alone. The only place where a text is read back: nothing new is."""
+    if state not in (State.DIVERGED, State.FAILED, State.LOST):
+        return None
+    kind = FailureKind.EXCEPTION if state is State.FAILED else FailureKind(state)
+    if state is State.FAILED and reason.startswith("out of memory"):
+        kind = FailureKind.OUT_OF_MEMORY
+    elif state is State.FAILED and reason.startswith("infeasible"):
+        kind = FailureKind.INFEASIBLE
+    found = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason)
+    constraint = Constraint(found[1], int(found[2]), int(found[3])) if found else None
+    return Failure(kind, reason, constraint, error)
 
 
 def _quoted(name: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from results.record import Reader, ReportRow, State, Trial, is_infeasible, violation
+from results.record import Reader, ReportRow, State, Trial
 from results.valid import Invalid
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ def _frozen(
             state, values = TrialState.FAIL, None
     elif state is TrialState.PRUNED and not others:
         values = [next(reversed(finite.values()))] if finite else None
-    elif trial.state is State.FAILED and is_infeasible(trial.reason) and not finite:
+    elif trial.failure is not None and trial.failure.kind.is_infeasible and not finite:
         state = TrialState.PRUNED
-    broken = violation(trial.reason)
+    broken = trial.failure.constraint if trial.failure is not None else None
     frozen = optuna.trial.create_trial(
         state=state,
         values=values,
@@ -153,7 +153,7 @@ def _frozen(
         },
         user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
         intermediate_values={} if others else finite,
-        system_attrs=attributes | ({f"constraints:{broken[0]}": broken[1]} if broken else {}),
+        system_attrs=attributes | ({f"constraints:{broken.name}": broken.violation} if broken else {}),
     )
     # create_trial dates everything now; the record knows when it was.
     frozen.datetime_start = datetime.fromtimestamp(trial.started or trial.created)

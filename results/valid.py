@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from results.text import one_line, printable, printable_json, tail
+from trainable.messages import FailureKind
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -97,7 +98,7 @@ def row_of(kind: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _value_of(name: str, value: Any, where: str) -> Any:
-    if name in _JSON:
+    if name in _JSON and (value is not None or name != "failure"):
         return json_of(value, f"{where}: {name}")
     if not isinstance(value, str):
         return value
@@ -131,7 +132,7 @@ def json_of(text: Any, where: str) -> Any:
     return value if "\\" not in text and text.isprintable() else printable_json(value)
 
 
-_JSON = frozenset({"params", "distributions", "config", "info", "data"})
+_JSON = frozenset({"params", "distributions", "config", "info", "data", "failure"})
 
 
 def _require_plain(value: Any, where: str, levels: int) -> None:
@@ -183,7 +184,7 @@ def _checked(kind: str, value: Any, where: str) -> Any:
 @cache
 def _adapters() -> dict[str, TypeAdapter[Any]]:
     """Kind -> what checks it. Imported and built when the first row is read: it takes 0.1 s."""
-    from pydantic import ConfigDict, Field, TypeAdapter, create_model
+    from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, create_model
 
     count = Annotated[int, Field(ge=1, lt=2**53)]
     amount = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e12)]
@@ -194,6 +195,15 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
     mode = Literal["max", "min"]
     anything = dict[str, Any]
     strict = ConfigDict(strict=True)  # no text passes for a number
+
+    nothing_else = ConfigDict(strict=True, extra="forbid")
+    constraint: Any = create_model(
+        "Constraint", __config__=nothing_else, name=(str, ...), limit=(finite, ...), value=(finite, ...)
+    )
+    kind = Annotated[str, AfterValidator(FailureKind)]
+    failure: Any = create_model(
+        "Failure", __config__=nothing_else, kind=(kind, ...), constraint=(constraint | None, None)
+    )
 
     def form(name: str, need: Mapping[str, Any], may: Mapping[str, Any] | None = None) -> TypeAdapter[Any]:
         """Fields that must be there and fields that may be; others are not looked at."""
@@ -219,6 +229,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             | {"distributions": dict[str, str], "config": anything, "attempts": Annotated[int, Field(ge=0, le=10**9)]}
             | {"stop_rung": amount | None, "cutoff": number, "reason": words, "error": words, "node": words}
             | {"device": words, "created": when, "started": when | None, "ended": when | None},
+            {"failure": failure},
         ),
         "session": form(
             "Session",

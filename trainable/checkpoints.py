@@ -18,10 +18,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trainable.messages import CheckpointSaved
 from trainable.storage import CheckpointError, Folder, below
 
 if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
@@ -31,14 +31,6 @@ if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
 
 FOLDER = "checkpoints"
 KEPT = 2
-
-
-@dataclass(frozen=True)
-class Saved:
-    """One checkpoint in storage."""
-
-    step: int  # reports sent when it was taken
-    sha256: str
 
 
 def owner(run: str, config: Mapping[str, Any]) -> str:
@@ -57,7 +49,7 @@ class Checkpoints:
         self._folder = Folder(below(root, str(trial)))
         self._attempt, self._owner = attempt, owner
 
-    def save(self, state: State) -> Saved:
+    def save(self, state: State) -> CheckpointSaved:
         """Write the state, then forget all but the newest two of this attempt, and what it no longer goes back to."""
         content = state.content()
         digest = hashlib.sha256(content).hexdigest()
@@ -70,7 +62,7 @@ class Checkpoints:
         for file in own[:-KEPT] + outlived:
             self._folder.delete(f"{file.stem}.sha256")
             self._folder.delete(f"{file.stem}.safetensors")
-        return Saved(state.step, digest)
+        return CheckpointSaved(state.step, digest)
 
     def load(self, config: Config, data: Tensors, known: Mapping[int, str]) -> tuple[State | None, list[str]]:
         """The newest whole state, or None; and why newer ones were refused. `known` is the record's {step: sha256}."""
@@ -86,10 +78,11 @@ class Checkpoints:
                 refused.append(str(error))
         return None, refused
 
-    def saved(self) -> list[Saved]:
+    def saved(self) -> list[CheckpointSaved]:
         """What lies there with a digest beside it, oldest first."""
         names = set(self._folder.names())
-        return [Saved(file.step, self._digest(file)) for file in self._found() if f"{file.stem}.sha256" in names]
+        found = [file for file in self._found() if f"{file.stem}.sha256" in names]
+        return [CheckpointSaved(file.step, self._digest(file)) for file in found]
 
     def remove(self) -> None:
         """The trial has ended: it will not go on."""

@@ -1,28 +1,25 @@
-"""One trial on a worker: from the message that deals it to its last result. Trains nothing itself.
-
-A result holds:
-    step, objective, metrics    the report: its index, the number the sweep looks at, all its numbers
-    device                      where it was trained
-    remembered                  this report comes from a checkpoint's memory, and may be known
-    checkpoint                  (step, sha256), when one was taken after this report; always after a confirmation
-    unsaved                     why a checkpoint could not be written
-    attempt                     which attempt says so: a later one may have begun on another machine
-    restored, refused           on the first one after a restart: the step it went on from, and why not a later one
-    done, state, reason, error  on the last one: COMPLETED, DIVERGED or FAILED, and why
-"""
+"""One trial on a worker: from its assignment to its last result. Trains nothing itself."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from trainable import faults
 from trainable.checkpoints import Checkpoints
 from trainable.config import parsed
+from trainable.messages import (
+    CheckpointSaved,
+    Constraint,
+    Failure,
+    FailureKind,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+)
 from trainable.report import Report
 from trainable.storage import CheckpointError
 
@@ -32,7 +29,7 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
 
 
 @dataclass(frozen=True)
-class Setting:
+class WorkerContext:
     """What all trials of a process share."""
 
     data: Tensors
@@ -42,16 +39,14 @@ class Setting:
     checkpoint_seconds: float
 
 
-class Course:
+class TrialRun:
     """A trial in flight. `state` is None before `begin`, and when the trial is done."""
 
-    def __init__(self, message: dict[str, Any], setting: Setting) -> None:
-        """`message` is what `sweeps.engine.search` deals: trial (its number), arm, phase, config (a Config as a dict),
-        attempt, owner (of its checkpoints), reported (the last step in the record) and checkpoints ({step: sha256} in
-        the record)."""
-        self.message, self._setting = message, setting
+    def __init__(self, assignment: TrialAssignment, context: WorkerContext) -> None:
+        self.assignment, self._context = assignment, context
         self.state: State | None = None
-        self._once: dict[str, Any] = {}  # what the next result says once
+        self._restored: int | None = None  # these two are said once, with the next result
+        self._refused: tuple[str, ...] = ()
         self._saved = (0, time.monotonic())  # step and time of the last checkpoint
 
     def begin(self) -> list[Report]:
@@ -64,31 +59,27 @@ class Course:
         from trainable.train import restore_defaults
 
         restore_defaults()
-        setting, config = self._setting, parsed(self.message["config"])
-        known = {int(step): digest for step, digest in self.message.get("checkpoints", {}).items()}
-        message = self.message
-        self._store = Checkpoints(
-            setting.checkpoints, message["trial"], message.get("attempt", 1), message.get("owner", "")
-        )
-        self.state, refused = self._store.load(config, setting.data, known)
+        assignment, context = self.assignment, self._context
+        config = parsed(assignment.config)
+        self._store = Checkpoints(context.checkpoints, assignment.trial, assignment.attempt, assignment.owner)
+        self.state, refused = self._store.load(config, context.data, assignment.checkpoints)
         if self.state:
-            self._once["restored"] = self.state.step
+            self._restored = self.state.step
             self._saved = (self.state.step, time.monotonic())
-        if refused:
-            self._once["refused"] = refused
-        self.state = self.state or State.fresh(config, setting.data)
+        self._refused = tuple(refused)
+        self.state = self.state or State.fresh(config, context.data)
         self._parameters = parameters(self.state.model)
-        if setting.max_parameters is not None and self._parameters > setting.max_parameters:
-            raise Infeasible(f"parameters <= {setting.max_parameters} must hold, but got {self._parameters}")
+        if context.max_parameters is not None and self._parameters > context.max_parameters:
+            raise Infeasible(Constraint("parameters", context.max_parameters, self._parameters))
         self._remembered = self.state.step
-        known_step = self.message.get("reported", 0)
-        return [Report(**{"val_accuracy": None, **row}) for row in self.state.history if row["step"] > known_step]
+        rows = [row for row in self.state.history if row["step"] > assignment.reported]
+        return [Report(**{"val_accuracy": None, **row}) for row in rows]
 
-    def result(self, report: Report) -> dict[str, Any]:
+    def result(self, report: Report) -> TrialResult:
         """What a report says to the driver. Raises KeyError when it lacks an objective."""
         metrics = report.asdict()
         del metrics["step"]
-        objectives = self._setting.objectives
+        objectives = self._context.objectives
         if "parameters" in objectives:
             metrics["parameters"] = self._parameters
         if "seconds_per_epoch" in objectives:
@@ -96,38 +87,45 @@ class Course:
         for name in objectives:
             if name not in metrics:
                 raise KeyError(f"the objective {name!r} is not in the report, which holds {', '.join(metrics)}")
-        result: dict[str, Any] = {
-            "step": report.step,
-            "objective": metrics[objectives[0]],
-            "metrics": metrics,
-            "device": str(self._setting.data.device),
-        }
-        if report.step <= self._remembered:
-            result["remembered"] = True
+        result = TrialResult(
+            self.assignment.trial,
+            self.assignment.attempt,
+            step=report.step,
+            objective=metrics[objectives[0]],
+            metrics=metrics,
+            device=str(self._context.data.device),
+            remembered=report.step <= self._remembered,
+        )
         if not report.finite:
             bad = ", ".join(f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
-            result |= {"done": True, "state": "DIVERGED", "reason": f"{bad} at epoch {report.epoch:g}"}
-        elif self.state is not None and report.step >= self.state.config.reports:
-            result |= {"done": True, "state": "COMPLETED"}
+            failure = Failure(FailureKind.DIVERGED, f"{bad} at epoch {report.epoch:g}")
+            return replace(result, state=TrialEnd.DIVERGED, failure=failure)
+        if self.state is not None and report.step >= self.state.config.reports:
+            return replace(result, state=TrialEnd.COMPLETED)
         return result
 
-    def sent(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """A result with what goes with it; takes a checkpoint when one is due. The last one ends the course."""
-        result = {**result, "attempt": self.message.get("attempt", 1), **self._once}
-        self._once = {}
-        if result.get("done"):
-            if result["state"] == "COMPLETED" and self.message["phase"] == "confirm":
+    def failed(self, error: Exception) -> TrialResult:
+        """The last result of a trial that raised."""
+        assignment = self.assignment
+        return TrialResult(assignment.trial, assignment.attempt, state=TrialEnd.FAILED, failure=failure_from(error))
+
+    def finalize_result(self, result: TrialResult) -> TrialResult:
+        """A result with what goes with it; takes a checkpoint when one is due. The last one ends the run."""
+        result = replace(result, restored=self._restored, refused=self._refused)
+        self._restored, self._refused = None, ()
+        if result.ended:
+            if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
                 try:
-                    result["checkpoint"] = self._checkpoint()  # the model that is scored on the test split
+                    result = replace(result, checkpoint=self._checkpoint())  # the model that the test split scores
                 except CheckpointError as error:  # a user's module whose state is no tensors
-                    result |= failed(error)
+                    result = replace(result, state=TrialEnd.FAILED, failure=failure_from(error))
             self.state = None
-        elif time.monotonic() - self._saved[1] >= self._setting.checkpoint_seconds:
+        elif time.monotonic() - self._saved[1] >= self._context.checkpoint_seconds:
             try:
-                result["checkpoint"] = self._checkpoint()
+                result = replace(result, checkpoint=self._checkpoint())
             except (OSError, CheckpointError) as error:  # a full disk: training does not need the checkpoint
                 self._saved = (self._saved[0], time.monotonic())
-                result["unsaved"] = str(error)
+                result = replace(result, unsaved=str(error))
         return result
 
     def keep(self) -> None:
@@ -136,22 +134,26 @@ class Course:
             with suppress(OSError, CheckpointError):  # it goes on from the one before
                 self._checkpoint()
 
-    def _checkpoint(self) -> tuple[int, str]:
+    def _checkpoint(self) -> CheckpointSaved:
         assert self.state is not None
         saved = self._store.save(self.state)
         self._saved = (saved.step, time.monotonic())
-        return saved.step, saved.sha256
+        return saved
 
 
 class Infeasible(ValueError):
-    """A model that may not be trained: the rule and the value."""
+    """A model that may not be trained."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        super().__init__(str(constraint))
+        self.constraint = constraint
 
 
-def failed(error: Exception) -> dict[str, Any]:
-    """The last result of a trial that raised."""
+def failure_from(error: Exception) -> Failure:
+    """What the driver is told of an exception."""
     if isinstance(error, Infeasible):
-        return {"done": True, "state": "FAILED", "reason": f"infeasible: {error}"}
-    reason, told = faults.reason(error), faults.message(error)
-    if isinstance(error, MemoryError) or "out of memory" in told.lower() or "can't allocate" in told:
-        reason = f"out of memory ({reason})"
-    return {"done": True, "state": "FAILED", "reason": reason, "error": faults.report(error)}
+        return Failure(FailureKind.INFEASIBLE, f"infeasible: {error}", error.constraint)
+    reason, traceback = faults.reason(error), faults.report(error)
+    if faults.is_out_of_memory(error):
+        return Failure(FailureKind.OUT_OF_MEMORY, f"out of memory ({reason})", error=traceback)
+    return Failure(FailureKind.EXCEPTION, reason, error=traceback)

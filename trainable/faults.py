@@ -54,6 +54,12 @@ def reason(error: BaseException) -> str:
     return printable(" ".join(words))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking, on the CPU or a GPU: of torch's errors some say it in their text alone."""
+    text = message(error)
+    return isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate" in text
+
+
 def message(error: BaseException) -> str:
     """`str(error)`, whatever its class makes of that."""
     try:

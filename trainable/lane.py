@@ -1,12 +1,7 @@
-"""A process that trains several trials at once. One Tune trial is one lane; the driver's referee deals trials to it.
+"""A process that trains several trials at once. One Tune trial is one lane; the driver's referee assigns trials to it.
 
-Each `step` trains one report interval of trials that go together (`trainable.pack`), in turn, and returns
-    results     one for each of them, as in `trainable.course`, with `trial`, its number; or `lost`: why, when it
-                raised together with others, and is to be dealt again
-    slots       how many trials it can hold
-    itself      on the first one: the actor's handle, through which the referee answers
-    unreachable as in `trainable.trial`
-The referee answers each result with `answer`, before Tune asks for the next one: who is stopped, and who comes.
+Each `step` trains one report interval of trials that go together (`trainable.pack`), in turn, and returns PackResults.
+The referee answers each of them with `answer`, before Tune asks for the next one: who is stopped, and who comes.
 
 A trial that cannot be packed is trained by itself.
 """
@@ -17,9 +12,9 @@ import time
 from collections import deque
 from typing import Any
 
-from trainable.config import parsed
-from trainable.course import Course, failed
+from trainable.course import TrialRun, failure_from
 from trainable.faults import ordinary
+from trainable.messages import FailureKind, PackResults, PackSettings, TrialAssignment, TrialResult
 from trainable.report import Report
 from trainable.trial import Worker
 
@@ -27,19 +22,20 @@ IDLE_SECONDS = 0.1  # between two questions whether there is work
 
 
 class Lane(Worker):
-    """Its config holds `slots`: how many trials it holds, 0 for as many as train fastest here, up to `limit`."""
+    """Its config is PackSettings, its results are PackResults."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin, empty. Tune does not use a lane's process for another."""
         from trainable.pack import fastest
 
-        self._courses: dict[int, Course] = {}  # trial -> where it stands
+        self._runs: dict[int, TrialRun] = {}  # by trial
         self._again: dict[int, deque[Report]] = {}  # from checkpoints, to be sent once more
-        self._ended: list[tuple[int, dict[str, Any]]] = []  # results of trials that could not even begin
+        self._ended: list[TrialResult] = []  # of trials that could not even begin
         self._answered = False
-        self._told = False  # who we are
-        self._asked, self._limit = int(new_config["slots"]), int(new_config["limit"])
-        self._most = fastest(self._setting.data, limit=self._asked or self._limit)  # trained together
+        self._announced = False
+        settings = PackSettings.from_tune(new_config)
+        self._asked, self._limit = settings.slots, settings.limit
+        self._most = fastest(self._context.data, limit=self._asked or self._limit)  # trained together
         return True
 
     @property
@@ -47,96 +43,105 @@ class Lane(Worker):
         """As many trials of every shape here as train fastest together."""
         from trainable.pack import shape
 
-        shapes = {shape(course.state.config) for course in self._courses.values() if course.state is not None}
+        shapes = {shape(run.state.config) for run in self._runs.values() if run.state is not None}
         return self._asked or min(self._limit, self._most * max(1, len(shapes)))
 
-    def answer(self, stopped: list[int], dealt: list[dict[str, Any]]) -> None:
-        """The referee's verdict on the last results, and new trials: messages as `sweeps.engine.search` deals them."""
+    def answer(self, stopped: list[int], assignments: list[TrialAssignment]) -> None:
+        """The referee's verdict on the last results, and new trials."""
         from trainable.batches import steps_per_epoch
 
         self._answered = True
         for number in stopped:
-            self._courses.pop(number, None)
-            self._again.pop(number, None)
-        for message in dealt:
-            number, course = message["trial"], Course(message, self._setting)
+            self._forget(number)
+        for assignment in assignments:
+            number, run = assignment.trial, TrialRun(assignment, self._context)
             try:
                 with ordinary():
-                    again = deque(course.begin())
-                    steps_per_epoch(parsed(message["config"]), len(self._setting.data.y_train))
-                self._again[number], self._courses[number] = again, course
+                    again = deque(run.begin())
+                    assert run.state is not None
+                    steps_per_epoch(run.state.config, len(self._context.data.y_train))
+                self._again[number], self._runs[number] = again, run
             except Exception as error:
-                self._ended.append((number, course.sent(failed(error))))
+                self._ended.append(run.finalize_result(run.failed(error)))
 
     def step(self) -> dict[str, Any]:
-        if not self._told:
+        return self._next_results().to_tune()
+
+    def cleanup(self) -> None:
+        """Tune ends this process: keep what the trials have reached."""
+        for run in self._runs.values():
+            run.keep()
+
+    def _next_results(self) -> PackResults:
+        if not self._announced:
             if unreachable := self._unreachable():
-                return {"unreachable": unreachable}
-            self._told = True
-            return {"itself": self._itself(), "results": [], "slots": self._slots}
-        if not self._courses and not self._ended:
+                return PackResults(unreachable=unreachable)
+            self._announced = True
+            return PackResults(slots=self._slots, actor=self._itself())
+        if not self._runs and not self._ended:
             time.sleep(IDLE_SECONDS)
         results, self._ended = self._ended, []
         if self._answered:  # else the answer is still on its way
             self._answered = False
             results += self._trained()
-        for number, result in results:
-            if result.get("done") or "lost" in result:
-                self._courses.pop(number, None)
-                self._again.pop(number, None)
-        return {"results": [{"trial": number, **result} for number, result in results], "slots": self._slots}
+        for result in results:
+            if result.ended or result.lost is not None:
+                self._forget(result.trial)
+        return PackResults(tuple(results), self._slots)
 
-    def cleanup(self) -> None:
-        """Tune ends this process: keep what the trials have reached."""
-        for course in self._courses.values():
-            course.keep()
+    def _forget(self, number: int) -> None:
+        self._runs.pop(number, None)
+        self._again.pop(number, None)
 
-    def _trained(self) -> list[tuple[int, dict[str, Any]]]:
+    def _trained(self) -> list[TrialResult]:
         """Results of what is remembered; if there is none, of the trials that are trained together next."""
         from trainable.pack import train_together, unpackable
         from trainable.train import train_alone
 
-        if remembered := [number for number in self._courses if self._again[number]]:
-            return [(n, self._said(self._courses[n], self._again[n].popleft())) for n in remembered]
+        if remembered := [number for number in self._runs if self._again[number]]:
+            return [self._reported(self._runs[number], self._again[number].popleft()) for number in remembered]
         group = self._next_group()
-        states = [course.state for course in group.values() if course.state is not None]
+        states = [run.state for run in group if run.state is not None]
         if not states:
             return []
-        packed = unpackable(states[0].config, self._setting.data) is None
+        packed = unpackable(states[0].config, self._context.data) is None
         try:
             train = train_together if packed else lambda some, data: [train_alone(some[0], data)]
             with ordinary():
-                reports = train(states, self._setting.data)
+                reports = train(states, self._context.data)
         except Exception as error:
-            told = failed(error)
-            if "out of memory" in told["reason"]:
+            failure = failure_from(error)
+            if failure.kind is FailureKind.OUT_OF_MEMORY:
                 self._most = max(1, len(group) // 2)
             if len(group) > 1:  # who of them is to blame is found by training them apart
-                return [(number, {"lost": told["reason"]}) for number in group]
-            return [(number, course.sent(told)) for number, course in group.items()]
-        pairs = zip(group.items(), reports, strict=True)
-        return [(number, self._said(course, report)) for (number, course), report in pairs]
+                return [_lost(run, failure.message) for run in group]
+            return [run.finalize_result(run.failed(error)) for run in group]
+        return [self._reported(run, report) for run, report in zip(group, reports, strict=True)]
 
-    def _next_group(self) -> dict[int, Course]:
+    def _next_group(self) -> list[TrialRun]:
         """The trial that has waited longest, and those that can be trained with it: at most as many as is fastest."""
         from trainable.pack import groups, unpackable
 
-        data = self._setting.data
-        numbers = {id(course.state): number for number, course in self._courses.items()}
-        states = [course.state for course in self._courses.values() if course.state is not None]
+        data = self._context.data
+        numbers = {id(run.state): number for number, run in self._runs.items()}
+        states = [run.state for run in self._runs.values() if run.state is not None]
         chosen = states[:1]
         if chosen and unpackable(chosen[0].config, data) is None:
             chosen = groups([one for one in states if unpackable(one.config, data) is None], data, self._most)[0]
-        group = {numbers[id(state)]: self._courses.pop(numbers[id(state)]) for state in chosen}
-        self._courses |= group  # to the end of the line
-        return group
+        group = {numbers[id(state)]: self._runs.pop(numbers[id(state)]) for state in chosen}
+        self._runs |= group  # to the end of the line
+        return list(group.values())
 
-    def _said(self, course: Course, report: Report) -> dict[str, Any]:
+    def _reported(self, run: TrialRun, report: Report) -> TrialResult:
         try:
-            result = course.result(report)
+            result = run.result(report)
         except Exception as error:
-            result = failed(error)
+            result = run.failed(error)
         try:
-            return course.sent(result)
+            return run.finalize_result(result)
         except OSError as error:  # a confirmed model that could not be written
-            return {"lost": f"{type(error).__name__}: {error}"}
+            return _lost(run, f"{type(error).__name__}: {error}")
+
+
+def _lost(run: TrialRun, why: str) -> TrialResult:
+    return TrialResult(run.assignment.trial, run.assignment.attempt, lost=why)

@@ -19,6 +19,7 @@ from torch import Tensor
 from trainable.batched import Batched
 from trainable.batches import bounds, interval, steps_per_epoch
 from trainable.config import Config
+from trainable.faults import is_out_of_memory
 from trainable.graph import forget, repeat
 from trainable.model import Dropout
 from trainable.report import Report
@@ -69,7 +70,7 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
         try:
             cost[count] = _cost([State.fresh(config, data) for _ in range(count)], data, size)
         except RuntimeError as error:
-            if "out of memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             break
         count *= 2

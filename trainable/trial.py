@@ -1,8 +1,6 @@
 """A process that trains, as Ray Tune sees it: the only file of this room that knows Ray. No training happens here.
 
-`Trial` trains one hyperparameter set after another: each `step` passes its next report on, in a result of
-`trainable.course`; one thing more may be in it:
-    unreachable                 alone: this machine does not see the folder of the checkpoints
+`Trial` trains one hyperparameter set after another: each `step` passes its next report on.
 
 A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again; so is a
 `sys.exit` in a user's code. Retries are for processes and nodes that die, and are Tune's; the new process finds the
@@ -17,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from trainable.course import Course, Setting, failed
+from trainable.course import TrialRun, WorkerContext
 from trainable.faults import ordinary
+from trainable.messages import TrialAssignment, TrialResult
 from trainable.report import Report
 from trainable.storage import Folder
 
@@ -54,7 +53,7 @@ class Worker(tune.Trainable):
         if data.test is not None:
             raise ValueError("a trial must not see the test split; give it data.without_test()")
         tensors = Tensors.of(data, prepare_process(*process))
-        self._setting = Setting(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
+        self._context = WorkerContext(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
         self._root, self._mark = checkpoints, mark
         self.reset_config(config)
 
@@ -78,37 +77,39 @@ class Worker(tune.Trainable):
 class Trial(Worker):
     """Trains one hyperparameter set after another in the same process, on the same resident data.
 
-    Its config is what `sweeps.engine.search` deals (`trainable.course`).
+    Its config is a TrialAssignment, its results are TrialResults.
     """
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
         self.config = new_config
-        self._course = Course(new_config, self._setting)
+        self._run = TrialRun(TrialAssignment.from_tune(new_config), self._context)
         self._reports: Iterator[Report] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        course = self._course
-        course.message = self.config
+        return self._next_result().to_tune()
+
+    def cleanup(self) -> None:
+        """Tune ends this process: keep what the trial has reached."""
+        self._run.keep()
+
+    def _next_result(self) -> TrialResult:
+        run = self._run
         try:
             with ordinary():
                 if self._reports is None:
                     if unreachable := self._unreachable():
-                        return {"unreachable": unreachable, "done": True}
+                        return TrialResult(run.assignment.trial, run.assignment.attempt, unreachable=unreachable)
                     self._reports = self._begin()
-                result = course.result(next(self._reports))
+                result = run.result(next(self._reports))
         except Exception as error:
-            result = failed(error)
-        return course.sent(result)
-
-    def cleanup(self) -> None:
-        """Tune ends this process: keep what the trial has reached."""
-        self._course.keep()
+            result = run.failed(error)
+        return run.finalize_result(result)
 
     def _begin(self) -> Iterator[Report]:
         from trainable.train import train
 
-        again, state = self._course.begin(), self._course.state
+        again, state = self._run.begin(), self._run.state
         assert state is not None
-        return chain(again, train(state.config, self._setting.data, state=state))
+        return chain(again, train(state.config, self._context.data, state=state))

@@ -14,8 +14,8 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from results.record import Decision, ReportRow, Trial
-from sweeps.engine.outcome import objective, stale
 from sweeps.engine.schedulers import SCHEDULERS, Judge, Ladder, Patience
+from trainable.messages import TrialAssignment, TrialResult
 
 
 class Rungs(FIFOScheduler):
@@ -49,29 +49,33 @@ class Rungs(FIFOScheduler):
             self._decisions[number] = replace(decision, rung=decision.rung / self.ladder.reports_per_epoch)
         return stop[0]
 
-    def announce(self, cohort: Iterable[tuple[Any, dict[str, Any]]]) -> None:
+    def announce(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
         """Trials and results that came together and are judged next: each is compared with all the others too, so that
         their order decides nothing."""
         self._beside = {arm: [] for arm in self._arms}
-        for trial, result in cohort:
-            value = objective(result)
-            if value is not None and trial.config["phase"] == "search" and not stale(trial, result):
-                self._beside[trial.config["arm"]].append((trial.config["trial"], result["step"], value))
+        for assignment, result in cohort:
+            value = result.objective
+            if value is not None and assignment.phase == "search" and not result.is_stale(assignment):
+                self._beside[assignment.arm].append((assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
         """What was decided on the trial's latest report, once; None when it stood at no rung."""
         return self._decisions.pop(number, None)
 
+    def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:
+        """Tune's verdict on what a trial says."""
+        if result.is_stale(assignment):
+            return str(TrialScheduler.CONTINUE)
+        if not result.step:  # a trial that failed before its first report
+            return str(TrialScheduler.STOP)
+        if assignment.phase != "search":  # a repeat runs to its end
+            return str(TrialScheduler.CONTINUE)
+        return self.judge(assignment.arm, assignment.trial, result.step, result.objective)
+
     # -- Tune's side -------------------------------------------------------------------------------------------
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if stale(trial, result):
-            return str(TrialScheduler.CONTINUE)
-        if "step" not in result:  # a trial that failed before its first report
-            return str(TrialScheduler.STOP)
-        if trial.config["phase"] != "search":  # a repeat runs to its end
-            return str(TrialScheduler.CONTINUE)
-        return self.judge(trial.config["arm"], trial.config["trial"], result["step"], objective(result))
+        return self.verdict(TrialAssignment.from_tune(trial.config), TrialResult.from_tune(result))
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from results.record import Record, ReportRow, State, Trial, is_infeasible, violation
+from results.record import Record, ReportRow, State, Trial
 from results.redaction import Verbatim
 from results.study import kept
 from sweeps.engine.first import Plain
-from sweeps.engine.outcome import OBJECTIVE, objective, outcome
+from sweeps.engine.outcome import OBJECTIVE, outcome
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import Ask, Make, SamplerError, caught_up, made
 from sweeps.engine.seeds import derived_seed
@@ -34,6 +34,7 @@ from sweeps.engine.tpe import Tpe
 from trainable.checkpoints import owner
 from trainable.config import parsed
 from trainable.faults import message, ordinary, reason
+from trainable.messages import Failure, FailureKind, TrialAssignment, TrialEnd, TrialResult
 from trainable.reference import ModelError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Suggestion:
     values: dict[str, Any]  # hyperparameters
     params: dict[str, Any]  # what was sampled for them
     distributions: dict[str, str]  # of params, as JSON
-    problem: str | None  # why there are no values
+    problem: Failure | None  # why there are no values
     kept: dict[str, Any]  # what the sampler wants to know of this trial later
     shared: dict[str, Any]  # and of the whole study: what is new there
 
@@ -111,7 +112,8 @@ class ArmStudy(OptunaSearch):
 
     def ask(self, trial_id: str, number: int) -> Suggestion:
         """Suggest for our trial `number`. A space function that raises is a problem of that trial, not of the sweep."""
-        problem, values = None, {}
+        problem: Failure | None = None
+        values: dict[str, Any] = {}
         storage, study = self._ot_study._storage, self._ot_study._study_id
         shared = dict(storage.get_study_system_attrs(study))
         if self._points and (before := storage.get_n_trials(study) - self._earlier) < len(self._points):
@@ -125,9 +127,9 @@ class ArmStudy(OptunaSearch):
                     with ordinary():
                         values = dict(self._space(self._ot_trials[trial_id]))
                 except optuna.TrialPruned as error:  # the user's way to say that these will not do
-                    problem = f"infeasible: {message(error)}"
+                    problem = Failure(FailureKind.INFEASIBLE, f"infeasible: {message(error)}")
                 except Exception as error:
-                    problem = f"the space function raised {reason(error)}"
+                    problem = Failure(FailureKind.EXCEPTION, f"the space function raised {reason(error)}")
             else:
                 try:
                     with ordinary():
@@ -146,35 +148,36 @@ class ArmStudy(OptunaSearch):
         attributes = kept(storage.get_trial_system_attrs(asked._trial_id))
         return Suggestion(values, dict(asked.params), distributions, problem, attributes, changed)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        value, step = objective(result), result.get("step", 0)
+    def report(self, trial_id: str, result: TrialResult) -> None:
+        """A trial goes on."""
+        value, step = result.objective, result.step
         if value is not None and step > self._steps.get(trial_id, 0):  # a second attempt repeats the first one's steps
             if not self._others:  # Optuna takes reports of one objective only
                 self._ot_trials[trial_id].report(value, step)
             self._steps[trial_id] = step
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if result:
-            self.on_trial_result(trial_id, result)
-        state = _OPTUNA_STATE[outcome(result, error=error)]
-        infeasible = is_infeasible((result or {}).get("reason")) and not self._steps.get(trial_id)
+    def complete(self, trial_id: str, result: TrialResult | None) -> None:
+        """A trial is over; its last result, or None when it was lost."""
+        if result is not None:
+            self.report(trial_id, result)
+        state = _OPTUNA_STATE[outcome(result)]
+        failure = result.failure if result is not None else None
         asked = self._ot_trials.pop(trial_id)
-        values = self._values(result) if state is TrialState.COMPLETE else None
+        values = self._values(result) if result is not None and state is TrialState.COMPLETE else None
         if state is TrialState.COMPLETE and values is None:
             state = TrialState.FAIL
-        if state is TrialState.PRUNED and not self._steps.get(trial_id):
+        reported = self._steps.pop(trial_id, 0)
+        if state is TrialState.PRUNED and not reported:
             state = TrialState.FAIL  # stopped before it said anything
-        if infeasible:
+        if failure is not None and failure.kind.is_infeasible and not reported:
             state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
-        if broken := violation((result or {}).get("reason")):
-            asked.set_constraint(*broken)
+        if failure is not None and failure.constraint is not None:
+            asked.set_constraint(failure.constraint.name, failure.constraint.violation)
         self._ot_study.tell(asked, values, state=state)
-        self._steps.pop(trial_id, None)
 
-    def _values(self, result: Mapping[str, Any] | None) -> list[float] | None:
+    def _values(self, result: TrialResult) -> list[float] | None:
         """The last values of all objectives, the first one first; None unless all are finite."""
-        values = [objective(result)]
-        values += [(result or {}).get(f"metrics/{name}") for name in self._others]
+        values = [result.objective, *(result.metrics.get(name) for name in self._others)]
         finite = [float(value) for value in values if value is not None and isfinite(value)]
         return finite if len(finite) == len(values) else None
 
@@ -230,7 +233,7 @@ class Search(Searcher):
         record: Record,
         in_flight: Callable[[], int],
         repeats: Callable[[], Iterable[Repeat]] = tuple,
-        refused: Callable[[int, str, str], None] = lambda *_: None,
+        refused: Callable[[int, str, Failure], None] = lambda *_: None,
     ) -> None:
         """`in_flight`: how many may be; `repeats`: asked when the search has ended, and again when what it said was
         trained, until it has nothing new; `refused`: told of a trial
@@ -285,8 +288,9 @@ class Search(Searcher):
         self._searched = sum(seen.values())
         self._last = max((trial.trial for trial in trials), default=0)
 
-    def suggest(self, trial_id: str) -> Any:
-        """The next trial's message to its worker; None while enough are in flight; FINISHED when all are dealt."""
+    def next_trial(self, trial_id: str) -> TrialAssignment | str | None:
+        """What the worker of the Tune trial `trial_id` trains next; None while enough are in flight; FINISHED when all
+        are dealt."""
         if self.finished:
             return str(Searcher.FINISHED)
         if len(self._live) >= self._in_flight():
@@ -294,8 +298,8 @@ class Search(Searcher):
         if self._again:
             return self._carry_on(trial_id, self._again.popleft())
         while self._searched < self._plan.trials:
-            if message := self._ask(trial_id):
-                return message
+            if assignment := self._ask(trial_id):
+                return assignment
         if any(self._live.values()):
             return None  # what is trained again depends on how the last trials end
         if self._repeats is None or not (self._repeats or self._live):  # what these choose may lack its model
@@ -306,18 +310,28 @@ class Search(Searcher):
             return self._repeat(trial_id, self._repeats.popleft())
         return None if self._live else str(Searcher.FINISHED)
 
-    def _carry_on(self, trial_id: str, again: _Again) -> dict[str, Any]:
+    def report(self, trial_id: str, result: TrialResult) -> None:
+        """A trial goes on."""
+        if arm := self._live[trial_id]:
+            self._studies[arm].report(trial_id, result)
+
+    def complete(self, trial_id: str, result: TrialResult | None) -> None:
+        """A trial is over; its last result, or None when it was lost."""
+        if arm := self._live.pop(trial_id):
+            self._studies[arm].complete(trial_id, result)
+
+    def _carry_on(self, trial_id: str, again: _Again) -> TrialAssignment:
         trial = again.trial
         if trial.phase == "search":
             self._studies[trial.arm].continue_trial(trial_id, again.number)
-        message = self._message(trial_id, trial.trial, trial.arm, trial.phase, trial.config)
-        return message | {
-            "attempt": trial.attempts + 1,
-            "reported": again.reported,
-            "checkpoints": dict(again.checkpoints),
-        }
+        return replace(
+            self._assignment(trial_id, trial.trial, trial.arm, trial.phase, trial.config),
+            attempt=trial.attempts + 1,
+            reported=again.reported,
+            checkpoints=again.checkpoints,
+        )
 
-    def _ask(self, trial_id: str) -> dict[str, Any] | None:
+    def _ask(self, trial_id: str) -> TrialAssignment | None:
         """A new search trial, entered in the record; None when the space suggested an illegal one, which FAILED."""
         index, self._searched = self._searched + 1, self._searched + 1
         self._last += 1
@@ -335,10 +349,10 @@ class Search(Searcher):
             values = parsed(values).model_dump(mode="json")
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            problem = problem or f"illegal hyperparameters: {told}"
+            problem = problem or Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {told}")
             values = {name: repr(value) for name, value in values.items()}  # as they are they may not even be JSON
         except ModelError as error:
-            problem = problem or str(error)
+            problem = problem or Failure(FailureKind.EXCEPTION, str(error))
         self._record.add_trial(
             number, arm=arm, phase="search", config=values, params=asked.params, distributions=asked.distributions
         )
@@ -346,18 +360,18 @@ class Search(Searcher):
             kept, shared = Verbatim(asked.kept), Verbatim(asked.shared)
             self._record.event("sampler", number, arm=arm, kept=kept, shared=shared)
         if problem is None:
-            return self._message(trial_id, number, arm, "search", values)
-        self._record.end_trial(number, State.FAILED, reason=problem)
+            return self._assignment(trial_id, number, arm, "search", values)
+        self._record.end_trial(number, State.FAILED, failure=problem)
         self._refused(number, arm, problem)
-        self._studies[arm].on_trial_complete(trial_id, {"state": State.FAILED, "reason": problem})
+        self._studies[arm].complete(trial_id, TrialResult(number, state=TrialEnd.FAILED, failure=problem))
         return None
 
-    def _repeat(self, trial_id: str, repeat: Repeat) -> dict[str, Any]:
+    def _repeat(self, trial_id: str, repeat: Repeat) -> TrialAssignment:
         source, again = repeat.source, repeat.again
         if again is not None:
             self._record.reopen_trial(again.trial, repeat.why)
-            message = self._message(trial_id, again.trial, again.arm, again.phase, repeat.config)
-            return message | {"attempt": again.attempts + 1}
+            assignment = self._assignment(trial_id, again.trial, again.arm, again.phase, repeat.config)
+            return replace(assignment, attempt=again.attempts + 1)
         self._last += 1
         self._record.add_trial(
             self._last,
@@ -368,20 +382,25 @@ class Search(Searcher):
             distributions=source.distributions,
             source=source.trial,
         )
-        return self._message(trial_id, self._last, source.arm, repeat.phase, repeat.config)
+        return self._assignment(trial_id, self._last, source.arm, repeat.phase, repeat.config)
 
-    def _message(self, trial_id: str, number: int, arm: str, phase: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _assignment(
+        self, trial_id: str, number: int, arm: str, phase: str, config: Mapping[str, Any]
+    ) -> TrialAssignment:
         self._live[trial_id] = arm if phase == "search" else None
-        about = {"trial": number, "arm": arm, "phase": phase, "attempt": 1}
-        return about | {"config": dict(config), "owner": owner(self._run, config)}
+        return TrialAssignment(number, arm, phase, config, owner=owner(self._run, config))
+
+    # -- Tune's side -------------------------------------------------------------------------------------------
+
+    def suggest(self, trial_id: str) -> Any:
+        assignment = self.next_trial(trial_id)
+        return assignment.to_tune() if isinstance(assignment, TrialAssignment) else assignment
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if arm := self._live[trial_id]:
-            self._studies[arm].on_trial_result(trial_id, result)
+        self.report(trial_id, TrialResult.from_tune(result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if arm := self._live.pop(trial_id):
-            self._studies[arm].on_trial_complete(trial_id, result, error)
+        self.complete(trial_id, None if error else TrialResult.last_from_tune(result))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into snapshots that nobody reads: the record is what we resume from

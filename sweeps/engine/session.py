@@ -284,10 +284,11 @@ class Session:
         """Tune's trials are lanes, which hold ours; the referee is between them and the search."""
         from sweeps.engine.referee import Referee
         from trainable.lane import Lane
+        from trainable.messages import PackSettings
 
         share, retries = self.flight.share, self.options.retries
         referee = Referee(search, rungs, recorder, self.stop, share=share, retries=retries)
-        space = {"slots": min(self.options.together, share), "limit": share}
+        space = PackSettings(min(self.options.together, share), share).to_tune()
         return _Asked(Lane, {"num_samples": self.flight.lanes}, space, referee, referee, LANE_RETRIES * (retries + 1))
 
     def end(self, state: SweepState) -> None:

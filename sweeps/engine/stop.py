@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 
 from ray.tune import Stopper
 
-from results.record import State, Trial, is_infeasible
+from results.record import State, Trial
 from sweeps.engine.signals import Signals
+from trainable.messages import Failure
 
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 
@@ -52,16 +53,16 @@ class Stop(Stopper):
         if any(trial.state.ended and trial.state is not State.FAILED for trial in trials):
             self._reasons = None
 
-    def ended(self, state: State, reason: str | None) -> None:
-        """A trial ended. Ends the sweep when the first `ALL_FAILED` all FAILED."""
+    def ended(self, state: State, failure: Failure | None) -> None:
+        """A trial ended; `failure`: why it has no result. Ends the sweep when the first `ALL_FAILED` all FAILED."""
         if self._reasons is None:
             return
-        if state is State.FAILED and is_infeasible(reason):
-            return  # says nothing of the next one
-        if state is not State.FAILED:
+        if state is not State.FAILED or failure is None:
             self._reasons = None
             return
-        self._reasons.append(reason or "no reason given")
+        if failure.kind.is_infeasible:
+            return  # says nothing of the next one
+        self._reasons.append(failure.message)
         if len(self._reasons) == ALL_FAILED:
             common, times = Counter(self._reasons).most_common(1)[0]
             self.failure = f"the first {ALL_FAILED} trials all FAILED, {times} of them with: {common}"

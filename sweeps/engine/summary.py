@@ -17,6 +17,7 @@ from results.record import Reader, State, SweepState, Trial
 from results.redaction import redacted_uri
 from results.tracking import tracking_uri
 from sweeps.engine.progress import clock
+from trainable.messages import FailureKind
 
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
 
@@ -31,7 +32,8 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     lines += _best_lines(trials, curves, definition)
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
-        "infeasible" if (trial.reason or "").startswith("infeasible") else trial.state.lower() for trial in trials
+        "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
+        for trial in trials
     )
     lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))

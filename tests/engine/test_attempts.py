@@ -11,6 +11,7 @@ from support.loop import Loop
 from results.record import Record
 from sweeps.engine import FloatDistribution, Sweep
 from trainable.checkpoints import Checkpoints, owner
+from trainable.messages import TrialResult
 from trainable.storage import Folder
 
 
@@ -107,7 +108,7 @@ def test_a_machine_that_does_not_reach_the_checkpoints_ends_the_sweep_and_not_th
     with pytest.raises(
         Unreachable, match=r"10\.0\.0\.9, where trial 1 was to run, does not: why; name a shared folder"
     ):
-        loop.recorder.on_trial_result(0, [], trial, {"unreachable": "why", "node_ip": "10.0.0.9", "done": True})
+        loop.tell(trial, TrialResult(1, unreachable="why"))
     assert loop.rows()[1].state == "RUNNING"
 
 

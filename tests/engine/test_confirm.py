@@ -33,6 +33,7 @@ from trainable.data import Dataset, load
 from trainable.storage import Folder
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
+from trainable.messages import Failure, FailureKind
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) 
     lost = 3 if wanted.model == 4 else 4
     with Record(bench.folder) as record:
         record.reopen_trial(lost, "for this test")
-        record.end_trial(lost, State.LOST, reason="its process died")
+        record.end_trial(lost, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     assert bench.answer.arm("all").score.n == 1  # type: ignore[union-attr]
     assert todo(bench.folder, SWEEP, bench.options)
     assert bench.command() == []
@@ -145,7 +146,7 @@ def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) 
 def test_one_that_is_lost_again_ends_the_command_and_not_the_next_one(bench: Bench) -> None:
     with Record(bench.folder) as record:
         record.reopen_trial(4, "for this test")
-        record.end_trial(4, State.LOST, reason="its process died")
+        record.end_trial(4, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     loop = Loop(bench.folder, SWEEP, trials=2, in_flight=1, repeats=bench._repeats)
     bench.record = loop.record
     trial = loop.deal()

@@ -20,6 +20,7 @@ from sweeps.engine.repeats import Repeat
 from sweeps.engine.run import _define
 from sweeps.engine.session import CannotRun
 from trainable.data import Dataset, load
+from trainable.messages import Failure, FailureKind
 from trainable.reference import ModelError
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1, log=True), "width": IntDistribution(4, 8)}
@@ -261,7 +262,7 @@ def test_what_is_trained_again_has_the_scripts_model_and_not_the_records(tmp_pat
         record.add_trial(1, arm="all", phase="search", config=config, params={}, distributions={})
         record.add_trial(2, arm="all", phase="confirm", config=config, params={}, distributions={}, source=1)
         record.end_trial(1, State.COMPLETED)
-        record.end_trial(2, State.LOST, reason="its process died")
+        record.end_trial(2, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     with Reader(tmp_path) as reader:
         source, lost = reader.trials()
     repeat = Repeat("confirm", source, models.trusted(lost.config, models.names(sweep)), lost, "it was LOST")

@@ -16,19 +16,25 @@ from support.loop import Loop
 
 from results.record import Reader, State
 from sweeps.engine import FloatDistribution, Sweep
-from sweeps.engine.referee import Member, Referee
+from sweeps.engine.referee import Referee
 from sweeps.engine.session import Flight
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
+from trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)
 
-Score = Callable[[dict[str, Any], int], float]
+Score = Callable[[Any, int], float]
 
 
 def by_rate(config: dict[str, Any], step: int) -> float:
     return float(step) - abs(config["lr"] - 0.01)
+
+
+def report(number: int, value: float, step: int = 1, attempt: int = 1, state: TrialEnd | None = None) -> TrialResult:
+    metrics = {"epoch": float(step), "val_accuracy": value}
+    return TrialResult(number, attempt, step=step, objective=value, metrics=metrics, device="cpu", state=state)
 
 
 class Lanes:
@@ -49,7 +55,7 @@ class Lanes:
         self.referee = Referee(
             self.loop.search, self.loop.rungs, self.loop.recorder, self.stop, share=share, retries=retries
         )
-        self.held: dict[str, dict[int, dict[str, Any]]] = {}  # lane -> {trial: its message}
+        self.held: dict[str, dict[int, TrialAssignment]] = {}  # lane -> {trial: its assignment}
         self.steps: dict[int, int] = {}
         self.trials = {name: SimpleNamespace(trial_id=name, num_failures=0, status="RUNNING") for name in "ab"}
 
@@ -57,35 +63,30 @@ class Lanes:
         """A lane's process begins, and says who it is."""
         held = self.held[name] = {}
 
-        def answer(stopped: list[int], dealt: list[dict[str, Any]]) -> None:
+        def answer(stopped: list[int], assignments: list[TrialAssignment]) -> None:
             for number in stopped:
                 held.pop(number, None)
-            held.update({message["trial"]: message for message in dealt})
+            held.update({assignment.trial: assignment for assignment in assignments})
 
         actor = SimpleNamespace(answer=SimpleNamespace(remote=answer))
-        self.tell(name, [], slots, itself=actor)
+        self.tell(name, [], slots, actor)
 
-    def tell(self, name: str, results: list[dict[str, Any]], slots: int = 99, **more: Any) -> None:
-        result = {"results": results, "slots": slots, "hostname": "here", "pid": 1, **more}
+    def tell(self, name: str, results: list[TrialResult], slots: int = 99, actor: Any = None) -> None:
+        address = {"hostname": "here", "pid": 1, "node_ip": "10.0.0.9"}
+        result = PackResults(tuple(results), slots, actor=actor).to_tune() | address
         self.referee.on_trial_result(0, list(self.trials.values()), self.trials[name], result)
-        assert "results" not in result  # Tune keeps what is left
-        assert "itself" not in result
+        assert result == address  # Tune keeps what is left
 
     def train(self, name: str, score: Score = by_rate, slots: int = 99) -> None:
         """All trials of a lane reach their next report."""
         held, results = self.held[name], []
-        for number, message in held.items():
+        for number, assignment in held.items():
             step = self.steps[number] = self.steps.get(number, 0) + 1
-            value = score(message["config"], step)
-            end = {"done": True, "state": "COMPLETED"} if step == EPOCHS else {}
-            metrics = {"epoch": float(step), "val_accuracy": value}
-            results.append(
-                {"trial": number, "step": step, "objective": value, "metrics": metrics, "device": "cpu",
-                 "attempt": message["attempt"], **end}
-            )  # fmt: skip
+            state = TrialEnd.COMPLETED if step == EPOCHS else None
+            results.append(report(number, score(assignment.config, step), step, assignment.attempt, state))
         for result in results:
-            if result.get("done"):
-                del held[result["trial"]]
+            if result.ended:
+                del held[result.trial]
         self.tell(name, results, slots)
 
     def die(self, name: str, *, counted: bool = True) -> None:
@@ -157,10 +158,7 @@ def test_what_comes_together_is_judged_in_any_order_alike(tmp_path: Path, schedu
         lanes = Lanes(folder, sweep=sweep, trials=4, share=4)
         lanes.join("a")
         values = dict(zip(lanes.held["a"], (0.5, 0.25, 0.875, 0.75), strict=True))
-        results = [
-            {"trial": number, "step": 1, "objective": value, "metrics": {"epoch": 1.0, "val_accuracy": value}}
-            for number, value in values.items()
-        ]
+        results = [report(number, value) for number, value in values.items()]
         lanes.tell("a", [results[place] for place in order])
         seen.append({n: (row.state, row.stop_rung, row.cutoff) for n, row in lanes.loop.rows().items()})
     assert all(one == seen[0] for one in seen)
@@ -184,7 +182,7 @@ def test_a_lane_that_dies_loses_no_trial_and_enters_no_rung_twice(tmp_path: Path
     assert list(lanes.held["b"]) == [4, 5, 6]  # which is full
     lanes.join("a")
     assert list(lanes.held["a"]) == held
-    assert [message["attempt"] for message in lanes.held["a"].values()] == [2, 2, 2]
+    assert [assignment.attempt for assignment in lanes.held["a"].values()] == [2, 2, 2]
     lanes.steps |= dict.fromkeys(held, 0)  # from the start: there was no checkpoint
     lanes.run(lambda *_: 0.5)
     rows = lanes.loop.rows()
@@ -208,8 +206,7 @@ def test_other_lanes_take_what_a_dead_lane_held(tmp_path: Path) -> None:
     lanes.die("a")
     lanes.train("b")
     assert sorted(lanes.held["b"]) == [1, 2, 3, 4]
-    late = {"trial": 1, "step": 4, "objective": 9.0, "metrics": {"epoch": 4.0, "val_accuracy": 9.0}, "device": "cpu"}
-    lanes.tell("a", [late])  # of the dead: nobody listens
+    lanes.tell("a", [report(1, 9.0, step=4)])  # of the dead: nobody listens
     del lanes.held["a"]
     lanes.run()
     assert all(row.state.ended for row in lanes.loop.rows().values())
@@ -230,7 +227,7 @@ def test_what_may_kill_its_neighbours_is_trained_alone_until_it_is_lost(tmp_path
             assert deaths <= 2 or together == [killer]
             lanes.join("a")
         else:
-            lanes.steps |= {n: 0 for n, message in lanes.held["a"].items() if lanes.steps.get(n, 0) >= EPOCHS}
+            lanes.steps |= {n: 0 for n in lanes.held["a"] if lanes.steps.get(n, 0) >= EPOCHS}
             lanes.train("a", lambda *_: 0.5)
     rows = lanes.loop.rows()
     assert {number for number, row in rows.items() if row.state is State.LOST} == {killer}
@@ -268,8 +265,8 @@ def test_what_raised_together_with_others_is_dealt_again(tmp_path: Path) -> None
     lanes = Lanes(tmp_path, trials=2)
     lanes.join("a")
     lanes.held["a"].clear()
-    lanes.tell("a", [{"trial": 1, "lost": "why"}, {"trial": 2, "lost": "why"}])
-    assert [message["attempt"] for message in lanes.held["a"].values()] == [2, 2]
+    lanes.tell("a", [TrialResult(1, lost="why"), TrialResult(2, lost="why")])
+    assert [assignment.attempt for assignment in lanes.held["a"].values()] == [2, 2]
 
 
 def test_a_result_of_a_given_up_attempt_or_of_nobody_is_refused(tmp_path: Path) -> None:
@@ -277,8 +274,7 @@ def test_a_result_of_a_given_up_attempt_or_of_nobody_is_refused(tmp_path: Path) 
     lanes.join("a")
     lanes.die("a")
     lanes.join("a")
-    late = {"trial": 1, "step": 1, "objective": 0.5, "metrics": {"epoch": 1.0, "val_accuracy": 0.5}, "device": "cpu"}
-    lanes.tell("a", [{**late, "attempt": 1}, {**late, "trial": 77}])
+    lanes.tell("a", [report(1, 0.5, attempt=1), report(77, 0.5)])
     lanes.loop.record.commit()
     with Reader(tmp_path) as reader:
         assert list(reader.reports()) == []
@@ -294,16 +290,11 @@ def test_a_killed_driver_goes_on_with_what_was_in_flight(tmp_path: Path) -> None
     second = Lanes(tmp_path, trials=6)
     second.join("a")
     assert sorted(second.held["a"]) == [1, 2, 3]
-    assert [(m["attempt"], m["reported"]) for m in second.held["a"].values()] == [(2, 1)] * 3
+    assert [(assignment.attempt, assignment.reported) for assignment in second.held["a"].values()] == [(2, 1)] * 3
     second.run(lambda *_: 0.5)
     assert {row.state for row in second.loop.rows().values()} == {State.COMPLETED}
     (judge,) = second.loop.rungs._arms["all"]
     assert [len(seen) for _, seen in judge._brackets[0]._rungs] == [0, 6, 6]
-
-
-def test_members_look_like_tune_trials_to_the_recorder() -> None:
-    member = Member("member1", {"trial": 3, "attempt": 1})
-    assert (member.number, member.num_failures, member.get_error()) == (3, 0, None)
 
 
 @pytest.mark.long  # 10,000 trials: a minute or two

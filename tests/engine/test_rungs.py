@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from results.record import Decision, Record, State
 from sweeps.engine.rungs import Rungs
 from sweeps.engine.schedulers import Ladder
+from trainable.messages import TrialAssignment, TrialEnd, TrialResult
 
 GO, STOP = "CONTINUE", "STOP"
 
@@ -151,8 +152,8 @@ def test_a_non_finite_objective_stops_its_trial_at_once_and_enters_no_rung(mode:
     rungs = halving(mode)
 
     def tell(number: int, step: int, objective: float) -> str:
-        trial = TuneTrial("rungwise", config={"trial": number, "arm": "a", "phase": "search"}, stub=True)
-        return rungs.on_trial_result(None, trial, {"step": step, "objective": objective})
+        trial = TuneTrial("rungwise", config=TrialAssignment(number, "a", "search", {}).to_tune(), stub=True)
+        return rungs.on_trial_result(None, trial, TrialResult(number, step=step, objective=objective).to_tune())
 
     assert tell(1, 1, value) == STOP
     assert rungs.take_decision(1) is None
@@ -163,16 +164,15 @@ def test_a_non_finite_objective_stops_its_trial_at_once_and_enters_no_rung(mode:
 
 
 def test_a_trial_that_failed_before_its_first_report_is_no_matter_of_rungs() -> None:
-    trial = TuneTrial("rungwise", config={"trial": 1, "arm": "a", "phase": "search"}, stub=True)
-    assert halving().on_trial_result(None, trial, {"done": True, "state": "FAILED"}) == STOP
+    assert halving().verdict(TrialAssignment(1, "a", "search", {}), TrialResult(1, state=TrialEnd.FAILED)) == STOP
 
 
 @pytest.mark.parametrize("phase", ["confirm", "audit"])
 def test_a_trial_that_is_trained_again_is_not_judged_and_enters_no_rung(phase: str) -> None:
     rungs = halving()
     rungs.judge("a", 1, 1, 0.5)
-    again = TuneTrial("rungwise", config={"trial": 2, "arm": "a", "phase": phase}, stub=True)
-    assert rungs.on_trial_result(None, again, {"step": 1, "objective": 0.0}) == GO
+    again = TrialAssignment(2, "a", phase, {})
+    assert rungs.verdict(again, TrialResult(2, step=1, objective=0.0)) == GO
     assert rungs.take_decision(2) is None
     verdicts(rungs, [(3, 1, 0.375, STOP, Decision(1, 0.5, True))])  # against .5 alone
 

@@ -16,6 +16,7 @@ from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistrib
 from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
 from sweeps.engine.space import problems as space_problems
 from sweeps.engine.warm import Cold, earlier, points
+from trainable.messages import Constraint, Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 POINTS = {"batch_size": IntDistribution(32, 96, step=32), "batch_norm": CategoricalDistribution([True, False])}
@@ -218,8 +219,8 @@ def test_an_arm_may_search_a_range_and_by_a_sampler_of_its_own(tmp_path: Path) -
 
 def test_a_model_that_is_too_large_is_told_as_infeasible_by_how_much(tmp_path: Path) -> None:
     loop = Loop(tmp_path, sweep(), trials=3)
-    reason = "infeasible: parameters <= 200000 must hold, but got 235146"
-    loop.tell(loop.deal(), {"done": True, "state": "FAILED", "reason": reason})
+    constraint = Constraint("parameters", 200_000, 235_146)
+    loop.fail(loop.deal(), Failure(FailureKind.INFEASIBLE, "in whatever words", constraint))
     assert loop.rows()[1].state is State.FAILED
     for (trial,) in (loop.live(), loop.rebuilt()):
         assert trial.state is TrialState.PRUNED
@@ -252,7 +253,7 @@ def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: 
     for accuracy, size in ((0.5, 100.0), (0.75, 300.0), (0.25, 50.0)):
         trial = loop.deal()
         for step in (1, 2):
-            more = {"done": True, "state": "COMPLETED"} if step == 2 else {}
+            more = {"state": TrialEnd.COMPLETED} if step == 2 else {}
             metrics = {"epoch": step, "val_accuracy": accuracy, "parameters": size}
             if loop.report(trial, accuracy, step, metrics=metrics, **more):
                 break

@@ -17,8 +17,11 @@ from results.record import Reader, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.samplers import SamplerError
+from trainable.messages import Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
+
+DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan")
 
 
 def sweep(**changes: Any) -> Sweep:
@@ -150,10 +153,9 @@ def test_a_trial_that_diverged_failed_or_was_lost_is_a_fail_and_no_zombie(tmp_pa
     for step in range(1, after + 1):
         loop.report(trial, 0.5, step)
     if end == "DIVERGED":
-        loop.report(trial, nan, after + 1, done=True, state="DIVERGED", reason="train_loss is nan")
+        loop.report(trial, nan, after + 1, state=TrialEnd.DIVERGED, failure=DIVERGED)
     elif end == "FAILED":
-        failed = {"done": True, "state": "FAILED", "reason": "ValueError: no", "error": "Traceback ..."}
-        loop.tell(trial, failed)
+        loop.fail(trial, Failure(FailureKind.EXCEPTION, "ValueError: no", error="Traceback ..."))
     else:
         loop.die(trial)
     row = loop.rows()[1]
@@ -214,9 +216,9 @@ def played(loop: Loop, ends: int | None = None) -> list[dict[str, Any]]:
         trial = min(flying, key=lambda trial: (steps.get(trial.config["trial"], 0), trial.config["trial"]))
         number, config = trial.config["trial"], trial.config["config"]
         step = steps[number] = steps.get(number, 0) + 1
-        more: dict[str, Any] = {"done": True, "state": "COMPLETED"} if step == 4 else {}
+        more: dict[str, Any] = {"state": TrialEnd.COMPLETED} if step == 4 else {}
         if number % 7 == 5:
-            more = {"done": True, "state": "DIVERGED", "reason": "train_loss is nan"}
+            more = {"state": TrialEnd.DIVERGED, "failure": DIVERGED}
         if loop.report(trial, nan if number % 7 == 5 else hill(config, step), step, **more):
             flying.remove(trial)
         reports += 1

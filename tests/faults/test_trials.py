@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from sweeps.engine.stop import ALL_FAILED, Stop
 from trainable.checkpoints import Checkpoints
 from trainable.config import Config
 from trainable.data import Dataset, load
+from trainable.messages import Failure, FailureKind, TrialEnd, TrialResult
 from trainable.trial import Report, Trial
 
 EPOCHS = 4
@@ -51,12 +51,16 @@ def worker(data: Dataset, tmp_path: Path) -> Callable[..., Trial]:
     return start
 
 
-def run_out(trial: Trial) -> list[dict[str, Any]]:
+def run_out(trial: Trial) -> list[TrialResult]:
     """All results to the last."""
-    results = [trial.step()]
-    while not results[-1].get("done"):
-        results.append(trial.step())
+    results = [said(trial)]
+    while not results[-1].ended:
+        results.append(said(trial))
     return results
+
+
+def said(trial: Trial) -> TrialResult:
+    return TrialResult.from_tune(trial.step())
 
 
 # -- numbers that are none ---------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ def test_a_non_finite_objective_ends_its_trial_as_diverged_and_no_other(
     with monkeypatch.context() as patched:
         patched.setattr("trainable.train.train", lambda *_, **__: iter(sick))
         for result in run_out(worker({})):
-            loop.tell(first, result | {"hostname": "here", "pid": 1})
+            loop.tell(first, result)
     for other in others:
         loop.train(other, lambda _, __: 0.5)  # equal scores: ASHA stops nobody
     rows = loop.rows()
@@ -95,15 +99,15 @@ def test_a_non_finite_objective_ends_its_trial_as_diverged_and_no_other(
 
 def test_a_learning_rate_of_a_thousand_million_diverges_and_says_so(worker: Callable[..., Trial]) -> None:
     last = run_out(worker({"lr": 1e9, "optimizer": "sgd", "batch_norm": False, "momentum": 0.0}))[-1]
-    assert last["state"] == "DIVERGED"
-    assert "nan" in last["reason"] or "inf" in last["reason"]
+    assert (last.state, last.failure.kind) == (TrialEnd.DIVERGED, FailureKind.DIVERGED)
+    assert "nan" in last.failure.message or "inf" in last.failure.message
 
 
 def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(worker: Callable[..., Trial]) -> None:
     (result,) = run_out(worker({}, objectives=("val_f1",)))
-    assert (result["done"], result["state"]) == (True, "FAILED")
-    assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result["reason"]
-    assert "KeyError" in result["error"]
+    assert (result.state, result.failure.kind) == (TrialEnd.FAILED, FailureKind.EXCEPTION)
+    assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result.failure.message
+    assert "KeyError" in result.failure.error
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
@@ -122,9 +126,9 @@ def test_a_network_too_large_fails_with_out_of_memory_and_the_sampler_ranks_it_l
             loop.train(trial, lambda _, __: 0.5)
             continue
         (result,) = run_out(worker({"hidden": sizes[-1]}))  # torch is really asked for 4 TB
-        assert (result["state"], result["done"]) == ("FAILED", True)
-        assert result["reason"].startswith("out of memory (RuntimeError: ")
-        loop.tell(trial, result | {"hostname": "here", "pid": 1})
+        assert (result.state, result.failure.kind) == (TrialEnd.FAILED, FailureKind.OUT_OF_MEMORY)
+        assert result.failure.message.startswith("out of memory (RuntimeError: ")
+        loop.tell(trial, result)
     states = {row.state for row in loop.rows().values()}
     assert states == {State.COMPLETED, State.FAILED}
     told = [t for t in loop.live() if t.params["hidden"] != "4"]
@@ -135,18 +139,21 @@ def test_a_network_too_large_fails_with_out_of_memory_and_the_sampler_ranks_it_l
 
 def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Callable[..., Trial]) -> None:
     (result,) = run_out(worker({"hidden": [50]}, max_parameters=100))
-    assert (result["state"], result["done"], "metrics" in result) == ("FAILED", True, False)
-    assert re.fullmatch(r"infeasible: parameters <= 100 must hold, but got \d{3,}", result["reason"])
-    assert run_out(worker({}, max_parameters=10_000))[-1]["state"] == "COMPLETED"
+    assert (result.state, result.step, result.metrics) == (TrialEnd.FAILED, 0, {})
+    constraint = result.failure.constraint
+    assert result.failure.kind is FailureKind.INFEASIBLE
+    assert (constraint.name, constraint.limit, constraint.value > 100) == ("parameters", 100, True)
+    assert result.failure.message == f"infeasible: parameters <= 100 must hold, but got {constraint.value}"
+    assert run_out(worker({}, max_parameters=10_000))[-1].state is TrialEnd.COMPLETED
 
 
 # -- sweeps that cannot succeed ----------------------------------------------------------------------------------
 
 
-def stop_after(*ends: tuple[State, str | None]) -> str | None:
+def stop_after(*ends: tuple[State, str]) -> str | None:
     stop = Stop(Signals(), None)
-    for end in ends:
-        stop.ended(*end)
+    for state, message in ends:
+        stop.ended(state, Failure(FailureKind.EXCEPTION, message) if state is State.FAILED else None)
     assert stop.stop_all() is (stop.failure is not None)
     return stop.failure
 
@@ -160,7 +167,7 @@ def test_ten_trials_that_all_failed_end_the_sweep_with_the_commonest_error() -> 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.STOPPED, State.DIVERGED, State.LOST])
 def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) -> None:
-    assert stop_after(*[(State.FAILED, "e")] * 9, (state, None), *[(State.FAILED, "e")] * 30) is None
+    assert stop_after(*[(State.FAILED, "e")] * 9, (state, ""), *[(State.FAILED, "e")] * 30) is None
 
 
 def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
@@ -183,9 +190,9 @@ def reference(worker: Callable[..., Trial], tmp_path: Path) -> list[dict[str, An
     return [told(result) for result in run_out(worker({}, checkpoints=str(tmp_path / "elsewhere")))]
 
 
-def told(result: dict[str, Any]) -> dict[str, Any]:
+def told(result: TrialResult) -> dict[str, Any]:
     """What a report says, but for the time it took."""
-    return {"step": result["step"], **{key: value for key, value in result["metrics"].items() if key != "seconds"}}
+    return {"step": result.step, **{key: value for key, value in result.metrics.items() if key != "seconds"}}
 
 
 def flip(path: Path) -> None:
@@ -212,17 +219,18 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_or_the_start_and_no_bi
     damaged: int,
 ) -> None:
     first = worker({})
-    known = dict(first.step()["checkpoint"] for _ in range(3))  # of reports 2 and 3 they are still there
+    saved = [said(first).checkpoint for _ in range(3)]  # of reports 2 and 3 they are still there
+    known = {checkpoint.step: checkpoint.sha256 for checkpoint in saved if checkpoint}
     store = Checkpoints(tmp_path, 1)
     for step in (3, 2)[:damaged]:
         damage(Path(str(store.file(step))))
     again = run_out(worker({}, reported=0, known=known))
     assert [told(result) for result in again] == reference
-    assert again[0].get("restored") == (2 if damaged == 1 else None)
-    whys = again[0].get("refused", [])
+    assert again[0].restored == (2 if damaged == 1 else None)
+    whys = again[0].refused
     assert len(whys) == (0 if damage is Path.unlink else damaged)
     assert all("checkpoint" in why for why in whys)
-    assert again[-1]["state"] == "COMPLETED"
+    assert again[-1].state is TrialEnd.COMPLETED
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_end_the_trial(
@@ -231,8 +239,8 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_trial(
     (tmp_path / "1").write_text("in the way of the trial's folder")
     results = run_out(worker({}))
     assert [told(result) for result in results] == reference
-    assert "File exists" in results[0]["unsaved"]
-    assert results[-1]["state"] == "COMPLETED"
+    assert "File exists" in (results[0].unsaved or "")
+    assert results[-1].state is TrialEnd.COMPLETED
 
 
 # -- data --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sweeps.engine import CategoricalDistribution, Sweep, space
 from sweeps.engine.definition import definition, differences
 from sweeps.engine.options import parse
 from trainable.data import load
+from trainable.messages import Constraint, Failure, FailureKind
 
 PASSWORDS = ["sesame/open", "sesame?open", "sesame#open", "sesame'open", "sesame open", 'sesame"open', "se@same:open"]
 
@@ -83,7 +84,11 @@ def test_no_secret_is_anywhere_in_a_record_that_was_given_it_in_every_free_text(
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
         record.start_attempt(1)
         record.event("machines", words=said)
-        record.end_trial(1, State.FAILED, reason=said, error=f"Traceback\n  {said}\n")
+        record.end_trial(
+            1,
+            State.FAILED,
+            failure=Failure(FailureKind.EXCEPTION, said, Constraint(said, 1, 2), f"Traceback\n  {said}\n"),
+        )
     content = (tmp_path / FILE).read_bytes() + b"".join(p.read_bytes() for p in tmp_path.glob(f"{FILE}-wal"))
     assert b"refused" in content
     assert b"ses/ame" not in content

@@ -18,6 +18,7 @@ from results.__main__ import main
 from results.record import FILE, Reader, State
 from results.terminal import Terminal
 from results.text import REASON, one_line, print_anything, printable, printable_json, tail
+from trainable.messages import Failure, FailureKind
 
 ROOT = Path(__file__).parents[2]
 LATIN = os.fsdecode(b"weights-caf\xe9.bin")  # a file name of an old disk
@@ -64,7 +65,11 @@ def odd(out: Path) -> Path:
             add(record, number, arm=arm)
             record.start_attempt(number)
             record.place(number, f"node-{LATIN}", "cpu\x1b[2J")
-        record.end_trial(1, State.FAILED, reason=f"no {LATIN}\nhere", error=f"Traceback\n{LATIN}\x1b[31m\ud800")
+        record.end_trial(
+            1,
+            State.FAILED,
+            failure=Failure(FailureKind.EXCEPTION, f"no {LATIN}\nhere", error=f"Traceback\n{LATIN}\x1b[31m\ud800"),
+        )
         record.end_trial(2, State.FAILED, reason="[enforce fail] :bug: \x1b[31mred")
         record.event("note", 1, words=LATIN)
         record.set_meta("forecast", {LATIN: "\x1b[31m"})

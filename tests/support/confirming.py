@@ -19,6 +19,7 @@ from sweeps.engine.session import checkpoints, missing
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset
+from trainable.messages import TrialResult
 from trainable.trial import Trial
 
 SWEEP = Sweep(
@@ -62,7 +63,7 @@ class Bench:
         try:
             while not isinstance(trial := loop.deal(), str):
                 worker = self._worker(trial.config)
-                while not loop.tell(trial, worker.step() | {"hostname": "here", "pid": 1}):
+                while not loop.tell(trial, TrialResult.from_tune(worker.step())):
                     pass
             own = models.names(self.sweep)
             confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, own)

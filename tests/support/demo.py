@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.record import FILE, Decision, Record, State
+from trainable.messages import Failure, FailureKind
 
 Rows = Callable[..., list[tuple[Any, ...]]]  # of a query to the MLflow store
 NAN, INF = float("nan"), float("inf")
@@ -101,14 +102,18 @@ def fill(record: Record) -> None:
     add(record, 3)  # DIVERGED, after the best value of all
     number = attempt(record, 3, 0.99)
     record.add_report(3, number, 2, metrics(2.0, NAN, train_loss=INF, val_loss=NAN, penalty=-INF))
-    record.end_trial(3, State.DIVERGED, reason="train_loss is inf at epoch 2")
+    record.end_trial(3, State.DIVERGED, failure=Failure(FailureKind.DIVERGED, "train_loss is inf at epoch 2"))
     add(record, 4, arm="no L2")  # FAILED before its first report
     attempt(record, 4)
-    record.end_trial(4, State.FAILED, reason="ZeroDivisionError", error="Traceback\nZeroDivisionError: 1 / 0")
+    record.end_trial(
+        4,
+        State.FAILED,
+        failure=Failure(FailureKind.EXCEPTION, "ZeroDivisionError", error="Traceback\nZeroDivisionError: 1 / 0"),
+    )
     add(record, 5)  # LOST in its second attempt
     attempt(record, 5, 0.6, 0.95)
     attempt(record, 5, 0.61)
-    record.end_trial(5, State.LOST, reason="its process died 2 times")
+    record.end_trial(5, State.LOST, failure=Failure(FailureKind.LOST, "its process died 2 times"))
     add(record, 6, optimizer="sgd")  # COMPLETED by a second attempt that repeats step 2 and goes on
     attempt(record, 6, 0.3, 0.97)
     attempt(record, 6, 0.65, 0.75, 0.85, first=2)

@@ -97,6 +97,18 @@ MUTATIONS: dict[str, Mutation] = {
     "distributions that are no JSON": sql("""UPDATE trials SET distributions = '{"lr": "{"}'"""),
     "distributions that nobody knows": sql("""UPDATE trials SET distributions = '{"lr": "{\\"name\\": \\"os.system\\"}"}'"""),
     "distributions that are numbers": sql("""UPDATE trials SET distributions = '{"lr": 3}'"""),
+    "a failure that is no JSON": sql("UPDATE trials SET failure = '{'"),
+    "a failure that is a list": sql("UPDATE trials SET failure = '[]'"),
+    "a failure of no kind": sql("UPDATE trials SET failure = '{}'"),
+    "a failure of an unknown kind": sql("""UPDATE trials SET failure = '{"kind": "BOREDOM"}'"""),
+    "a failure with more to say": sql("""UPDATE trials SET failure = '{"kind": "LOST", "message": 7}'"""),
+    "a constraint that is a text": sql("""UPDATE trials SET failure = '{"kind": "LOST", "constraint": "x"}'"""),
+    "a constraint that is infinite": sql(
+        """UPDATE trials SET failure = '{"kind": "LOST", "constraint": {"name": "x", "limit": Infinity, "value": 1}}'"""
+    ),
+    "a constraint in markup": sql(
+        """UPDATE trials SET failure = '{"kind": "LOST", "constraint": {"name": "[/]<b>", "limit": 1, "value": 2}}'"""
+    ),
     "times beyond the calendar": sql("UPDATE trials SET created = 1e300, started = 1e300, ended = 1e300"),
     "infinite times": sql("UPDATE trials SET started = 9e999, ended = -9e999"),
     "ended before it began": sql("UPDATE trials SET started = 2e9, ended = 1.0"),

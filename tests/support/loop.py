@@ -24,6 +24,7 @@ from sweeps.engine.rungs import Rungs
 from sweeps.engine.schedulers import Ladder
 from sweeps.engine.search import Plan, Search
 from sweeps.engine.sweep import Sweep
+from trainable.messages import Failure, TrialEnd, TrialResult
 
 
 class Loop:
@@ -54,7 +55,7 @@ class Loop:
         self.search = Search(sweep, plan, self.record, lambda: in_flight, repeats)
         sign = 1 if sweep.mode == "max" else -1
         self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
-        self.ended: list[tuple[State, str | None]] = []
+        self.ended: list[tuple[State, Failure | None]] = []
         self.notes = io.StringIO()
         view = View(self.board, self.notes)
         self.recorder = Recorder(
@@ -80,21 +81,25 @@ class Loop:
         self.recorder.on_trial_start(0, [], trial)
         return trial
 
-    def report(self, trial: Trial, value: float, step: int, **more: Any) -> bool:
-        """A trial's process sends a result; whether the trial is over."""
-        result = {
-            "step": step,
+    def report(self, trial: Trial, value: float, step: int, hostname: str = "here", **more: Any) -> bool:
+        """A trial's process sends a result, with `more` of its fields; whether the trial is over."""
+        values: dict[str, Any] = {
+            "attempt": trial.config["attempt"],
             "objective": value,
             "metrics": {"epoch": step / self.sweep.reports_per_epoch, self.sweep.metric: value},
             "device": "cpu",
-            "hostname": "here",
-            "pid": 1,
             **more,
         }
-        return self.tell(trial, result)
+        return self.tell(trial, TrialResult(trial.config["trial"], step=step, **values), hostname)
 
-    def tell(self, trial: Trial, result: dict[str, Any]) -> bool:
-        stop = result.get("done") or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
+    def fail(self, trial: Trial, failure: Failure) -> bool:
+        """A trial's process says that it FAILED, and has no report."""
+        return self.tell(trial, TrialResult(trial.config["trial"], state=TrialEnd.FAILED, failure=failure))
+
+    def tell(self, trial: Trial, told: TrialResult, hostname: str = "here") -> bool:
+        """What Tune makes of a result; whether the trial is over."""
+        result = told.to_tune() | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
+        stop = result["done"] or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
         if stop:
             result["done"] = True
         else:
@@ -113,7 +118,7 @@ class Loop:
         """Report `score(config, step)` from report `first` to the budget, or until ASHA stops the trial."""
         budget = self.sweep.epochs * self.sweep.reports_per_epoch
         for step in range(first, budget + 1):
-            more = {"done": True, "state": "COMPLETED"} if step == budget else {}
+            more = {"state": TrialEnd.COMPLETED} if step == budget else {}
             if self.report(trial, score(trial.config["config"], step), step, **more):
                 return
 

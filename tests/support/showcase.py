@@ -12,6 +12,7 @@ from typing import Any
 
 from results.record import Decision, Record, State, SweepState
 from support import demo
+from trainable.messages import Constraint, Failure, FailureKind
 
 SPACE = {
     "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0003, "high": 0.03, "log": true}}',
@@ -67,7 +68,9 @@ def _search(
     accident = luck.random()
     if accident < 0.03:
         record.end_trial(
-            number, State.FAILED, reason="RuntimeError: out of memory", error="Traceback\nRuntimeError: out"
+            number,
+            State.FAILED,
+            failure=Failure(FailureKind.EXCEPTION, "RuntimeError: out of memory", error="Traceback\nRuntimeError: out"),
         )
         return None
     top = 0.985 - 0.03 * (math.log10(params["lr"]) + 2.5) ** 2 - 0.02 * (params["dropout"] - 0.2) ** 2
@@ -76,7 +79,9 @@ def _search(
         value = top - 0.3 * math.exp(-0.9 * epoch) + luck.gauss(0, 0.002)
         if accident > 0.97 and epoch == 3:
             record.add_report(number, attempt, epoch, demo.metrics(float(epoch), math.nan, val_loss=math.inf))
-            record.end_trial(number, State.DIVERGED, reason="val_loss is inf at epoch 3")
+            record.end_trial(
+                number, State.DIVERGED, failure=Failure(FailureKind.DIVERGED, "val_loss is inf at epoch 3")
+            )
             return None
         decision = _judge(rungs.setdefault((arm, epoch), []), value, epoch) if epoch in (1, 3) else None
         told = value if mode == "max" else 1 - value
@@ -210,7 +215,8 @@ def evil(folder: Path) -> Path:
         for step in range(1, 5):
             record.start_attempt(number)
             record.add_report(number, step, step, demo.metrics(float(step), value + step / 50))
-        record.end_trial(number, State.FAILED if number == 14 else State.COMPLETED, reason=EVIL, error=EVIL)
+        evil = Failure(FailureKind.EXCEPTION, EVIL, Constraint(EVIL, 1, 2), EVIL)
+        record.end_trial(number, State.FAILED if number == 14 else State.COMPLETED, failure=evil)
     record.end_session(session, SweepState.FINISHED)
     record.start_session({"host": EVIL, "command": [EVIL], "versions": {EVIL: EVIL}, EVIL: EVIL})
     record.close()

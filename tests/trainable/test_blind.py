@@ -21,7 +21,7 @@ def test_a_trial_that_is_handed_the_test_split_refuses_to_start() -> None:
     assert whole.test is not None
     trial = Trial.__new__(Trial)
     with pytest.raises(ValueError, match="test split"):
-        trial.setup({"trial": 1, "config": {}}, data=whole)
+        trial.setup({"trial": 1, "arm": "all", "phase": "search", "config": {}}, data=whole)
 
 
 def test_only_the_last_step_names_the_test_split_in_its_code() -> None:

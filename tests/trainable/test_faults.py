@@ -14,6 +14,7 @@ from trainable import faults
 from trainable.config import Config
 from trainable.data import Dataset
 from trainable.lane import Lane
+from trainable.messages import Failure, FailureKind, PackResults, TrialAssignment, TrialEnd, TrialResult
 from trainable.reference import ModelError, function
 from trainable.trial import Trial
 
@@ -77,63 +78,61 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def message(model: str, **more: Any) -> dict[str, Any]:
-    config = Config(model=model, batch_size=100, epochs=2).model_dump(mode="json")
-    return {"trial": 1, "arm": "all", "phase": "search", "config": config, "attempt": 1} | more
+def assignment(model: str, **more: Any) -> TrialAssignment:
+    config = Config(batch_size=100, epochs=2).model_dump(mode="json") | {"model": model} | more
+    return TrialAssignment(1, "all", "search", config)
 
 
 @pytest.fixture(params=[Trial, Lane])
-def last(request: pytest.FixtureRequest, small: Dataset, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """last(message) -> what a trial's process, or a lane's, says last of the trial."""
+def last(request: pytest.FixtureRequest, small: Dataset, tmp_path: Path) -> Callable[[TrialAssignment], Failure]:
+    """last(assignment) -> why a trial FAILED, as its process, or a lane's, says last."""
 
-    def run(message: dict[str, Any]) -> dict[str, Any]:
+    def run(assignment: TrialAssignment) -> Failure:
         class Here(request.param):  # type: ignore[name-defined, misc]
             def setup(self, config: dict[str, Any]) -> None:
                 super().setup(config, data=small, checkpoints=str(tmp_path))
 
         if request.param is Trial:
-            worker = Here(config=message)
-            result = worker.step()
-            while not result.get("done"):
-                result = worker.step()
-            return dict(result)
-        worker = Here(config={"slots": 2, "limit": 2})
-        worker.step()
-        worker.answer([], [message])
-        result = worker.step()["results"][0]
-        while not result.get("done"):
-            worker.answer([], [])
-            result = worker.step()["results"][0]
-        return dict(result)
+            worker = Here(config=assignment.to_tune())
+            while not (result := TrialResult.from_tune(worker.step())).ended:
+                pass
+        else:
+            worker = Here(config={"slots": 2, "limit": 2})
+            worker.step()
+            worker.answer([], [assignment])
+            while not (result := PackResults.take_from_tune(worker.step()).results[0]).ended:
+                worker.answer([], [])
+        assert result.state is TrialEnd.FAILED
+        assert result.failure is not None
+        assert result.failure.kind is FailureKind.EXCEPTION
+        return result.failure
 
     return run
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_a_model_raises_is_one_failed_result_with_a_printable_line(
-    models: Path, last: Callable[..., dict[str, Any]], fault: str
+    models: Path, last: Callable[[TrialAssignment], Failure], fault: str
 ) -> None:
-    result = last(message(f"{models}:of_{fault}"))
-    assert (result["done"], result["state"]) == (True, "FAILED")
-    assert result["reason"].startswith(FAULTS[fault])
-    assert "(models.py:" in result["reason"]
-    assert len(result["reason"]) < 600
-    assert result["reason"].isprintable()
-    assert "in forward" in result["error"]
-    assert len(result["error"]) < 30_000
-    for text in (result["reason"], result["error"]):
+    failure = last(assignment(f"{models}:of_{fault}"))
+    assert failure.message.startswith(FAULTS[fault])
+    assert "(models.py:" in failure.message
+    assert len(failure.message) < 600
+    assert failure.message.isprintable()
+    assert "in forward" in failure.error
+    assert len(failure.error) < 30_000
+    for text in (failure.message, failure.error):
         text.encode()  # no half of a character
         assert "\0" not in text
 
 
-def test_a_function_that_exits_is_a_failed_trial_too(models: Path, last: Callable[..., dict[str, Any]]) -> None:
-    result = last(message(f"{models}:at_once"))
-    assert result["state"] == "FAILED"
-    assert result["reason"].startswith("SystemExit: 3 (models.py:")
+def test_a_function_that_exits_is_a_failed_trial_too(models: Path, last: Callable[[TrialAssignment], Failure]) -> None:
+    failure = last(assignment(f"{models}:at_once"))
+    assert failure.message.startswith("SystemExit: 3 (models.py:")
 
 
 def test_a_script_that_reads_flags_at_its_top_fails_its_trials_and_says_why(
-    tmp_path: Path, last: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, last: Callable[[TrialAssignment], Failure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "flags.py"
     script.write_text(
@@ -141,10 +140,8 @@ def test_a_script_that_reads_flags_at_its_top_fails_its_trials_and_says_why(
         "ours = parser.parse_args()\ndef net(config): ...\n"
     )
     monkeypatch.setattr("sys.argv", ["worker"])
-    values = Config().model_dump(mode="json") | {"model": f"{script}:net"}
-    result = last(message("mlp", config=values))
-    assert result["state"] == "FAILED"
-    assert "flags.py:net' could not be found: SystemExit: 2 (flags.py:4); processes that train run" in result["reason"]
+    failure = last(assignment(f"{script}:net"))
+    assert "flags.py:net' could not be found: SystemExit: 2 (flags.py:4); processes that train run" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -206,15 +203,14 @@ def test_what_a_model_sets_for_its_process_is_undone_before_the_next_trial(
             super().setup(config, data=small, checkpoints=str(tmp_path))
 
     def dealt(number: int, config: Config) -> dict[str, Any]:
-        about = {"trial": number, "arm": "a", "phase": "search", "attempt": 1}
-        return about | {"config": config.model_dump(mode="json")}
+        return TrialAssignment(number, "a", "search", config.model_dump(mode="json")).to_tune()
 
     worker = Worker(config=dealt(1, Config(model="cnn", channels=(2,), hidden=(), epochs=1)))
-    wanted = worker.step()["metrics"]
+    wanted = TrialResult.from_tune(worker.step()).metrics
     worker.reset_config(dealt(2, Config(model=f"{tmp_path / 'rude.py'}:rude", epochs=1)))
-    assert worker.step()["state"] == "FAILED"
+    assert TrialResult.from_tune(worker.step()).state is TrialEnd.FAILED
     worker.reset_config(dealt(3, Config(model="cnn", channels=(2,), hidden=(), epochs=1)))
-    again = worker.step()["metrics"]
+    again = TrialResult.from_tune(worker.step()).metrics
     assert {name: again[name] for name in ("train_loss", "val_loss")} == {
         name: wanted[name] for name in ("train_loss", "val_loss")
     }

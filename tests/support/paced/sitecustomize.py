@@ -32,14 +32,14 @@ def wait_turn(folder):
 
 
 def pace_reports(course):
-    result = course.Course.result
+    result = course.TrialRun.result
 
     @wraps(result)
     def paced(self, report):
         wait_turn(Path(os.environ["PACE"]))
         return result(self, report)
 
-    course.Course.result = paced
+    course.TrialRun.result = paced
 
 
 def wait_for_exports(session):

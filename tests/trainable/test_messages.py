@@ -1,0 +1,156 @@
+"""The messages between driver and workers: each field crosses both seams of Tune, and JSON, as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from ray.tune.utils import flatten_dict
+
+from trainable.messages import (
+    CheckpointSaved,
+    Constraint,
+    Failure,
+    FailureKind,
+    Message,
+    PackResults,
+    PackSettings,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+    WorkerAddress,
+)
+
+CONSTRAINT = Constraint("parameters", 100, 235)
+FAILURE = Failure(FailureKind.INFEASIBLE, "too large", CONSTRAINT, "Traceback\n  why")
+ADDRESS = WorkerAddress("host", 42, "10.0.0.9")
+ASSIGNMENT = TrialAssignment(3, "L2", "confirm", {"lr": 0.1, "hidden": [4]}, 2, "me", 5, {4: "abc", 5: "def"})
+REPORT = TrialResult(
+    3,
+    attempt=2,
+    step=6,
+    objective=0.5,
+    metrics={"epoch": 1.5, "val_accuracy": 0.5, "a/b": 1.0},
+    device="cuda:0",
+    remembered=True,
+    checkpoint=CheckpointSaved(6, "abc"),
+    unsaved="no room",
+    restored=4,
+    refused=("5 is torn", "4 is another trial's"),
+    state=TrialEnd.DIVERGED,
+    failure=FAILURE,
+    unreachable="no such folder",
+    lost="raised together with others",
+    worker=ADDRESS,
+)
+PACK = PackResults((REPORT, TrialResult(4)), 5, "no such folder", ADDRESS)
+SETTINGS = PackSettings(0, 8)
+MESSAGES: list[Message] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, SETTINGS, PACK]
+TUNES_OWN = {"hostname": "host", "pid": 42, "node_ip": "10.0.0.9", "training_iteration": 1, "config": {"lr": 0.1}}
+
+
+def kind(message: Message) -> str:
+    return type(message).__name__
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind)
+def test_every_field_comes_back_from_json_as_it_was(message: Message) -> None:
+    values = json.loads(json.dumps(message.to_dict()))
+    assert type(message).from_dict(values) == message
+    left_out = {field.name for field in dataclasses.fields(message)} - values.keys()
+    assert left_out <= {"actor"}  # the examples say something in every field; a process's handle is no plain value
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind)
+def test_a_key_that_is_no_field_is_refused(message: Message) -> None:
+    with pytest.raises(TypeError, match="surprise"):
+        type(message).from_dict(message.to_dict() | {"surprise": 1})
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind)
+def test_a_field_that_must_be_there_is_missed(message: Message) -> None:
+    required = [
+        each.name
+        for each in dataclasses.fields(message)
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    ]
+    for name in required:
+        with pytest.raises(TypeError, match=name):
+            type(message).from_dict({key: value for key, value in message.to_dict().items() if key != name})
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=kind)
+def test_a_message_cannot_be_changed(message: Message) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(message, dataclasses.fields(message)[0].name, 1)
+
+
+@pytest.mark.parametrize("result", [REPORT, TrialResult(1)])
+@pytest.mark.parametrize("carry", [dict, flatten_dict])
+def test_a_result_passes_through_tune_flattened_or_not(result: TrialResult, carry: Any) -> None:
+    """Tune flattens what the searcher and the scheduler get: a metric's name may hold its delimiter."""
+    told = carry(dataclasses.replace(result, worker=None).to_tune() | TUNES_OWN)
+    assert TrialResult.from_tune(told) == dataclasses.replace(result, worker=ADDRESS)
+    assert told["objective"] == result.objective
+
+
+@pytest.mark.parametrize(
+    ("result", "done"),
+    [
+        (TrialResult(1, step=1, objective=0.5), False),
+        (TrialResult(1, step=1, state=TrialEnd.COMPLETED), True),
+        (TrialResult(1, state=TrialEnd.FAILED, failure=FAILURE), True),
+        (TrialResult(1, unreachable="why"), True),
+    ],
+)
+def test_tune_hears_when_a_trial_sends_nothing_more(result: TrialResult, done: bool) -> None:
+    assert result.to_tune()["done"] is done
+
+
+@pytest.mark.parametrize("result", [None, {}, TUNES_OWN])
+def test_a_trial_that_is_over_and_said_nothing_has_no_last_result(result: dict[str, Any] | None) -> None:
+    assert TrialResult.last_from_tune(result) is None
+
+
+def test_an_assignment_is_a_tune_config_and_the_next_attempt_differs_in_nothing_else() -> None:
+    assert TrialAssignment.from_tune(ASSIGNMENT.to_tune()) == ASSIGNMENT
+    assert PackSettings.from_tune(SETTINGS.to_tune()) == SETTINGS
+    changed = {
+        key: value for key, value in ASSIGNMENT.next_attempt().to_tune().items() if value != getattr(ASSIGNMENT, key)
+    }
+    assert changed == {"attempt": 3}
+
+
+def test_a_packs_results_are_taken_out_of_tunes_with_where_they_come_from() -> None:
+    actor = object()
+    told = PackResults((TrialResult(1, step=2), TrialResult(2)), 4, actor=actor).to_tune() | TUNES_OWN
+    pack = PackResults.take_from_tune(told)
+    assert pack.results == (TrialResult(1, step=2, worker=ADDRESS), TrialResult(2, worker=ADDRESS))
+    assert (pack.slots, pack.actor, pack.unreachable, pack.worker) == (4, actor, None, ADDRESS)
+    assert told == TUNES_OWN  # Tune keeps what is left
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_nobodys_score(value: float) -> None:
+    result = TrialResult(1, step=1, objective=value, metrics={"val_loss": value})
+    assert result.objective is None
+    assert str(result.metrics["val_loss"]) == str(value)  # what was reported stays
+    assert TrialResult(1, objective=0.0).objective == 0.0
+
+
+def test_a_constraint_says_by_how_much_it_is_broken_and_what_near_it_would_fail_too() -> None:
+    assert CONSTRAINT.violation == 135.0
+    assert str(CONSTRAINT) == "parameters <= 100 must hold, but got 235"
+    assert [each for each in FailureKind if each.is_infeasible] == [FailureKind.INFEASIBLE, FailureKind.OUT_OF_MEMORY]
+
+
+def test_they_load_neither_torch_nor_ray() -> None:
+    code = "import sys, trainable.messages; print(*(name.partition('.')[0] for name in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "trainable" in loaded
+    assert {"torch", "ray", "pydantic"}.isdisjoint(loaded)
