@@ -367,7 +367,7 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
     try:
         with Record.reader(folder) as reader:
-            owner = (reader.meta("definition") or {}).get("sweep", sweep.name)
+            owner = reader.definition().sweep or sweep.name
     except RecordError:
         return []  # no bad input: opening it for writing names the file and the damage
     if owner != sweep.name:

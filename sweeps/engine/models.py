@@ -107,13 +107,11 @@ def trusted(config: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, An
 
 def known(reader: Reader) -> Kept:
     """What the record holds; of a run of an earlier version, which kept a function's source alone, that."""
-    model = (reader.meta("definition") or {}).get("model")
-    old = (
-        {model["function"]: {"source": model["source"], "built": []}}
-        if isinstance(model, dict) and "source" in model
-        else {}
-    )
-    return old | (reader.meta("models") or {})
+    model = reader.definition().model
+    old: Kept = {}
+    if not isinstance(model, str) and "source" in model:
+        old = {model["function"]: {"source": model["source"], "built": []}}
+    return {**old, **(reader.meta("models") or {})}
 
 
 def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from results.definition import Definition
 from results.record import Reader, RecordError, ReportRow, State, Trial
-from results.study import objectives_of
 from sweeps.engine.space import Space, contains, distributions, replayed
 from sweeps.engine.sweep import Sweep
 from trainable.config import unknown
@@ -75,7 +75,7 @@ def earlier(sweep: Sweep, runs: Iterable[Path], epochs: int, digest: str | None 
     for run in runs:
         try:
             with Reader(run) as reader:
-                definition, trials, curves = reader.meta("definition") or {}, reader.trials("search"), reader.curves()
+                definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
         except RecordError as error:
             raise Cold(f"--like takes the folder of a run, but {error}") from None
         _comparable(sweep, run, definition, digest)
@@ -95,18 +95,18 @@ def earlier(sweep: Sweep, runs: Iterable[Path], epochs: int, digest: str | None 
     return found
 
 
-def _comparable(sweep: Sweep, run: Path, definition: Mapping[str, Any], digest: str | None) -> None:
-    theirs = objectives_of(definition)
+def _comparable(sweep: Sweep, run: Path, definition: Definition, digest: str | None) -> None:
+    theirs = definition.objectives
     if theirs != sweep.objectives:
         raise Cold(f"--like needs runs of the same objective, but {run} has {theirs} and this sweep {sweep.objectives}")
-    if definition.get("reports_per_epoch") != sweep.reports_per_epoch:
+    if definition.reports_per_epoch != sweep.reports_per_epoch:
         raise Cold(
-            f"--like needs runs with as many reports an epoch, but {run} has {definition.get('reports_per_epoch')} and "
+            f"--like needs runs with as many reports an epoch, but {run} has {definition.reports_per_epoch} and "
             f"this sweep {sweep.reports_per_epoch}"
         )
-    data = definition.get("data") or {}
-    if digest is not None and data.get("digest") != digest:
-        raise Cold(f"--like needs runs on the same data, but {run} has other ones ({data.get('name')})")
+    data = definition.data
+    if digest is not None and data.digest != digest:
+        raise Cold(f"--like needs runs on the same data, but {run} has other ones ({data.name})")
 
 
 def _fitting(sweep: Sweep, arm: str, trial: Trial) -> tuple[dict[str, Any], dict[str, str]] | str:
@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
 
 
 def _told(
-    trial: Trial, curve: Mapping[int, ReportRow], sweep: Sweep, budget: int, definition: Mapping[str, Any]
+    trial: Trial, curve: Mapping[int, ReportRow], sweep: Sweep, budget: int, definition: Definition
 ) -> dict[str, Any] | None:
     """State, values and intermediate values of a trial as this sweep's study takes them; None when it has none."""
     names = list(sweep.objectives)
@@ -146,7 +146,7 @@ def _told(
     rows = [(step, metrics) for step, metrics in seen.items() if all(name in metrics for name in names)]
     if not rows:
         return None
-    whole = trial.state is State.COMPLETED and definition.get("epochs", 0) * sweep.reports_per_epoch == budget
+    whole = trial.state is State.COMPLETED and definition.epochs * sweep.reports_per_epoch == budget
     step, last = rows[-1]
     values = [last[name] for name in names] if whole and step == budget else None
     if len(names) > 1:
