@@ -22,10 +22,10 @@ from results.model import load as load_model
 from results.record import FILE, Reader, Record, State, SweepState
 from sweeps.engine import models
 from sweeps.engine.confirm import Unmade, due
-from sweeps.engine.definition import definition
+from sweeps.engine.experiment import resolve
 from sweeps.engine.options import parse
 from sweeps.engine.run import _define
-from sweeps.engine.session import Flight, Session, todo
+from sweeps.engine.session import Flight, Session
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset, load
@@ -81,7 +81,7 @@ def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer
         assert again.command() == []
         assert again.answer == wanted
         assert (wanted.split, model_of(folder)) == ("test", wanted.model)
-        assert not todo(folder, SWEEP, again.options)
+        assert not again.todo()
 
 
 @pytest.mark.parametrize("scored", [True, False])
@@ -91,14 +91,14 @@ def test_a_confirmed_model_that_is_gone_is_trained_again_under_its_own_number(be
     shutil.rmtree(bench.folder / "checkpoints")
     shutil.rmtree(bench.folder / "model")
     change(bench.folder, "DELETE FROM checkpoints", *([] if scored else ["DELETE FROM scores"]))
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert bench.answer == wanted
     assert model_of(bench.folder) == wanted.model
     again = [trial for (trial,) in bench.query("SELECT trial FROM events WHERE kind = 'trained again' ORDER BY trial")]
     assert again == ([wanted.model] if scored else [3, 4])  # what is needed only
     assert bench.query("SELECT count(*) FROM trials") == [(4,)]
-    assert not todo(bench.folder, SWEEP, bench.options)
+    assert not bench.todo()
 
 
 def test_a_final_state_whose_row_is_absent_is_used_as_it_is(bench: Bench) -> None:
@@ -117,7 +117,9 @@ def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench) -> None:
     left.mkdir()
     assert files
     with Record(bench.folder) as record:
-        session = Session(SWEEP, bench.options, record, Stop(Signals(), None), Flight.of(bench.options))
+        session = Session(
+            bench.experiment, bench.options, record, Stop(Signals(), None), Flight.of(bench.experiment, bench.options)
+        )
         session.end(SweepState.FINISHED)
     assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
     assert not left.exists()
@@ -130,7 +132,7 @@ def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) 
         record.reopen_trial(lost, "for this test")
         record.end_trial(lost, State.LOST, reason="its process died")
     assert bench.answer.arm("all").score.n == 1  # type: ignore[union-attr]
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert bench.answer == wanted
 
@@ -148,7 +150,7 @@ def test_one_that_is_lost_again_ends_the_command_and_not_the_next_one(bench: Ben
     loop.die(trial)
     assert loop.deal() == "FINISHED"
     loop.record.close()
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
 
 
 def test_more_seeds_are_all_scored_and_the_model_is_the_answers_each_time(bench: Bench, digits: Dataset) -> None:
@@ -176,7 +178,7 @@ def test_a_model_that_is_not_the_answers_is_refused_and_the_same_command_makes_t
     config.write_text(json.dumps(told))
     with pytest.raises(ModelError, match=f"the model of trial {wrong}, but the answer's is that of trial {right}"):
         load_model(bench.folder)
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert load_model(bench.folder).about["trial"] == right
 
@@ -212,9 +214,9 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     assert says in line
     assert line.endswith("MemoryError: no")
     assert bench.answer == wanted
-    assert todo(bench.folder, SWEEP, bench.options)  # the disk may have room the next time
+    assert bench.todo()  # the disk may have room the next time
     assert bench.command() == []
-    assert not todo(bench.folder, SWEEP, bench.options)
+    assert not bench.todo()
 
 
 def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(
@@ -245,11 +247,13 @@ def test_what_another_network_left_unscored_is_trained_again_once_the_other_one_
     bench.sweep = replace(sweep, model=f"{tmp_path / 'moved' / 'nets.py'}:net")
     with Record(bench.folder) as record:
         record.set_meta("id", "mine")
-        record.set_meta("definition", definition(sweep, bench.options, digits))
-        record.set_meta("models", models.kept(models.tried(sweep, digits)))
+        begun = resolve(sweep, bench.options).with_data(digits)
+        record.set_meta("definition", begun.to_json())
+        record.set_meta("models", models.kept(models.tried(begun, digits)))
         record.commit()
         flags = ["--out", str(tmp_path / "runs"), "--name", "tiny", "--accept-changed-model"]
-        _define(record, bench.sweep, parse(bench.sweep, flags), digits)
+        options = parse(bench.sweep, flags)
+        _define(record, resolve(bench.sweep, options).with_data(digits), options, digits)
     assert bench.command() == []
     assert len(bench.query("SELECT * FROM scores WHERE metric = 'accuracy'")) == 2
 
@@ -285,7 +289,7 @@ def test_a_branch_on_data_is_scored_and_its_weights_are_kept(digits: Dataset, tm
     assert "torch.export refuses the model: GuardOnDataDependent" in line
     assert made.answer.split == "test"
     assert model_of(made.folder) == made.answer.model
-    assert not todo(made.folder, sweep, made.options)
+    assert not made.todo()
     with pytest.raises(ModelError, match="no program, because torch"):
         load_model(made.folder)
 

@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 32}
 @pytest.mark.parametrize(("together", "limit"), [(1, 1), (3, 3), (0, 2)])
 def test_every_configuration_gets_a_time_packed_or_not(together: int, limit: int) -> None:
     convolution = {"model": "cnn", "channels": (4,), "hidden": (8,)}  # is trained alone, whatever is asked
-    seconds = probe([SMALL, convolution], ("digits", None), (1, "cpu"), together=together, limit=limit)
+    seconds = probe([SMALL, convolution], ("digits", None), (1.0, 0.0), together=together, limit=limit)
     assert len(seconds) == 2
     assert all(0 < second < math.inf for second in seconds)
 
@@ -26,4 +26,4 @@ def test_every_configuration_gets_a_time_packed_or_not(together: int, limit: int
 def test_a_model_that_exits_is_an_error_of_the_probe_whose_last_line_says_it(tmp_path: Path, raised: str) -> None:
     (tmp_path / "nets.py").write_text(f"def net(config):\n    raise {raised}\n")
     with pytest.raises(Fault, match=rf"^{raised} \(nets.py:2\)$"):
-        probe([{"model": f"{tmp_path / 'nets.py'}:net"}], ("digits", None), (1, "cpu"))
+        probe([{"model": f"{tmp_path / 'nets.py'}:net"}], ("digits", None), (1.0, 0.0))
