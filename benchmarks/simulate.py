@@ -35,10 +35,12 @@ from curves.surrogate import Curve, Measured, Surrogate
 from ray.tune.schedulers import TrialScheduler
 
 from results.record import Decision, State
+from sweeps.engine.experiment import resolve
+from sweeps.engine.options import default_options
 from sweeps.engine.rungs import Rungs
 from sweeps.engine.samplers import STARTUP_TRIALS
 from sweeps.engine.schedulers import Ladder
-from sweeps.engine.search import ArmStudy, Plan
+from sweeps.engine.search import ArmStudy, initial_sampler, sampler_maker
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import SHARE, Flight
 from sweeps.engine.sweep import Sweep
@@ -86,7 +88,6 @@ class Setting:
         return Flight(self.workers, self.trials, concurrency)
 
     def study(self, seed: int) -> ArmStudy:
-        sweep = self.sweep()
         names = {
             "n_startup_trials": "startup",
             "multivariate": "multivariate",
@@ -94,10 +95,12 @@ class Setting:
             "constant_liar": "liar",
         }
         tpe = {name: getattr(self, ours) for name, ours in names.items()}
-        plan = Plan(self.trials, SWEEP.epochs, seed, self.sampler, tpe if self.sampler == "tpe" else {})
+        sampler_options = tpe if self.sampler == "tpe" else {}
+        sweep = replace(self.sweep(), sampler=self.sampler, sampler_options=sampler_options)
+        experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
-        first = plan.first_of([ARM]) if self.first == "plain" else None
-        return kind(sweep, ARM, plan.sampler_of(ARM, sweep.space_of(ARM)), first)
+        first = initial_sampler(experiment) if self.first == "plain" else None
+        return kind(experiment, ARM, sampler_maker(experiment, ARM), first)
 
 
 class ToldComplete(ArmStudy):

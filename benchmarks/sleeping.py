@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 
 from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, cluster, lean, main
+from trainable.resources import Resources
 
 SWEEP = Sweep(
     name="sleeping",
@@ -60,7 +61,7 @@ def sleep(slots: int, seconds: float, own: bool, arguments: list[str]) -> None:
                 cpus = 1  # Ray keeps an idle process for each CPU; hosts take none
             START(ray, cpus, gpus, nbytes)
 
-        there = cluster.Resources(slots, 0)
+        there = Resources(slots, 0)
         for name in ("check", "session"):
             stack.enter_context(patch(f"sweeps.engine.{name}.local_resources", lambda: there))
         stack.enter_context(patch("results.follow.Follower.start", lambda *_: Nobody()))

@@ -159,11 +159,11 @@ def _show(reader: Reader, top: int) -> int:
     from results.sessions import sweep_state
     from results.show import CURVE, REASON, console, trial_table
 
-    definition = reader.meta("definition") or {}
+    definition = reader.definition()
     shown = console()
-    shown.print(f"{definition.get('name', reader.folder.name)}: {sweep_state(reader).lower()}", style="bold")
-    if definition.get("question"):
-        shown.print(str(definition["question"]))
+    shown.print(f"{definition.name}: {sweep_state(reader).lower()}", style="bold")
+    if definition.question:
+        shown.print(definition.question)
     shown.print_whole(trial_table(reader, top, brief=shown.is_terminal), [CURVE, REASON])
     return 0
 

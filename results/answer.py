@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeVar
 
+from results.definition import Definition
 from results.intervals import CONFIDENCE, Difference, Estimate, difference, estimate, holm
 from results.record import Reader, ReportRow, State, Trial
-from results.study import is_regression
 from results.tables import NEVER_BEST
 from results.wording import Wording, settings
 
@@ -99,11 +99,11 @@ class Answer:
 def answer(reader: Reader) -> Answer:
     """Read the record and answer; whatever is missing there is None here, and the sentence says what is missing."""
     with reader.snapshot():
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         trials, curves, scores = reader.trials(), reader.curves(), reader.scores("test")
         superseded = reader.superseded()
-    metric, mode = str(definition.get("metric", "val_accuracy")), str(definition.get("mode", "max"))
-    names = list(dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)]))
+    metric, mode = definition.metric, definition.mode
+    names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
     if not any(measured in known for known in scores.values()):
         measured = "accuracy"  # a metric of the user's own is not scored on the test split
@@ -121,12 +121,12 @@ def answer(reader: Reader) -> Answer:
     complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
     split = "test" if represented and complete else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
-    regression = is_regression(definition)
+    regression = definition.is_regression
     wording = Wording(measured if split == "test" else metric, split, higher, regression)
 
     arms = tuple(_arm(name, found[name], chosen[name], wording, _seen(name, trials, curves, metric, mode), mode)
                  for name in names)  # fmt: skip
-    control, *others = names or [None]
+    control, others = next(iter(names), None), names[1:]
     data = {arm.arm: _values(arm.chosen, split) for arm in arms if arm.chosen}
     with_control = [(other, control) for other in others if other in data and control in data and control is not None]
     every_two = [(b, a) for a, b in combinations(data, 2)] if 2 < len(names) <= FEW else []
@@ -309,9 +309,7 @@ def _sentence(
     return " ".join(parts)
 
 
-def _notes(
-    arms: Sequence[Arm], definition: Mapping[str, Any], wording: Wording, validation: Wording
-) -> tuple[str, ...]:
+def _notes(arms: Sequence[Arm], definition: Definition, wording: Wording, validation: Wording) -> tuple[str, ...]:
     notes = [
         f"Winner's curse, {arm.arm}: trial {arm.chosen.source} ended with {validation.value(arm.chosen.searched)} "
         f"{validation.measure} in the search, the same settings with {validation.value(arm.chosen.validation.mean)} on "
@@ -332,7 +330,7 @@ def _notes(
             f"Intervals are {100 * CONFIDENCE:g} % t-intervals over training seeds, for these configurations and this "
             f"{wording.split} split; another search would add to them."
         )
-    count = (definition.get("data") or {}).get(wording.split)
+    count = definition.data.test if wording.split == "test" else definition.data.validation
     if scores and count and wording.scale == 100:
         share = min(max(0.0, scores[0].mean), 1.0)
         notes.append(

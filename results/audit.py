@@ -48,9 +48,9 @@ class Audit:
 def audit(reader: Reader) -> Audit | None:
     """The audit of a sweep; None when nothing was audited to the end."""
     with reader.snapshot():
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         trials, curves = reader.trials(), reader.curves()
-    metric, sign = definition.get("metric", "val_accuracy"), -1 if definition.get("mode") == "min" else 1
+    metric, sign = definition.metric, definition.sign
     searched = [trial for trial in trials if trial.phase == "search"]
     stopped = [trial for trial in searched if trial.state is State.STOPPED]
     audits = {t.source: t.trial for t in trials if t.phase == "audit" and t.state is State.COMPLETED and t.source}
@@ -63,7 +63,7 @@ def audit(reader: Reader) -> Audit | None:
     won = max((last[number] for number in finished if number in last), default=None)
     best = max(((last[number], source) for source, number in audits.items() if number in last), default=None)
     regret = None if won is None or best is None else max(0.0, best[0] - won)
-    budget = float(definition.get("epochs", 0)) or max(max(scores) for scores in full.values())
+    budget = float(definition.epochs) or max(max(scores) for scores in full.values())
     saved = sum(budget - (trial.stop_rung or 0.0) for trial in stopped)
     epochs = sorted({trial.stop_rung for trial in stopped if trial.stop_rung is not None})
     rungs = tuple(_rung(epoch, full, last) for epoch in epochs)
@@ -79,7 +79,7 @@ def audit(reader: Reader) -> Audit | None:
     )
 
 
-def _scores(curve: Mapping[int, ReportRow], metric: str, sign: int) -> dict[float, float]:
+def _scores(curve: Mapping[int, ReportRow], metric: str, sign: float) -> dict[float, float]:
     """{epoch: score}, higher is better."""
     told = {row.metrics["epoch"]: sign * row.metrics.get(metric, math.nan) for row in curve.values()}
     return {epoch: score for epoch, score in told.items() if math.isfinite(score)}

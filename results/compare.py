@@ -39,20 +39,18 @@ def compare(first: Reader, second: Reader) -> Comparison:
     No difference is taken between scores of different measures or different data: `problems` then says so.
     """
     answers = answer(first), answer(second)
-    definitions = [reader.meta("definition") or {} for reader in (first, second)]
-    names = [
-        str(one.get("name") or reader.folder.name) for one, reader in zip(definitions, (first, second), strict=True)
-    ]
+    definitions = [reader.definition() for reader in (first, second)]
+    names = [definition.name for definition in definitions]
     if names[0] == names[1]:
         names = [str(reader.folder) for reader in (first, second)]
-    data = [one.get("data") or {} for one in definitions]
+    data = [definition.data for definition in definitions]
     problems = []
     if answers[0].measure != answers[1].measure:
         problems.append(
             f"{names[0]} has {answers[0].measure}, {names[1]} has {answers[1].measure}: they do not compare"
         )
-    if data[0].get("digest") != data[1].get("digest"):
-        told = [f"{one.get('name', 'data')} {str(one.get('digest', ''))[:8]}" for one in data]
+    if data[0].digest != data[1].digest:
+        told = [f"{one.name or 'data'} {one.digest[:8]}" for one in data]
         problems.append(f"scores compare on the same samples only, but the runs have {told[0]} and {told[1]}")
     arms = [{arm.arm: arm for arm in one.arms if arm.score} for one in answers]
     if not arms[0].keys() & arms[1].keys():

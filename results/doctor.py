@@ -202,10 +202,10 @@ def _afresh(run: Path, uri: str, database: Path) -> None:
 def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bool]]:
     """(what differs, the MLflow runs it is about, whether they are too many)."""
     with Reader(run) as reader:
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         trials, curves = reader.trials(), reader.curves()
-        identity = str(reader.meta("id") or definition.get("name") or run.name).replace("'", "")
-    experiment = store.experiment(str(definition.get("sweep") or definition.get("name") or run.name))
+        identity = str(reader.meta("id") or definition.name).replace("'", "")
+    experiment = store.experiment(definition.sweep or definition.name)
     runs: dict[int, list[Known]] = {}
     for known in store.find(experiment, "rungwise.run", identity):
         runs.setdefault(int(known.tags.get("rungwise.trial", 0)), []).append(known)  # 0: the parent
@@ -217,7 +217,7 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bo
     missing = [t.trial for t in trials if (t.started is not None or t.state.ended) and t.trial not in runs]
     if missing and runs:
         yield f"{len(missing)} of {len(trials)} trials are missing, the first is {missing[0]}", [], False
-    metric = str(definition.get("metric", "val_accuracy"))
+    metric = definition.metric
     for trial in trials:
         if trial.trial not in runs:
             continue

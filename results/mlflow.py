@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.answer import Answer, answer
+from results.definition import Definition
 from results.files import locked
 from results.garbage import rare_collections
 from results.legal_names import LegalNames, legal_name
@@ -78,8 +79,7 @@ class _Pass:
     """What one pass knows of the sweep."""
 
     reader: Reader
-    definition: Mapping[str, Any]
-    name: str
+    definition: Definition
     identity: str  # the same for all exports of this run, of no other run
     state: SweepState
     ended: float | None
@@ -153,7 +153,7 @@ class Exporter:
         if self._store is None:
             self._store = Store(self.uri)
         if self._parent is None:
-            self._experiment = self._store.experiment(str(now.definition.get("sweep") or now.name))
+            self._experiment = self._store.experiment(now.definition.sweep or now.definition.name)
             for known in self._store.find(self._experiment, "rungwise.run", now.identity):
                 if "rungwise.trial" not in known.tags:
                     self._parent = self._parent or known
@@ -179,7 +179,7 @@ class Exporter:
         best = found.arm(found.best).chosen if found and found.best else None
         made = (self.run / FOLDER / PROGRAM).is_file()  # not of every model
         if made and found and best and best.validation and difference(now.reader, found) is None:
-            name, mean = str(now.definition.get("sweep") or now.name), best.validation.mean
+            name, mean = now.definition.sweep or now.definition.name, best.validation.mean
             at = _ms(now.ended) or 0
             confirmed = Confirmed(self.run / FOLDER, name, found.metric, found.mode, mean, now.identity, at)
             self._store.add_model(self._experiment, self._parent, confirmed)
@@ -190,10 +190,10 @@ class Exporter:
         sessions, trials = now.sessions, now.trials
         if self._parent is None:
             began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)
-            self._parent = store.create(self._experiment, now.name, _ms(began) or 0, tags)
-        given = {key: now.definition[key] for key in _PARAMS if now.definition.get(key) is not None}
-        fixed = now.definition.get("fixed") or {}
-        given.update({f"fixed.{self._names.fixed.of(key)}": value for key, value in fixed.items()})
+            self._parent = store.create(self._experiment, now.definition.name, _ms(began) or 0, tags)
+        kept = now.definition.to_json()
+        given = {key: kept[key] for key in _PARAMS if key in kept}
+        given.update({f"fixed.{self._names.fixed.of(key)}": value for key, value in now.definition.fixed.items()})
         metrics = [] if now.answer is None else _answer(now, now.answer, self._names)
         if now.answer is not None:
             tags["rungwise.answer"] = now.answer.sentence[:_TAG_LENGTH]
@@ -204,8 +204,8 @@ class Exporter:
         else:
             metrics = []
         self._logged += store.log(self._parent, metrics, _texts(given), tags)
-        if now.definition.get("data"):
-            store.add_input(self._parent, _dataset(now.definition["data"]))
+        if data := now.definition.data.to_json():
+            store.add_input(self._parent, _dataset(data))
         return self._parent
 
     def _sync_trial(self, now: _Pass, trial: Trial, store: Store, parent: str) -> None:
@@ -223,7 +223,7 @@ class Exporter:
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
             new = [row for row in now.reader.reports(trial=trial.trial) if row.seq <= now.seq]
-        keep_epoch = now.definition.get("reports_per_epoch", 1) != 1
+        keep_epoch = now.definition.reports_per_epoch != 1
         metrics = list(_metrics(new, seq, self._names.metrics, keep_epoch=keep_epoch))
         self._logged += store.log(child, metrics, params, tags)
         if left_open:
@@ -238,11 +238,11 @@ class _Names:
     def __init__(self) -> None:
         self.arms, self.fixed, self.params, self.metrics = (LegalNames() for _ in range(4))
 
-    def meet(self, definition: Mapping[str, Any], trials: Iterable[Trial], rows: Iterable[ReportRow]) -> None:
+    def meet(self, definition: Definition, trials: Iterable[Trial], rows: Iterable[ReportRow]) -> None:
         """Fix the legal names of all that are there, in the record's order."""
-        for arm in (*(definition.get("arms") or {}), *(trial.arm for trial in trials)):
+        for arm in (*definition.arms, *(trial.arm for trial in trials)):
             self.arms.of(arm)
-        for name in definition.get("fixed") or {}:
+        for name in definition.fixed:
             self.fixed.of(name)
         for name in chain.from_iterable((*trial.params, *trial.config) for trial in trials):
             self.params.of(name)
@@ -263,9 +263,8 @@ class _Names:
 
 def _pass(reader: Reader, dead: int | None, after: int) -> _Pass:
     """What the record says now; of reports those with seq > `after`."""
-    definition = reader.meta("definition") or {}
-    name = str(definition.get("name") or reader.folder.name)
-    identity = str(reader.meta("id") or name).replace("'", "")  # it is quoted in a filter
+    definition = reader.definition()
+    identity = str(reader.meta("id") or definition.name).replace("'", "")  # it is quoted in a filter
     state = sweep_state(reader, dead)
     found = None if state is SweepState.RUNNING else answer(reader)
     rows: dict[int, list[ReportRow]] = {}
@@ -274,23 +273,25 @@ def _pass(reader: Reader, dead: int | None, after: int) -> _Pass:
         rows.setdefault(row.trial, []).append(row)
         seq = row.seq
     return _Pass(
-        reader, definition, name, identity, state, ended_at(reader), found,
+        reader, definition, identity, state, ended_at(reader), found,
         sessions=reader.sessions(), trials=reader.trials(), rows=rows, seq=seq,
     )  # fmt: skip
 
 
 def _parent_tags(now: _Pass) -> dict[str, str]:
     tags = {
-        "mlflow.runName": now.name,
+        "mlflow.runName": now.definition.name,
         "mlflow.source.type": "LOCAL",
         "rungwise.run": now.identity,
         "rungwise.state": str(now.state),
     }
-    for key, value in (("mlflow.source.name", "sweep"), ("mlflow.note.content", "question")):
-        if now.definition.get(value):
-            tags[key] = str(now.definition[value])[:_TAG_LENGTH]
-    tags.update({f"rungwise.{key}": str(now.definition[key]) for key in _TAGS if key in now.definition})
-    whole = json.dumps(now.definition)
+    definition = now.definition
+    for key, text in (("mlflow.source.name", definition.sweep), ("mlflow.note.content", definition.question)):
+        if text:
+            tags[key] = text[:_TAG_LENGTH]
+    kept = definition.to_json()
+    tags.update({f"rungwise.{key}": str(kept[key]) for key in _TAGS if key in kept})
+    whole = json.dumps(kept)
     if len(whole) <= _TAG_LENGTH:
         tags["rungwise.definition"] = whole
     info = now.sessions[-1].info if now.sessions else {}
@@ -316,9 +317,9 @@ def _trial_tags(now: _Pass, trial: Trial, state: str, parent: str) -> dict[str, 
     for key in ("source", "stop_rung", "cutoff", "reason", "error", "node", "device"):
         if (value := getattr(trial, key)) is not None:
             tags[f"rungwise.{key}"] = str(value)[-_TAG_LENGTH:]  # a traceback's end tells more than its beginning
-    data = now.definition.get("data") or {}
-    if data.get("digest"):
-        tags["rungwise.data"] = f"{data.get('name', 'data')} {data['digest']}"
+    data = now.definition.data
+    if data.digest:
+        tags["rungwise.data"] = f"{data.name or 'data'} {data.digest}"
     return tags
 
 

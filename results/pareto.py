@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from results.amounts import short, shown
+from results.definition import Definition
 from results.record import Reader, ReportRow, State, Trial
-from results.study import objectives_of
 
 K = TypeVar("K")
 
@@ -39,15 +39,13 @@ def front(points: Mapping[K, Sequence[float]], modes: Sequence[str]) -> set[K]:
 def points(reader: Reader) -> list[Point]:
     """All completed trials of a search for several objectives, best by the first one first; [] for one objective."""
     with reader.snapshot():
-        definition, trials, curves = reader.meta("definition") or {}, reader.trials("search"), reader.curves()
+        definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
     return of(definition, trials, curves)
 
 
-def of(
-    definition: Mapping[str, Any], trials: Sequence[Trial], curves: Mapping[int, Mapping[int, ReportRow]]
-) -> list[Point]:
+def of(definition: Definition, trials: Sequence[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> list[Point]:
     """The same of what was read."""
-    objectives = objectives_of(definition)
+    objectives = definition.objectives
     if len(objectives) < 2:
         return []
     values: dict[int, list[float]] = {}

@@ -19,23 +19,23 @@ _SHOWN = {*_BUDGET, "name", "sweep", "question", "arms", "fixed", "space", "data
 
 def provenance(now: Snapshot) -> Html:
     """All that is needed to run it again."""
-    definition = now.definition
-    about = [("run", now.name), ("sweep", definition.get("sweep")), ("run id", now.meta.get("id"))]
+    definition = now.definition.to_json()
+    about = [("run", now.name), ("sweep", now.definition.sweep), ("run id", now.meta.get("id"))]
     about += [(name.replace("_", " "), short(definition[name])) for name in _BUDGET if name in definition]
     about += [(name.replace("_", " "), _json(value)) for name, value in definition.items() if name not in _SHOWN]
     parts: list[Html] = [pairs((name, value) for name, value in about if value not in (None, ""))]
     if space := _space(now):
         parts += [tag("h3", "Space"), space]
-    if arms := definition.get("arms"):
+    if arms := now.definition.arms:
         rows = [(name, _settings(fixes) or "nothing more") for name, fixes in arms.items()]
         parts += [tag("h3", "Arms"), table(("arm", "fixes"), rows, "arms and what they fix")]
-    if fixed := definition.get("fixed"):
+    if fixed := now.definition.fixed:
         given = [(name, _json(value), *_meaning(now, name)) for name, value in fixed.items()]
         parts += [
             tag("h3", "Fixed"),
             table(("hyperparameter", "value", "unit", "meaning"), given, "fixed hyperparameters"),
         ]
-    if data := definition.get("data"):
+    if data := now.definition.data.to_json():
         parts += [tag("h3", "Data"), pairs((name, _json(value)) for name, value in data.items())]
     if now.sessions:
         parts.append(tag("h3", "Made by"))
@@ -46,7 +46,7 @@ def provenance(now: Snapshot) -> Html:
 
 
 def _space(now: Snapshot) -> Html:
-    space = now.definition.get("space")
+    space = now.definition.space
     if not space:
         return Html("")
     if not isinstance(space, Mapping):

@@ -19,12 +19,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 from results import valid, whole
+from results.definition import Definition
 from results.files import replacing
 from results.redaction import Verbatim, redacted, redacted_values
 from results.text import one_line, printable, printable_json, tail
@@ -488,6 +489,11 @@ class Reader:
         rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
         with self.refusing():
             return valid.meta(key, rows[0][0]) if rows else None
+
+    def definition(self) -> Definition:
+        """What the sweep was asked for; a run that was given no name has its folder's."""
+        found = Definition.from_json(self.meta("definition"))
+        return found if found.name else replace(found, name=self.folder.name)
 
     def sessions(self) -> list[Session]:
         rows = self._known("session", "SELECT session, state, started, ended, info FROM sessions ORDER BY session")

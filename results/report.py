@@ -99,7 +99,7 @@ def render(run: Path) -> str:
 
 
 def _header(now: Snapshot) -> Html:
-    question = str(now.definition.get("question") or "").strip()
+    question = now.definition.question.strip()
     first, mark, rest = question.partition("?")
     title = first + mark if mark else question or now.name
     if not mark and len(title) > 120:
@@ -185,8 +185,8 @@ def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
 def _tiles(now: Snapshot) -> Html:
     trained, full = cost.saved(now.search, now.epochs)
     counts = by_state(now.search)
-    asked = now.definition.get("trials")
-    of = f" of {asked}" if isinstance(asked, int) and asked > len(now.search) else ""
+    asked = now.definition.trials
+    of = f" of {asked}" if asked > len(now.search) else ""
     told: list[tuple[str, object, str]] = [
         ("search trials", f"{len(now.search)}{of}", ", ".join(f"{len(v)} {k.lower()}" for k, v in counts.items()))
     ]

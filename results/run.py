@@ -26,22 +26,27 @@ class Run:
         """Raises RecordError when there is no whole record in `folder`."""
         self.folder = Path(folder)
         with Reader(self.folder) as reader:
-            self.definition: Mapping[str, Any] = reader.meta("definition") or {}
+            self._definition = reader.definition()
 
     def __repr__(self) -> str:
         return f"results.open({str(self.folder)!r})"
 
     @property
     def name(self) -> str:
-        return str(self.definition.get("name") or self.folder.name)
+        return self._definition.name
 
     @property
     def question(self) -> str:
-        return str(self.definition.get("question", ""))
+        return self._definition.question
 
     @property
     def arms(self) -> list[str]:
-        return list(self.definition.get("arms", {}))
+        return list(self._definition.arms)
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """What was asked, as the record keeps it: metric, budget, space, data."""
+        return self._definition.to_json()
 
     @property
     def state(self) -> str:

@@ -14,7 +14,6 @@ from rich.table import Table
 from results.pareto import amount
 from results.record import FILE, Reader, RecordError, ReportRow, State, SweepState
 from results.sessions import ended_at, sweep_state
-from results.study import objectives_of
 from results.tables import tables
 from results.terminal import Terminal
 from results.text import REASON as REASON_LENGTH
@@ -59,17 +58,17 @@ def run_table(folders: Sequence[Path]) -> Table:
 
 def _run_cells(folder: Path) -> list[str]:
     with Reader(folder) as reader:
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         trials, sessions = reader.trials(), reader.sessions()
         state, end = sweep_state(reader), ended_at(reader)
         both = tables(reader)
     counts = Counter(trial.state for trial in trials)
     began = sessions[0].started if sessions else None
     return [
-        str(definition.get("sweep", "")),
+        definition.sweep,
         state,
         ", ".join(f"{counts[one]} {_now(one, state)}" for one in State if counts[one]) or "none",
-        _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), str(definition.get("metric", ""))),
+        _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), definition.metric),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else _duration(end - began),
     ]
@@ -90,13 +89,13 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
 
     `brief`: long reasons are cut, as a terminal has little room.
     """
-    definition = reader.meta("definition") or {}
-    metric = str(definition.get("metric", "val_accuracy"))
+    definition = reader.definition()
+    metric = definition.metric
     both, curves = tables(reader), reader.curves()
     rows = both.trials.to_pylist()
     rows.sort(key=lambda row: (row["phase"] != "search", row["rank"] is None, row["rank"], row["trial"]))
     varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
-    others = list(objectives_of(definition))[1:]
+    others = list(definition.objectives)[1:]
     front = ["front"] if others else []
     table = Table("rank", "trial", "arm", "state", metric, *others, *front, "epochs", box=None, header_style="bold")
     table.add_column(CURVE)

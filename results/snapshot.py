@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from results.definition import Definition
 from results.record import Reader, Session, State, SweepState, Trial
 from results.sessions import ended_at, sweep_state
 from results.tables import NEVER_BEST, tables
@@ -65,8 +66,7 @@ class Entry:
 class Snapshot:
     """What the page is made of."""
 
-    name: str
-    definition: Mapping[str, Any]
+    definition: Definition
     about: Mapping[str, Mapping[str, Any]]  # hyperparameter -> unit, help
     meta: Mapping[str, Any]  # forecast, audit, test, answer: None where the record has none
     entries: Sequence[Entry]
@@ -77,21 +77,23 @@ class Snapshot:
     reports: int
 
     @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
     def metric(self) -> str:
-        return str(self.definition.get("metric") or "val_accuracy")
+        return self.definition.metric
 
     @property
     def sign(self) -> float:
         """1 when more is better, else -1."""
-        return -1.0 if self.definition.get("mode") == "min" else 1.0
+        return self.definition.sign
 
     @property
     def epochs(self) -> float:
         """The full budget of a trial; of a record without a definition, the longest curve."""
-        told = self.definition.get("epochs")
-        if isinstance(told, int | float):
-            return float(told)
-        return max((entry.epochs or 0.0 for entry in self.entries), default=0.0)
+        longest = max((entry.epochs or 0.0 for entry in self.entries), default=0.0)
+        return float(self.definition.epochs) or longest
 
     @cached_property
     def search(self) -> list[Entry]:
@@ -100,7 +102,7 @@ class Snapshot:
     @cached_property
     def arms(self) -> list[str]:
         """In the order in which the sweep names them."""
-        return list(dict.fromkeys([*self.definition.get("arms", {}), *(entry.trial.arm for entry in self.entries)]))
+        return list(dict.fromkeys([*self.definition.arms, *(entry.trial.arm for entry in self.entries)]))
 
     @cached_property
     def best(self) -> Entry | None:
@@ -111,9 +113,9 @@ class Snapshot:
     def rungs(self) -> list[float]:
         """Where trials are compared, in epochs, lowest first, the full budget last."""
         found = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
-        grace, eta = self.definition.get("grace"), self.definition.get("eta")
-        per_epoch = self.definition.get("reports_per_epoch") or 1
-        if self.definition.get("scheduler") in ("asha", "hyperband") and grace and eta and eta > 1:
+        grace, eta = self.definition.grace, self.definition.eta
+        per_epoch = self.definition.reports_per_epoch or 1
+        if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
             step = float(max(1, round(grace * per_epoch)))
             while step < self.epochs * per_epoch - EPSILON and len(found) < MOST_RUNGS:
                 found.add(step / per_epoch)
@@ -142,8 +144,7 @@ class Snapshot:
 
 def read(reader: Reader) -> Snapshot:
     """The whole of one moment. `reader` should be a `Still`, or parts may be a second apart."""
-    definition = reader.meta("definition") or {}
-    metric = str(definition.get("metric") or "val_accuracy")
+    definition = reader.definition()
     rows = {row["trial"]: row for row in tables(reader).trials.to_pylist()}
     curves: dict[int, list[tuple[float, float, float]]] = {}
     signs = []
@@ -151,7 +152,7 @@ def read(reader: Reader) -> Snapshot:
     for number, curve in reader.curves().items():
         reports += len(curve)
         points = [
-            (row.metrics.get("epoch", float(step)), row.metrics.get(metric, math.nan), row.at)
+            (row.metrics.get("epoch", float(step)), row.metrics.get(definition.metric, math.nan), row.at)
             for step, row in curve.items()
         ]
         curves[number] = sorted(point for point in points if math.isfinite(point[0]))
@@ -162,7 +163,6 @@ def read(reader: Reader) -> Snapshot:
         told = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
         entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **told))
     return Snapshot(
-        name=str(definition.get("name") or reader.folder.name),
         definition=definition,
         about=reader.meta("hyperparameters") or {},
         meta={key: reader.meta(key) for key in ("forecast", "audit", "test", "id")},

@@ -35,14 +35,14 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     from optuna.study import StudyDirection
 
     with reader.snapshot():
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         trials = reader.trials("search")
         curves = reader.curves()
         events = [(t, data) for _, kind, t, data in reader.events() if kind == "sampler" and t is not None]
         earlier = reader.meta("earlier") or {}
-    objectives = objectives_of(definition)
+    objectives = definition.objectives
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
-    arms = dict.fromkeys([*definition.get("arms", {}), *(trial.arm for trial in trials)])
+    arms = dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)])
     with _quiet():
         made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
     with reader.refusing(), _known_to_optuna():
@@ -59,17 +59,6 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
             for name, value in data["shared"].items():
                 study._storage.set_study_system_attr(study._study_id, name, value)
     return made
-
-
-def objectives_of(definition: Mapping[str, Any]) -> dict[str, str]:
-    """{metric: max or min} of a sweep; the one that stops trials is the first."""
-    first = {str(definition.get("metric", "val_accuracy")): str(definition.get("mode", "max"))}
-    return dict(definition.get("objectives") or first)
-
-
-def is_regression(definition: Mapping[str, Any]) -> bool:
-    """Whether the sweep's data has targets and no classes."""
-    return (definition.get("data") or {}).get("classes") == []
 
 
 def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:

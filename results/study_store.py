@@ -9,7 +9,7 @@ from typing import Any
 from results.files import replacing
 from results.record import Reader
 from results.redaction import redacted_uri, remember, without_secrets
-from results.study import objectives_of, studies
+from results.study import studies
 from results.tracking import sqlite_path
 
 _OWNER = "rungwise.run"
@@ -30,8 +30,8 @@ def write(reader: Reader, url: str) -> list[str]:
     from sqlalchemy.exc import SQLAlchemyError
 
     remember(url)
-    definition = reader.meta("definition") or {}
-    run = str(definition.get("name") or reader.folder.name)
+    definition = reader.definition()
+    run = definition.name
     identity = str(reader.meta("id") or run)
     found = studies(reader)
     before = optuna.logging.get_verbosity()
@@ -54,11 +54,11 @@ def write(reader: Reader, url: str) -> list[str]:
                 optuna.delete_study(study_name=name, storage=storage)
             made = optuna.create_study(storage=storage, study_name=name, directions=study.directions)
             made.set_user_attr(_OWNER, identity)  # first: a call that dies on the way is repeated
-            made.set_user_attr("question", str(definition.get("question", "")))
+            made.set_user_attr("question", definition.question)
             made.set_user_attr("arm", study.study_name)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                made.set_metric_names(list(objectives_of(definition)))
+                made.set_metric_names(list(definition.objectives))
             made.add_trials(study.get_trials(deepcopy=False))
             names.append(name)
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError) as error:

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from results.definition import Definition
 from results.garbage import rare_collections
 from results.pareto import front
 from results.record import FORMAT, Reader, State, Trial
-from results.study import is_regression, objectives_of
 from results.valid import Invalid
 
 UTC = pa.timestamp("us", tz="UTC")
@@ -98,16 +98,15 @@ class Tables:
 def tables(reader: Reader) -> Tables:
     """Read the record once and turn it into `trials` and `reports`, ordered by their keys."""
     with reader.snapshot(), rare_collections():
-        definition = reader.meta("definition") or {}
+        definition = reader.definition()
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
         reports = _reports(reader, definition)
-        name = str(definition.get("name") or reader.folder.name)
         version = _version(reader)
     about = {
-        b"rungwise.run": name.encode(),
+        b"rungwise.run": definition.name.encode(),
         b"rungwise.format": str(FORMAT).encode(),
-        b"rungwise.definition": json.dumps(definition).encode(),
+        b"rungwise.definition": json.dumps(definition.to_json()).encode(),
         b"rungwise.version": version.encode(),
     }
     with reader.refusing():
@@ -125,7 +124,7 @@ def _version(reader: Reader) -> str:
 # -- reports ---------------------------------------------------------------------------------------------------
 
 
-def _reports(reader: Reader, definition: Mapping[str, Any]) -> pa.Table:
+def _reports(reader: Reader, definition: Definition) -> pa.Table:
     names, chunks = reader.report_chunks(_CHUNK)
     whole = {"seq", "trial", "attempt", "step", "stopped"}
     raw = {name: pa.int64() if name in whole else pa.float64() for name in names}  # what SQLite holds
@@ -148,15 +147,15 @@ def _reports(reader: Reader, definition: Mapping[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _report_field(name: str, definition: Mapping[str, Any]) -> pa.Field:
+def _report_field(name: str, definition: Definition) -> pa.Field:
     if name in _REPORT_FIELDS:
         return _field(name, *_REPORT_FIELDS[name])
     return _field(name, pa.float64(), *_metric(name, definition))
 
 
-def _metric(name: str, definition: Mapping[str, Any]) -> tuple[str, str]:
+def _metric(name: str, definition: Definition) -> tuple[str, str]:
     """Unit and description."""
-    known = {**METRICS, **_OTHERS, **(_OF_REGRESSION if is_regression(definition) else {})}
+    known = {**METRICS, **_OTHERS, **(_OF_REGRESSION if definition.is_regression else {})}
     return known.get(name, ("", "metric reported by the trial"))
 
 
@@ -176,9 +175,9 @@ def _timestamps(seconds: pa.Array) -> pa.Array:
 
 
 def _trials(
-    trials: Sequence[Trial], reports: pa.Table, definition: Mapping[str, Any], described: Mapping[str, Any]
+    trials: Sequence[Trial], reports: pa.Table, definition: Definition, described: Mapping[str, Any]
 ) -> pa.Table:
-    metric, mode = definition.get("metric", "val_accuracy"), definition.get("mode", "max")
+    metric, mode = definition.metric, definition.mode
     known = set(_TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
     values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in known}
     values["seed"] = [trial.config.get("seed") for trial in trials]
@@ -195,9 +194,9 @@ def _trials(
         at += 1
     fields.append(_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of", definition)))
     values[f"best_{metric}"] = values["best_value"]
-    if len(objectives := objectives_of(definition)) > 1:
+    if len(definition.objectives) > 1:
         fields.append(_field("pareto", pa.bool_(), "", "whether no other completed trial of the search beats it"))
-        values["pareto"] = _on_front(trials, summary, objectives)
+        values["pareto"] = _on_front(trials, summary, definition.objectives)
     fields += [
         _field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of", definition))
         for name in summary
@@ -224,7 +223,7 @@ def _on_front(trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectiv
     return [index in best for index in range(len(trials))]
 
 
-def _about(metric: str, what: str, definition: Mapping[str, Any]) -> tuple[str, str]:
+def _about(metric: str, what: str, definition: Definition) -> tuple[str, str]:
     unit, description = _metric(metric, definition)
     return unit, f"{what} {metric}: {description}"
 

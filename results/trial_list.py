@@ -52,8 +52,8 @@ def searched(now: Snapshot) -> list[str]:
 
 
 def _space(now: Snapshot) -> list[str]:
-    space = now.definition.get("space")
-    return list(space) if isinstance(space, dict) else []
+    space = now.definition.space
+    return [] if isinstance(space, str) else list(space)
 
 
 def _head(name: str, unit: str) -> Html:

@@ -221,6 +221,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
         "digest": str,
         "source": str,
         "classes": list[str],
+        "shape": list[samples],
     }
     return {
         "trial": form(
@@ -255,7 +256,8 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             {"name": str, "sweep": str, "question": str, "metric": str, "mode": mode, "objectives": dict[str, mode]}
             | {"trials": Annotated[int, Field(ge=0, le=10**9)], "epochs": amount, "reports_per_epoch": amount}
             | {"grace": amount, "eta": amount, "scheduler": str, "sampler": str, "seed": int, "fixed": anything}
-            | {"arms": dict[str, anything], "space": dict[str, str] | str}
+            | {"arms": dict[str, anything], "space": dict[str, str] | str, "model": str | dict[str, str]}
+            | {"samplers": dict[str, str], "sampler_options": anything, "patience": amount, "max_parameters": int}
             | {"data": create_model("Data", __config__=strict, **_optional(data))},
         ),
         "hyperparameters": form("Hyperparameters", {}, {"type": str, "unit": str, "help": str}),

@@ -19,7 +19,8 @@ import pytest
 
 from sweeps.engine import Sweep
 from sweeps.engine.check import one_problems, problems
-from sweeps.engine.options import asked, parse
+from sweeps.engine.experiment import resolve
+from sweeps.engine.options import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["sweep", "read", "model", "data"]
@@ -58,7 +59,7 @@ def test_the_readmes_sweep_could_start(tmp_path: Path, monkeypatch: pytest.Monke
     Path("own.py").write_text(text)
     sweep = sweep_in(Path("own.py"), monkeypatch)
     assert sweep is not None
-    assert problems(sweep, parse(sweep, [])) == []
+    assert problems(resolve(sweep), parse(sweep, [])) == []
 
 
 def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
                 commands += 1
                 if sweeps[script] is not None:
                     options = parse(sweeps[script], shlex.split(flags, comments=True))
-                    found = (one_problems if options.one else problems)(asked(sweeps[script], options), options)
+                    found = (one_problems if options.one else problems)(resolve(sweeps[script], options), options)
                     assert [line for line in found if "sweep.sqlite" not in line] == [], f"{page}.md: {script} {flags}"
     assert commands == 10
 

@@ -3,7 +3,7 @@ trial's state then is.
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
-    python -m trainable.probe < '{"path": [...], "data": ["mnist", null], "process": [1, "cpu"], "configs": [{...}]}'
+    python -m trainable.probe < '{"path": [...], "data": ["mnist", null], "resources": [1, 0], "configs": [{...}]}'
 
 prints {"seconds": [...], "bytes": [...]}, one number a configuration: training on the whole split, validation included,
 and what is kept of a trial. With `"together": N` (0: as many as train fastest, up to `"limit"`) the time is a trial's
@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainable.faults import ordinary
+from trainable.resources import TrialResources
 
 SHARE = 8  # a probe trains on one eighth of the training split
 
@@ -30,12 +31,12 @@ SHARE = 8  # a probe trains on one eighth of the training split
 def probe(
     configs: list[dict[str, Any]],
     data: tuple[str, str | None],
-    process: tuple[int, str],
+    resources: tuple[float, float],
     together: int = 1,
     limit: int = 1,
 ) -> tuple[list[float], list[int]]:
-    """Seconds an epoch of each config, and bytes of its final state. `data`: name and root; `process`: threads and
-    device."""
+    """Seconds an epoch of each config, and bytes of its final state. `data`: name and root; `resources`: CPU cores and
+    GPUs."""
     from trainable.config import parsed
     from trainable.data import Split, load
     from trainable.pack import fastest, scored_together, train_together, unpackable
@@ -43,7 +44,8 @@ def probe(
     from trainable.tensors import Tensors
     from trainable.train import prepare_process, scores, train
 
-    device = prepare_process(*process)
+    takes = TrialResources(*resources)
+    device = prepare_process(takes.threads, takes.device)
     whole = load(*data).without_test()
     few = max(len(whole.train) // SHARE, 1)
     part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))

@@ -19,6 +19,7 @@ from trainable.course import TrialRun, WorkerContext
 from trainable.faults import ordinary
 from trainable.messages import TrialAssignment, TrialResult
 from trainable.report import Report
+from trainable.resources import ONE_CORE, TrialResources
 from trainable.storage import Folder
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
@@ -34,7 +35,7 @@ class Worker(tune.Trainable):
         data: Dataset | None = None,
         objectives: tuple[str, ...] = ("val_accuracy",),
         max_parameters: int | None = None,
-        process: tuple[int, str] = (1, "cpu"),
+        resources: TrialResources = ONE_CORE,
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
         mark: str = "",
@@ -43,7 +44,7 @@ class Worker(tune.Trainable):
 
         `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
         `max_parameters` is not trained.
-        `process`: for `trainable.train.prepare_process`.
+        `resources`: what this process takes.
         `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
         """
         from trainable.tensors import Tensors
@@ -52,7 +53,7 @@ class Worker(tune.Trainable):
         assert data is not None
         if data.test is not None:
             raise ValueError("a trial must not see the test split; give it data.without_test()")
-        tensors = Tensors.of(data, prepare_process(*process))
+        tensors = Tensors.of(data, prepare_process(resources.threads, resources.device))
         self._context = WorkerContext(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
         self._root, self._mark = checkpoints, mark
         self.reset_config(config)

@@ -19,6 +19,7 @@ from results.record import FILE, Record, RecordError
 from results.tracking import valid_uri
 from sweeps.engine import samplers, space, warm
 from sweeps.engine.cluster import local_resources
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.lock import LOCK
 from sweeps.engine.options import OWN, SCHEDULERS, Options
 from sweeps.engine.samplers import SAMPLERS, Situation
@@ -34,15 +35,15 @@ BESIDE = ["parameters", "seconds_per_epoch"]  # objectives that `trainable.trial
 LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 
 
-def problems(sweep: Sweep, options: Options) -> list[str]:
+def problems(experiment: Experiment, options: Options) -> list[str]:
     """One line a problem; [] when the sweep can start."""
-    found = [*_numbers(sweep, options), *_choices(sweep, options), *_data(sweep, options)]
-    found += _names(sweep)
-    found += _hyperparameters(sweep)
-    found += [] if found else _searching(sweep, options)
+    found = [*_numbers(experiment, options), *_choices(experiment, options), *_data(experiment, options)]
+    found += _names(experiment)
+    found += _hyperparameters(experiment)
+    found += [] if found else _searching(experiment, options)
     found += _said_twice(Path(sys.argv[0]))
     found += _resources(options)
-    found += _folder(sweep, options)
+    found += _folder(experiment, options)
     if not found:  # bad input leaves nothing behind
         found += _unmakeable(options.out / options.name)
     if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
@@ -50,14 +51,14 @@ def problems(sweep: Sweep, options: Options) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
-    """What is good to know, searched or not: of flags that do nothing here, and of those that use a GPU."""
-    return [*_idle_flags(sweep, options), *_gpu_notes(sweep, options, data)]
+def notes(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
+    """What is good to know, searched or not: of the flags that use a GPU."""
+    return _gpu_notes(experiment, options, data)
 
 
-def search_notes(sweep: Sweep, data: Dataset) -> list[str]:
+def search_notes(experiment: Experiment, data: Dataset) -> list[str]:
     """What is good to know before a search only, as finding it out takes seconds: of models that cannot be exported."""
-    return unexportable([hyper.parsed(sweep.given(arm)) for arm in sweep.arms], data)
+    return unexportable([hyper.parsed(experiment.given(arm)) for arm in experiment.arms], data)
 
 
 def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
@@ -75,11 +76,11 @@ def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
     ]
 
 
-def _gpu_notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
+def _gpu_notes(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
     if options.address is not None or not local_resources().gpus:
         return []
-    many = not _unpackable(sweep) and data.target is None
-    if options.gpus_per_trial == 0:
+    many = not _unpackable(experiment) and data.target is None
+    if options.resources.gpus == 0:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
         return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
     if many and options.pack == "off":
@@ -87,8 +88,8 @@ def _gpu_notes(sweep: Sweep, options: Options, data: Dataset) -> list[str]:
     return []
 
 
-def _idle_flags(sweep: Sweep, options: Options) -> list[str]:
-    """Flags that do nothing beside others: a line each."""
+def idle_flags(sweep: Sweep, options: Options) -> list[str]:
+    """Flags that differ from what the script says and do nothing beside others: a line each."""
     rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
     idle = [
         (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
@@ -105,7 +106,7 @@ def _idle_flags(sweep: Sweep, options: Options) -> list[str]:
     return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
 
 
-def _data(sweep: Sweep, options: Options) -> list[str]:
+def _data(experiment: Experiment, options: Options) -> list[str]:
     """A user's own file is read whole: nobody has tested it."""
     from trainable import data
 
@@ -113,7 +114,7 @@ def _data(sweep: Sweep, options: Options) -> list[str]:
     if not found and (options.data not in data.DATASETS or options.data in data.SMALL):
         try:
             loaded = data.load(options.data, options.data_root)
-            found = _measurable(sweep, loaded)
+            found = _measurable(experiment, loaded)
             if loaded.target is not None and options.pack != "off":
                 found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         except data.DataError as error:
@@ -121,20 +122,20 @@ def _data(sweep: Sweep, options: Options) -> list[str]:
     return found
 
 
-def _measurable(sweep: Sweep, data: Dataset) -> list[str]:
+def _measurable(experiment: Experiment, data: Dataset) -> list[str]:
     """Objectives that the data does not have, and what does not suit its samples."""
     regression = data.target is not None
     wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
     kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
-    found = [f"labels are {kind}, so there is no {name}; say {way}" for name in sweep.objectives if name in wrong]
-    return found + unsuited(sweep, data.shape)
+    found = [f"labels are {kind}, so there is no {name}; say {way}" for name in experiment.objectives if name in wrong]
+    return found + unsuited(experiment, data.shape)
 
 
-def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
+def unsuited(experiment: Experiment, shape: tuple[int, ...]) -> list[str]:
     """What of the arms' models and augmentation does not suit samples of `shape`; the ranges of a dict included."""
     found: list[str] = []
-    for arm in sweep.arms:
-        given, searched = sweep.given(arm), sweep.space_of(arm)
+    for arm in experiment.arms:
+        given, searched = experiment.given(arm), experiment.space_of(arm)
         ranges = {} if callable(searched) or space.problems(searched, given) else searched
         inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
         for values in [given, *inner]:
@@ -142,7 +143,7 @@ def unsuited(sweep: Sweep, shape: tuple[int, ...]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def one_problems(sweep: Sweep, options: Options) -> list[str]:
+def one_problems(experiment: Experiment, options: Options) -> list[str]:
     """The same for `--one`, which needs legal hyperparameters and data, and no Ray."""
     from trainable import data
 
@@ -153,19 +154,20 @@ def one_problems(sweep: Sweep, options: Options) -> list[str]:
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
-    values = {"seed": options.seed, **sweep.common, **values, "epochs": options.epochs}
+    values = {"seed": experiment.seed, **experiment.common, **values, "epochs": experiment.epochs}
     found += [*hyper.problems(values), *data.problems(options.data, options.data_root)]
     if options.plan:
         found.append("--one runs a trial and --plan none: say one of them")
     return found + _resources(options)
 
 
-def _numbers(sweep: Sweep, options: Options) -> list[str]:
+def _numbers(experiment: Experiment, options: Options) -> list[str]:
+    asked = experiment
     rules: list[tuple[bool, str, Any]] = [
-        (options.trials >= 1, "--trials >= 1 must hold, but got", options.trials),
-        (options.epochs >= 1, "--epochs >= 1 must hold, but got", options.epochs),
-        (LEAST_ETA <= options.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got", options.eta),
-        (0 <= options.seed < 2**63, "--seed must lie from 0 to 2**63 - 1, but got", options.seed),
+        (asked.trials >= 1, "--trials >= 1 must hold, but got", asked.trials),
+        (asked.epochs >= 1, "--epochs >= 1 must hold, but got", asked.epochs),
+        (LEAST_ETA <= asked.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got", asked.eta),
+        (0 <= asked.seed < 2**63, "--seed must lie from 0 to 2**63 - 1, but got", asked.seed),
         (options.concurrency >= 0, "--concurrency >= 0 must hold (0 = as many as fit), but got", options.concurrency),
         (options.retries >= 0, "--retries >= 0 must hold, but got", options.retries),
         (options.confirm_configs >= 1, "--confirm-configs >= 1 must hold (or --no-confirm), but got",
@@ -174,39 +176,37 @@ def _numbers(sweep: Sweep, options: Options) -> list[str]:
          options.confirm_seeds),
         (0 <= options.audit <= 1, "--audit takes a share from 0 to 1, but got", options.audit),
         (options.checkpoint_seconds >= 0, "--checkpoint-seconds >= 0 must hold, but got", options.checkpoint_seconds),
-        (sweep.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", sweep.reports_per_epoch),
-        (options.patience is None or options.patience > 0, "--patience > 0 must hold, but got", options.patience),
-        (options.max_parameters is None or options.max_parameters >= 1, "--max-parameters >= 1 must hold, but got",
-         options.max_parameters),
+        (asked.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", asked.reports_per_epoch),
+        (asked.patience is None or asked.patience > 0, "--patience > 0 must hold, but got", asked.patience),
+        (asked.max_parameters is None or asked.max_parameters >= 1, "--max-parameters >= 1 must hold, but got",
+         asked.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
         (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
          "--price-per-hour >= 0 must hold, but got", options.price_per_hour),
     ]  # fmt: skip
     found = [f"{rule} {value}" for holds, rule, value in rules if not holds]
-    if not options.grace <= options.epochs:  # a NaN is refused too
-        found.append(f"grace <= epochs must hold, but got grace={options.grace:g}, epochs={options.epochs}")
-    if options.grace * sweep.reports_per_epoch < 1:
+    if not asked.grace <= asked.epochs:  # a NaN is refused too
+        found.append(f"grace <= epochs must hold, but got grace={asked.grace:g}, epochs={asked.epochs}")
+    if asked.grace * asked.reports_per_epoch < 1:
         found.append(
-            f"grace must be at least one report, but got grace={options.grace:g} epochs "
-            f"at {sweep.reports_per_epoch} report(s) an epoch"
+            f"grace must be at least one report, but got grace={asked.grace:g} epochs "
+            f"at {asked.reports_per_epoch} report(s) an epoch"
         )
-    return found + _objectives(sweep)
+    return found + _objectives(experiment)
 
 
-def _objectives(sweep: Sweep) -> list[str]:
+def _objectives(experiment: Experiment) -> list[str]:
     metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
-    if sweep.metric not in metrics:
-        found.append(hyper.unknown("metric", sweep.metric, metrics))
-    elif wrong := _mode_problem("mode", sweep.metric, sweep.mode):
+    if experiment.metric not in metrics:
+        found.append(hyper.unknown("metric", experiment.metric, metrics))
+    elif wrong := _mode_problem("mode", experiment.metric, experiment.mode):
         found.append(wrong)
-    for name, mode in cast(Mapping[str, str | None], sweep.also).items():
+    for name, mode in list(cast(Mapping[str, str | None], experiment.objectives).items())[1:]:
         if name not in metrics + BESIDE:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
         elif wrong := _mode_problem("an objective's mode", name, mode):
             found.append(wrong)
-    if sweep.metric in sweep.also:
-        found.append(f"objectives must differ, but {sweep.metric} is there twice")
     return found
 
 
@@ -222,32 +222,33 @@ def _mode_problem(what: str, metric: str, mode: object) -> str | None:
     return None
 
 
-def _choices(sweep: Sweep, options: Options) -> list[str]:
+def _choices(experiment: Experiment, options: Options) -> list[str]:
     found = [
         hyper.unknown("--sampler", sampler, list(SAMPLERS))
-        for sampler in map(sweep.sampler_of, sweep.arms)
+        for sampler in map(experiment.sampler_of, experiment.arms)
         if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
     ]
-    if sweep.sampler == OWN:
+    given = experiment.sampler_object
+    if given == OWN:
         found.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
-    if isinstance(sweep.sampler, Mapping) and (strange := [arm for arm in sweep.sampler if arm not in sweep.arms]):
-        found.append(hyper.unknown("arm of sampler", strange[0], list(sweep.arms)))
+    if isinstance(given, Mapping) and (strange := [arm for arm in given if arm not in experiment.arms]):
+        found.append(hyper.unknown("arm of sampler", strange[0], list(experiment.arms)))
     if not _is_object(options.sampler_options):
         found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
-    if options.scheduler not in SCHEDULERS:
-        found.append(hyper.unknown("--scheduler", options.scheduler, list(SCHEDULERS)))
+    if experiment.scheduler not in SCHEDULERS:
+        found.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
         found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":
-        found += _unpackable(sweep)
+        found += _unpackable(experiment)
     if problem := run_name_problem(options.name):
         found.append(f"--name: {problem}, but got {shown(options.name)}")
     return found
 
 
-def _unpackable(sweep: Sweep) -> list[str]:
+def _unpackable(experiment: Experiment) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
-    given = {arm: sweep.given(arm) for arm in sweep.arms}
+    given = {arm: experiment.given(arm) for arm in experiment.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
     augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})
     found = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
@@ -261,51 +262,62 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _searching(sweep: Sweep, options: Options) -> list[str]:
+def _searching(experiment: Experiment, options: Options) -> list[str]:
     """What the sampler cannot do with a space that is legal, and what the search is to begin with."""
     found = []
-    for index, arm in enumerate(sweep.arms):
-        share = (options.trials - index + len(sweep.arms) - 1) // len(sweep.arms)  # trials are dealt in turn
-        stops = options.scheduler != "none" or options.patience is not None
-        situation = Situation(share, stops, len(sweep.objectives), options.seed)
-        found += samplers.problems(sweep.sampler_of(arm), sweep.sampler_options, sweep.space_of(arm), situation)
-    if "grid" in map(sweep.sampler_of, sweep.arms) and (options.like or options.enqueue):
+    asked, count = experiment, len(experiment.arms)
+    for index, arm in enumerate(asked.arms):
+        share = (asked.trials - index + count - 1) // count  # trials are dealt in turn
+        stops = asked.scheduler != "none" or asked.patience is not None
+        situation = Situation(share, stops, len(asked.objectives), asked.seed)
+        found += samplers.problems(asked.sampler_of(arm), asked.sampler_options, asked.space_of(arm), situation)
+    if "grid" in map(asked.sampler_of, asked.arms) and (options.like or options.enqueue):
         found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
-    return [*found, *warm.problems(sweep, options.like, options.enqueue, options.epochs)]
+    return [*found, *warm.problems(asked, options.like, options.enqueue)]
 
 
-def _hyperparameters(sweep: Sweep) -> list[str]:
-    found = [] if sweep.arms else ["a sweep has at least one arm, but arms is empty"]
-    searched = {} if callable(sweep.space) else sweep.space
+def _hyperparameters(experiment: Experiment) -> list[str]:
+    arms, fixed = experiment.arm_objects, experiment.fixed
+    found = [] if arms else ["a sweep has at least one arm, but arms is empty"]
+    is_function = callable(experiment.space_object)
+    searched = {} if callable(experiment.space_object) else experiment.space_object
     found += [
         f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag"
         for name in BUDGET
-        if any(name in where for where in (searched, sweep.fixed, *sweep.arms.values()))
+        if any(name in where for where in (searched, fixed, *arms.values()))
     ]
-    for arm in sweep.arms:
+    for arm in arms:
+        fixes = experiment.fixes(arm)
         found += [
-            f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {sweep.fixed[name]!r}"
-            for name, value in sweep.fixes(arm).items()
-            if name in sweep.fixed and sweep.fixed[name] != value
+            f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {fixed[name]!r}"
+            for name, value in fixes.items()
+            if name in fixed and fixed[name] != value
         ]
-        if callable(sweep.space) and (ranges := sweep.arms[arm].keys() - sweep.fixes(arm).keys()):
+        if is_function and (ranges := arms[arm].keys() - fixes.keys()):
             found.append(
                 f"an arm may search a range of its own when the space is a dict, but the space is a function and arm "
                 f"{arm!r} has one for {', '.join(sorted(ranges))}"
             )
-        given = sweep.given(arm)
+        given = experiment.given(arm)
         found += [line for line in hyper.problems(given) if line not in found]
         model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}
         legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
-        found += [line for line in space.problems(sweep.space_of(arm), legal) if line not in found]
+        found += [line for line in space.problems(experiment.space_of(arm), legal) if line not in found]
     return found
 
 
-def _names(sweep: Sweep) -> list[str]:
+def _names(experiment: Experiment) -> list[str]:
     """Names that the record would hold in another form, so that a later driver would not know them again."""
-    found = space.unnameable([("a sweep's name", sweep.name), *(("an arm's name", arm) for arm in sweep.arms)])
-    ranges = space.suggested(sweep.space) if callable(sweep.space) else [sweep.space]
-    return found + [line for given in (*ranges, sweep.fixed, *sweep.arms.values()) for line in space.misnamed(given)]
+    found = space.unnameable(
+        [("a sweep's name", experiment.sweep), *(("an arm's name", arm) for arm in experiment.arms)]
+    )
+    searched = experiment.space_object
+    ranges = space.suggested(searched) if callable(searched) else [searched]
+    return found + [
+        line
+        for given in (*ranges, experiment.fixed, *experiment.arm_objects.values())
+        for line in space.misnamed(given)
+    ]
 
 
 def _said_twice(script: Path) -> list[str]:
@@ -323,11 +335,8 @@ def _said_twice(script: Path) -> list[str]:
 
 
 def _resources(options: Options) -> list[str]:
-    have, found = local_resources(), []
-    for kind, asked, exist in (
-        ("CPUs", options.cpus_per_trial, have.cpus),
-        ("GPUs", options.gpus_per_trial, have.gpus),
-    ):
+    have, takes, found = local_resources(), options.resources, []
+    for kind, asked, exist in (("CPUs", takes.cpus, have.cpus), ("GPUs", takes.gpus, have.gpus)):
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
             found.append(f"{flag} >= 0 must hold, but got {asked:g}")
@@ -336,12 +345,12 @@ def _resources(options: Options) -> list[str]:
             found.append(f"{flag}: a trial trains on one GPU, or on a share of it, but got {asked:g}; {way}")
         elif asked > exist and options.address is None:
             found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
-    if options.cpus_per_trial == 0 and options.gpus_per_trial == 0:
+    if takes.cpus == takes.gpus == 0:
         found.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
     return found
 
 
-def _folder(sweep: Sweep, options: Options) -> list[str]:
+def _folder(experiment: Experiment, options: Options) -> list[str]:
     folder = options.out / options.name
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -360,10 +369,10 @@ def _folder(sweep: Sweep, options: Options) -> list[str]:
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
     try:
         with Record.reader(folder) as reader:
-            owner = (reader.meta("definition") or {}).get("sweep", sweep.name)
+            owner = reader.definition().sweep or experiment.sweep
     except RecordError:
         return []  # no bad input: opening it for writing names the file and the damage
-    if owner != sweep.name:
+    if owner != experiment.sweep:
         return [f"--name {options.name!r} is taken by a run of sweep {owner!r} in {options.out}; choose another"]
     return []
 

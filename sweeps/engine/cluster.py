@@ -19,13 +19,13 @@ import tempfile
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from sweeps.engine import lean
 from trainable import granted
+from trainable.resources import Resources
 
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
 CONTENT = {"token", "ray", "tune"}  # all else that such a folder may hold
@@ -54,20 +54,6 @@ _ENVIRONMENT = {
 
 
 _SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}  # of ray.init
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What there is to train on."""
-
-    cpus: float
-    gpus: float
-
-    def slots(self, cpus_per_trial: float, gpus_per_trial: float) -> int:
-        """How many trials fit at once."""
-        fit = [self.cpus / cpus_per_trial] if cpus_per_trial else []
-        fit += [self.gpus / gpus_per_trial] if gpus_per_trial else []
-        return int(min(fit) + 1e-9)
 
 
 def local_resources() -> Resources:

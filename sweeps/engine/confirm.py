@@ -23,6 +23,7 @@ from results.record import Reader, Record
 from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints, owner
 from trainable.faults import reason
+from trainable.resources import TrialResources
 from trainable.storage import CheckpointError, MisfitError, install
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `sweeps.engine.cluster` has set it
@@ -153,11 +154,11 @@ class Confirmation:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        options = self._options
+        takes = self._options.resources
         if self._stop.stop_all():
             return None
-        task = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial)(work)
-        pending = task.remote(*given, self._data, options.process)
+        task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus)(work)
+        pending = task.remote(*given, self._data, takes)
         while not ray.wait([pending], timeout=0.2)[0]:
             if self._stop.stop_all():
                 ray.cancel(pending, force=True)
@@ -169,13 +170,13 @@ class Confirmation:
 
 
 def _score(
-    files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, process: tuple[int, str]
+    files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, resources: TrialResources
 ) -> tuple[dict[int, dict[str, float]], dict[int, str]]:
     """{trial: its scores}, and of those that fit no network that can be built any more {trial: why}."""
     from trainable.final import score
     from trainable.train import prepare_process
 
-    device = prepare_process(*process)
+    device = prepare_process(resources.threads, resources.device)
     scores: dict[int, dict[str, float]] = {}
     unfit: dict[int, str] = {}
     for trial, file in files.items():
@@ -187,12 +188,12 @@ def _score(
 
 
 def _diagnose(
-    file: tuple[str, str], config: Mapping[str, Any], data: Dataset, process: tuple[int, str]
+    file: tuple[str, str], config: Mapping[str, Any], data: Dataset, resources: TrialResources
 ) -> dict[str, Any]:
     from trainable.final import diagnose
     from trainable.train import prepare_process
 
-    return diagnose(file, config, data, prepare_process(*process))
+    return diagnose(file, config, data, prepare_process(resources.threads, resources.device))
 
 
 def _export(
@@ -200,13 +201,13 @@ def _export(
     config: Mapping[str, Any],
     about: Mapping[str, Any],
     data: Dataset,
-    process: tuple[int, str],
+    resources: TrialResources,
 ) -> tuple[dict[str, bytes], str | None]:
     """The folder's files, because the driver may be on another machine; and why it has no program."""
     from trainable.export import export
     from trainable.train import prepare_process
 
-    prepare_process(*process)
+    prepare_process(resources.threads, resources.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / FOLDER
         unexported = export(file, config, data, folder, about)["unexported"]

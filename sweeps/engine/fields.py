@@ -83,6 +83,8 @@ def problems(sweep: object) -> list[str]:
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+        if sweep.metric in sweep.also:
+            found.append(f"objectives must differ, but {sweep.metric} is there twice")
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
     return found
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.engine.cluster import Resources, Unusable
+from sweeps.engine.cluster import Unusable
+from trainable.resources import Resources, TrialResources
 from trainable.storage import Folder
 
 CONFIGURATION = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's configuration, on its head
@@ -29,7 +30,7 @@ class Kind:
     most: int
 
     def __str__(self) -> str:
-        holds = _amounts(self.resources) if self.known else "what the machine has"
+        holds = str(self.resources) if self.known else "what the machine has"
         return f"{self.name} ({holds}; {self.least} to {self.most} of them)"
 
     @property
@@ -41,16 +42,17 @@ class Kind:
 class Machines:
     """The cluster that this driver is attached to, as a sweep of trials of one size sees it."""
 
-    def __init__(self, cpus_per_trial: float, gpus_per_trial: float) -> None:
-        self._each = (cpus_per_trial, gpus_per_trial)
+    def __init__(self, each: TrialResources) -> None:
+        """`each`: what a trial takes."""
+        self._each = each
         self._kinds, self._addresses = configured()
         self._alive = _alive()
         self._looked = time.monotonic()
 
     def slots(self) -> int:
         """Trials that fit on the machines there are, or on all that may come: only waiting trials make them come."""
-        now = sum(there.slots(*self._each) for _, there in self._alive.values())
-        may = sum(kind.most * kind.resources.slots(*self._each) for kind in self._kinds)
+        now = sum(self._each.fits(there) for _, there in self._alive.values())
+        may = sum(kind.most * self._each.fits(kind.resources) for kind in self._kinds)
         return max(now, may)
 
     def changed(self) -> str | None:
@@ -67,7 +69,7 @@ class Machines:
         held = [there for _, there in self._alive.values()]
         total = Resources(sum(there.cpus for there in held), sum(there.gpus for there in held))
         count, least = len(self._alive), sum(kind.least for kind in self._kinds)
-        words = f"{count} machine{'s' * (count != 1)}, {_amounts(total)}"
+        words = f"{count} machine{'s' * (count != 1)}, {total}"
         if missing := self._missing():
             words += f"; missing: {', '.join(missing)}"
         elif count < least:
@@ -88,7 +90,7 @@ class Machines:
             if time.monotonic() >= deadline:
                 kinds = "; ".join(map(str, self._kinds)) or "no node types known"
                 raise Unusable(
-                    f"a trial takes {_amounts(Resources(*self._each))}, which no machine of this cluster can give. "
+                    f"a trial takes {self._each}, which no machine of this cluster can give. "
                     f"There are {self.words()}. Node types: {kinds}"
                 )
             time.sleep(0.5)
@@ -196,7 +198,3 @@ def _of_kuberay() -> dict[str, Any] | None:
 
 def _resources(amounts: Mapping[str, float]) -> Resources:
     return Resources(float(amounts.get("CPU", 0)), float(amounts.get("GPU", 0)))
-
-
-def _amounts(resources: Resources) -> str:
-    return f"{resources.cpus:g} CPUs and {resources.gpus:g} GPUs"

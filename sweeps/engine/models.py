@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.record import Reader, Trial
 from sweeps.engine import space
-from sweeps.engine.sweep import Sweep
+from sweeps.engine.experiment import Experiment
 from trainable import config as hyper
 from trainable.faults import message, ordinary, reason
 from trainable.reference import ModelError, function
@@ -45,23 +45,23 @@ class Tried:
     wrong: bool = False  # it builds something that is no model of this data, wherever else it may be one
 
 
-def names(sweep: Sweep, trials: Iterable[Trial] = ()) -> dict[str, str]:
+def names(experiment: Experiment, trials: Iterable[Trial] = ()) -> dict[str, str]:
     """{a name: how this sweep calls it} of all models of the user's own: the function's name, or, where several files
     have such a function, file.py:function.
 
     Of a space that is a function nobody knows all models: those that it names at the parameters of `trials` count too.
     """
-    said = [sweep.given(arm).get("model") for arm in sweep.arms]
-    for arm in sweep.arms:
-        ranges = sweep.space_of(arm)
+    said = [experiment.given(arm).get("model") for arm in experiment.arms]
+    for arm in experiment.arms:
+        ranges = experiment.space_of(arm)
         if callable(ranges):
             said += [values.get("model") for values in space.draws(ranges, DRAWS)]
         elif "model" in ranges:
             said += space.values(ranges["model"])
-    if callable(sweep.space):
+    if callable(experiment.space_object):
         for trial in trials:
             if (model := trial.config.get("model", "mlp")) not in said and ":" in str(model):
-                said.append(_said(sweep.space, trial))
+                said.append(_said(experiment.space_object, trial))
     called = list(dict.fromkeys(name for name in said if isinstance(name, str) and ":" in name))
     for short in (_function, _file_and_function):
         times = Counter(map(short, called))
@@ -107,18 +107,16 @@ def trusted(config: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, An
 
 def known(reader: Reader) -> Kept:
     """What the record holds; of a run of an earlier version, which kept a function's source alone, that."""
-    model = (reader.meta("definition") or {}).get("model")
-    old = (
-        {model["function"]: {"source": model["source"], "built": []}}
-        if isinstance(model, dict) and "source" in model
-        else {}
-    )
-    return old | (reader.meta("models") or {})
+    model = reader.definition().model
+    old: Kept = {}
+    if not isinstance(model, str) and "source" in model:
+        old = {model["function"]: {"source": model["source"], "built": []}}
+    return {**old, **(reader.meta("models") or {})}
 
 
-def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:
+def tried(experiment: Experiment, data: Dataset, kept: Kept | None = None) -> list[Tried]:
     """Each own model at a few configurations: those of `kept`, what the record holds, or else ends of the space."""
-    called = names(sweep)
+    called = names(experiment)
     if not called:
         return []
     name_of = {model: name for name, model in called.items()}
@@ -129,7 +127,7 @@ def tried(sweep: Sweep, data: Dataset, kept: Kept | None = None) -> list[Tried]:
         if name in called
     ]
     found: dict[str, Tried] = {}
-    for values in known or list(_configurations(sweep)):
+    for values in known or list(_configurations(experiment)):
         key = json.dumps(values, sort_keys=True, default=str)
         if ":" in str(values.get("model", "mlp")) and key not in found and len(found) < MOST:
             found[key] = _try(name_of.get(values["model"], str(values["model"])), values, data)
@@ -238,10 +236,10 @@ def _try(name: str, values: Mapping[str, Any], data: Dataset) -> Tried:
         return Tried(name, values, None, reason(error))
 
 
-def _configurations(sweep: Sweep) -> Iterator[dict[str, Any]]:
+def _configurations(experiment: Experiment) -> Iterator[dict[str, Any]]:
     """Legal ones of each arm: both ends of all ranges, or some draws of a function; else what it fixes."""
-    for arm in sweep.arms:
-        given, ranges = sweep.given(arm), sweep.space_of(arm)
+    for arm in experiment.arms:
+        given, ranges = experiment.given(arm), experiment.space_of(arm)
         points = list(space.draws(ranges, 2)) if callable(ranges) else space.corners(ranges)
         legal = [{**given, **point} for point in points if not hyper.problems({**given, **point})]
         yield from legal or [given]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from sweeps.engine.sweep import Sweep
+from trainable.resources import TrialResources
 
 OWN = "own"  # the sampler that the script's Sweep makes
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers.py, which knows Ray
@@ -102,10 +103,9 @@ class Options:
     """Print the result only."""
 
     @property
-    def process(self) -> tuple[int, str]:
-        """Threads and device of a process that trains, for `trainable.train.prepare_process`: no GPU that was not asked
-        for, though it may be seen."""
-        return max(1, int(self.cpus_per_trial)), "auto" if self.gpus_per_trial > 0 else "cpu"
+    def resources(self) -> TrialResources:
+        """What a process that trains takes."""
+        return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
 
     @property
     def together(self) -> int:
@@ -113,28 +113,28 @@ class Options:
         return int({"off": "1", "auto": "0"}.get(self.pack, self.pack))
 
 
-def asked(sweep: Sweep, options: Options) -> Sweep:
-    """The sweep with what the command line says of it. Bad JSON is left to `check`, as a string."""
-    try:
-        sampler_options = json.loads(options.sampler_options)
-    except json.JSONDecodeError:
-        sampler_options = options.sampler_options
-    return replace(
-        sweep,
-        model=options.model,
-        sampler=sweep.sampler if options.sampler == OWN and not isinstance(sweep.sampler, str) else options.sampler,
-        sampler_options=sampler_options,
-        max_parameters=options.max_parameters,
-        scheduler=options.scheduler,
-        patience=options.patience,
-        fixed=sweep.fixed
-        if options.precision == _precision(sweep)
-        else {**sweep.fixed, "precision": options.precision},
+def default_options(sweep: Sweep) -> Options:
+    """What an empty command line says: the script's own values.
+
+    Raises ModelError for a model that is a function which no worker could find.
+    """
+    return Options(
+        trials=sweep.trials,
+        epochs=sweep.epochs,
+        grace=sweep.grace,
+        eta=sweep.eta,
+        name=sweep.name,
+        model=sweep.model_name,
+        sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
+        confirm_configs=sweep.confirm_configs,
+        confirm_seeds=sweep.confirm_seeds,
+        sampler_options=json.dumps(dict(sweep.sampler_options)),
+        scheduler=sweep.scheduler,
+        patience=sweep.patience,
+        max_parameters=sweep.max_parameters,
+        data=sweep.data,
+        precision=str(sweep.fixed.get("precision", "fp32")),
     )
-
-
-def _precision(sweep: Sweep) -> str:
-    return str(sweep.fixed.get("precision", "fp32"))
 
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
@@ -144,22 +144,6 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
         Options,
         args=arguments,
         description=question or f"Sweep {sweep.name}.",
-        default=Options(
-            trials=sweep.trials,
-            epochs=sweep.epochs,
-            grace=sweep.grace,
-            eta=sweep.eta,
-            name=sweep.name,
-            model=sweep.model_name,
-            sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
-            confirm_configs=sweep.confirm_configs,
-            confirm_seeds=sweep.confirm_seeds,
-            sampler_options=json.dumps(dict(sweep.sampler_options)),
-            scheduler=sweep.scheduler,
-            patience=sweep.patience,
-            max_parameters=sweep.max_parameters,
-            data=sweep.data,
-            precision=_precision(sweep),
-        ),
+        default=default_options(sweep),
         config=(tyro.conf.FlagCreatePairsOff,),
     )

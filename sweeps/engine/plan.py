@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.options import Options
 from sweeps.engine.progress import clock
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import CannotRun, Flight, ladder
-from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import KEPT
 
 if TYPE_CHECKING:
@@ -67,36 +67,36 @@ class Forecast:
         )
 
 
-def forecast(sweep: Sweep, options: Options) -> Forecast:
+def forecast(experiment: Experiment, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
-    flight = Flight.of(options)
+    flight = Flight.of(experiment, options)
     running = flight.running if options.pack == "off" else flight.lanes
-    probes = _probes(sweep, options, running, flight.share)
+    probes = _probes(experiment, options, running, flight.share)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
-    searched = statistics.mean(_imagine(sweep, options, game) for game in range(GAMES))
-    repeats = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
-    epochs = searched + repeats * options.epochs
+    searched = statistics.mean(_imagine(experiment, game) for game in range(GAMES))
+    repeats = experiment.confirmations
+    epochs = searched + repeats * experiment.epochs
     training = epochs * seconds
-    wall = START_SECONDS + training / running + (END_SECONDS if options.confirm else END_SECONDS / 2)
-    hours = wall * running * (options.gpus_per_trial or options.cpus_per_trial) / 3600
+    wall = START_SECONDS + training / running + (END_SECONDS if repeats else END_SECONDS / 2)
+    hours = wall * running * (options.resources.gpus or options.resources.cpus) / 3600
     return Forecast(
         epochs=epochs,
         seconds=wall,
         device_hours=hours,
         bytes=int(
-            REPORT_BYTES * epochs * sweep.reports_per_epoch
-            + TRIAL_BYTES * (options.trials + repeats)
+            REPORT_BYTES * epochs * experiment.reports_per_epoch
+            + TRIAL_BYTES * (experiment.trials + repeats)
             + (MODEL_BYTES + state if repeats else 0)
-            + repeats * state * _states(options, seconds)
+            + repeats * state * _states(experiment, options, seconds)
         ),
         money=None if options.price_per_hour is None else hours * options.price_per_hour,
         seconds_an_epoch=seconds,
     )
 
 
-def _states(options: Options, seconds: float) -> int:
+def _states(experiment: Experiment, options: Options, seconds: float) -> int:
     """How many states of a confirmed trial stay, which takes `seconds` an epoch: the last, and the one before it."""
-    before = options.epochs * seconds > options.checkpoint_seconds
+    before = experiment.epochs * seconds > options.checkpoint_seconds
     return KEPT if before else 1
 
 
@@ -108,16 +108,16 @@ class _Probe:
     bytes: int  # of a state, the optimiser's included
 
 
-def _probes(sweep: Sweep, options: Options, running: int, share: int) -> list[_Probe]:
+def _probes(experiment: Experiment, options: Options, running: int, share: int) -> list[_Probe]:
     """`PROBES` random configurations, timed in `running` processes at a time.
 
     Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
     """
-    configs = list(_random_configs(sweep, options))
+    configs = list(_random_configs(experiment))
     common = {
         "path": list(map(str, sys.path)),
         "data": (options.data, None if options.data_root is None else str(options.data_root)),
-        "process": options.process,
+        "resources": (options.resources.cpus, options.resources.gpus),
         "together": min(options.together, share),
         "limit": share,
     }
@@ -154,21 +154,21 @@ def _answer(process: subprocess.Popen[str]) -> list[_Probe]:
     return [_Probe(*pair) for pair in zip(found["seconds"], found["bytes"], strict=True)]
 
 
-def _random_configs(sweep: Sweep, options: Options) -> Iterator[Mapping[str, Any]]:
+def _random_configs(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
     import optuna
 
     from sweeps.engine.space import to_optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arms = list(sweep.arms)
+    arms = list(experiment.arms)
     for index in range(PROBES):
         arm = arms[index % len(arms)]
         study = optuna.create_study(
-            sampler=optuna.samplers.RandomSampler(seed=derived_seed(options.seed, "probe", index))
+            sampler=optuna.samplers.RandomSampler(seed=derived_seed(experiment.seed, "probe", index))
         )
-        space = to_optuna(sweep.space_of(arm))
+        space = to_optuna(experiment.space_of(arm))
         values = _drawn(space, study) if callable(space) else study.ask(space).params
-        yield {**sweep.given(arm), **values, "reports_per_epoch": sweep.reports_per_epoch}
+        yield {**experiment.given(arm), **values, "reports_per_epoch": experiment.reports_per_epoch}
 
 
 def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
@@ -181,20 +181,20 @@ def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
     raise CannotRun(f"the space function refused {DRAWS} random points", code=2)
 
 
-def _imagine(sweep: Sweep, options: Options, game: int) -> float:
+def _imagine(experiment: Experiment, game: int) -> float:
     """Epochs that one imagined search trains: real rungs, scores from a hat."""
     from ray.tune.schedulers import TrialScheduler
 
     from sweeps.engine.rungs import Rungs
 
     hat = random.Random(game)
-    rungs = Rungs(sweep.arms, ladder(sweep, options), "max")
-    arms, reports = list(sweep.arms), 0
-    for number in range(options.trials):
-        quality = hat.gauss(0, 1) + LEARNING * number / options.trials
+    rungs = Rungs(experiment.arms, ladder(experiment), "max")
+    arms, reports = list(experiment.arms), 0
+    for number in range(experiment.trials):
+        quality = hat.gauss(0, 1) + LEARNING * number / experiment.trials
         for step in range(1, rungs.ladder.budget + 1):
             reports += 1
             score = quality + hat.gauss(0, NOISE)
             if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
                 break
-    return reports / sweep.reports_per_epoch
+    return reports / experiment.reports_per_epoch

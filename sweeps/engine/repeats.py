@@ -14,20 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import ReportRow, State, Trial
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.seeds import derived_seed
-from sweeps.engine.sweep import Sweep
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """How much is trained again."""
-
-    configurations: int  # of each arm
-    seeds: int  # for each of them
-    audit: float  # share of the stopped trials
-    seed: int  # of the sweep
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Repeat:
         return self.phase, self.source.trial, self.config["seed"]
 
 
-def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
+def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
     """All that the record `trials` ask for and do not hold yet: audits first, then confirmations, seed by seed.
 
     LOST is no outcome: such a trial is trained again.
@@ -54,11 +44,12 @@ def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curve
     trials = list(trials)
     held = {(trial.phase, trial.source, trial.config.get("seed")): trial for trial in trials}
     searched = [trial for trial in trials if trial.phase == "search"]
-    wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, asked)]
-    best = [trial for arm in sweep.arms for trial in best_of(arm, searched, curves, sweep)[: asked.configurations]]
+    wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, experiment)]
+    count = experiment.confirm_configs
+    best = [trial for arm in experiment.arms for trial in best_of(arm, searched, curves, experiment)[:count]]
     wanted += [
-        Repeat("confirm", trial, {**trial.config, "seed": derived_seed(asked.seed, "confirm", number)})
-        for number in range(1, asked.seeds + 1)
+        Repeat("confirm", trial, {**trial.config, "seed": derived_seed(experiment.seed, "confirm", number)})
+        for number in range(1, experiment.confirm_seeds + 1)
         for trial in best
     ]
     lost = [
@@ -69,17 +60,16 @@ def repeats(sweep: Sweep, asked: Repeats, trials: Iterable[Trial], curves: Curve
     return lost + [repeat for repeat in wanted if repeat.key not in held]
 
 
-def best_of(arm: str, searched: Iterable[Trial], curves: Curves, sweep: Sweep) -> list[Trial]:
+def best_of(arm: str, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
     """The arm's trials, best first: those trained longest first, then by their last objective.
 
     Only scores after equal training compare, so a trial that was stopped counts when too few reached the end.
     """
-    sign = 1 if sweep.mode == "max" else -1
 
     def rank(trial: Trial) -> tuple[int, float]:
         curve = curves.get(trial.trial, {})
         last = max(curve, default=0)
-        return last, sign * curve[last].metrics.get(sweep.metric, math.nan) if last else math.nan
+        return last, experiment.sign * curve[last].metrics.get(experiment.metric, math.nan) if last else math.nan
 
     ranked = [
         (rank(trial), trial)
@@ -90,10 +80,11 @@ def best_of(arm: str, searched: Iterable[Trial], curves: Curves, sweep: Sweep) -
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
 
 
-def audited(searched: Iterable[Trial], asked: Repeats) -> list[Trial]:
+def audited(searched: Iterable[Trial], experiment: Experiment) -> list[Trial]:
     """The stopped trials that are audited: drawn by their number, so that a resumed sweep draws the same ones."""
     return [
         trial
         for trial in searched
-        if trial.state is State.STOPPED and derived_seed(asked.seed, "audit", trial.trial) < asked.audit * 2**31
+        if trial.state is State.STOPPED
+        and derived_seed(experiment.seed, "audit", trial.trial) < experiment.audit * 2**31
     ]

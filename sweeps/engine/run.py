@@ -22,8 +22,9 @@ from results.redaction import Verbatim, redacted_uri, remember
 from results.text import print_anything, say
 from sweeps.engine import fields
 from sweeps.engine.cluster import Ray
-from sweeps.engine.options import Options, asked, parse
-from sweeps.engine.session import CannotRun, Flight, Session, todo
+from sweeps.engine.experiment import Experiment, resolve
+from sweeps.engine.options import Options, parse
+from sweeps.engine.session import CannotRun, Flight, Session, checkpoints, todo
 from sweeps.engine.signals import Interrupted, Signals
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.undisturbed import undisturbed
@@ -60,8 +61,9 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         _refuse(fields.problems(sweep))
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
-        sweep = asked(sweep, options)
-        return _one(sweep, options) if options.one is not None else _sweep(sweep, options, signals)
+        if options.one is not None:
+            return _one(resolve(sweep, options), options)
+        return _sweep(sweep, options, signals)
     except ModelError as problem:  # the sweep's model is no function that a worker could find
         say(f"error: {problem}", sys.stderr)
         return 2
@@ -78,7 +80,7 @@ def _refuse(problems: list[str]) -> None:
         raise CannotRun("\nerror: ".join(problems), code=2)
 
 
-def _one(sweep: Sweep, options: Options) -> int:
+def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from sweeps.engine import check
     from trainable.model import parameters
@@ -86,18 +88,17 @@ def _one(sweep: Sweep, options: Options) -> int:
     from trainable.tensors import Tensors
     from trainable.train import prepare_process, train
 
-    _refuse(check.one_problems(sweep, options))
-    values = {"seed": options.seed, **sweep.common, **json.loads(options.one or "{}")}
-    values |= {"epochs": options.epochs, "reports_per_epoch": sweep.reports_per_epoch}
-    device = prepare_process(*options.process)
+    _refuse(check.one_problems(experiment, options))
+    values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
+    values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
+    device = prepare_process(options.resources.threads, options.resources.device)
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     _refuse(_wrong_output(config, data))
-    for note in [] if options.quiet else check.unexportable([config], data):
-        say(f"note: {note}", sys.stderr)
+    _say_notes(options, check.unexportable([config], data))
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
-    most, has = options.max_parameters, parameters(state.model)
+    most, has = experiment.max_parameters, parameters(state.model)
     if most is not None and has > most:
         _refuse([f"--max-parameters {most}, but the model has {has}"])
     with ordinary():
@@ -141,29 +142,35 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
     given = options
     if options.fresh and not run_name_problem(options.name):
         options = replace(options, name=_free_name(options))
-    _refuse(check.problems(sweep, options))
+    experiment = resolve(sweep, options)
+    _refuse(check.problems(experiment, options))
     try:
         with locked(options.out / options.name):
+            _say_notes(options, check.idle_flags(sweep, options))
             if options.plan:
-                return _plan(sweep, options)
-            return _locked_sweep(sweep, options, signals, started)
+                return _plan(experiment, options)
+            return _locked_sweep(experiment, options, signals, started)
     except Locked as problem:
         if options.fresh:  # another driver took that name in the same instant
             return _sweep(sweep, given, signals)
         raise CannotRun(str(problem), code=2) from None
 
 
-def _plan(sweep: Sweep, options: Options) -> int:
+def _say_notes(options: Options, notes: Iterable[str]) -> None:
+    for note in [] if options.quiet else dict.fromkeys(notes):
+        say(f"note: {note}", sys.stderr)
+
+
+def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from sweeps.engine import check
     from sweeps.engine.plan import forecast
 
     data = _load(options)
-    for note in [] if options.quiet else [*check.notes(sweep, options, data), *check.search_notes(sweep, data)]:
-        say(f"note: {note}", sys.stderr)
+    _say_notes(options, [*check.notes(experiment, options, data), *check.search_notes(experiment, data)])
     with Record(options.out / options.name) as record:
-        _define(record, sweep, options, data)
-        expected = forecast(sweep, options)
+        _define(record, experiment.with_data(data), options, data)
+        expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
     say(expected.lines())
     return 0
@@ -175,31 +182,31 @@ def _free_name(options: Options) -> str:
     return next(name for name in names if not (options.out / name).exists()) if taken else options.name
 
 
-def _locked_sweep(sweep: Sweep, options: Options, signals: Signals, started: float) -> int:
+def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
     from sweeps.engine import check, samplers
     from trainable import data as source
 
     folder = options.out / options.name
-    flight = Flight.of(options)
+    flight = Flight.of(experiment, options)
     with ExitStack() as stack:
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
-        _refuse(check.unsuited(sweep, data.shape))
-        work = _define(record, sweep, options, data)
-        notes = source.notes(data) + check.notes(sweep, options, data)
-        notes += check.search_notes(sweep, data) if work and not options.quiet else []
-        notes += [line for arm in sweep.arms for line in samplers.notes(sweep.sampler_of(arm), sweep.space_of(arm))]
-        for note in [] if options.quiet else dict.fromkeys(notes):
-            say(f"note: {note}", sys.stderr)
+        _refuse(check.unsuited(experiment, data.shape))
+        asked = experiment.with_data(data)
+        work = _define(record, asked, options, data)
+        notes = source.notes(data) + check.notes(asked, options, data)
+        notes += check.search_notes(asked, data) if work and not options.quiet else []
+        notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
+        _say_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
         with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
             from results.follow import Follower  # while Ray's processes start
             from sweeps.engine.stop import Stop
 
-            session = Session(sweep, options, record, Stop(signals, options.time_budget), flight)
+            session = Session(asked, options, record, Stop(signals, options.time_budget), flight)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started)
@@ -258,7 +265,8 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
     ray = Ray(options.address)
 
     def start() -> Ray:
-        ray.start(flight.running * options.cpus_per_trial, flight.running * options.gpus_per_trial, nbytes)
+        each = options.resources
+        ray.start(flight.running * each.cpus, flight.running * each.gpus, nbytes)
         return ray
 
     with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:
@@ -272,46 +280,44 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
             ray.stop()
 
 
-def _define(record: Record, sweep: Sweep, options: Options, data: Dataset) -> bool:
+def _define(record: Record, experiment: Experiment, options: Options, data: Dataset) -> bool:
     """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody. Returns whether
     there is work: models of the user's own are tried only then."""
-    from sweeps.engine.definition import definition, differences, widening_problems
+    from sweeps.engine.resume_check import differences, widening_problems
 
-    now = definition(sweep, options, data)
     with Reader(record.path.parent) as reader:
-        before, trials = reader.meta("definition"), reader.trials("search")
-    if before is None:
+        begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
+    if not begun:
         record.set_meta("id", uuid.uuid4().hex)
-    elif trials and (changed := differences(before, now)):
-        problems = widening_problems(sweep, before, trials) if options.widen else []
+    elif trials and (changed := differences(before, experiment)):
+        problems = widening_problems(experiment.space_object, before, trials) if options.widen else []
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
-    work = todo(record.path.parent, sweep, options)
-    _begin(record, sweep, options, data, begun=bool(trials))
-    if trials:
-        now["trials"] = max(now["trials"], before["trials"])
-    record.set_meta("definition", now)
+    work = todo(record.path.parent, experiment, checkpoints(options))
+    _begin(record, experiment, options, begun=bool(trials))
+    most = max(experiment.trials, before.trials) if trials else experiment.trials
+    record.set_meta("definition", replace(experiment, trials=most).to_json())
     if work or options.plan:
-        _define_models(record, sweep, options, data)
-    kinds = {config_class(sweep.given(arm)) for arm in sweep.arms}
+        _define_models(record, experiment, options, data)
+    kinds = {config_class(experiment.given(arm)) for arm in experiment.arms}
     record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
     return work
 
 
-def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset) -> None:
+def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:
     """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
     from sweeps.engine import models
 
     with Reader(record.path.parent) as reader:
         before, trials = models.known(reader), reader.trials()
     in_flight = [trial for trial in trials if not trial.state.ended]
-    own = models.names(sweep, in_flight)
+    own = models.names(experiment, in_flight)
     for trial in in_flight:  # it goes on, and nothing is imported because a record says so
         models.trusted(trial.config, own)
     begun = bool(trials)
-    tries = models.tried(sweep, data, before if begun else None)
+    tries = models.tried(experiment, data, before if begun else None)
     _refuse(models.problems(tries))
     if begun:
         changed, notes = models.changes(before, tries), models.notes(before, tries)
@@ -323,8 +329,7 @@ def _define_models(record: Record, sweep: Sweep, options: Options, data: Dataset
             superseded = _supersede(record, trials, {*changed, *models.unknown(before, tries)})
         if changed or notes or superseded:
             record.event("model changed", accepted=lines, notes=notes, superseded=superseded)
-        for note in [] if options.quiet else notes:
-            say(f"note: {note}", sys.stderr)
+        _say_notes(options, notes)
     if tries:
         record.set_meta("models", Verbatim(models.kept(tries, before)))
 
@@ -343,7 +348,7 @@ def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]
     return sorted(mine)
 
 
-def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, begun: bool) -> None:
+def _begin(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
     """Enter what the search begins with, once."""
     from sweeps.engine.warm import Cold, earlier, points
 
@@ -356,8 +361,8 @@ def _begin(record: Record, sweep: Sweep, options: Options, data: Dataset, *, beg
                 raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
         return
     try:
-        record.set_meta("earlier", Verbatim(earlier(sweep, options.like, options.epochs, data.digest)))
-        record.set_meta("enqueued", Verbatim(points(sweep, options.enqueue)))
+        record.set_meta("earlier", Verbatim(earlier(experiment, options.like, experiment.data.digest)))
+        record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
     except Cold as problem:
         raise CannotRun(str(problem), code=2) from None
     record.set_meta("begun with", asked)

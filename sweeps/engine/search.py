@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,13 @@ from ray.tune.search.optuna import OptunaSearch
 from results.record import Record, ReportRow, State, Trial
 from results.redaction import Verbatim
 from results.study import kept
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.first import Plain
 from sweeps.engine.outcome import OBJECTIVE, outcome
 from sweeps.engine.repeats import Repeat
-from sweeps.engine.samplers import Ask, Make, SamplerError, caught_up, made
+from sweeps.engine.samplers import Ask, SamplerError, caught_up, made
 from sweeps.engine.seeds import derived_seed
-from sweeps.engine.space import Space, misnamed, to_optuna
-from sweeps.engine.sweep import Sweep
+from sweeps.engine.space import misnamed, to_optuna
 from sweeps.engine.tpe import Tpe
 from trainable.checkpoints import owner
 from trainable.config import parsed
@@ -72,17 +72,17 @@ class ArmStudy(OptunaSearch):
     """
 
     def __init__(
-        self, sweep: Sweep, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
+        self, experiment: Experiment, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
     ) -> None:
         """`sampler` makes the one that suggests our trial of a number; `first` suggests while nothing is known."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
         self._ot_study: Any  # Ray's class says None
         self._space: Any
-        space: Any = to_optuna(sweep.space_of(arm))
-        super().__init__(space=space, metric=OBJECTIVE, mode=sweep.mode, study_name=arm)
+        space: Any = to_optuna(experiment.space_of(arm))
+        super().__init__(space=space, metric=OBJECTIVE, mode=experiment.mode, study_name=arm)
         self._sampler_of, self._first, self._arm = sampler, first, arm
         self._before: Tpe | None = None  # what suggested last
-        self._others = list(sweep.objectives)[1:]
+        self._others = list(experiment.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
         self._points: list[dict[str, Any]] = []
         self._earlier = 0  # trials of other runs, that the study began with
@@ -144,7 +144,7 @@ class ArmStudy(OptunaSearch):
         changed = {k: v for k, v in storage.get_study_system_attrs(study).items() if shared.get(k) != v}
         if callable(self._space) and (wrong := [*misnamed(values), *misnamed(asked.distributions)]):
             # The record would hold other names, and a later driver not know them again: none are kept.
-            return Suggestion({}, {}, {}, wrong[0], {}, {})
+            return Suggestion({}, {}, {}, Failure(FailureKind.EXCEPTION, wrong[0]), {}, {})
         attributes = kept(storage.get_trial_system_attrs(asked._trial_id))
         return Suggestion(values, dict(asked.params), distributions, problem, attributes, changed)
 
@@ -182,34 +182,22 @@ class ArmStudy(OptunaSearch):
         return finite if len(finite) == len(values) else None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the search is asked for, beside the sweep itself."""
+def sampler_maker(experiment: Experiment, arm: str) -> Callable[[int], BaseSampler]:
+    """What makes the sampler that suggests the trial of a number for `arm`."""
+    seed, space, options = experiment.seed, experiment.space_of(arm), experiment.sampler_options
+    return lambda number: made(
+        experiment.sampler_of(arm), Ask(derived_seed(seed, "sampler", number), seed, space, options)
+    )
 
-    trials: int  # in all, those in the record included
-    epochs: int
-    seed: int
-    sampler: str | Make | Mapping[str, str | Make]  # of all arms, or {arm: its own}
-    sampler_options: Mapping[str, Any] = field(default_factory=dict)
 
-    def kind(self, arm: str) -> str | Make:
-        """What suggests for `arm`."""
-        return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
+def initial_sampler(experiment: Experiment) -> BaseSampler | None:
+    """What suggests the first trial of an arm of which nothing is known; None = its sampler.
 
-    def first_of(self, arms: Iterable[str]) -> BaseSampler | None:
-        """What suggests the first trial of an arm of which nothing is known; None = its sampler.
-
-        Only TPE begins with a guess of ours: the others promise a grid, a sequence, or pure chance. And only where arms
-        are not compared: a regulariser that begins with next to none of itself seems to do nothing.
-        """
-        (arm, *others) = arms
-        return Plain() if self.kind(arm) == "tpe" and not others else None
-
-    def sampler_of(self, arm: str, space: Space) -> Callable[[int], BaseSampler]:
-        """What makes the sampler for a trial of a number."""
-        return lambda number: made(
-            self.kind(arm), Ask(derived_seed(self.seed, "sampler", number), self.seed, space, self.sampler_options)
-        )
+    Only TPE begins with a guess of ours: the others promise a grid, a sequence, or pure chance. And only where arms are
+    not compared: a regulariser that begins with next to none of itself seems to do nothing.
+    """
+    (arm, *others) = experiment.arms
+    return Plain() if experiment.sampler_of(arm) == "tpe" and not others else None
 
 
 @dataclass(frozen=True)
@@ -228,8 +216,7 @@ class Search(Searcher):
 
     def __init__(
         self,
-        sweep: Sweep,
-        plan: Plan,
+        experiment: Experiment,
         record: Record,
         in_flight: Callable[[], int],
         repeats: Callable[[], Iterable[Repeat]] = tuple,
@@ -238,12 +225,12 @@ class Search(Searcher):
         """`in_flight`: how many may be; `repeats`: asked when the search has ended, and again when what it said was
         trained, until it has nothing new; `refused`: told of a trial
         (its number, arm, and why) that the space suggested and nobody can train."""
-        super().__init__(metric=OBJECTIVE, mode=sweep.mode)
+        super().__init__(metric=OBJECTIVE, mode=experiment.mode)
         self.finished = False  # set to deal no more
-        self._sweep, self._plan, self._record, self._in_flight = sweep, plan, record, in_flight
-        self._arms = list(sweep.arms)
+        self._experiment, self._record, self._in_flight = experiment, record, in_flight
+        self._arms = list(experiment.arms)
         self._studies = {
-            arm: ArmStudy(sweep, arm, plan.sampler_of(arm, sweep.space_of(arm)), plan.first_of(self._arms))
+            arm: ArmStudy(experiment, arm, sampler_maker(experiment, arm), initial_sampler(experiment))
             for arm in self._arms
         }
         self._again: deque[_Again] = deque()  # in flight when the last driver ended
@@ -269,9 +256,9 @@ class Search(Searcher):
         `points`: {arm: what it tries first}.
         """
         for arm, study in studies.items():
-            if self._plan.kind(arm) == "cmaes":
-                space = self._sweep.space_of(arm)
-                study = caught_up(study, self._plan.sampler_of(arm, space)(0), space)
+            if self._experiment.sampler_of(arm) == "cmaes":
+                sampler = sampler_maker(self._experiment, arm)(0)
+                study = caught_up(study, sampler, self._experiment.space_of(arm))
             self._studies[arm].adopt(study, (points or {}).get(arm, []))
         seen = dict.fromkeys(self._arms, 0)
         again = []
@@ -297,7 +284,7 @@ class Search(Searcher):
             return None
         if self._again:
             return self._carry_on(trial_id, self._again.popleft())
-        while self._searched < self._plan.trials:
+        while self._searched < self._experiment.trials:
             if assignment := self._ask(trial_id):
                 return assignment
         if any(self._live.values()):
@@ -339,11 +326,11 @@ class Search(Searcher):
         asked = self._studies[arm].ask(trial_id, index)
         problem = asked.problem
         values = {
-            "seed": derived_seed(self._plan.seed, "trial", index),
-            **self._sweep.given(arm),
+            "seed": derived_seed(self._experiment.seed, "trial", index),
+            **self._experiment.given(arm),
             **asked.values,
-            "epochs": self._plan.epochs,
-            "reports_per_epoch": self._sweep.reports_per_epoch,
+            "epochs": self._experiment.epochs,
+            "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
             values = parsed(values).model_dump(mode="json")

@@ -19,10 +19,10 @@ from results.record import Reader, Record, RecordError, State, SweepState, Trial
 from results.text import say
 from sweeps.engine import models
 from sweeps.engine.cluster import Ray, Unusable, local_resources
-from sweeps.engine.definition import session_info
+from sweeps.engine.environment import session_info
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.options import Options
 from sweeps.engine.samplers import SamplerError
-from sweeps.engine.sweep import Sweep
 from trainable.checkpoints import FOLDER, Checkpoints, owner
 from trainable.storage import Folder, absolute, below
 
@@ -71,10 +71,10 @@ class Flight:
         self.running = min(fit, self._bound)
 
     @classmethod
-    def of(cls, options: Options) -> Flight:
-        fit = local_resources().slots(options.cpus_per_trial, options.gpus_per_trial)
+    def of(cls, experiment: Experiment, options: Options) -> Flight:
+        fit = options.resources.fits(local_resources())
         fit = 10**6 if options.address else fit
-        return cls(fit, options.trials, options.concurrency, packed=options.pack != "off")
+        return cls(fit, experiment.trials, options.concurrency, packed=options.pack != "off")
 
     def follow(self, slots: Callable[[], int]) -> None:
         """A cluster grows and shrinks: `slots` says how many trials fit, or will when machines have come for them."""
@@ -112,8 +112,9 @@ class _Asked(NamedTuple):
 class Session:
     """What a driver does between opening the record and closing it."""
 
-    def __init__(self, sweep: Sweep, options: Options, record: Record, stop: Stop, flight: Flight) -> None:
-        self.sweep, self.options, self.record, self.stop, self.flight = sweep, options, record, stop, flight
+    def __init__(self, experiment: Experiment, options: Options, record: Record, stop: Stop, flight: Flight) -> None:
+        self.experiment, self.options, self.record = experiment, options, record
+        self.stop, self.flight = stop, flight
         self.folder = record.path.parent
         self.checkpoints = checkpoints(options)
         self._machines: Machines | None = None  # of the cluster at --address
@@ -125,21 +126,21 @@ class Session:
         from sweeps.engine.progress import Board, view
         from sweeps.engine.recorder import Recorder
         from sweeps.engine.rungs import Rungs
-        from sweeps.engine.search import Plan, Search
+        from sweeps.engine.search import Search
 
-        sweep, options = self.sweep, self.options
-        rungs = Rungs(sweep.arms, ladder(sweep, options), sweep.mode)
-        sign = 1 if sweep.mode == "max" else -1
-        to_confirm = len(sweep.arms) * options.confirm_configs * options.confirm_seeds if options.confirm else 0
-        board = Board(options.trials, list(sweep.arms), rungs.ladder.rungs(), sign, sweep.metric, repeats=to_confirm)
+        asked, options = self.experiment, self.options
+        rungs = Rungs(asked.arms, ladder(asked), asked.mode)
+        sign = 1 if asked.mode == "max" else -1
+        board = Board(
+            asked.trials, list(asked.arms), rungs.ladder.rungs(), sign, asked.metric, repeats=asked.confirmations
+        )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
-            trials, curves = _with_own_models(reader.trials(), sweep), reader.curves()
+            trials, curves = _with_own_models(reader.trials(), asked), reader.curves()
             recorder = Recorder(
-                self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.gpus_per_trial > 0
+                self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
             recorder.ending = lambda: self.stop.interrupted
-            plan = Plan(options.trials, options.epochs, options.seed, sweep.sampler, sweep.sampler_options)
-            search = Search(sweep, plan, self.record, self._limit, self._repeats, recorder.refused)
+            search = Search(asked, self.record, self._limit, self._repeats, recorder.refused)
             from results.study import studies
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
@@ -147,7 +148,7 @@ class Session:
                 board.replay(_current(reader), curves)
                 self.stop.replay(trials)
                 recorder.replay(curves)
-                rungs.replay(trials, reader.reports(), sweep.metric)
+                rungs.replay(trials, reader.reports(), asked.metric)
             started = _started(ray)
             if options.address is not None:
                 self._meet(shown)
@@ -163,7 +164,7 @@ class Session:
 
         self._view = view
         try:
-            self._machines = Machines(self.options.cpus_per_trial, self.options.gpus_per_trial)
+            self._machines = Machines(self.options.resources)
             self._machines.require_room()
             self._machines.require_storage(self.checkpoints, self._mark)
         except Unusable as problem:
@@ -203,10 +204,10 @@ class Session:
         """
         from sweeps.engine.confirm import Confirmation, Unmade
 
-        if not self.options.confirm or self.stop.stop_all():
+        if not self.experiment.confirmations or self.stop.stop_all():
             return
         with Reader(self.folder) as reader:
-            own = models.names(self.sweep, reader.trials())
+            own = models.names(self.experiment, reader.trials())
         confirmation = Confirmation(self.record, data, self.options, self.stop, self.checkpoints, own)
         try:
             confirmation.score()
@@ -215,15 +216,11 @@ class Session:
         for line in confirmation.keep():
             say(f"note: {line}", sys.stderr)
 
-    @property
-    def _resources(self) -> dict[str, float]:
-        return {"cpu": self.options.cpus_per_trial, "gpu": self.options.gpus_per_trial}
-
     def _repeats(self) -> list[Repeat]:
         """What is trained again, now that the search has ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            return missing(reader, self.sweep, self.options, self.checkpoints)
+            return missing(reader, self.experiment, self.checkpoints)
 
     def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         from ray import tune
@@ -235,15 +232,15 @@ class Session:
         trainable = tune.with_parameters(
             asked.trainable,
             data=data.without_test(),
-            objectives=tuple(self.sweep.objectives),
-            max_parameters=options.max_parameters,
-            process=options.process,
+            objectives=tuple(self.experiment.objectives),
+            max_parameters=self.experiment.max_parameters,
+            resources=options.resources,
             checkpoints=self.checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
             mark=self._mark if options.address is not None else "",
         )
         tuner = tune.Tuner(
-            tune.with_resources(trainable, self._resources),
+            tune.with_resources(trainable, options.resources.for_tune()),
             param_space=asked.space,
             tune_config=tune.TuneConfig(**asked.search),
             run_config=tune.RunConfig(
@@ -272,7 +269,7 @@ class Session:
 
         how: dict[str, Any] = {
             "metric": "objective",
-            "mode": self.sweep.mode,
+            "mode": self.experiment.mode,
             "search_alg": search,
             "scheduler": rungs,
             "num_samples": -1,  # the search says when it is finished
@@ -332,41 +329,44 @@ def checkpoints(options: Options) -> str:
     return absolute(below(options.mirror or options.out, options.name, FOLDER))
 
 
-def ladder(sweep: Sweep, options: Options) -> Ladder:
+def ladder(experiment: Experiment) -> Ladder:
     """The sweep's rungs, in reports."""
     from sweeps.engine.schedulers import Ladder
 
-    per_epoch = sweep.reports_per_epoch
-    grace = None if options.scheduler == "none" else max(1, round(options.grace * per_epoch))
-    patience = None if options.patience is None else max(1, round(options.patience * per_epoch))
-    return Ladder(options.epochs * per_epoch, grace, options.eta, per_epoch, options.scheduler, patience)
+    per_epoch, patience = experiment.reports_per_epoch, experiment.patience
+    return Ladder(
+        budget=experiment.epochs * per_epoch,
+        grace=None if experiment.scheduler == "none" else max(1, round(experiment.grace * per_epoch)),
+        eta=experiment.eta,
+        reports_per_epoch=per_epoch,
+        scheduler=experiment.scheduler,
+        patience=None if patience is None else max(1, round(patience * per_epoch)),
+    )
 
 
-def todo(folder: Path, sweep: Sweep, options: Options) -> bool:
+def todo(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
     """Whether anything is left to do: not when the record in `folder` holds all that is asked for."""
     with Reader(folder) as reader:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < options.trials or unended or missing(reader, sweep, options, checkpoints(options)):
+        if searched < experiment.trials or unended or missing(reader, experiment, checkpoints):
             return True
         from sweeps.engine.confirm import due
 
-        return options.confirm and bool(due(reader, checkpoints(options)))
+        return bool(experiment.confirmations and due(reader, checkpoints))
 
 
-def missing(reader: Reader, sweep: Sweep, options: Options, checkpoints: str) -> list[Repeat]:
+def missing(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
     """The repeats that the record does not hold yet, and those whose models are needed and gone."""
     from sweeps.engine.confirm import due
-    from sweeps.engine.repeats import Repeat, Repeats, repeats
+    from sweeps.engine.repeats import Repeat, repeats
 
-    seeds = options.confirm_seeds if options.confirm else 0
-    asked = Repeats(options.confirm_configs, seeds, options.audit, options.seed)
     trials = {trial.trial: trial for trial in _current(reader)}
-    known = models.names(sweep, trials.values())
-    gone = [trials[number] for number in (due(reader, checkpoints).gone if options.confirm else ())]
+    known = models.names(experiment, trials.values())
+    gone = [trials[number] for number in (due(reader, checkpoints).gone if experiment.confirmations else ())]
     wanted = [
-        *repeats(sweep, asked, trials.values(), reader.curves()),
+        *repeats(experiment, trials.values(), reader.curves()),
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
     ]
     return [replace(repeat, config=models.trusted(repeat.config, known)) for repeat in wanted]
@@ -378,9 +378,9 @@ def _current(reader: Reader) -> list[Trial]:
     return [trial for trial in reader.trials() if trial.phase != "confirm" or trial.trial not in superseded]
 
 
-def _with_own_models(trials: list[Trial], sweep: Sweep) -> list[Trial]:
+def _with_own_models(trials: list[Trial], experiment: Experiment) -> list[Trial]:
     """Those that go on, with the models that this script names. Raises ModelError."""
-    known = models.names(sweep, trials)
+    known = models.names(experiment, trials)
     return [
         trial if trial.state.ended else replace(trial, config=models.trusted(trial.config, known)) for trial in trials
     ]

@@ -13,6 +13,7 @@ from typing import Any
 
 from results import pareto
 from results.answer import answer
+from results.definition import Definition
 from results.record import Reader, State, SweepState, Trial
 from results.redaction import redacted_uri
 from results.tracking import tracking_uri
@@ -24,9 +25,9 @@ FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "mo
 
 def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
-    definition = reader.meta("definition")
+    definition = reader.definition()
     trials, curves, found = reader.trials("search"), reader.curves(), answer(reader)
-    lines = [f"{definition['sweep']}: {reader.state().lower()} after {clock(seconds)}"]
+    lines = [f"{definition.sweep}: {reader.state().lower()} after {clock(seconds)}"]
     if found.model is not None:
         lines += ["", textwrap.fill(found.sentence, 110), ""]
     lines += _best_lines(trials, curves, definition)
@@ -36,7 +37,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         for trial in trials
     )
     lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
-    lines.append("epochs  " + _saved(trials, curves, definition["epochs"]))
+    lines.append("epochs  " + _saved(trials, curves, definition.epochs))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
     for view in ("parquet", "report"):
@@ -50,12 +51,10 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     return "\n".join(lines)
 
 
-def _best_lines(
-    trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], definition: Mapping[str, Any]
-) -> list[str]:
-    metric, sign = definition["metric"], 1 if definition["mode"] == "max" else -1
+def _best_lines(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], definition: Definition) -> list[str]:
+    metric, sign = definition.metric, definition.sign
     lines = []
-    for arm in definition["arms"]:
+    for arm in definition.arms:
         scored = [
             (sign * report.metrics[metric], trial, report)
             for trial in trials

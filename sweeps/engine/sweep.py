@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
-from sweeps.engine.space import Space, is_distribution, plain
+from sweeps.engine.space import Space, plain
 from trainable.reference import reference
 from trainable.report import MODES
 
@@ -63,35 +63,10 @@ class Sweep:
         """{metric: max or min}, the one that stops trials first."""
         return {self.metric: self.mode, **cast(Mapping[str, str], self.also)}
 
-    def space_of(self, arm: str) -> Space:
-        """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
-        if callable(self.space):
-            return self.space
-        fixed = self.fixes(arm)
-        own = {name: value for name, value in self.arms[arm].items() if name not in fixed}
-        return {name: dist for name, dist in {**self.space, **own}.items() if name not in fixed}
-
-    def fixes(self, arm: str) -> dict[str, Any]:
-        """What `arm` says that is a value and no range."""
-        return {name: value for name, value in self.arms[arm].items() if not is_distribution(value)}
-
-    def sampler_of(self, arm: str) -> Sampler:
-        """What suggests for `arm`."""
-        return self.sampler.get(arm, "tpe") if isinstance(self.sampler, Mapping) else self.sampler
-
     @property
     def model_name(self) -> str:
         """The model as `Config.model` says it. Raises ModelError for a function that no worker could find."""
         return self.model if isinstance(self.model, str) else reference(self.model)
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """The hyperparameters that no trial of any arm varies."""
-        return {**({} if self.model_name == "mlp" else {"model": self.model_name}), **self.fixed}
-
-    def given(self, arm: str) -> dict[str, Any]:
-        """The hyperparameters that no trial of `arm` varies."""
-        return {**self.common, **self.fixes(arm)}
 
 
 def _mode(metric: object) -> Mode | None:

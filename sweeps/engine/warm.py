@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from results.definition import Definition
 from results.record import Reader, RecordError, ReportRow, State, Trial
-from results.study import objectives_of
+from sweeps.engine.experiment import Experiment
 from sweeps.engine.space import Space, contains, distributions, replayed
-from sweeps.engine.sweep import Sweep
 from trainable.config import unknown
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
@@ -25,9 +25,9 @@ class Cold(ValueError):
     """What was given is of no use to this sweep: one line."""
 
 
-def points(sweep: Sweep, texts: Iterable[str]) -> Points:
+def points(experiment: Experiment, texts: Iterable[str]) -> Points:
     """Each `--enqueue` for each arm, without what the arm fixes. Raises Cold: the rule, the value, the valid range."""
-    found: Points = {arm: [] for arm in sweep.arms}
+    found: Points = {arm: [] for arm in experiment.arms}
     for text in texts:
         try:
             point = json.loads(text)
@@ -35,10 +35,10 @@ def points(sweep: Sweep, texts: Iterable[str]) -> Points:
             raise Cold(f"--enqueue takes a JSON object, but got {text!r} ({error})") from None
         if not isinstance(point, dict) or not point:
             raise Cold(f"--enqueue takes a JSON object such as '{{\"lr\": 0.01}}', but got {text!r}")
-        for arm in sweep.arms:
-            mine = {name: value for name, value in point.items() if name not in sweep.fixes(arm)}
+        for arm in experiment.arms:
+            mine = {name: value for name, value in point.items() if name not in experiment.fixes(arm)}
             if mine:
-                found[arm].append(_checked(sweep.space_of(arm), mine))
+                found[arm].append(_checked(experiment.space_of(arm), mine))
     return found
 
 
@@ -64,30 +64,30 @@ def _checked(space: Space, point: dict[str, Any]) -> dict[str, Any]:
     return point
 
 
-def earlier(sweep: Sweep, runs: Iterable[Path], epochs: int, digest: str | None = None) -> dict[str, list[Any]]:
+def earlier(experiment: Experiment, runs: Iterable[Path], digest: str | None = None) -> dict[str, list[Any]]:
     """{arm: trials of `runs` that could have been its own}, as JSON: what is searched lies in range, what is fixed is
     equal. One that ran for the same budget is COMPLETE, another one counts with what it reported up to this budget.
 
     Raises Cold for a run that cannot be read, of another objective or other data (when `digest` is given), or of which
     no trial fits.
     """
-    found: dict[str, list[Any]] = {arm: [] for arm in sweep.arms}
+    found: dict[str, list[Any]] = {arm: [] for arm in experiment.arms}
     for run in runs:
         try:
             with Reader(run) as reader:
-                definition, trials, curves = reader.meta("definition") or {}, reader.trials("search"), reader.curves()
+                definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
         except RecordError as error:
             raise Cold(f"--like takes the folder of a run, but {error}") from None
-        _comparable(sweep, run, definition, digest)
-        budget, why, before = epochs * sweep.reports_per_epoch, Counter[str](), sum(map(len, found.values()))
+        _comparable(experiment, run, definition, digest)
+        why, before = Counter[str](), sum(map(len, found.values()))
         for trial in trials:
             if trial.state not in (State.COMPLETED, State.STOPPED):
                 continue
-            for arm in sweep.arms:
-                fitting = _fitting(sweep, arm, trial)
+            for arm in experiment.arms:
+                fitting = _fitting(experiment, arm, trial)
                 if isinstance(fitting, str):
                     why[fitting] += 1
-                elif one := _told(trial, curves.get(trial.trial, {}), sweep, budget, definition):
+                elif one := _told(trial, curves.get(trial.trial, {}), experiment, definition):
                     found[arm].append({"run": run.name, **one, "params": fitting[0], "distributions": fitting[1]})
         if sum(map(len, found.values())) == before:
             common = f", most because {why.most_common(1)[0][0]}" if why else ""
@@ -95,28 +95,30 @@ def earlier(sweep: Sweep, runs: Iterable[Path], epochs: int, digest: str | None 
     return found
 
 
-def _comparable(sweep: Sweep, run: Path, definition: Mapping[str, Any], digest: str | None) -> None:
-    theirs = objectives_of(definition)
-    if theirs != sweep.objectives:
-        raise Cold(f"--like needs runs of the same objective, but {run} has {theirs} and this sweep {sweep.objectives}")
-    if definition.get("reports_per_epoch") != sweep.reports_per_epoch:
+def _comparable(experiment: Experiment, run: Path, definition: Definition, digest: str | None) -> None:
+    theirs = definition.objectives
+    if theirs != experiment.objectives:
         raise Cold(
-            f"--like needs runs with as many reports an epoch, but {run} has {definition.get('reports_per_epoch')} and "
-            f"this sweep {sweep.reports_per_epoch}"
+            f"--like needs runs of the same objective, but {run} has {theirs} and this sweep {experiment.objectives}"
         )
-    data = definition.get("data") or {}
-    if digest is not None and data.get("digest") != digest:
-        raise Cold(f"--like needs runs on the same data, but {run} has other ones ({data.get('name')})")
+    if definition.reports_per_epoch != experiment.reports_per_epoch:
+        raise Cold(
+            f"--like needs runs with as many reports an epoch, but {run} has {definition.reports_per_epoch} and "
+            f"this sweep {experiment.reports_per_epoch}"
+        )
+    data = definition.data
+    if digest is not None and data.digest != digest:
+        raise Cold(f"--like needs runs on the same data, but {run} has other ones ({data.name})")
 
 
-def _fitting(sweep: Sweep, arm: str, trial: Trial) -> tuple[dict[str, Any], dict[str, str]] | str:
+def _fitting(experiment: Experiment, arm: str, trial: Trial) -> tuple[dict[str, Any], dict[str, str]] | str:
     """The trial's parameters in the arm's space, and their distributions; or why it does not fit."""
     import optuna
 
-    for name, value in json.loads(json.dumps(sweep.given(arm))).items():
+    for name, value in json.loads(json.dumps(experiment.given(arm))).items():
         if name != "seed" and _plain(trial.config.get(name)) != _plain(value):
             return f"{name} is {trial.config.get(name)!r} there and {value!r} here"
-    space = sweep.space_of(arm)
+    space = experiment.space_of(arm)
     if callable(space):
         try:
             fixed, _ = replayed(space, trial.params)
@@ -138,15 +140,18 @@ def _plain(value: Any) -> Any:
 
 
 def _told(
-    trial: Trial, curve: Mapping[int, ReportRow], sweep: Sweep, budget: int, definition: Mapping[str, Any]
+    trial: Trial, curve: Mapping[int, ReportRow], experiment: Experiment, definition: Definition
 ) -> dict[str, Any] | None:
-    """State, values and intermediate values of a trial as this sweep's study takes them; None when it has none."""
-    names = list(sweep.objectives)
+    """State, values and intermediate values of a trial as this sweep's study takes them; None when it has none.
+
+    `definition`: of the run that the trial is of.
+    """
+    names, budget = list(experiment.objectives), experiment.epochs * experiment.reports_per_epoch
     seen = {step: row.metrics for step, row in sorted(curve.items()) if step <= budget}
     rows = [(step, metrics) for step, metrics in seen.items() if all(name in metrics for name in names)]
     if not rows:
         return None
-    whole = trial.state is State.COMPLETED and definition.get("epochs", 0) * sweep.reports_per_epoch == budget
+    whole = trial.state is State.COMPLETED and definition.epochs == experiment.epochs
     step, last = rows[-1]
     values = [last[name] for name in names] if whole and step == budget else None
     if len(names) > 1:
@@ -156,9 +161,9 @@ def _told(
     return {"state": state, "values": values or [last[names[0]]], "intermediate": intermediate}
 
 
-def problems(sweep: Sweep, like: Iterable[Path], enqueue: Iterable[str], epochs: int) -> Iterator[str]:
+def problems(experiment: Experiment, like: Iterable[Path], enqueue: Iterable[str]) -> Iterator[str]:
     """What can be known to be wrong with both before the data is read."""
-    for ask in (lambda: points(sweep, enqueue), lambda: earlier(sweep, like, epochs)):
+    for ask in (lambda: points(experiment, enqueue), lambda: earlier(experiment, like)):
         try:
             ask()
         except Cold as problem:

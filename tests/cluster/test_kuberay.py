@@ -13,7 +13,7 @@ from ray.autoscaler._private.kuberay import autoscaling_config
 from support.cluster.rayjob import RayJob
 
 from sweeps.engine import machines
-from sweeps.engine.cluster import Resources
+from trainable.resources import Resources, TrialResources
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -124,7 +124,7 @@ def test_rays_autoscaler_and_the_sweep_see_eight_machines_with_a_gpu_each() -> N
     assert addresses == []
     assert found["headgroup"].resources == Resources(0, 0)
     assert (found["gpu"].resources, found["gpu"].least, found["gpu"].most) == (Resources(4, 1), 0, 8)
-    assert sum(kind.most * kind.resources.slots(1, 0.25) for kind in kinds) == 8 * 4
+    assert sum(kind.most * TrialResources(1, 0.25).fits(kind.resources) for kind in kinds) == 8 * 4
 
 
 @pytest.mark.usefixtures("in_the_pod")

@@ -65,7 +65,7 @@ from importlib import metadata
 try:
     metadata.version("rungwise")
 except metadata.PackageNotFoundError:
-    from sweeps.engine.definition import session_info
+    from sweeps.engine.environment import session_info
     print(json.dumps(session_info()["versions"]))
 """
     versions = json.loads(python(code, bare))

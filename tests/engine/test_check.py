@@ -23,10 +23,11 @@ import ray
 
 from results.record import Record
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
-from sweeps.engine.check import notes
-from sweeps.engine.definition import definition, differences
+from sweeps.engine.check import idle_flags, notes
+from sweeps.engine.experiment import Experiment, resolve
 from sweeps.engine.lock import LOCK, Locked, locked
 from sweeps.engine.options import parse
+from sweeps.engine.resume_check import differences
 from trainable.data import load
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}
@@ -300,8 +301,8 @@ def test_a_name_that_no_record_could_hold_as_it_is_is_refused_in_one_line(refuse
 
 
 def test_a_grid_takes_no_points_and_no_earlier_trials(refused: Any) -> None:
-    asked = replace(SWEEP, space={"batch_size": CategoricalDistribution([16, 32, 64, 128])}, sampler="grid")
-    (line,) = refused(asked, "--enqueue", '{"batch_size": 32}')
+    gridded = replace(SWEEP, space={"batch_size": CategoricalDistribution([16, 32, 64, 128])}, sampler="grid")
+    (line,) = refused(gridded, "--enqueue", '{"batch_size": 32}')
     assert line.startswith("error: --sampler grid tries its points in an order of its own, but got --like or --enqueue")
 
 
@@ -310,7 +311,7 @@ def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_pa
     folder = tmp_path / "runs" / "demo"
     folder.mkdir(parents=True)
     with Record(folder) as record:
-        record.set_meta("definition", definition(SWEEP, options, load("digits")))
+        record.set_meta("definition", resolve(SWEEP, options).with_data(load("digits")).to_json())
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
     assert "error: --like and --enqueue say how a run begins" in refused(SWEEP, "--enqueue", '{"lr": 0.01}')[0]
 
@@ -430,7 +431,8 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     data, convolution = load("digits"), replace(SWEEP, fixed={"model": "cnn"})
 
     def told(sweep: Sweep, *arguments: str) -> list[str]:
-        return notes(sweep, parse(sweep, arguments), data)
+        options = parse(sweep, list(arguments))
+        return notes(resolve(sweep, options), options, data)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert told(SWEEP) == []
@@ -441,8 +443,8 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
     assert told(convolution, "--gpus-per-trial", "1") == []
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
-    assert "--pack" not in notes(SWEEP, parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
-    assert [parse(SWEEP, flags).process[1] for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
+    assert "--pack" not in notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
+    assert [parse(SWEEP, flags).resources.device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 
 @pytest.mark.parametrize(
@@ -461,11 +463,8 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
         (["--fresh", "--widen"], "--widen has no effect here: --fresh begins a run of its own"),
     ],
 )
-def test_a_flag_that_does_nothing_beside_others_is_told(
-    monkeypatch: pytest.MonkeyPatch, flags: list[str], says: str
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (note,) = notes(SWEEP, parse(SWEEP, flags), load("digits"))
+def test_a_flag_that_does_nothing_beside_others_is_told(flags: list[str], says: str) -> None:
+    (note,) = idle_flags(SWEEP, parse(SWEEP, flags))
     assert note.startswith(says)
 
 
@@ -491,23 +490,23 @@ def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_pat
 # -- one run, one definition -----------------------------------------------------------------------------------
 
 
+def asked(sweep: Sweep, *flags: str) -> Experiment:
+    return resolve(sweep, parse(sweep, list(flags))).with_data(load("digits"))
+
+
 def test_the_definition_of_the_same_sweep_has_no_differences() -> None:
-    digits = load("digits")
-    before = definition(SWEEP, parse(SWEEP, []), digits)
-    more = definition(SWEEP, parse(SWEEP, ["--trials", "99", "--sampler", "random"]), digits)
+    before, more = asked(SWEEP), asked(SWEEP, "--trials", "99", "--sampler", "random")
     assert differences(before, before) == []
     assert differences(before, more) == []  # extending a run is no change of it
-    assert differences(before, definition(replace(SWEEP, fixed={"hidden": (8, 4)}), parse(SWEEP, []), digits)) == [
-        "fixed.hidden: absent -> [8, 4]"
-    ]
+    changed = asked(replace(SWEEP, fixed={"hidden": (8, 4)}))
+    assert differences(before, changed) == ["fixed.hidden: absent -> [8, 4]"]
 
 
 def test_what_changed_between_two_definitions_is_told_line_by_line() -> None:
-    before = definition(SWEEP, parse(SWEEP, []), load("digits"))
     changed = replace(
         SWEEP, space={"lr": FloatDistribution(1e-4, 0.5, log=True)}, arms={"a": {}}, epochs=4, metric="val_loss"
     )
-    found = differences(before, definition(changed, parse(changed, []), load("digits")))
+    found = differences(asked(SWEEP), asked(changed))
     assert [line.partition(":")[0] for line in found] == [
         "arms.a", "arms.all", "epochs", "metric", "space.l2", "space.lr",
     ]  # fmt: skip

@@ -23,17 +23,17 @@ from results.model import load as load_model
 from results.record import FILE, Reader, Record, State, SweepState
 from sweeps.engine import Sweep, main
 from sweeps.engine.confirm import Unmade, due
-from sweeps.engine.definition import definition
+from sweeps.engine.experiment import resolve
 from sweeps.engine.options import parse
 from sweeps.engine.run import _define
-from sweeps.engine.session import Flight, Session, todo
+from sweeps.engine.session import Flight, Session, checkpoints, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset, load
+from trainable.messages import Failure, FailureKind
 from trainable.storage import Folder
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
-from trainable.messages import Failure, FailureKind
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer
         assert again.command() == []
         assert again.answer == wanted
         assert (wanted.split, model_of(folder)) == ("test", wanted.model)
-        assert not todo(folder, SWEEP, again.options)
+        assert not again.todo()
 
 
 @pytest.mark.parametrize("scored", [True, False])
@@ -96,14 +96,14 @@ def test_a_confirmed_model_that_is_gone_is_trained_again_under_its_own_number(be
     shutil.rmtree(bench.folder / "checkpoints")
     shutil.rmtree(bench.folder / "model")
     change(bench.folder, "DELETE FROM checkpoints", *([] if scored else ["DELETE FROM scores"]))
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert bench.answer == wanted
     assert model_of(bench.folder) == wanted.model
     again = [trial for (trial,) in bench.query("SELECT trial FROM events WHERE kind = 'trained again' ORDER BY trial")]
     assert again == ([wanted.model] if scored else [3, 4])  # what is needed only
     assert bench.query("SELECT count(*) FROM trials") == [(4,)]
-    assert not todo(bench.folder, SWEEP, bench.options)
+    assert not bench.todo()
 
 
 def test_a_final_state_whose_row_is_absent_is_used_as_it_is(bench: Bench) -> None:
@@ -124,7 +124,9 @@ def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench, monkeypatc
     removed: list[str] = []
     monkeypatch.setattr(Folder, "remove", lambda folder: (removed.append(folder.where), shutil.rmtree(folder.where)))
     with Record(bench.folder) as record:
-        session = Session(SWEEP, bench.options, record, Stop(Signals(), None), Flight.of(bench.options))
+        session = Session(
+            bench.experiment, bench.options, record, Stop(Signals(), None), Flight.of(bench.experiment, bench.options)
+        )
         session.end(SweepState.FINISHED)
     assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
     assert not left.exists()
@@ -138,7 +140,7 @@ def test_a_lost_confirmation_is_trained_again_by_the_same_command(bench: Bench) 
         record.reopen_trial(lost, "for this test")
         record.end_trial(lost, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     assert bench.answer.arm("all").score.n == 1  # type: ignore[union-attr]
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert bench.answer == wanted
 
@@ -156,7 +158,7 @@ def test_one_that_is_lost_again_ends_the_command_and_not_the_next_one(bench: Ben
     loop.die(trial)
     assert loop.deal() == "FINISHED"
     loop.record.close()
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
 
 
 def test_more_seeds_are_all_scored_and_the_model_is_the_answers_each_time(bench: Bench, digits: Dataset) -> None:
@@ -184,7 +186,7 @@ def test_a_model_that_is_not_the_answers_is_refused_and_the_same_command_makes_t
     config.write_text(json.dumps(told))
     with pytest.raises(ModelError, match=f"the model of trial {wrong}, but the answer's is that of trial {right}"):
         load_model(bench.folder)
-    assert todo(bench.folder, SWEEP, bench.options)
+    assert bench.todo()
     assert bench.command() == []
     assert load_model(bench.folder).about["trial"] == right
 
@@ -220,9 +222,9 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     assert says in line
     assert line.endswith("MemoryError: no")
     assert bench.answer == wanted
-    assert todo(bench.folder, SWEEP, bench.options)  # the disk may have room the next time
+    assert bench.todo()  # the disk may have room the next time
     assert bench.command() == []
-    assert not todo(bench.folder, SWEEP, bench.options)
+    assert not bench.todo()
 
 
 def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(
@@ -250,7 +252,7 @@ class Owned:
     def __init__(self, folder: Path, data: Dataset) -> None:
         self.folder, self.data, self._bias = folder, data, True
         self.bench = Bench(folder / "runs" / "tiny", data, sweep=self._sweep("first"))
-        self.defined = definition(self.bench.sweep, self.bench.options, data)
+        self.defined = resolve(self.bench.sweep, self.bench.options).with_data(data).to_json()
         assert self.bench.command() == []
         self.define()
 
@@ -269,7 +271,8 @@ class Owned:
         with Record(self.bench.folder) as record:
             record.set_meta("definition", self.defined)  # `Loop` keeps another one
             record.commit()
-            return _define(record, self.bench.sweep, parse(self.bench.sweep, flags), self.data)
+            options = parse(self.bench.sweep, flags)
+            return _define(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
 
 
 @pytest.fixture
@@ -301,7 +304,7 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.notes)
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
-    assert not todo(bench.folder, bench.sweep, bench.options)
+    assert not todo(bench.folder, resolve(bench.sweep, bench.options), checkpoints(bench.options))
 
 
 def test_a_confirmation_of_another_network_ends_when_the_other_one_is_accepted(owned: Owned) -> None:
@@ -383,7 +386,7 @@ def test_a_branch_on_data_is_scored_and_its_weights_are_kept(digits: Dataset, tm
     assert "torch.export refuses the model: GuardOnDataDependent" in line
     assert made.answer.split == "test"
     assert model_of(made.folder) == made.answer.model
-    assert not todo(made.folder, sweep, made.options)
+    assert not made.todo()
     with pytest.raises(ModelError, match="no program, because torch"):
         load_model(made.folder)
 

@@ -12,11 +12,13 @@ import ray
 from ray.tune.experiment import Trial as Tuned
 from support.loop import Loop
 
+from results.definition import Definition
 from results.record import Reader, Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, models
-from sweeps.engine.definition import definition, differences
+from sweeps.engine.experiment import resolve
 from sweeps.engine.options import parse
 from sweeps.engine.repeats import Repeat
+from sweeps.engine.resume_check import differences
 from sweeps.engine.run import _define
 from sweeps.engine.session import CannotRun
 from trainable.data import Dataset, load
@@ -58,7 +60,7 @@ def sweep_of(folder: Path, text: str, **changes: Any) -> Sweep:
 def begin(folder: Path, sweep: Sweep, data: Dataset) -> Record:
     """The record of a run that has begun: one trial is in it."""
     record = Record(folder)
-    _define(record, sweep, parse(sweep, []), data)
+    go_on(record, sweep, data)
     config = {"model": sweep.model_name, "seed": 1}
     record.add_trial(1, arm="all", phase="search", config=config, params={}, distributions={})
     record.commit()
@@ -67,7 +69,8 @@ def begin(folder: Path, sweep: Sweep, data: Dataset) -> Record:
 
 def go_on(record: Record, sweep: Sweep, data: Dataset, *flags: str) -> None:
     """What a later driver does with the record. Raises CannotRun."""
-    _define(record, sweep, parse(sweep, list(flags)), data)
+    options = parse(sweep, list(flags))
+    _define(record, resolve(sweep, options).with_data(data), options, data)
 
 
 # -- what a run began with ---------------------------------------------------------------------------------------
@@ -174,7 +177,7 @@ def test_a_run_of_an_earlier_version_which_kept_only_the_source_goes_on_with_a_n
 ) -> None:
     sweep = sweep_of(tmp_path / "a", TOP + PLAIN)
     with begin(tmp_path, sweep, digits) as record:
-        old = definition(sweep, parse(sweep, []), digits)
+        old = resolve(sweep).with_data(digits).to_json()
         record.set_meta("definition", old | {"model": {"function": "net", "source": PLAIN.rstrip("\n")}})
         record.set_meta("models", {})
         record.commit()
@@ -188,14 +191,13 @@ def test_what_a_space_function_draws_is_the_space_and_not_how_it_is_written(digi
         exec(text, made)
         return made["space"]
 
-    def defined(text: str) -> dict[str, Any]:
-        sweep = Sweep(name="s", space=written(text), data="digits")
-        return definition(sweep, parse(sweep, []), digits) | {"name": "s"}
+    def defined(text: str) -> Definition:
+        return resolve(Sweep(name="s", space=written(text), data="digits")).with_data(digits)
 
     first = defined("def space(trial):\n    return {'lr': trial.suggest_float('lr', 0.1, 0.2)}")
     same = defined("def space(trial):\n    lr = trial.suggest_float('lr', 0.1, 0.2)\n    return dict(lr=lr)")
     other = defined("def space(trial):\n    return {'lr': trial.suggest_float('lr', 0.1, 0.3)}")
-    assert first["space"]["source"] != same["space"]["source"]
+    assert first.space["source"] != same.space["source"]
     assert differences(first, same) == []
     assert differences(first, other) == [
         "space: the function suggests other ranges or other values than when the run began"
@@ -207,7 +209,7 @@ def test_what_a_space_function_draws_is_the_space_and_not_how_it_is_written(digi
 
 def test_a_record_is_read_with_the_models_that_the_script_names(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "a", TOP + PLAIN, arms={"own": {}, "plain": {"model": "mlp", "width": 4}})
-    known = models.names(sweep)
+    known = models.names(resolve(sweep))
     assert known == {"net": sweep.model}
     assert models.trusted({"model": "/elsewhere/nets.py:net", "lr": 0.1}, known) == {"model": sweep.model, "lr": 0.1}
     assert models.trusted({"model": "mlp"}, known) == {"model": "mlp"}
@@ -222,7 +224,7 @@ def test_functions_of_one_name_in_two_files_are_two_models(tmp_path: Path, digit
     two = two.replace("nets.py", "others.py")
     arms = {"one": {"model": one}, "two": {"model": two}}
     sweep = Sweep(name="own", space=SPACE, arms=arms, data="digits")
-    known = models.names(sweep)
+    known = models.names(resolve(sweep))
     assert known == {"nets.py:net": one, "others.py:net": two}
     assert [models.trusted({"model": model}, known)["model"] for model in (one, two)] == [one, two]
     assert models.trusted({"model": "/elsewhere/others.py:net"}, known) == {"model": two}
@@ -230,7 +232,7 @@ def test_functions_of_one_name_in_two_files_are_two_models(tmp_path: Path, digit
         models.trusted({"model": "/elsewhere/third.py:net"}, known)
     (tmp_path / "run").mkdir()
     with Record(tmp_path / "run") as record:
-        _define(record, sweep, parse(sweep, []), digits)
+        go_on(record, sweep, digits)
         record.add_trial(1, arm="one", phase="search", config={"model": one}, params={}, distributions={})
         record.commit()
         go_on(record, sweep, digits)  # and is not taken for another network
@@ -241,7 +243,7 @@ def test_a_model_that_no_random_draw_named_is_known_by_the_parameters_of_its_tri
         return {"model": f"{tmp_path / 'nets.py'}:net{trial.suggest_int('which', 0, 99)}"}
 
     sweep = Sweep(name="own", space=space, data="digits")
-    rare = next(number for number in range(100) if f"net{number}" not in models.names(sweep))
+    rare = next(number for number in range(100) if f"net{number}" not in models.names(resolve(sweep)))
     with Record(tmp_path) as record:
         for number, which, model in ((1, rare, f"/moved/nets.py:net{rare}"), (2, 100, "os:system")):
             record.add_trial(
@@ -249,7 +251,7 @@ def test_a_model_that_no_random_draw_named_is_known_by_the_parameters_of_its_tri
             )
     with Reader(tmp_path) as reader:
         ours, foreign = reader.trials()
-        known = models.names(sweep, [ours, foreign])
+        known = models.names(resolve(sweep), [ours, foreign])
     assert models.trusted(ours.config, known) == {"model": f"{tmp_path / 'nets.py'}:net{rare}"}
     with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
         models.trusted(foreign.config, known)
@@ -265,7 +267,7 @@ def test_what_is_trained_again_has_the_scripts_model_and_not_the_records(tmp_pat
         record.end_trial(2, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     with Reader(tmp_path) as reader:
         source, lost = reader.trials()
-    repeat = Repeat("confirm", source, models.trusted(lost.config, models.names(sweep)), lost, "it was LOST")
+    repeat = Repeat("confirm", source, models.trusted(lost.config, models.names(resolve(sweep))), lost, "it was LOST")
     loop = Loop(tmp_path, sweep, trials=1, repeats=lambda: [repeat])
     trial = loop.deal()
     loop.record.close()
@@ -356,7 +358,7 @@ def test_a_model_that_refuses_some_configurations_is_tried_and_left_to_its_trial
 ) -> None:
     body = "    if config.width > 6: raise ValueError('too wide')\n    return Net(64, config.width, classes)\n"
     sweep = sweep_of(tmp_path / "a", f"{TOP}\ndef net(config: Wide, shape, classes):\n{body}")
-    tries = models.tried(sweep, digits)
+    tries = models.tried(resolve(sweep), digits)
     assert [(one.problem or "")[:20] for one in tries] == ["", "ValueError: too wide"]
     assert models.problems(tries) == []
     assert len(models.kept(tries)["net"]["built"]) == 1
@@ -368,5 +370,5 @@ def test_models_that_only_an_arm_or_a_choice_names_are_tried_too(tmp_path: Path,
     choice = Sweep(name="s", space={"model": CategoricalDistribution(["mlp", str(own)])}, data="digits")
     function = Sweep(name="s", space=lambda trial: {"model": trial.suggest_categorical("model", ["mlp", own])})
     for sweep in (arm, choice, function):
-        assert models.names(sweep) == {"net": own}
-        assert {one.function for one in models.tried(sweep, digits)} == {"net"}
+        assert models.names(resolve(sweep)) == {"net": own}
+        assert {one.function for one in models.tried(resolve(sweep), digits)} == {"net"}

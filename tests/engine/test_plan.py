@@ -11,6 +11,7 @@ import pytest
 
 from results.record import Reader, Record
 from sweeps.engine import FloatDistribution, Sweep
+from sweeps.engine.experiment import Experiment, resolve
 from sweeps.engine.options import Options, parse
 from sweeps.engine.plan import forecast
 from sweeps.engine.run import _define
@@ -50,9 +51,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def planned(function: str, *flags: str) -> tuple[Sweep, Options]:
+def planned(function: str, *flags: str) -> tuple[Experiment, Options]:
     sweep = Sweep(name="planned", model=f"planned_net:{function}", data="digits", space=SPACE, trials=2, epochs=1)
-    return sweep, parse(sweep, ["--concurrency", "1", *flags])
+    options = parse(sweep, ["--concurrency", "1", *flags])
+    return resolve(sweep, options), options
 
 
 @pytest.mark.usefixtures("modules")
@@ -86,7 +88,8 @@ def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
 
     def define(record: Record, high: float) -> Any:
         sweep = Sweep(name="planned", data="digits", space={"lr": FloatDistribution(1e-3, high)}, trials=2, epochs=1)
-        _define(record, sweep, parse(sweep, ["--out", str(tmp_path), "--plan"]), data)
+        options = parse(sweep, ["--out", str(tmp_path), "--plan"])
+        _define(record, resolve(sweep, options).with_data(data), options, data)
         with Reader(tmp_path) as reader:
             return reader.meta("definition")["space"], reader.meta("id")
 

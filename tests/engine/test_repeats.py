@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from results.record import Record, State
-from sweeps.engine.repeats import Repeats, repeats
+from sweeps.engine.experiment import resolve
+from sweeps.engine.repeats import repeats
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.space import FloatDistribution
 from sweeps.engine.sweep import Sweep
@@ -18,9 +20,9 @@ SWEEP = Sweep(name="s", space={"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}
 
 def asked(folder: Path, sweep: Sweep = SWEEP, **changed: Any) -> list[tuple[str, int, int]]:
     """(phase, source, seed) of what is missing in the record of `folder`."""
-    wanted = Repeats(**{"configurations": 2, "seeds": 2, "audit": 0.0, "seed": 0} | changed)
+    experiment = replace(resolve(sweep), **{"confirm_configs": 2, "confirm_seeds": 2} | changed)
     with Record.reader(folder) as reader:
-        found = repeats(sweep, wanted, reader.trials(), reader.curves())
+        found = repeats(experiment, reader.trials(), reader.curves())
     return [(one.phase, one.source.trial, one.config["seed"]) for one in found]
 
 
@@ -56,7 +58,7 @@ def test_each_arms_best_are_confirmed_on_the_same_fresh_seeds_and_a_stopped_tria
 
 def test_in_mode_min_the_smallest_is_best(folder: Path) -> None:
     sweep = Sweep(name="s", space=SWEEP.space, arms=SWEEP.arms, epochs=3, mode="min")
-    assert [source for _, source, _ in asked(folder, sweep, configurations=1, seeds=1)] == [1, 4]
+    assert [source for _, source, _ in asked(folder, sweep, confirm_configs=1, confirm_seeds=1)] == [1, 4]
 
 
 def test_what_the_record_holds_is_not_trained_again_however_it_ended(folder: Path) -> None:
@@ -66,25 +68,25 @@ def test_what_the_record_holds_is_not_trained_again_however_it_ended(folder: Pat
 
 
 def test_an_audit_repeats_stopped_trials_with_their_own_seed(folder: Path) -> None:
-    assert asked(folder, seeds=0, audit=1.0) == [("audit", 2, 2), ("audit", 7, 7)]
-    assert asked(folder, seeds=0, audit=0.0) == []
+    assert asked(folder, confirm_seeds=0, audit=1.0) == [("audit", 2, 2), ("audit", 7, 7)]
+    assert asked(folder, confirm_seeds=0, audit=0.0) == []
 
 
 def test_an_audit_draws_about_its_share_and_the_same_trials_every_time(tmp_path: Path) -> None:
     with Record(tmp_path) as record:
         for number in range(1, 401):
             enter(record, number, "a", [0.5], State.STOPPED)
-    drawn = asked(tmp_path, seeds=0, audit=0.1)
+    drawn = asked(tmp_path, confirm_seeds=0, audit=0.1)
     assert 20 <= len(drawn) <= 60
-    assert drawn == asked(tmp_path, seeds=0, audit=0.1)
+    assert drawn == asked(tmp_path, confirm_seeds=0, audit=0.1)
 
 
 def test_a_lost_repeat_is_trained_again_under_its_own_number_and_one_that_diverged_is_not(tmp_path: Path) -> None:
-    sweep = Sweep(name="s", space=SWEEP.space, arms={"a": {}}, epochs=3)
+    sweep = replace(SWEEP, arms={"a": {}}, confirm_configs=1, confirm_seeds=2)
     with Record(tmp_path) as record:
         enter(record, 1, "a", [0.1, 0.2, 0.7], State.COMPLETED)
         for number, state, seed in ((2, State.LOST, SEEDS[0]), (3, State.DIVERGED, SEEDS[1])):
             enter(record, number, "a", [0.1], state, phase="confirm", source=1, seed=seed)
     with Record.reader(tmp_path) as reader:
-        found = repeats(sweep, Repeats(1, 2, 0.0, 0), reader.trials(), reader.curves())
+        found = repeats(resolve(sweep), reader.trials(), reader.curves())
     assert [(one.key, one.again.trial if one.again else None) for one in found] == [(("confirm", 1, SEEDS[0]), 2)]

@@ -1,6 +1,7 @@
 """Every sampler through a real search: it suggests what it must, and the same after a driver died."""
 
 import json
+from dataclasses import replace
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support.loop import Loop
 
 from results.record import Record, State
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
+from sweeps.engine.experiment import resolve
 from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
 from sweeps.engine.space import problems as space_problems
 from sweeps.engine.warm import Cold, earlier, points
@@ -61,7 +63,8 @@ def test_a_search_cut_short_suggests_what_an_uninterrupted_one_would_have(tmp_pa
         part.record.commit()
         part.crash()
     assert suggested(Loop(folder, sweep(**how), trials=trials, sampler=name)) == suggested(whole)
-    assert len({json.dumps(params) for params in suggested(whole)}) == trials
+    points = len({json.dumps(params) for params in suggested(whole)})
+    assert points > trials / 2 if name.startswith("nsga") else points == trials  # a child may equal its parent
 
 
 @pytest.mark.parametrize("name", ["tpe", "cmaes", "nsga2"])
@@ -269,7 +272,7 @@ def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: 
 
 def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Path) -> None:
     asked = sweep(arms={"plain": {"dropout": 0.0}, "dropped": {}})
-    first = points(asked, ['{"lr": 0.01, "dropout": 0.125}', '{"lr": 0.0625}'])
+    first = points(resolve(asked), ['{"lr": 0.01, "dropout": 0.125}', '{"lr": 0.0625}'])
     assert first == {
         "plain": [{"lr": 0.01}, {"lr": 0.0625}],
         "dropped": [{"lr": 0.01, "dropout": 0.125}, {"lr": 0.0625}],
@@ -296,7 +299,7 @@ def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Pat
 )
 def test_a_point_that_is_not_in_the_space_is_refused(text: str, says: str) -> None:
     with pytest.raises(Cold) as refused:
-        points(sweep(), [text])
+        points(resolve(sweep()), [text])
     assert says in str(refused.value)
 
 
@@ -322,10 +325,10 @@ def test_earlier_trials_are_known_to_the_sampler_in_a_space_that_overlaps(tmp_pa
         rows = reader.trials()
     inside = [row for row in rows if row.params["lr"] >= 1e-3]
     assert 0 < len(inside) < 6
-    found = earlier(narrower, [run], 2, "d")["all"]
+    found = earlier(resolve(narrower), [run], "d")["all"]
     assert [one["params"] for one in found] == [row.params for row in inside]
     assert {one["state"] for one in found} <= {"COMPLETE", "PRUNED"}
-    longer = earlier(narrower, [run], 4, "d")["all"]
+    longer = earlier(resolve(replace(narrower, epochs=4)), [run], "d")["all"]
     assert {one["state"] for one in longer} == {"PRUNED"}  # none of them ran for four epochs
 
     new = tmp_path / "new"
@@ -354,9 +357,9 @@ def test_runs_that_are_of_no_use_are_refused(tmp_path: Path) -> None:
         ({"space": elsewhere}, "d", "none of the 6 trials of .* fits .* lr is .* there, and not in"),
     ]:
         with pytest.raises(Cold, match=says):
-            earlier(sweep(**changes), [run], 2, digest)
+            earlier(resolve(sweep(**changes)), [run], digest)
     with pytest.raises(Cold, match="--like takes the folder of a run, but"):
-        earlier(sweep(), [tmp_path / "none"], 2)
+        earlier(resolve(sweep()), [tmp_path / "none"])
 
 
 @pytest.mark.parametrize("sampler", ["grid", "qmc"])

@@ -11,6 +11,7 @@ import torch
 from optuna import distributions as od
 
 from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, fields
+from sweeps.engine.experiment import resolve
 from sweeps.engine.space import PROBES, problems, to_json, to_optuna, values
 
 PAIRS = [
@@ -181,7 +182,7 @@ def test_numpys_and_torchs_numbers_are_numbers_wherever_a_sweep_holds_them() -> 
         4, 3, 1.0, {"l2": 0.5, "hidden": [8]}, {"a": {"l1": 0.25}},
     ]  # fmt: skip
     assert not fields.problems(sweep)
-    assert not problems(sweep.space, sweep.given("a"))
+    assert not problems(sweep.space, resolve(sweep).given("a"))
     assert isinstance(to_json(sweep.space)["lr"], str)
 
 
@@ -204,7 +205,7 @@ def test_members_of_enumerations_are_their_values() -> None:
     }  # type: ignore[list-item]
     sweep = Sweep(name="s", space=space, fixed={"batch_size": Size.SMALL})
     assert not fields.problems(sweep)
-    assert not problems(sweep.space, sweep.given("all"))
+    assert not problems(sweep.space, resolve(sweep).given("all"))
     assert isinstance(sweep.space, dict)
     values = [sweep.fixed["batch_size"], *(kind.choices[0] for kind in sweep.space.values())]
     assert [(type(value), value) for value in values] == [(int, 16), (str, "adamw"), (str, "relu")]

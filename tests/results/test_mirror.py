@@ -142,6 +142,7 @@ fetch_if_absent(where, run)
 def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path, renamed: int) -> None:
     from sweeps.engine import FloatDistribution, Sweep
     from sweeps.engine.check import problems
+    from sweeps.engine.experiment import resolve
     from sweeps.engine.options import parse
 
     run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
@@ -159,8 +160,8 @@ def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path
 
     sweep = Sweep(name="r", space={"lr": FloatDistribution(0.1, 1.0)}, data="digits")
     flags = ["--out", str(home.parent), "--name", "r"]
-    assert problems(sweep, parse(sweep, [*flags, "--mirror", where])) == []
-    (problem,) = problems(sweep, parse(sweep, flags))
+    assert problems(resolve(sweep), parse(sweep, [*flags, "--mirror", where])) == []
+    (problem,) = problems(resolve(sweep), parse(sweep, flags))
     assert problem == f"{home} holds half of a run, and --mirror brings all of it; or choose another --name"
     assert fetch_if_absent(where, home)
     assert sorted(path.name for path in home.iterdir()) == ["model", "report.html", FILE]

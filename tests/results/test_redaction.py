@@ -15,8 +15,9 @@ from results.record import FILE, Reader, Record, State
 from results.redaction import Verbatim, redacted, redacted_uri, redacted_values, remember, without_secrets
 from results.study import studies
 from sweeps.engine import CategoricalDistribution, Sweep, space
-from sweeps.engine.definition import definition, differences
+from sweeps.engine.experiment import resolve
 from sweeps.engine.options import parse
+from sweeps.engine.resume_check import differences
 from trainable.data import load
 from trainable.messages import Constraint, Failure, FailureKind
 
@@ -103,12 +104,12 @@ def test_a_password_that_is_a_hyperparameters_value_changes_no_trial_and_no_defi
         arms={"adam": {}, "tanh": {"activation": "tanh"}},
         data="digits",
     )
-    options, data = parse(sweep, ["--name", "relu"]), load("digits")
+    asked = resolve(sweep, parse(sweep, ["--name", "relu"])).with_data(load("digits"))
     config = {"optimizer": "adam", "schedule": "cosine", "init": "hf://relu@main"}
     for password in ("adam", "cosine", "relu", "tanh"):
         remember(f"postgresql://mlflow:{password}@host/db")
     with Record(tmp_path) as record:
-        record.set_meta("definition", definition(sweep, options, data))
+        record.set_meta("definition", asked.to_json())
         record.add_trial(
             1, arm="adam", phase="search", config=config, params={"optimizer": "adam"},
             distributions=space.to_json(sweep.space),
@@ -118,7 +119,7 @@ def test_a_password_that_is_a_hyperparameters_value_changes_no_trial_and_no_defi
     with Reader(tmp_path) as reader:
         (trial,) = reader.trials()
         assert trial.config == config
-        assert differences(reader.meta("definition"), definition(sweep, options, data)) == []
+        assert differences(reader.definition(), asked) == []
         study = studies(reader)["adam"]
     assert study.trials[0].params == {"optimizer": "adam"}
     assert study._storage.get_study_system_attrs(study._study_id)["grid"] == ["adam", "adamw"]
@@ -128,7 +129,7 @@ def test_the_command_line_is_kept_without_secrets() -> None:
     program = (
         "import sys; sys.argv = ['sweep.py', '--mirror', 's3://AKIA:ses/ame@b/r?region=eu', "
         "'--tracking-uri=mysql+pymysql://ada:ses ame@h/d?x=1', '--trials', '3']\n"
-        "from sweeps.engine.definition import command_line; print(*command_line(), sep='|')"
+        "from sweeps.engine.environment import command_line; print(*command_line(), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (

@@ -14,8 +14,9 @@ from results.record import Reader, Record
 from support.loop import Loop
 from sweeps.engine import FloatDistribution, Sweep, models
 from sweeps.engine.confirm import Confirmation
+from sweeps.engine.experiment import Experiment, resolve
 from sweeps.engine.options import parse
-from sweeps.engine.session import checkpoints, missing
+from sweeps.engine.session import checkpoints, missing, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
 from trainable.data import Dataset
@@ -37,7 +38,7 @@ class Here(Confirmation):
     """Its workers are this process."""
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
-        return work(*given, self._data, self._options.process)
+        return work(*given, self._data, self._options.resources)
 
 
 class Bench:
@@ -49,6 +50,14 @@ class Bench:
         asked = ["--out", str(folder.parent), "--name", folder.name, "--confirm-configs", "1", "--confirm-seeds", "2"]
         self.options = parse(sweep, [*asked, *flags])
         self.checkpoints = checkpoints(self.options)
+
+    @property
+    def experiment(self) -> Experiment:
+        return resolve(self.sweep, self.options)
+
+    def todo(self) -> bool:
+        """Whether the command has anything left to do."""
+        return todo(self.folder, self.experiment, self.checkpoints)
 
     def command(self) -> list[str]:
         """Search, train again, score, keep the model; returns what could not be made of it."""
@@ -65,7 +74,7 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, TrialResult.from_tune(worker.step())):
                     pass
-            own = models.names(self.sweep)
+            own = models.names(self.experiment)
             confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, own)
             confirmation.score()
             return list(confirmation.keep())
@@ -84,7 +93,7 @@ class Bench:
     def _repeats(self) -> Any:
         self.record.commit()
         with Reader(self.folder) as reader:
-            return missing(reader, self.sweep, self.options, self.checkpoints)
+            return missing(reader, self.experiment, self.checkpoints)
 
     @property
     def answer(self) -> Answer:

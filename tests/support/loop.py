@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from ray.tune.utils import flatten_dict
 from results.record import Record, State
 from results.record import Trial as Row
 from results.study import studies
+from sweeps.engine.experiment import resolve
+from sweeps.engine.options import default_options
 from sweeps.engine.progress import Board, View
 from sweeps.engine.recorder import Recorder
 from sweeps.engine.repeats import Repeat
 from sweeps.engine.rungs import Rungs
 from sweeps.engine.schedulers import Ladder
-from sweeps.engine.search import Plan, Search
+from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
 from trainable.messages import Failure, TrialEnd, TrialResult
 
@@ -51,8 +54,9 @@ class Loop:
         ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
                         sweep.scheduler)  # fmt: skip
         self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
-        plan = Plan(trials, sweep.epochs, seed, sampler)
-        self.search = Search(sweep, plan, self.record, lambda: in_flight, repeats)
+        asked = replace(sweep, trials=trials, sampler=sampler)
+        experiment = resolve(asked, replace(default_options(asked), seed=seed))
+        self.search = Search(experiment, self.record, lambda: in_flight, repeats)
         sign = 1 if sweep.mode == "max" else -1
         self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
         self.ended: list[tuple[State, Failure | None]] = []

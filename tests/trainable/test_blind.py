@@ -11,9 +11,9 @@ from trainable.data import load
 from trainable.trial import Trial
 
 ROOT = Path(__file__).parents[2]
-# data.py makes it and takes it away, trial.py refuses it, final.py and export.py run in the last step, and a
-# definition counts its samples.
-MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} | {"sweeps/engine/definition.py"}
+# data.py makes it and takes it away, trial.py refuses it, final.py and export.py run in the last step, and an
+# experiment counts its samples.
+MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} | {"sweeps/engine/experiment.py"}
 
 
 def test_a_trial_that_is_handed_the_test_split_refuses_to_start() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.engine.cluster import _visible, local_resources
 from trainable import granted, memory
+from trainable.resources import TrialResources
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_version_2_limits_a_group_and_all_above_it(kernel: Path) -> None:
     write(kernel / "jobs.slice", cpu__max="800000 100000", memory__max="5000", memory__current="2000")
     assert granted.cpus() == 2.5
     assert granted.memory() == 3000
-    assert local_resources().slots(1.0, 0.0) == 2
+    assert TrialResources(1.0, 0.0).fits(local_resources()) == 2
 
 
 def test_files_that_the_kernel_keeps_in_memory_are_free_memory(kernel: Path) -> None:

@@ -1,0 +1,187 @@
+"""What a command asks for is one value, and what a record keeps of it reads back, of earlier versions too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.definition import DatasetSummary, Definition
+from results.record import Reader, Record
+from results.redaction import Verbatim
+from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
+from sweeps.engine.experiment import Experiment, resolve
+from sweeps.engine.options import OWN, Options, default_options, parse
+from sweeps.engine.resume_check import differences, widening_problems
+from sweeps.engine.run import _define
+from trainable.data import Dataset, load
+
+SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True)}
+SWEEP = Sweep(name="demo", space=SPACE, question="Does L2\n  help?", data="digits", trials=4, epochs=3)
+# As version 0.1 kept a sweep before samplers, patience and models of one's own came: each key, in its order.
+FIRST_KEYS = (
+    "name", "sweep", "question", "metric", "mode", "trials", "epochs", "reports_per_epoch", "grace", "eta", "scheduler",
+    "sampler", "seed", "arms", "fixed", "space", "data",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def asked(data: Dataset, *flags: str, **changes: Any) -> Experiment:
+    sweep = replace(SWEEP, **changes)
+    return resolve(sweep, parse(sweep, list(flags))).with_data(data)
+
+
+def first_definition(data: Dataset) -> dict[str, Any]:
+    """The definition of `SWEEP` as the first version wrote it, written out by hand."""
+    lr = '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0001, "high": 0.1, "log": true}}'
+    about = {"name": "digits", "digest": data.digest, "source": data.source, "shape": [1, 8, 8],
+             "classes": [str(digit) for digit in range(10)], "train": len(data.train),
+             "validation": len(data.validation), "test": len(data.test or ())}  # fmt: skip
+    values = ("demo", "demo", "Does L2 help?", "val_accuracy", "max", 4, 3, 1, 1.0, 3.0, "asha", "tpe", 0, {"all": {}},
+              {}, {"lr": lr}, about)  # fmt: skip
+    return dict(zip(FIRST_KEYS, values, strict=True))
+
+
+def test_a_plain_sweep_is_kept_as_the_first_version_kept_it(digits: Dataset) -> None:
+    kept = asked(digits).to_json()
+    assert tuple(kept) == FIRST_KEYS
+    assert json.loads(json.dumps(kept)) == first_definition(digits)
+
+
+def test_what_is_kept_reads_back_as_the_same_definition(digits: Dataset) -> None:
+    rich = asked(
+        digits, "--patience", "2", "--max-parameters", "999", "--sampler-options", '{"n_startup_trials": 5}',
+        arms={"a": {"l2": 0.0}, "b": {"l2": FloatDistribution(1e-6, 1e-2, log=True)}}, fixed={"hidden": (8, 4)},
+        sampler={"a": "random", "b": lambda seed: seed}, also=["val_loss"],
+    )  # fmt: skip
+    text = json.dumps(rich.to_json())
+    read = Definition.from_json(json.loads(text))
+    assert json.dumps(read.to_json()) == text
+    assert differences(read, rich) == []
+    assert read.samplers == {"a": "random", "b": OWN}
+    assert read.objectives == {"val_accuracy": "max", "val_loss": "min"}
+    assert (read.patience, read.max_parameters, read.fixed) == (2.0, 999, {"hidden": [8, 4]})
+    assert '"low": 1e-06' in read.arms["b"]["l2"]
+
+
+def test_a_key_of_another_version_is_kept_and_told_as_a_difference(digits: Dataset) -> None:
+    read = Definition.from_json(first_definition(digits) | {"fidelity": "epochs"})
+    assert read.to_json()["fidelity"] == "epochs"
+    assert differences(read, asked(digits)) == ["fidelity: epochs -> None"]
+
+
+def test_a_record_of_the_first_version_goes_on_with_more_trials(tmp_path: Path, digits: Dataset) -> None:
+    sweep = replace(SWEEP, trials=8)
+    options = parse(sweep, ["--out", str(tmp_path)])
+    (tmp_path / "demo").mkdir()
+    with Record(tmp_path / "demo") as record:
+        record.set_meta("id", "theirs")
+        record.set_meta("definition", Verbatim(first_definition(digits)))
+        record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
+        record.commit()
+        _define(record, resolve(sweep, options).with_data(digits), options, digits)
+    with Reader(tmp_path / "demo") as reader:
+        assert reader.meta("id") == "theirs"
+        assert reader.meta("definition") == first_definition(digits) | {"trials": 8}
+
+
+def test_what_a_record_does_not_say_has_one_set_of_defaults(tmp_path: Path) -> None:
+    folder = tmp_path / "unnamed"
+    folder.mkdir()
+    for meta in (None, {}, {"metric": None, "data": {}, "model": None}):
+        with Record(folder) as record:
+            record.set_meta("definition", meta)
+        with Reader(folder) as reader:
+            found = reader.definition()
+        assert found == Definition(name="unnamed")
+        assert (found.metric, found.mode, found.objectives) == ("val_accuracy", "max", {"val_accuracy": "max"})
+        assert (found.model, found.reports_per_epoch, found.data) == ("mlp", 1, DatasetSummary())
+        assert not found.is_regression  # it does not say so
+
+
+def test_of_no_classes_is_a_regression_and_of_unknown_ones_is_not() -> None:
+    assert Definition.from_json({"data": {"classes": []}}).is_regression
+    assert not Definition.from_json({"data": {"classes": ["cat"]}}).is_regression
+    assert not Definition.from_json({"data": {"train": 5}}).is_regression
+
+
+# Flags whose values decide what is tried or trained: what each makes of the definition.
+DEFINING = {
+    "trials": ("--trials", "7", {"trials": 7}),
+    "epochs": ("--epochs", "5", {"epochs": 5}),
+    "grace": ("--grace", "2", {"grace": 2.0}),
+    "eta": ("--eta", "2", {"eta": 2.0}),
+    "name": ("--name", "other", {"name": "other"}),
+    "model": ("--model", "cnn", {"model": "cnn"}),
+    "sampler": ("--sampler", "random", {"sampler": "random"}),
+    "sampler_options": ("--sampler-options", '{"seed": 3}', {"sampler_options": {"seed": 3}}),
+    "scheduler": ("--scheduler", "median", {"scheduler": "median"}),
+    "patience": ("--patience", "1.5", {"patience": 1.5}),
+    "max_parameters": ("--max-parameters", "10", {"max_parameters": 10}),
+    "seed": ("--seed", "9", {"seed": 9}),
+    "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
+}
+# What is trained again after the search: the experiment's, and no part of the definition.
+AFTERWARDS = {"confirm_configs", "confirm_seeds", "confirm", "audit"}
+# Where and how it runs. The data is in the definition as what was read; --like and --enqueue are kept beside it.
+RUNNING = {
+    "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror", "tracking_uri",
+    "data_root", "time_budget", "checkpoint_seconds", "retries", "like", "enqueue", "widen", "accept_changed_model",
+    "fresh", "plan", "price_per_hour", "one", "quiet",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", DEFINING)
+def test_a_flag_that_changes_what_is_asked_shows_up_in_the_definition(flag: str, digits: Dataset) -> None:
+    name, value, change = DEFINING[flag]
+    before, after = asked(digits).to_json(), asked(digits, name, value).to_json()
+    assert {key: after[key] for key in after if after[key] != before.get(key)} == change
+    assert before.keys() <= after.keys()
+
+
+def test_every_flag_is_known_to_change_the_definition_or_not() -> None:
+    groups = [set(DEFINING), AFTERWARDS, RUNNING]
+    assert set.union(*groups) == {field.name for field in dataclasses.fields(Options)}
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def test_flags_of_the_confirmation_are_the_experiments_and_not_the_records(digits: Dataset) -> None:
+    flags = ["--confirm-configs", "2", "--confirm-seeds", "4", "--audit", "0.5"]
+    more = asked(digits, *flags, arms={"a": {}, "b": {}})
+    assert (more.confirm_configs, more.confirm_seeds, more.audit, more.confirmations) == (2, 4, 0.5, 16)
+    assert asked(digits, *flags, "--no-confirm").confirmations == 0
+    assert asked(digits, *flags).to_json() == asked(digits).to_json()
+
+
+def test_a_value_of_the_script_is_the_experiments_unless_a_flag_says_otherwise() -> None:
+    sweep = replace(SWEEP, eta=4.0, sampler=lambda seed: seed, fixed={"precision": "bf16", "l2": 0.1})
+    plain = resolve(sweep)
+    assert (plain.eta, plain.sampler, plain.sampler_of("all")) == (4.0, OWN, sweep.sampler)
+    assert plain.given("all") == {"precision": "bf16", "l2": 0.1}
+    told = resolve(sweep, replace(default_options(sweep), sampler="random", precision="fp32", model="cnn"))
+    assert told.sampler_of("all") == "random"
+    assert told.given("all") == {"model": "cnn", "precision": "fp32", "l2": 0.1}
+
+
+def test_an_arm_searches_its_own_range_and_not_what_it_fixes() -> None:
+    dropout = CategoricalDistribution([0.0, 0.5])
+    both = resolve(replace(SWEEP, arms={"fixed": {"lr": 0.1}, "more": {"dropout": dropout, "l2": 0.5}}))
+    assert both.space_of("fixed") == {}
+    assert both.space_of("more") == {**SPACE, "dropout": dropout}
+    assert both.given("more") == {"l2": 0.5}
+
+
+def test_a_dict_never_contains_the_space_that_a_function_was(digits: Dataset) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {"lr": trial.suggest_float("lr", 0.1, 0.2)}
+
+    before = Definition.from_json(asked(digits, space=space).to_json())
+    assert widening_problems(SPACE, before, []) == ["the old space is a function, the new one must be one too"]
