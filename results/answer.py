@@ -111,7 +111,7 @@ def answer(reader: Reader) -> Answer:
     regression = is_regression(definition)
     score_format = MetricFormat(measured if split == "test" else metric, split, higher, regression)
     constant_score = _constant_score(measured, constant, diagnosis, data) if split == "test" else None
-    samples = data.get(split)
+    samples = count if isinstance(count := data.get(split), int) and count > 0 else None
 
     arms = []
     for name in names:
@@ -130,6 +130,7 @@ def answer(reader: Reader) -> Answer:
         )
     best = _best(arms, mode)
     keep = best.chosen if best else None
+    model = keep.trials[_extreme(keep.values, mode)] if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
     comparisons = _compare(arms, score_format, samples)
     return Answer(
@@ -144,9 +145,10 @@ def answer(reader: Reader) -> Answer:
         arms=tuple(arms),
         comparisons=comparisons,
         best=best.arm if best else None,
-        model=keep.trials[_extreme(keep.values, mode)] if keep else None,
+        model=model,
         notes=(
-            *_notes(arms, distributions, constant_score, mode),
+            *_notes(arms, distributions, constant_score),
+            *([KeptModel(model, best.arm, len(keep.values))] if model and best and keep else []),
             *_interval_notes(arms, score_format, len(names) - 1, samples),
         ),
     )
@@ -261,9 +263,9 @@ def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
 
 
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
-    means = {arm.arm: arm.chosen.validation.mean for arm in arms if arm.chosen and arm.chosen.validation}
-    name = _extreme(means, mode) if means else None
-    return next((arm for arm in arms if arm.arm == name), None)
+    """The arm whose chosen configuration ranks first: seeds that failed count here, too."""
+    ranked = _ranked([arm.chosen for arm in arms if arm.chosen], mode)
+    return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
 
 
 def _extreme(values: Mapping[K, float], mode: str) -> K:
@@ -308,7 +310,7 @@ def _without_scores(arm: Arm, control: Arm) -> Verdict | None:
 
 
 def _notes(
-    arms: Sequence[Arm], distributions: Mapping[int, Mapping[str, str]], constant_score: float | None, mode: str
+    arms: Sequence[Arm], distributions: Mapping[int, Mapping[str, str]], constant_score: float | None
 ) -> list[Note]:
     """What is to be said of the configurations: how they were found, where they lie, what became of their seeds."""
     notes: list[Note] = []
@@ -329,10 +331,6 @@ def _notes(
             if one.missing:
                 states = seeds_by_state(one.missing)
                 notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
-    best = _best(arms, mode)
-    if best and best.chosen and len(best.chosen.values) > 1:
-        trial = best.chosen.trials[_extreme(best.chosen.values, mode)]
-        notes.append(KeptModel(trial, best.arm, len(best.chosen.values)))
     return notes
 
 

@@ -207,7 +207,7 @@ class Findings:
     constant_score: float | None  # on the split, of a prediction that does not depend on the sample
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]  # every arm against the control
-    best: str | None  # the arm with the best mean validation objective
+    best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
     model: int | None  # confirmation trial of that arm with the best one: the model to keep
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
 

@@ -149,10 +149,8 @@ def note_text(note: Note, findings: Findings) -> str:
         case OneSeed(arm):
             return f"{arm} has one seed, which has no spread: confirm on two or more for an interval."
         case KeptModel(trial, arm, seeds):
-            return (
-                f"The model that is kept is that of trial {trial}: of the {seeds} seeds of {arm} the best by "
-                "validation. The scores above are means over seeds."
-            )
+            which = f"the best by validation of {seeds} seeds of {arm}" if seeds > 1 else f"the only seed of {arm}"
+            return f"The model that is kept is that of trial {trial}, {which}. Scores of arms are means over seeds."
 
 
 # -- parts -----------------------------------------------------------------------------------------------------
@@ -249,8 +247,10 @@ def _states(states: Mapping[State, int]) -> str:
 
 def _failure(arm: Arm) -> str:
     """Why nothing of an arm has a score."""
-    what = "confirmations" if arm.candidates else "trials"
-    return f"of its {sum(arm.failed.values())} {what}, {_states(arm.failed)}"
+    what, count = ("confirmation" if arm.candidates else "trial"), sum(arm.failed.values())
+    if count == 1:
+        return f"its only {what} {next(iter(arm.failed)).lower()}"
+    return f"of its {count} {what}s, {_states(arm.failed)}"
 
 
 def _counted(count: int, replicate: Replicate) -> str:
