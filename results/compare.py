@@ -9,7 +9,7 @@ from rich.table import Table
 
 from results.answer import Answer, answer
 from results.findings import Arm
-from results.intervals import Difference, difference
+from results.intervals import Difference, Estimate, difference
 from results.metric_format import MetricFormat
 from results.record import Reader
 
@@ -85,26 +85,23 @@ def table(found: Comparison) -> Table:
     shown.add_column(f"difference, {formats[0].unit}" if formats[0].unit else "difference")
     for row in found.rows:
         scores = [
-            f"{one.value(arm.score.mean)}{_margin(one, arm.score.low, arm.score.high)} (n={arm.score.n})"
-            if arm and arm.score
-            else ""
+            _score(one, arm.score) if arm and arm.score else ""
             for one, arm in zip(formats, (row.first, row.second), strict=True)
         ]
         shown.add_row(row.arm, *scores, _difference(formats[0], row.difference))
     return shown
 
 
+def _score(score_format: MetricFormat, score: Estimate) -> str:
+    interval = "" if score.low is None or score.high is None else f"{score_format.interval(score.low, score.high)}, "
+    return f"{score_format.value(score.mean)} ({interval}n = {score.n})"
+
+
 def _difference(score_format: MetricFormat, found: Difference | None) -> str:
     if found is None:
         return ""
-    text = f"{score_format.change(found.mean)}{_margin(score_format, found.low, found.high)}"
+    text = score_format.change(found.mean)
     if found.low is None or found.high is None:
         return text
     unsure = ", contains 0" if found.low <= 0 <= found.high else ""
     return f"{text} ({' to '.join(score_format.bounds(found.low, found.high))}{unsure})"
-
-
-def _margin(score_format: MetricFormat, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f" \N{PLUS-MINUS SIGN} {score_format.change((high - low) / 2)}"
