@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from results.amounts import epochs, percent
+from results.amounts import percent
 from results.record import State, Trial
 
 
@@ -34,11 +34,9 @@ def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCo
 
 
 def cost_text(search: EpochCount, again: float) -> str:
-    """'101 of 192 epochs trained in the search (early stopping saved 47%), 180 more after it'"""
+    """'101 of 192 trained in the search (early stopping saved 47%), 180 more to confirm and audit'"""
     if search.saved is None:
         return "no trial has ended yet"
-    text = (
-        f"{search.trained:,.6g} of {search.full:,.6g} trained in the search: early stopping saved "
-        f"{percent(search.saved)} of running all to the end"
-    )
-    return f"{text}; confirmation and audit took {epochs(again)} more" if again else text
+    saved = f"early stopping saved {percent(search.saved)}"
+    text = f"{search.trained:,.6g} of {search.full:,.6g} trained in the search ({saved})"
+    return f"{text}, {again:,.6g} more to confirm and audit" if again else text
