@@ -128,6 +128,8 @@ def note_text(note: Note, findings: Findings) -> str:
         case FailedSeeds() | MissingSeeds():
             return _seed_text(note, findings)
         case EdgeOfSpace(arm, name, value, low, high):
+            if low == 0 and value < high / 2:  # there is no less
+                return f"The best configuration of {arm} has next to no {name} ({value:.3g} of 0 to {high:.3g})."
             return (
                 f"The best configuration of {arm} lies at the edge of {name} ({value:.3g} of {low:.3g} to {high:.3g}): "
                 "another range may change this answer."

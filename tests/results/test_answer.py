@@ -501,6 +501,11 @@ def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
         ),
         ({"l2": 3e-5}, ""),
         ({"l2": 9e-3}, "The best configuration of L2 lies at the edge of l2 (0.009 of 1e-07 to 0.01): another range"),
+        ({"dropout": 0.007}, "The best configuration of L2 has next to no dropout (0.007 of 0 to 0.5)."),
+        (
+            {"dropout": 0.49},
+            "The best configuration of L2 lies at the edge of dropout (0.49 of 0 to 0.5): another range",
+        ),
         ({"hidden": "128-64"}, ""),  # choices have no edge
         ({"layers": 3}, ""),  # of 1, 2 and 3 one is an end two times in three
         ({"width": 512}, "The best configuration of L2 lies at the edge of width (512 of 32 to 512): another range"),
@@ -510,7 +515,7 @@ def test_where_a_configuration_lies_in_its_space_is_noted(tmp_path: Path, params
     made = sweep(tmp_path / "run")
     made.score(made.confirmed("no L2", made.search("no L2", 0.98, lr=0.01), NO_L2), NO_L2)
     made.score(made.confirmed("L2", made.search("L2", 0.98, **params), L2), L2)
-    lines = [line for line in asked(tmp_path / "run").note_texts if "edge" in line or "as none" in line]
+    lines = [line for line in asked(tmp_path / "run").note_texts if re.search("edge|as none|next to no", line)]
     assert [line[: len(said)] for line in lines] == ([said] if said else [])
 
 

@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
 }
 MORE_DISTRIBUTIONS = DISTRIBUTIONS | {
     "l2": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-07, "high": 0.01, "log": true}}',
+    "dropout": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.5, "log": false}}',
     "layers": '{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 3}}',
     "width": '{"name": "IntDistribution", "attributes": {"log": true, "step": 1, "low": 32, "high": 512}}',
 }
