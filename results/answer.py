@@ -236,9 +236,9 @@ def _constant_score(
     """What a constant prediction scores on the test split; of an earlier version's record as far as it says so."""
     if measured in constant:
         return float(constant[measured])
-    if measured == "accuracy" and isinstance(confusion := diagnosis.get("confusion"), list) and confusion:
-        of_class = [sum(row) for row in confusion]  # test samples
-        return max(of_class) / sum(of_class) if sum(of_class) else None
+    if measured == "accuracy" and (confusion := diagnosis.get("confusion")):
+        of_class = [int(sum(row)) for row in confusion]  # test samples
+        return max(of_class) / sum(of_class) if any(of_class) else None
     classes = len(data.get("classes") or ())
     return {"accuracy": 1 / classes, "loss": math.log(classes)}.get(measured) if classes else None
 

@@ -15,7 +15,7 @@ from typing import Any
 from results.amounts import named, shown
 from results.metric_format import MetricFormat
 from results.record import State
-from results.snapshot import EPSILON, Entry, Snapshot, by_state
+from results.snapshot import EPSILON, Entry, Snapshot, best_of, by_state
 
 Json = dict[str, Any]
 LABEL = 22  # characters of a name beside an axis
@@ -125,7 +125,7 @@ def history(now: Snapshot) -> Figure | None:
     words = [
         f"{arm}: {shown(best.best, now.metric)} by trial {best.number}"
         for arm in now.arms
-        if (best := _best_of([entry for entry in able if entry.trial.arm == arm], now.sign))
+        if (best := best_of([entry for entry in able if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
@@ -166,10 +166,6 @@ def _at_best(entry: Entry) -> float:
     """When the trial reported its best value."""
     at = [when for epoch, value, when in entry.curve if value == entry.best and epoch == entry.best_epoch]
     return at[0] if at else entry.curve[-1][2]
-
-
-def _best_of(entries: Sequence[Entry], sign: float) -> Entry | None:
-    return max(entries, key=lambda entry: (sign * (entry.best or 0.0), -entry.number), default=None)
 
 
 def _upper(values: Sequence[float], sign: float) -> tuple[float, float]:
