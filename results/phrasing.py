@@ -42,7 +42,7 @@ _COUNTED = {
 def whole_answer(findings: Findings) -> str:
     """Everything that is to be said at once."""
     if not findings.confirmed:
-        return f"No answer yet: {details(findings)}"
+        return f"No answer yet. {details(findings)}"
     return " ".join([*(comparison_text(one, findings) for one in findings.comparisons), details(findings)])
 
 
@@ -162,9 +162,9 @@ def _nothing_confirmed(findings: Findings) -> str:
     seen = [f"{arm.arm} {findings.objective_format.value(arm.seen)}" for arm in findings.arms if arm.seen is not None]
     failed = [f"{arm.arm} lost: {_failure(arm)}." for arm in findings.arms if arm.failed]
     if not seen:
-        return " ".join(["no trial has reported.", *failed])
+        return " ".join(["No trial has reported.", *failed])
     return " ".join(
-        ["nothing is confirmed.", f"Best {named(findings.metric)} in the search: {', '.join(seen)}.", *failed]
+        ["Nothing is confirmed.", f"Best {named(findings.metric)} in the search: {', '.join(seen)}.", *failed]
     )
 
 

@@ -264,7 +264,7 @@ def test_a_control_that_diverges_on_every_seed_lost(tmp_path: Path) -> None:
 def test_an_empty_sweep_has_no_answer(tmp_path: Path) -> None:
     sweep(tmp_path / "run").record.close()
     found = asked(tmp_path / "run")
-    assert found.sentence == "No answer yet: no trial has reported."
+    assert found.sentence == "No answer yet. No trial has reported."
     assert (found.best, found.model, found.comparisons, found.notes, found.confirmed) == (None, None, (), (), False)
     assert [(arm.arm, arm.candidates, arm.score, arm.seen) for arm in found.arms] == [
         ("no L2", (), None, None),
@@ -279,7 +279,7 @@ def test_a_search_without_confirmation_has_no_answer(tmp_path: Path) -> None:
     made.search("L2", 0.97, 0.96)
     found = asked(tmp_path / "run")
     assert found.sentence == (
-        "No answer yet: nothing is confirmed. Best validation accuracy in the search: no L2 95.00%, L2 97.00%."
+        "No answer yet. Nothing is confirmed. Best validation accuracy in the search: no L2 95.00%, L2 97.00%."
     )
     assert (found.arm("L2").seen, found.arm("L2").optimism, found.best) == (0.97, None, None)
 
@@ -292,7 +292,7 @@ def test_all_diverged_is_no_answer_and_no_error(tmp_path: Path) -> None:
     made.confirm("L2", source, 12, state=State.FAILED)
     found = asked(tmp_path / "run")
     assert found.sentence == (
-        "No answer yet: no trial has reported. no L2 lost: its only trial diverged. L2 lost: of its 2 "
+        "No answer yet. No trial has reported. no L2 lost: its only trial diverged. L2 lost: of its 2 "
         "confirmations, 1 diverged and 1 failed."
     )
     assert found.arm("L2").candidates[0].failed == {11: State.DIVERGED, 12: State.FAILED}
