@@ -1,16 +1,18 @@
-"""Amounts as people read them: scores, times, sizes."""
+"""Values as text, each kind in one way everywhere: scores, times, sizes, hyperparameters."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 
 def shown(value: float | None, metric: str) -> str:
-    """A value of the objective as text."""
+    """A score or an objective as text: '98.31%' of an accuracy, '0.0712' of anything else."""
     if value is None or not math.isfinite(value):
         return "none" if value is None else str(value)
-    return f"{100 * value:.2f} %" if "accuracy" in metric else f"{value:.4g}"
+    return f"{100 * value:.2f}%" if "accuracy" in metric else f"{value:.4g}"
 
 
 def named(metric: str) -> str:
@@ -25,11 +27,11 @@ def epochs(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}%"
 
 
 def short(value: object) -> str:
-    """A hyperparameter's value as text."""
+    """A hyperparameter's value, or any cell of a table, as text."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -37,8 +39,18 @@ def short(value: object) -> str:
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def difference(value: float, metric: str) -> str:
-    """A difference between two values of the objective: points for accuracies."""
+def settings(params: Mapping[str, Any]) -> str:
+    """'lr=0.00312, l2=3e-05'"""
+    return ", ".join(f"{name}={short(value)}" for name, value in params.items()) or "fixed settings"
+
+
+def conjunction(words: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'"""
+    return " and ".join([", ".join(words[:-1]), *words[-1:]] if len(words) > 1 else words)
+
+
+def change(value: float, metric: str) -> str:
+    """A difference between two scores: '0.30 points' of accuracies, '0.0712' of anything else."""
     return f"{100 * value:.2f} points" if "accuracy" in metric else f"{value:.3g}"
 
 

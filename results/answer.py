@@ -1,8 +1,9 @@
-"""The answer to a sweep's question: which arm is better, by how much, and how sure one can be. A view of the record.
+"""The answer to a sweep's question: how the arms' configurations compare, by how much, and how sure one can be of it.
 
-Each arm's best configurations were trained again on fresh seeds. An arm is represented by the one with the best mean
-validation objective (`_ranked`), judged by its test scores; while these are not complete, by its validation objectives,
-and it says so.
+A view of the record. Each arm's best configurations were trained again on fresh seeds. An arm is represented by the one
+with the best mean validation objective (`_ranked`), judged by its test scores. A seed whose training diverged or failed
+is an outcome and counts as what a constant prediction scores (intention to treat); one that was LOST is missing until
+it is trained again. While scores on the test split are not complete there is no verdict.
 """
 
 from __future__ import annotations
@@ -11,89 +12,77 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, TypeVar
 
-from results.definition import Definition
-from results.intervals import CONFIDENCE, Difference, Estimate, difference, estimate, holm
+from results import phrasing
+from results.best import LARGEST, best_report
+from results.definition import DatasetSummary
+from results.edges import edges
+from results.findings import (
+    Arm,
+    Candidate,
+    Comparison,
+    FailedSeeds,
+    Findings,
+    IntervalScope,
+    KeptModel,
+    MissingSeeds,
+    Note,
+    OneSeed,
+    Replicate,
+    SampleError,
+    SupersededSeeds,
+    Verdict,
+    WinnersCurse,
+    seeds_by_state,
+    verdict_of,
+)
+from results.intervals import difference, estimate
+from results.metric_format import MetricFormat
 from results.record import Reader, ReportRow, State, Trial
-from results.tables import NEVER_BEST
-from results.wording import Wording, settings
 
-LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
-OTHER_NETWORK = "of another network"  # why a seed does not count
-FEW = 6  # arms up to which all pairs are compared
+CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 Curves = Mapping[int, Mapping[int, ReportRow]]
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One configuration of an arm, trained again on fresh seeds."""
+class Answer(Findings):
+    """What is known, and the sentences that say it."""
 
-    source: int  # the search trial that found it
-    params: dict[str, Any]
-    config: dict[str, Any]  # without the seed
-    searched: float | None  # the search trial's last validation objective
-    trials: dict[int, int]  # seed -> confirmation trial, of those that finished
-    values: dict[int, float]  # seed -> last validation objective
-    validation: Estimate | None  # of `values`
-    test: dict[int, float]  # seed -> test score
-    dropped: dict[str, int]  # how many confirmation trials do not count, by state or `OTHER_NETWORK`
+    @property
+    def sentence(self) -> str:
+        """All that is to be said at once: comparisons, failures, the best configuration."""
+        return phrasing.whole_answer(self)
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """A sentence for each comparison; of one arm its score."""
+        return phrasing.headlines(self)
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """What is known of one arm; `candidates` are sorted, and the first one with a value is the chosen one."""
+    @property
+    def details(self) -> str:
+        """What belongs to the headlines."""
+        return phrasing.details(self)
 
-    arm: str
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
-    score: Estimate | None  # of the chosen one, on the answer's split
-    seen: float | None  # the best validation objective that any of its search trials reported
-    flattered: float | None  # how much better the chosen one did in the search than on fresh seeds: the winner's curse
+    @property
+    def note_texts(self) -> tuple[str, ...]:
+        """What a careful reader wants to know before believing it, a line each."""
+        return phrasing.note_texts(self)
 
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The scores of `arm` minus those of `against`. `verdict` is one of better, worse, unknown."""
-
-    arm: str
-    against: str
-    difference: Difference
-    p_holm: float | None  # corrected for the comparisons made together
-    together: int  # how many those are
-    verdict: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """All that the record says about the question. Scores are fractions and nats; `unit` is for people."""
-
-    metric: str  # the validation objective
-    mode: str  # max or min
-    split: str  # test, or validation while there are no test scores
-    measure: str  # such as "test accuracy"
-    scale: float  # from a score to its unit: 100 for accuracies
-    unit: str  # of a difference
-    control: str | None  # the first arm
-    arms: tuple[Arm, ...]
-    comparisons: tuple[Comparison, ...]  # every arm against the control
-    pairs: tuple[Comparison, ...]  # every two arms, when they are at most FEW and more than 2
-    best: str | None  # the arm with the best mean validation objective
-    model: int | None  # confirmation trial of that arm with the best one: the model to keep
-    sentence: str
-    notes: tuple[str, ...]  # what a careful reader wants to know before he believes it
-    wording: Wording  # how its scores are told
+    def comparison_text(self, comparison: Comparison) -> str:
+        """One comparison in words."""
+        return phrasing.comparison_text(comparison, self)
 
     def asdict(self) -> dict[str, Any]:
-        """As JSON; seeds become text there."""
-        return dataclasses.asdict(self)
-
-    def arm(self, name: str) -> Arm:
-        """The arm of that name. Raises KeyError."""
-        return {arm.arm: arm for arm in self.arms}[name]
+        """As JSON, with its sentences; seeds become text there."""
+        notes = [{"note": type(note).__name__, **dataclasses.asdict(note)} for note in self.notes]
+        return dataclasses.asdict(self) | {
+            "notes": notes,
+            "sentence": self.sentence,
+            "headlines": self.headlines,
+            "note_texts": self.note_texts,
+        }
 
 
 def answer(reader: Reader) -> Answer:
@@ -102,6 +91,7 @@ def answer(reader: Reader) -> Answer:
         definition = reader.definition()
         trials, curves, scores = reader.trials(), reader.curves(), reader.scores("test")
         superseded = reader.superseded()
+        constant, diagnosis = reader.meta(CONSTANT_SCORES) or {}, reader.meta("test") or {}
     metric, mode = definition.metric, definition.mode
     names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
@@ -111,44 +101,59 @@ def answer(reader: Reader) -> Answer:
         trial: known[measured] for trial, known in scores.items() if abs(known.get(measured, math.nan)) <= LARGEST
     }
 
-    def candidates(name: str) -> tuple[Candidate, ...]:
+    def candidates_of(name: str) -> tuple[Candidate, ...]:
         mine = [trial for trial in trials if trial.arm == name]
         return tuple(_ranked(_candidates(mine, superseded, curves, tested, metric), mode))
 
-    found = {name: candidates(name) for name in names}
-    chosen = {name: next((c for c in found[name] if c.validation), None) for name in names}
+    candidates = {name: candidates_of(name) for name in names}
+    chosen = {name: next((c for c in candidates[name] if c.validation), None) for name in names}
     represented = [candidate for candidate in chosen.values() if candidate]
     complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
     split = "test" if represented and complete else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
     regression = definition.is_regression
-    wording = Wording(measured if split == "test" else metric, split, higher, regression)
+    score_format = MetricFormat(measured if split == "test" else metric, split, higher, regression)
+    constant_score = _constant_score(measured, constant, diagnosis, definition.data) if split == "test" else None
+    samples = definition.data.samples(split)
 
-    arms = tuple(_arm(name, found[name], chosen[name], wording, _seen(name, trials, curves, metric, mode), mode)
-                 for name in names)  # fmt: skip
-    control, others = next(iter(names), None), names[1:]
-    data = {arm.arm: _values(arm.chosen, split) for arm in arms if arm.chosen}
-    with_control = [(other, control) for other in others if other in data and control in data and control is not None]
-    every_two = [(b, a) for a, b in combinations(data, 2)] if 2 < len(names) <= FEW else []
-    comparisons = _compare(with_control, data, wording)
+    arms = []
+    for name in names:
+        values = _scores(chosen[name], split, constant_score)
+        arms.append(
+            Arm(
+                arm=name,
+                candidates=candidates[name],
+                chosen=chosen[name],
+                scores=values,
+                score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
+                best_seen=best_report(name, trials, curves, metric, mode),
+                optimism=_optimism(chosen[name], mode),
+                failed={} if chosen[name] else _failed([t for t in trials if t.arm == name]),
+            )
+        )
     best = _best(arms, mode)
     keep = best.chosen if best else None
+    model = keep.trials[_extreme(keep.values, mode)] if keep else None
+    distributions = {trial.trial: trial.distributions for trial in trials}
+    comparisons = _compare(arms, score_format, samples)
     return Answer(
         metric=metric,
         mode=mode,
         split=split,
-        measure=wording.measure,
-        scale=wording.scale,
-        unit=wording.unit,
-        control=control,
-        arms=arms,
+        format=score_format,
+        objective_format=MetricFormat(metric, "validation", mode == "max", regression),
+        control=names[0] if names else None,
+        replicate=Replicate.SEED,
+        constant_score=constant_score,
+        arms=tuple(arms),
         comparisons=comparisons,
-        pairs=_compare(every_two, data, wording),
         best=best.arm if best else None,
-        model=keep.trials[_extreme(keep.values, mode)] if keep else None,
-        sentence=_sentence(arms, comparisons, best, wording, metric),
-        wording=wording,
-        notes=_notes(arms, definition, wording, Wording(metric, "validation", mode == "max", regression)),
+        model=model,
+        notes=(
+            *_notes(arms, distributions, constant_score),
+            *([KeptModel(model, best.arm, len(keep.values))] if model and best and keep else []),
+            *_interval_notes(arms, score_format, len(names) - 1, samples),
+        ),
     )
 
 
@@ -165,23 +170,27 @@ def _candidates(
         if trial.phase == "confirm" and trial.source is not None:
             by_source.setdefault(trial.source, []).append(trial)
     sources = {trial.trial: trial for trial in trials}
-    made = []
+    candidates = []
     for source, repeats in sorted(by_source.items()):
         values: dict[int, float] = {}
         numbers: dict[int, int] = {}
-        dropped: dict[str, int] = {}
+        failed: dict[int, State] = {}
+        missing: dict[int, State] = {}
+        other_network = 0
         for trial in repeats:
             value = _last(curves.get(trial.trial, {}), metric)
+            given = trial.config.get("seed")
+            seed = given if isinstance(given, int) else trial.trial
             if trial.trial in superseded:
-                dropped[OTHER_NETWORK] = dropped.get(OTHER_NETWORK, 0) + 1
+                other_network += 1
             elif trial.state is State.COMPLETED and value is not None:
-                told = trial.config.get("seed")
-                seed = told if isinstance(told, int) else trial.trial
                 values[seed], numbers[seed] = value, trial.trial
+            elif trial.state in (State.LOST, State.RUNNING):
+                missing[seed] = trial.state
             else:
-                dropped[str(trial.state)] = dropped.get(str(trial.state), 0) + 1
+                failed[seed] = trial.state
         config = {name: value for name, value in repeats[0].config.items() if name != "seed"}
-        made.append(
+        candidates.append(
             Candidate(
                 source=source,
                 params=sources[source].params if source in sources else repeats[0].params,
@@ -191,51 +200,69 @@ def _candidates(
                 values=values,
                 validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
                 test={seed: tested[trial] for seed, trial in numbers.items() if trial in tested},
-                dropped=dropped,
+                failed=failed,
+                missing=missing,
+                superseded=other_network,
             )
         )
-    return made
+    return candidates
 
 
 def _ranked(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:
-    """Best first: the fewest seeds that ended badly, as a share; then the best mean, less one standard error of it.
+    """Best first: the fewest seeds that failed, as a share; then the best mean, less one standard error of it.
 
     The record grows, so candidates may have different numbers of seeds: a mean of few is a luckier one, and a seed that
-    is missing or LOST is not the configuration's fault. All share one standard deviation, so that with equal numbers
-    the mean decides.
+    is missing is not the configuration's fault. All share one standard deviation, so that with equal numbers the mean
+    decides.
     """
     spread = [c.validation for c in candidates if c.validation and c.validation.n > 1]
     freedom = sum(one.n - 1 for one in spread)
     sd = math.sqrt(sum((one.n - 1) * (one.sd or 0.0) ** 2 for one in spread) / freedom) if freedom else 0.0
 
     def rank(candidate: Candidate) -> tuple[float, float, int]:
-        found = candidate.validation
-        if found is None:
+        validation = candidate.validation
+        if validation is None:
             return math.inf, math.inf, candidate.source
-        bad = sum(candidate.dropped.get(state, 0) for state in (State.DIVERGED, State.FAILED))
-        mean = found.mean if mode == "min" else -found.mean
-        return bad / (bad + found.n), mean + sd / math.sqrt(found.n), candidate.source
+        failed = len(candidate.failed)
+        mean = validation.mean if mode == "min" else -validation.mean
+        return failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
 
     return sorted(candidates, key=rank)
 
 
-def _arm(
-    name: str,
-    candidates: tuple[Candidate, ...],
-    chosen: Candidate | None,
-    wording: Wording,
-    seen: float | None,
-    mode: str,
-) -> Arm:
-    values = list(_values(chosen, wording.split).values()) if chosen else []
-    flattered = None
-    if chosen and chosen.searched is not None and chosen.validation:
-        flattered = (chosen.searched - chosen.validation.mean) * (1 if mode == "max" else -1)
-    return Arm(name, candidates, chosen, estimate(values, share=wording.share) if values else None, seen, flattered)
+def _scores(candidate: Candidate | None, split: str, constant_score: float | None) -> dict[int, float]:
+    """Seed -> score on the split. On the test split failed seeds count, where it is known as what."""
+    if candidate is None or split == "validation":
+        return dict(candidate.values) if candidate else {}
+    failed = {} if constant_score is None else dict.fromkeys(candidate.failed, constant_score)
+    return candidate.test | failed
 
 
-def _values(candidate: Candidate, split: str) -> dict[int, float]:
-    return candidate.test if split == "test" else candidate.values
+def _constant_score(
+    measured: str, constant: Mapping[str, float], diagnosis: Mapping[str, Any], data: DatasetSummary
+) -> float | None:
+    """What a constant prediction scores on the test split; of an earlier version's record as far as it says so."""
+    if measured in constant:
+        return float(constant[measured])
+    if measured == "accuracy" and (confusion := diagnosis.get("confusion")):
+        of_class = [int(sum(row)) for row in confusion]  # test samples
+        return max(of_class) / sum(of_class) if any(of_class) else None
+    classes = len(data.classes or ())
+    return {"accuracy": 1 / classes, "loss": math.log(classes)}.get(measured) if classes else None
+
+
+def _optimism(chosen: Candidate | None, mode: str) -> float | None:
+    if chosen is None or chosen.searched is None or chosen.validation is None:
+        return None
+    return (chosen.searched - chosen.validation.mean) * (1 if mode == "max" else -1)
+
+
+def _failed(trials: Sequence[Trial]) -> dict[State, int]:
+    """How an arm's trials ended of which none gave a score; {} while one may still do so."""
+    confirmed = {trial.trial: trial.state for trial in trials if trial.phase == "confirm"}
+    ended = confirmed or {trial.trial: trial.state for trial in trials if trial.phase == "search"}
+    hopeless = all(state in (State.DIVERGED, State.FAILED) for state in ended.values())
+    return seeds_by_state(ended) if hopeless else {}
 
 
 def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
@@ -243,17 +270,10 @@ def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
     return value if abs(value) <= LARGEST else None
 
 
-def _seen(arm: str, trials: Sequence[Trial], curves: Curves, metric: str, mode: str) -> float | None:
-    able = [t.trial for t in trials if t.arm == arm and t.phase == "search" and t.state not in NEVER_BEST]
-    told = [row.metrics.get(metric, math.nan) for number in able for row in curves.get(number, {}).values()]
-    finite = [value for value in told if abs(value) <= LARGEST]
-    return (min if mode == "min" else max)(finite, default=None)
-
-
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
-    means = {arm.arm: arm.chosen.validation.mean for arm in arms if arm.chosen and arm.chosen.validation}
-    name = _extreme(means, mode) if means else None
-    return next((arm for arm in arms if arm.arm == name), None)
+    """The arm whose chosen configuration ranks first: seeds that failed count here, too."""
+    ranked = _ranked([arm.chosen for arm in arms if arm.chosen], mode)
+    return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
 
 
 def _extreme(values: Mapping[K, float], mode: str) -> K:
@@ -264,80 +284,74 @@ def _extreme(values: Mapping[K, float], mode: str) -> K:
 # -- comparisons -------------------------------------------------------------------------------------------------
 
 
-def _compare(
-    pairs: Sequence[tuple[str, str]], data: Mapping[str, Mapping[int, float]], wording: Wording
-) -> tuple[Comparison, ...]:
-    found = [difference(data[a], data[b], len(pairs), share=wording.share) for a, b in pairs]
-    corrected = holm([one.p for one in found])
-    return tuple(
-        _comparison(a, b, one, p, len(pairs), wording) for (a, b), one, p in zip(pairs, found, corrected, strict=True)
-    )
+def _compare(arms: Sequence[Arm], score_format: MetricFormat, samples: int | None) -> tuple[Comparison, ...]:
+    """Every arm against the control, the first one: one family of comparisons, whatever became of the arms."""
+    if not any(arm.chosen for arm in arms):
+        return ()
+    control, *others = arms
+    compared = []
+    for arm in others:
+        verdict = _without_scores(arm, control) if not (arm.chosen and control.chosen) else None
+        if verdict:
+            compared.append(Comparison(arm.arm, control.arm, verdict, None))
+        elif not (arm.chosen and control.chosen):
+            continue  # not confirmed yet
+        elif score_format.split == "validation":
+            compared.append(Comparison(arm.arm, control.arm, Verdict.NO_TEST_SCORES, None))
+        else:
+            a, b = list(arm.scores.values()), list(control.scores.values())
+            found = difference(a, b, len(others), share=score_format.share, samples=samples)
+            verdict = verdict_of(found, Replicate.SEED, score_format.higher)
+            compared.append(Comparison(arm.arm, control.arm, verdict, found))
+    return tuple(compared)
 
 
-def _comparison(a: str, b: str, found: Difference, p_holm: float | None, together: int, wording: Wording) -> Comparison:
-    if p_holm is not None and p_holm < 1 - CONFIDENCE:
-        verdict = "better" if (found.mean > 0) is wording.higher else "worse"
-        text = wording.effect(a, b, found)
-    else:
-        verdict = "unknown"
-        text = wording.no_effect(a, b, found, p_holm, together)
-    return Comparison(a, b, found, p_holm, together, verdict, text)
+def _without_scores(arm: Arm, control: Arm) -> Verdict | None:
+    if arm.failed and control.failed:
+        return Verdict.BOTH_FAILED
+    if arm.failed and control.chosen:
+        return Verdict.ARM_FAILED
+    return Verdict.CONTROL_FAILED if control.failed and arm.chosen else None
 
 
-# -- words -------------------------------------------------------------------------------------------------------
+# -- notes -------------------------------------------------------------------------------------------------------
 
 
-def _sentence(
-    arms: Sequence[Arm], comparisons: Sequence[Comparison], best: Arm | None, wording: Wording, metric: str
-) -> str:
-    if best is None or best.chosen is None or best.score is None:
-        seen = [f"{arm.arm} {wording.value(arm.seen)}" for arm in arms if arm.seen is not None]
-        if not seen:
-            return "No answer yet: no trial has reported."
-        return f"No answer yet: nothing is confirmed. Best {metric} seen in the search: {', '.join(seen)}."
-    parts = [one.sentence for one in comparisons]
-    if len(parts) > 1:
-        parts.append(f"p-values are corrected for {len(parts)} comparisons (Holm).")
-    if missing := [arm.arm for arm in arms if not arm.chosen]:
-        parts.append(f"Nothing of {' and '.join(missing)} is confirmed, so it is not compared.")
-    of = f"Best by validation is {best.arm}: " if len(arms) > 1 else ""
-    parts.append(f"{of}{wording.level(best.score)}, with {settings(best.chosen.params)}.")
-    if wording.split == "validation":
-        some = all(arm.chosen.test for arm in arms if arm.chosen)
-        lack = "Not all of these models are scored on the test split yet" if some else "There are no test scores"
-        parts.append(f"{lack}: these are validation scores, by which the configurations were chosen.")
-    return " ".join(parts)
-
-
-def _notes(arms: Sequence[Arm], definition: Definition, wording: Wording, validation: Wording) -> tuple[str, ...]:
-    notes = [
-        f"Winner's curse, {arm.arm}: trial {arm.chosen.source} ended with {validation.value(arm.chosen.searched)} "
-        f"{validation.measure} in the search, the same settings with {validation.value(arm.chosen.validation.mean)} on "
-        f"fresh seeds: the search flattered them by {validation.change(arm.flattered)} {validation.unit}".rstrip()
-        + "."
-        for arm in arms
-        if arm.flattered is not None and arm.flattered > 0
-        if arm.chosen and arm.chosen.searched is not None and arm.chosen.validation
-    ]
+def _notes(
+    arms: Sequence[Arm], distributions: Mapping[int, Mapping[str, str]], constant_score: float | None
+) -> list[Note]:
+    """What is to be said of the configurations: how they were found, where they lie, what became of their seeds."""
+    notes: list[Note] = []
     for arm in arms:
-        for candidate in arm.candidates:
-            if candidate.dropped:
-                told = ", ".join(f"{count} {state}" for state, count in sorted(candidate.dropped.items()))
-                notes.append(f"Confirmations of {arm.arm}, trial {candidate.source}, that do not count: {told}.")
-    scores = [arm.score for arm in arms if arm.score]
-    if scores:
-        notes.append(
-            f"Intervals are {100 * CONFIDENCE:g} % t-intervals over training seeds, for these configurations and this "
-            f"{wording.split} split; another search would add to them."
-        )
-    count = definition.data.test if wording.split == "test" else definition.data.validation
-    if scores and count and wording.scale == 100:
-        share = min(max(0.0, scores[0].mean), 1.0)
-        notes.append(
-            f"Another {count:,} samples would move an accuracy by about \N{PLUS-MINUS SIGN} "
-            f"{wording.change(1.96 * math.sqrt(share * (1 - share) / count))} points, and a difference by less: "
-            "all arms are scored on the same samples."
-        )
-    if any(score.n == 1 for score in scores):
-        notes.append("One seed has no spread: confirm on two or more for an interval.")
-    return tuple(notes)
+        chosen = arm.chosen
+        if chosen and chosen.validation and chosen.searched is not None and arm.optimism and arm.optimism > 0:
+            notes.append(WinnersCurse(arm.arm, chosen.source, chosen.searched, chosen.validation.mean, arm.optimism))
+    for arm in arms:
+        if arm.chosen:
+            control = None if arm is arms[0] else arms[0]
+            notes += edges(arm, control, distributions.get(arm.chosen.source, {}))
+    for arm in arms:
+        for one in arm.candidates:
+            is_chosen, outcomes = one is arm.chosen, len(one.values) + len(one.failed)
+            if one.failed:
+                states = seeds_by_state(one.failed)
+                notes.append(FailedSeeds(arm.arm, one.source, is_chosen, states, outcomes, constant_score))
+            if one.missing:
+                states = seeds_by_state(one.missing)
+                notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
+            if one.superseded:
+                notes.append(SupersededSeeds(arm.arm, one.source, one.superseded))
+    return notes
+
+
+def _interval_notes(
+    arms: Sequence[Arm], score_format: MetricFormat, comparisons: int, samples: int | None
+) -> list[Note]:
+    """What the intervals are over, and what they do not hold."""
+    scored = [arm for arm in arms if arm.score]
+    notes: list[Note] = [IntervalScope(Replicate.SEED, comparisons)] if scored else []
+    if scored and samples and score_format.share:
+        shares = {arm.arm: min(max(0.0, arm.score.mean), 1.0) for arm in scored if arm.score}
+        margins = {arm: 1.96 * math.sqrt(share * (1 - share) / samples) for arm, share in shares.items()}
+        notes.append(SampleError(samples, margins))
+    return notes + [OneSeed(arm.arm) for arm in scored if arm.score and arm.score.n == 1]

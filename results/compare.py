@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from results.answer import Answer, Arm, answer
-from results.intervals import Difference, difference
+from results.answer import Answer, answer
+from results.findings import Arm
+from results.intervals import Difference, Estimate, difference
+from results.metric_format import MetricFormat
 from results.record import Reader
-from results.wording import Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Comparison:
 
 
 def compare(first: Reader, second: Reader) -> Comparison:
-    """Compare arms of the same name by their chosen configurations: paired when the runs share their seeds.
+    """Compare arms of the same name by their chosen configurations, with intervals that hold for all arms together.
 
     No difference is taken between scores of different measures or different data: `problems` then says so.
     """
@@ -61,10 +62,10 @@ def compare(first: Reader, second: Reader) -> Comparison:
     for name in dict.fromkeys([*arms[0], *arms[1]]):
         one, other = arms[0].get(name), arms[1].get(name)
         found = None
-        if not problems and one and other and one.chosen and other.chosen:
-            test = answers[0].split == "test"
-            values = [arm.chosen.test if test else arm.chosen.values for arm in (other, one) if arm.chosen]
-            found = difference(values[0], values[1], share=answers[0].wording.share)
+        if not problems and one and other and one.scores and other.scores:
+            a, b = list(other.scores.values()), list(one.scores.values())
+            share, samples = answers[0].format.share, data[0].samples(answers[0].split)
+            found = difference(a, b, len(arms[0].keys() & arms[1].keys()), share=share, samples=samples)
         rows.append(Row(name, one, other, found))
     return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems))
 
@@ -77,34 +78,30 @@ def compare_folders(first: Path, second: Path) -> Comparison:
 
 def table(found: Comparison) -> Table:
     """One line an arm."""
-    words = [one.wording for _, one in (found.first, found.second)]
+    formats = [one.format for _, one in (found.first, found.second)]
     shown = Table("arm", box=None, header_style="bold")
     for name, one in (found.first, found.second):
         shown.add_column(f"{name}: {one.measure}")
-    shown.add_column(f"difference, {words[0].unit}" if words[0].unit else "difference")
+    shown.add_column(f"difference, {formats[0].unit}" if formats[0].unit else "difference")
     for row in found.rows:
         scores = [
-            f"{word.value(arm.score.mean)}{_margin(word, arm.score.low, arm.score.high)} (n={arm.score.n})"
-            if arm and arm.score
-            else ""
-            for word, arm in zip(words, (row.first, row.second), strict=True)
+            _score(one, arm.score) if arm and arm.score else ""
+            for one, arm in zip(formats, (row.first, row.second), strict=True)
         ]
-        shown.add_row(row.arm, *scores, _difference(words[0], row.difference))
+        shown.add_row(row.arm, *scores, _difference(formats[0], row.difference))
     return shown
 
 
-def _difference(word: Wording, found: Difference | None) -> str:
+def _score(score_format: MetricFormat, score: Estimate) -> str:
+    interval = "" if score.low is None or score.high is None else f"{score_format.interval(score.low, score.high)}, "
+    return f"{score_format.value(score.mean)} ({interval}n = {score.n})"
+
+
+def _difference(score_format: MetricFormat, found: Difference | None) -> str:
     if found is None:
         return ""
-    kind = "paired" if found.paired else "Welch"
-    text = f"{word.change(found.mean)}{_margin(word, found.low, found.high)}"
-    if found.low is None or found.high is None or found.p is None:
+    text = score_format.change(found.mean)
+    if found.low is None or found.high is None:
         return text
     unsure = ", contains 0" if found.low <= 0 <= found.high else ""
-    return f"{text} ({' to '.join(word.bounds(found.low, found.high))}{unsure}; {kind}, n={found.n})"
-
-
-def _margin(word: Wording, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f" \N{PLUS-MINUS SIGN} {word.change((high - low) / 2)}"
+    return f"{text} ({' to '.join(score_format.bounds(found.low, found.high))}{unsure})"

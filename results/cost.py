@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from results.amounts import difference, duration, epochs, moment, percent, short, size
+from results.amounts import change, duration, epochs, moment, percent, short, size
 from results.audit import Audit
+from results.epochs import EpochCount, epoch_count
 from results.page import Html, join, pairs, table, tag
-from results.record import State, SweepState
+from results.record import SweepState
 from results.snapshot import Entry, Snapshot
 
 
@@ -18,10 +19,9 @@ def wall_seconds(now: Snapshot) -> float:
     return sum(end - start for start, end in now.spans)
 
 
-def saved(entries: list[Entry], budget: float) -> tuple[float, float]:
-    """(epochs trained, epochs if all had run to the end) of trials that ended; a failed one counts in neither."""
-    ended = [entry for entry in entries if entry.trial.state.ended and entry.trial.state is not State.FAILED]
-    return sum(entry.epochs or 0.0 for entry in ended), budget * len(ended)
+def epochs_of(entries: list[Entry], budget: float) -> EpochCount:
+    """Epochs trained by trials that ended, and without early stopping."""
+    return epoch_count(((entry.trial, entry.epochs or 0.0) for entry in entries), budget)
 
 
 def time_and_cost(now: Snapshot) -> Html:
@@ -31,14 +31,14 @@ def time_and_cost(now: Snapshot) -> Html:
     rows = []
     for phase in dict.fromkeys(entry.trial.phase for entry in now.entries):
         mine = [entry for entry in now.entries if entry.trial.phase == phase]
-        trained, full = saved(mine, now.epochs)
+        count = epochs_of(mine, now.epochs)
         rows.append(
             (
                 phase,
                 len(mine),
-                f"{trained:,.6g}",
-                f"{full:,.6g}",
-                percent(1 - trained / full) if full else "",
+                f"{count.trained:,.6g}",
+                f"{count.full:,.6g}",
+                "" if count.saved is None else percent(count.saved),
                 duration(sum(entry.seconds or 0.0 for entry in mine)),
             )
         )
@@ -84,7 +84,7 @@ def forecast(now: Snapshot, folder_bytes: int | None) -> Html:
             continue
         known = _actual(now, folder_bytes).get(name) or _held(now, told).get(name)
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        ratio = f"{100 * (known / value - 1):+.0f} %" if number and known is not None and value else ""
+        ratio = f"{100 * (known / value - 1):+.0f}%" if number and known is not None and value else ""
         rows.append((_named(name), _amount(name, value), "" if known is None else _amount(name, known), ratio))
     unfinished = now.state != SweepState.FINISHED or any(not entry.trial.state.ended for entry in now.entries)
     heads = ("", "forecast", "so far" if unfinished else "actual", "difference")
@@ -117,7 +117,7 @@ def audited(now: Snapshot, found: Audit | None) -> Html:
             (epochs(rung.epoch), rung.n, "unknown" if rung.correlation is None else f"{rung.correlation:.2f}")
             for rung in found.rungs
         ]
-        lost = "unknown" if found.regret is None else difference(found.regret, now.metric)
+        lost = "unknown" if found.regret is None else change(found.regret, now.metric)
         parts += [
             tag("p", _verdict(found, now.metric)),
             pairs(
@@ -140,7 +140,7 @@ def _verdict(found: Audit, metric: str) -> str:
     if found.winner is not None:
         return (
             f"Early stopping stopped a winner: trial {found.winner} would have beaten the best finished trial by "
-            f"{difference(found.regret, metric)}."
+            f"{change(found.regret, metric)}."
         )
     return f"None of the {found.audited} audited trials would have beaten the best that was allowed to finish."
 

@@ -25,6 +25,10 @@ class DatasetSummary:
     validation: int | None = None
     test: int | None = None
 
+    def samples(self, split: str) -> int | None:
+        """How many samples the "test" or "validation" split has; None when the record does not say, or has none."""
+        return (self.test if split == "test" else self.validation) or None
+
     @classmethod
     def from_json(cls, text: Mapping[str, Any]) -> Self:
         """Unknown keys are left out."""

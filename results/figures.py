@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.amounts import named, shown
+from results.metric_format import MetricFormat
 from results.record import State
-from results.snapshot import EPSILON, Entry, Snapshot, by_state
+from results.snapshot import EPSILON, Entry, Snapshot, best_of, by_state
 
 Json = dict[str, Any]
 LABEL = 22  # characters of a name beside an axis
@@ -124,7 +125,7 @@ def history(now: Snapshot) -> Figure | None:
     words = [
         f"{arm}: {shown(best.best, now.metric)} by trial {best.number}"
         for arm in now.arms
-        if (best := _best_of([entry for entry in able if entry.trial.arm == arm], now.sign))
+        if (best := best_of([entry for entry in able if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
@@ -165,10 +166,6 @@ def _at_best(entry: Entry) -> float:
     """When the trial reported its best value."""
     at = [when for epoch, value, when in entry.curve if value == entry.best and epoch == entry.best_epoch]
     return at[0] if at else entry.curve[-1][2]
-
-
-def _best_of(entries: Sequence[Entry], sign: float) -> Entry | None:
-    return max(entries, key=lambda entry: (sign * (entry.best or 0.0), -entry.number), default=None)
 
 
 def _upper(values: Sequence[float], sign: float) -> tuple[float, float]:
@@ -325,7 +322,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm of the arms' plot: single values, and mean and 95 % interval where they are known."""
+    """One arm of the arms' plot: single values, and mean and 95% interval where they are known."""
 
     arm: str
     values: Sequence[float]
@@ -334,12 +331,17 @@ class Bar:
     high: float | None = None
 
 
-def arms(bars: Sequence[Bar], metric: str, split: str, confirmed: bool) -> Figure | None:
+def _interval(bar: Bar, score_format: MetricFormat) -> str:
+    return "" if bar.low is None or bar.high is None else score_format.interval(bar.low, bar.high)
+
+
+def arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) -> Figure | None:
     """Dot and whisker for confirmed arms; before that, every full-length score of the search."""
     bars = [bar for bar in bars if bar.values]
     if not bars:
         return None
     data: list[Json] = []
+    metric, split = score_format.metric, score_format.split
     names = [safe(bar.arm) for bar in bars]
     for index, bar in enumerate(bars):
         spread = [index + 0.22 * _jitter(i) + 0.18 for i in range(len(bar.values))]
@@ -357,7 +359,7 @@ def arms(bars: Sequence[Bar], metric: str, split: str, confirmed: bool) -> Figur
         if bar.low is not None and bar.high is not None:
             whiskers |= {"symmetric": False, "array": [bar.high - bar.mean], "arrayminus": [bar.mean - bar.low]}
         words = f"{names[index]}: mean {shown(bar.mean, metric)}"
-        words += f", 95 % interval {shown(bar.low, metric)} to {shown(bar.high, metric)}" if known else ""
+        words += f", 95% interval {_interval(bar, score_format)}" if known else ""
         data.append(
             {"mode": "markers", "x": [bar.mean], "y": [index], "showlegend": False}
             | {"marker": {"color": arm_colour(index), "size": 14, "symbol": SYMBOLS[index % 8]}}
@@ -377,13 +379,13 @@ def arms(bars: Sequence[Bar], metric: str, split: str, confirmed: bool) -> Figur
     }
     words = "; ".join(
         f"{bar.arm}: {shown(bar.mean, metric)}"
-        + (f" ({shown(bar.low, metric)} to {shown(bar.high, metric)})" if bar.low is not None else "")
+        + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
         + f", n={len(bar.values)}"
         for bar in bars
         if bar.mean is not None
     )
     note = (
-        "Big mark: mean over fresh seeds. Whisker: its 95 % interval. Small dots: the single seeds."
+        "Big mark: mean over fresh seeds. Whisker: its 95% interval. Small dots: the single seeds."
         if confirmed
         else "Every dot is one trial of the search, at its best report. No interval is drawn: scores that were "
         "searched for are not a sample of what to expect."
@@ -441,7 +443,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
         "confusion",
         f"{right} of {total} test samples are right."
         + (f" Most frequent mistakes: {confused}." if confused else "")
-        + (f" Weakest class: {classes[min(shares)[1]]}, {100 * min(shares)[0]:.1f} % right." if shares else ""),
+        + (f" Weakest class: {classes[min(shares)[1]]}, {100 * min(shares)[0]:.1f}% right." if shares else ""),
         [
             View(
                 "confusion",

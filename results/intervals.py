@@ -1,20 +1,16 @@
-"""Means, differences and how sure one can be of them: Student's t, by scipy.
+"""Means and differences of means with t-intervals (Student's and Welch's), by scipy.
 
-All intervals are two-sided 95% intervals of a mean over training seeds, for values that are roughly normal. A share,
-such as an accuracy, has none that leaves 0..1: where Student's would, the interval is made on the logit scale.
+Intervals are two-sided. The values are scores of training seeds, or of independent searches; they are taken as roughly
+normal. A share, such as an accuracy, is counted on a number of samples, so its spread has a floor: see `discordance`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 CONFIDENCE = 0.95
-POWER = 0.8  # chance to see a difference, when seeds are counted that would be needed
-MOST = 100_000  # more seeds than that nobody trains
-_SAME = 1e-12  # spread, relative to the values, that is rounding
+_ROUNDING = 1e-12  # spread, relative to the values, that is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +26,97 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean of a minus mean of b. Without spread in the data there is an interval at most, and no p."""
+    """Mean of one side minus mean of the other. Without two values a side there is neither interval nor p."""
 
-    n: int  # pairs; when not paired, the values of the smaller side
+    n: int  # values of the first side
+    n_other: int  # of the second
     mean: float
-    low: float | None
+    low: float | None  # of the interval at 1 - (1 - CONFIDENCE) / comparisons
     high: float | None
-    p: float | None  # two-sided, of this comparison alone
-    paired: bool
-    needed: int | None  # about so many seeds (pairs, or a side) see a difference of this size; None: > MOST, or unknown
+    p: float | None  # two-sided, of the same test at the same level: below 1 - CONFIDENCE when 0 is outside
+    comparisons: int  # made together: their intervals hold together with CONFIDENCE (Bonferroni)
 
 
-def estimate(values: Sequence[float], *, share: bool = False) -> Estimate:
-    """Mean, standard deviation (n - 1) and t-interval; a `share`'s is within 0..1. Raises ValueError for no value."""
+def discordance(difference: float, samples: int) -> float:
+    """The least variance of the difference of two shares that were counted on the same `samples`.
+
+    Two models whose accuracies differ by d disagree on |d| * samples samples at least, and on one sample at least: the
+    count is that of McNemar's test (Dietterich 1998). Without it, seeds that happen to agree would be certain.
+    """
+    return max(abs(difference), 1 / samples) / samples
+
+
+def estimate(values: Sequence[float], *, share: bool = False, samples: int | None = None) -> Estimate:
+    """Mean, standard deviation (n - 1) and 95% t-interval.
+
+    Args:
+        values: one a seed, or one a search.
+        share: they are shares; the interval stays within 0..1.
+        samples: on how many samples a share was counted; the interval is then never narrower than these allow.
+
+    Raises:
+        ValueError: for no value.
+    """
     import numpy as np
     from scipy import stats
 
     if not values:
         raise ValueError("an estimate must have a value, but got none")
-    mean = float(np.mean(values))
-    if len(values) == 1:
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
         return Estimate(1, mean, None, None, None)
-    sd = float(np.std(values, ddof=1))
-    if _no_spread(sd, values):
-        return Estimate(len(values), mean, sd, mean, mean)
-    interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
-    low, high = float(interval.low), float(interval.high)
+    sd = _spread(values)
+    floor = discordance(0.0, samples) if share and samples else 0.0
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * (max(sd**2, floor) / n) ** 0.5
+    low, high = mean - margin, mean + margin
     if share and 0 < mean < 1 and (low < 0 or high > 1):
-        low, high = _on_logits(mean, (high - low) / 2)
-    return Estimate(len(values), mean, sd, low, high)
+        low, high = _on_logits(mean, margin)
+    elif share:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Estimate(n, mean, sd, low, high)
+
+
+def difference(
+    a: Sequence[float], b: Sequence[float], comparisons: int = 1, *, share: bool = False, samples: int | None = None
+) -> Difference:
+    """Mean of `a` minus mean of `b` by Welch's t-test, with an interval that holds for all `comparisons` together.
+
+    Sides are not paired: two configurations on the same training seed correlate by 0.16 only, which does not pay for
+    the degrees of freedom, and a seed that was lost would decide about the method.
+
+    Args:
+        a: scores of one side, one a seed or one a search.
+        b: those of the other.
+        comparisons: how many are made together.
+        share: they are shares; the interval stays within -1..1.
+        samples: on how many samples shares were counted, both sides on the same ones; see `discordance`.
+
+    Raises:
+        ValueError: when a side is empty.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if not a or not b:
+        raise ValueError(f"both sides must have a value, but got {len(a)} and {len(b)}")
+    mean = float(np.mean(a)) - float(np.mean(b))
+    mean = 0.0 if abs(mean) <= _ROUNDING * max(map(abs, [*a, *b])) else mean
+    if min(len(a), len(b)) < 2:
+        return Difference(len(a), len(b), mean, None, None, None, comparisons)
+    floor = discordance(mean, samples) / 2 if share and samples else 0.0  # half of it a side
+    errors = [max(_spread(side) ** 2, floor) / len(side) for side in (a, b)]  # variances of the means
+    variance = sum(errors)
+    if variance == 0:
+        return Difference(len(a), len(b), mean, mean, mean, None, comparisons)
+    # Welch-Satterthwaite
+    freedom = variance**2 / sum(error**2 / (len(side) - 1) for error, side in zip(errors, (a, b), strict=True))
+    alpha = (1 - CONFIDENCE) / comparisons
+    margin = float(stats.t.ppf(1 - alpha / 2, freedom)) * variance**0.5
+    low, high = mean - margin, mean + margin
+    if share:
+        low, high = max(low, -1.0), min(high, 1.0)
+    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / variance**0.5, freedom)))
+    return Difference(len(a), len(b), mean, low, high, p, comparisons)
 
 
 def _on_logits(mean: float, margin: float) -> tuple[float, float]:
@@ -69,80 +127,9 @@ def _on_logits(mean: float, margin: float) -> tuple[float, float]:
     return float(expit(centre - wide)), float(expit(centre + wide))
 
 
-def difference(
-    a: Mapping[int, float], b: Mapping[int, float], comparisons: int = 1, *, share: bool = False
-) -> Difference:
-    """Compare values by seed: paired t when one side's seeds are all among the other's, else Welch's t.
-
-    `comparisons`: how many are made together, for the number of seeds needed. The interval of two shares' difference
-    ends at -1 and 1: no other difference is possible. Raises ValueError when a side is empty.
-    """
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation; 0 for values that differ by rounding."""
     import numpy as np
-    from scipy import stats
 
-    if not a or not b:
-        raise ValueError(f"both sides must have a value, but got {len(a)} and {len(b)}")
-    shared = sorted(a.keys() & b.keys())
-    paired = len(shared) == min(len(a), len(b)) >= 2
-    x, y = np.array([a[seed] for seed in sorted(a)]), np.array([b[seed] for seed in sorted(b)])
-    if paired:
-        x, y = np.array([a[seed] for seed in shared]), np.array([b[seed] for seed in shared])
-    n, mean = min(len(x), len(y)), float(x.mean() - y.mean())
-    if n < 2:
-        return Difference(n, mean, None, None, None, False, None)
-    values = [*x.tolist(), *y.tolist()]
-    spreads = [np.std(x - y, ddof=1)] if paired else [np.std(x, ddof=1), np.std(y, ddof=1)]
-    if all(_no_spread(float(sd), values) for sd in spreads):
-        mean = 0.0 if abs(mean) <= _SAME * max(map(abs, values)) else mean
-        return Difference(n, mean, mean, mean, None, paired, None)
-    result: Any = stats.ttest_rel(x, y) if paired else stats.ttest_ind(x, y, equal_var=False)
-    interval = result.confidence_interval(CONFIDENCE)
-    needed = seeds_needed(mean, [float(sd) for sd in spreads], (1 - CONFIDENCE) / comparisons)
-    low, high = float(interval.low), float(interval.high)
-    if share and all(0 <= value <= 1 for value in values):
-        low, high = max(low, -1.0), min(high, 1.0)
-    return Difference(n, mean, low, high, float(result.pvalue), paired, needed)
-
-
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for being several (Holm 1979, Scand. J. Statist. 6:65). None stays None, and counts."""
-    adjusted: list[float | None] = [None] * len(ps)
-    so_far = 0.0
-    known = sorted((p, index) for index, p in enumerate(ps) if p is not None)
-    for rank, (p, index) in enumerate(known):
-        so_far = max(so_far, min(1.0, p * (len(ps) - rank)))
-        adjusted[index] = so_far
-    return adjusted
-
-
-def seeds_needed(mean: float, spreads: Sequence[float], alpha: float = 1 - CONFIDENCE) -> int | None:
-    """The least n whose t-test sees a true difference of `mean` with probability POWER (non-central t).
-
-    `spreads`: one standard deviation, of paired differences; or two, one a side with n values each (Welch).
-    None when that takes more than MOST.
-    """
-    if mean == 0 or _power(MOST, mean, spreads, alpha) < POWER:
-        return None
-    low, high = 1, MOST  # too few, enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(middle, mean, spreads, alpha) >= POWER else (middle, high)
-    return high
-
-
-def _power(n: int, mean: float, spreads: Sequence[float], alpha: float) -> float:
-    from scipy import stats
-
-    variances = [sd**2 for sd in spreads]
-    # Welch-Satterthwaite; with one spread it is n - 1.
-    freedom = (n - 1) * sum(variances) ** 2 / sum(v**2 for v in variances)
-    centre = abs(mean) / math.sqrt(sum(variances) / n)
-    critical = stats.t.ppf(1 - alpha / 2, freedom)
-    seen = float(stats.nct.sf(critical, freedom, centre))
-    if centre > 5:  # the wrong sign is impossible, and scipy's far tail is NaN
-        return seen if math.isfinite(seen) else float(stats.norm.sf(critical - centre))
-    return seen + float(stats.nct.cdf(-critical, freedom, centre))
-
-
-def _no_spread(sd: float, values: Sequence[float]) -> bool:
-    return sd <= _SAME * max(map(abs, values))
+    sd = float(np.std(values, ddof=1))
+    return 0.0 if sd <= _ROUNDING * max(map(abs, values)) else sd

@@ -340,9 +340,16 @@ def _answer(now: _Pass, found: Answer, names: _Names) -> list[Metric]:
             values = {"": arm.score.mean, "_sd": arm.score.sd, "_low": arm.score.low, "_high": arm.score.high}
             told |= {f"confirmed_{measure}{kind}/{name}": value for kind, value in values.items()}
             told[f"confirmed_n/{name}"] = float(arm.score.n)
-            told[f"flattered_by/{name}"] = arm.flattered
+            told[f"flattered_by/{name}"] = arm.optimism
     for one in found.comparisons:
-        values = {"": one.difference.mean, "_low": one.difference.low, "_high": one.difference.high, "_p": one.p_holm}
+        if one.difference is None:
+            continue
+        values = {
+            "": one.difference.mean,
+            "_low": one.difference.low,
+            "_high": one.difference.high,
+            "_p": one.difference.p,
+        }
         told |= {f"difference_{measure}{kind}/{names.arms.of(one.arm)}": value for kind, value in values.items()}
     for state in State:
         told[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in now.trials))

@@ -11,7 +11,6 @@ import hashlib
 import html
 import json
 import math
-import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -20,7 +19,6 @@ from typing import Any
 from results.figures import Figure
 from results.text import printable
 
-_PERCENT = re.compile(r"(\d) %")
 _VOID = {"br", "img", "input"}  # elements without an end
 
 
@@ -32,7 +30,7 @@ class Html(str):
 
 def text(value: object) -> Html:
     """Any value, escaped; HTML as it is."""
-    return value if isinstance(value, Html) else Html(_PERCENT.sub("\\1\N{NO-BREAK SPACE}%", raw(value)))
+    return value if isinstance(value, Html) else raw(value)
 
 
 def raw(value: object) -> Html:

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from results import cost, figures, landscape, mistakes, pareto, pareto_plot
-from results.amounts import difference, duration, epochs, moment, named, percent, short, shown
+from results.amounts import conjunction, duration, epochs, moment, named, percent, settings, short, shown
 from results.answer import Answer, answer
 from results.audit import audit
 from results.figures import Bar, Figure, safe
 from results.files import replacing
+from results.findings import Arm
 from results.page import Html, figure, join, page, payload, section, table, tag
 from results.provenance import provenance
 from results.record import State, SweepState
@@ -47,8 +48,9 @@ def render(run: Path) -> str:
         now, found, seen, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
     land = landscape.survey(now)
     slices = landscape.slices(land, now)
+    score_format = found.format if found.confirmed else found.objective_format
     drawn = {
-        "arms": figures.arms(_bars(now, found), _measured(found), found.split, confirmed=_confirmed(found)),
+        "arms": figures.arms(_bars(now, found), score_format, confirmed=found.confirmed),
         "pareto": pareto_plot.figure(points, now.arms),
         "history": figures.history(now),
         "curves": figures.curves(now),
@@ -113,31 +115,26 @@ def _header(now: Snapshot) -> Html:
 
 
 def _answer(now: Snapshot, found: Answer) -> Html:
-    confirmed = _confirmed(found)
+    confirmed = found.confirmed
     inside = [
         tag("h2", "Answer" if confirmed else "No answer yet", id="answer-title"),
         *_lead(now, found),
         *(tag("p", told, class_="warning", role="note") for told in _warnings(now, found)),
         _tiles(now),
-        _listed("Before you believe it", found.notes),
+        _listed("Before you believe it", found.note_texts),
     ]
     return tag("section", *inside, id="answer", aria_labelledby="answer-title", class_="" if confirmed else "open")
 
 
 def _lead(now: Snapshot, found: Answer) -> list[Html]:
     """The answer in large letters, what belongs to it in smaller ones."""
-    if _confirmed(found):
-        rest = found.sentence
-        for one in found.comparisons:
-            rest = rest.replace(one.sentence, "").strip()
-        if not found.comparisons:
-            return [tag("p", rest, class_="sentence")]
-        if len(found.comparisons) == 1:
-            return [tag("p", found.comparisons[0].sentence, class_="sentence"), tag("p", rest)]
-        lines = (tag("li", one.sentence) for one in found.comparisons)
-        return [tag("ul", *lines, class_="sentence"), tag("p", rest)]
+    if found.confirmed:
+        details = [tag("p", found.details)] if found.comparisons else []
+        if len(found.headlines) == 1:
+            return [tag("p", found.headlines[0], class_="sentence"), *details]
+        return [tag("ul", *(tag("li", line) for line in found.headlines), class_="sentence"), *details]
     if now.best is None or now.best.best is None:
-        return [tag("p", found.sentence.removeprefix("No answer yet: ").capitalize(), class_="sentence")]
+        return [tag("p", found.details, class_="sentence")]
     told = [
         f"{arm.arm} {shown(arm.seen, found.metric)}" if len(found.arms) > 1 else shown(arm.seen, found.metric)
         for arm in found.arms
@@ -156,7 +153,7 @@ def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
     running = len(states.get(State.RUNNING, []))
     if not now.entries:
         yield "This sweep is empty: no trial has been dealt yet."
-    elif not _confirmed(found):
+    elif not found.confirmed:
         yield (
             "Nothing is confirmed yet. These are the luckiest of many noisy validation scores; "
             "expect less of the same settings on fresh seeds."
@@ -183,7 +180,8 @@ def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
 
 
 def _tiles(now: Snapshot) -> Html:
-    trained, full = cost.saved(now.search, now.epochs)
+    count = cost.epochs_of(now.search, now.epochs)
+    again = sum(entry.epochs or 0.0 for entry in now.entries if entry.trial.phase != "search")
     counts = by_state(now.search)
     asked = now.definition.trials
     of = f" of {asked}" if asked > len(now.search) else ""
@@ -193,8 +191,10 @@ def _tiles(now: Snapshot) -> Html:
     if now.best:
         best = shown(now.best.best, now.metric)
         told.append((f"best {named(now.metric)}", best, f"seen in the search, trial {now.best.number}"))
-    if full:
-        told.append(("epochs saved", percent(1 - trained / full), f"{trained:,.6g} trained, {full:,.6g} if all ran on"))
+    if count.saved is not None:
+        more = f"; {epochs(again)} more to confirm and audit" if again else ""
+        trained = f"{count.trained:,.6g} of {count.full:,.6g} trained in the search{more}"
+        told.append(("epochs saved in the search", percent(count.saved), trained))
     if now.sessions:
         work = sum(entry.seconds or 0.0 for entry in now.entries)
         told.append(("wall time", duration(cost.wall_seconds(now)), f"{duration(work)} of training"))
@@ -212,63 +212,71 @@ def _contents(sections: Iterable[tuple[str, str, Html]]) -> Html:
 # -- arms ------------------------------------------------------------------------------------------------------
 
 
-def _confirmed(found: Answer) -> bool:
-    return any(arm.score is not None for arm in found.arms)
-
-
-def _measured(found: Answer) -> str:
-    return found.measure.rpartition(" ")[2] if found.split == "test" else found.metric
-
-
 def _bars(now: Snapshot, found: Answer) -> list[Bar]:
-    if not _confirmed(found):
+    if not found.confirmed:
         able: dict[str, list[Entry]] = {arm: [] for arm in now.arms}
         for entry in now.search:
             if entry.able:
                 able[entry.trial.arm].append(entry)
         return [Bar(arm, [entry.best for entry in mine if entry.best is not None]) for arm, mine in able.items()]
-    bars = []
-    for arm in found.arms:
-        if arm.chosen and arm.score:
-            values = arm.chosen.test if found.split == "test" else arm.chosen.values
-            bars.append(Bar(arm.arm, list(values.values()), arm.score.mean, arm.score.low, arm.score.high))
-    return bars
+    return [
+        Bar(arm.arm, list(arm.scores.values()), arm.score.mean, arm.score.low, arm.score.high)
+        for arm in found.arms
+        if arm.score
+    ]
 
 
 def _arm_table(now: Snapshot, found: Answer) -> Html:
     """Per arm: seen in the search, confirmed, the gap between them, the score that counts, the settings."""
     if not found.arms:
         return Html("")
-    measured, scored = found.measure, _measured(found)
     heads = ["arm", "trials", "best seen"]
-    if confirmed := _confirmed(found):
+    if found.confirmed:
         heads += ["same settings in the search", "confirmed on validation", "winner's-curse gap"]
-        heads += [measured] if found.split == "test" else []
-        heads += ["95 % interval", "sd", "n", "settings"]
+        heads += [found.measure] if found.split == "test" else []
+        heads += ["95% interval", "sd", "n", "settings"]
     rows = []
     for arm in found.arms:
         row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in now.search)]
         row.append(shown(arm.seen, found.metric))
-        if confirmed:
-            gap = "" if not arm.flattered or arm.flattered < 0 else difference(arm.flattered, found.metric)
-            if arm.chosen and arm.score:
-                valid, score = arm.chosen.validation, arm.score
-                ends = () if score.low is None or score.high is None else found.wording.bounds(score.low, score.high)
-                row += [shown(arm.chosen.searched, found.metric), shown(valid.mean, found.metric) if valid else "", gap]
-                row += [tag("b", shown(score.mean, scored))] if found.split == "test" else []
-                row.append(" to ".join(ends) + (" %" if found.wording.share else "") if ends else "none: one seed")
-                row.append("" if score.sd is None else difference(score.sd, scored))
-                row += [score.n, ", ".join(f"{name} = {short(value)}" for name, value in arm.chosen.params.items())]
-            else:
-                row += ["nothing confirmed", *[""] * (len(heads) - 4)]
+        if found.confirmed:
+            row += _confirmed_cells(arm, found) or [_unconfirmed(arm), *[""] * (len(heads) - 4)]
         rows.append(row)
-    compared = [(f"{one.arm} against {one.against}", one.verdict, one.sentence) for one in found.pairs]
+    compared = [
+        (f"{one.arm} against {one.against}", one.verdict, found.comparison_text(one)) for one in found.comparisons
+    ]
     return join(
         [
             table(heads, rows, "arms in numbers", "figures"),
-            table(("comparison", "verdict", "in words"), compared, "comparisons of arms") if compared else "",
+            table(("comparison", "verdict", "in words"), compared, "comparisons of arms") if len(compared) > 1 else "",
         ]
     )
+
+
+def _confirmed_cells(arm: Arm, found: Answer) -> list[object]:
+    """What the arm's table says of its chosen configuration; nothing without one."""
+    chosen, score = arm.chosen, arm.score
+    if chosen is None or score is None:
+        return []
+    objective, optimism = found.objective_format, arm.optimism
+    cells: list[object] = [
+        shown(chosen.searched, found.metric),
+        shown(chosen.validation.mean, found.metric) if chosen.validation else "",
+        objective.amount(optimism) if optimism and optimism > 0 else "",
+    ]
+    cells += [tag("b", found.format.value(score.mean))] if found.split == "test" else []
+    if score.low is None or score.high is None:
+        cells += ["none: one seed", ""]
+    else:
+        cells.append(found.format.interval(score.low, score.high))
+        cells.append("" if score.sd is None else found.format.amount(score.sd))
+    return [*cells, score.n, settings(chosen.params)]
+
+
+def _unconfirmed(arm: Arm) -> str:
+    if not arm.failed:
+        return "nothing confirmed"
+    return conjunction([f"{count} {state.lower()}" for state, count in arm.failed.items()])
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from results.amounts import duration, short, shown
 from results.pareto import amount
 from results.record import FILE, Reader, RecordError, ReportRow, State, SweepState
 from results.sessions import ended_at, sweep_state
@@ -70,7 +71,7 @@ def _run_cells(folder: Path) -> list[str]:
         ", ".join(f"{counts[one]} {_now(one, state)}" for one in State if counts[one]) or "none",
         _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), definition.metric),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "" if began is None or end is None else _duration(end - began),
+        "" if began is None or end is None else duration(end - began),
     ]
 
 
@@ -81,7 +82,7 @@ def _now(trial: State, sweep: SweepState) -> str:
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     best = [row["best_value"] for row in rows if row["phase"] == "search" and row["rank"] == 1]
-    return f"{metric} {best[0]:.4f}" if best else ""
+    return f"{metric} {shown(best[0], metric)}" if best else ""
 
 
 def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
@@ -105,16 +106,16 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
     for row in rows[:top]:
         phase = "" if row["phase"] == "search" else f" ({row['phase']})"
         table.add_row(
-            _text(row["rank"]),
+            short(row["rank"]),
             f"{row['trial']}{phase}",
             row["arm"],
             row["state"],
-            "" if row["best_value"] is None else f"{row['best_value']:.4f}",
+            "" if row["best_value"] is None else shown(row["best_value"], metric),
             *("" if row.get(f"last_{name}") is None else amount(row[f"last_{name}"], name) for name in others),
             *("yes" if row["pareto"] else "" for _ in front),
-            _text(row["epochs"]),
+            short(row["epochs"]),
             sparkline(_values(curves.get(row["trial"], {}), metric)),
-            *(_text(row[name]) for name in varied),
+            *(short(row[name]) for name in varied),
             one_line(row["reason"] or "", _REASON if brief else REASON_LENGTH),
             style=_COLOURS[State(row["state"])],
         )
@@ -137,15 +138,3 @@ def _values(curve: Mapping[int, ReportRow], metric: str) -> list[float]:
 
 def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     return name != "params_seed" and len({row[name] for row in rows}) > 1
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

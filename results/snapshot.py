@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,7 +107,7 @@ class Snapshot:
     @cached_property
     def best(self) -> Entry | None:
         """The best trial of the search so far."""
-        return min((entry for entry in self.search if entry.rank == 1), key=lambda entry: entry.number, default=None)
+        return best_of(self.search)
 
     @cached_property
     def rungs(self) -> list[float]:
@@ -173,6 +173,12 @@ def read(reader: Reader) -> Snapshot:
         signs=sorted(signs),
         reports=reports,
     )
+
+
+def best_of(entries: Iterable[Entry]) -> Entry | None:
+    """Of entries of one phase the one that ranks first; None when none has a rank."""
+    ranked = ((entry.rank, entry) for entry in entries if entry.rank is not None)
+    return min(ranked, key=lambda pair: pair[0], default=(0, None))[1]
 
 
 def by_state(entries: Sequence[Entry]) -> dict[State, list[Entry]]:

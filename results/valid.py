@@ -108,7 +108,7 @@ def _value_of(name: str, value: Any, where: str) -> Any:
 def meta(key: str, text: str) -> Any:
     """The JSON value kept under `key`. Raises Invalid when it is not of the form that views expect of that key."""
     value = json_of(text, key)
-    if key in ("definition", "test", "earlier", "enqueued") and value is not None:
+    if key in ("definition", "test", "earlier", "enqueued", "constant_scores") and value is not None:
         _checked(key, value, key)
     if key == "hyperparameters" and value is not None:
         for name, about in _checked("mapping", value, key).items():
@@ -269,6 +269,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
         ),
         "mistakes": form("Mistake", {}, {"probability": finite}),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),
+        "constant_scores": TypeAdapter(dict[str, finite], config=strict),
         "enqueued": TypeAdapter(dict[str, list[anything]], config=strict),
     }
 

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.answer import answer
+from results.answer import CONSTANT_SCORES, answer
 from results.model_folder import FOLDER, difference
 from results.record import Reader, Record
 from sweeps.engine.models import trusted
 from trainable.checkpoints import Checkpoints, owner
+from trainable.constant import constant_scores
 from trainable.faults import reason
 from trainable.resources import TrialResources
 from trainable.storage import CheckpointError, MisfitError, install
@@ -100,6 +101,8 @@ class Confirmation:
 
     def score(self) -> None:
         """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
+        if self._record_lacks_constant_scores() and self._data.test:
+            self._record.set_meta(CONSTANT_SCORES, constant_scores(self._data))
         files = self._due().scores
         made = self._on_worker(_score, files, self._configs(files)) if files else None
         scores, unfit = made or ({}, {})
@@ -138,6 +141,11 @@ class Confirmation:
             except Unmade as problem:
                 yield f"the answer stands, but where the model of trial {trial} errs could not be said: {problem}"
         self._record.commit()
+
+    def _record_lacks_constant_scores(self) -> bool:
+        """Failed seeds of a confirmation count as these."""
+        with Reader(self._folder) as reader:
+            return reader.meta(CONSTANT_SCORES) is None
 
     def _due(self) -> Due:
         self._record.commit()

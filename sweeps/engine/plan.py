@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.amounts import duration
 from sweeps.engine.experiment import Experiment
 from sweeps.engine.options import Options
-from sweeps.engine.progress import clock
 from sweeps.engine.seeds import derived_seed
 from sweeps.engine.session import CannotRun, Flight, ladder
 from trainable.checkpoints import KEPT
@@ -61,7 +61,7 @@ class Forecast:
         money = "" if self.money is None else f"\nmoney   {self.money:.2f}"
         return (
             f"epochs  {self.epochs:.0f} trial-epochs of {self.seconds_an_epoch:.2f} s, confirmation included\n"
-            f"time    about {clock(self.seconds)}\n"
+            f"time    about {duration(self.seconds)}\n"
             f"devices {self.device_hours:.2f} device-hours{money}\n"
             f"disk    {self.bytes / 1e6:.1f} MB"
         )

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from results.amounts import duration, shown
 from results.record import ReportRow, State, Trial
 from results.terminal import Terminal
 
@@ -158,7 +159,9 @@ class Board:
     def line(self) -> str:
         """All of it in one line."""
         states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
-        best = ", ".join(f"{arm} {value:.4f} (trial {number})" for arm, (value, number) in sorted(self.best.items()))
+        best = ", ".join(
+            f"{arm} {shown(value, self.metric)} (trial {number})" for arm, (value, number) in sorted(self.best.items())
+        )
         left = self.seconds_left
         parts = [
             f"{self.done}/{self.trials} trials ended" + (f" ({states})" if states else ""),
@@ -167,7 +170,7 @@ class Board:
             f"best {self.metric}: {best}" if best else "no report yet",
             f"{self.rate:.2f} epochs/s",
         ]
-        return "; ".join(parts + ([f"about {clock(left)} left"] if left is not None else []))
+        return "; ".join(parts + ([f"about {duration(left)} left"] if left is not None else []))
 
 
 class View:
@@ -206,7 +209,7 @@ class PlainView(View):
         super().reported(number, epoch, objective)
         if self.board.now() - self._last >= PLAIN_SECONDS:
             self._last = self.board.now()
-            self.note(f"[{clock(self.board.now() - self.board.since)}] {self.board.line()}")
+            self.note(f"[{duration(self.board.now() - self.board.since)}] {self.board.line()}")
 
 
 class LiveView(View):
@@ -228,8 +231,8 @@ class LiveView(View):
         head.add_row(
             f"{board.done}/{board.trials} trials",
             ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
-            f"{clock(board.now() - board.since)} gone",
-            f"about {clock(left)} left" if left is not None else "",
+            f"{duration(board.now() - board.since)} gone",
+            f"about {duration(left)} left" if left is not None else "",
             f"{board.rate:.2f} epochs/s",
         )
         counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
@@ -241,7 +244,7 @@ class LiveView(View):
         best = self.board.best
         for arm in self.board.arms:
             value, number = best.get(arm, (None, None))
-            table.add_row(arm, "-" if value is None else f"{value:.4f}", str(number or "-"))
+            table.add_row(arm, "-" if value is None else shown(value, self.board.metric), str(number or "-"))
         return table
 
     def _rungs(self) -> Table:
@@ -253,7 +256,7 @@ class LiveView(View):
     def _in_flight(self) -> Table:
         table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
         for number, trial in sorted(self.board.running.copy().items())[:12]:
-            score = "-" if trial.objective is None else f"{trial.objective:.4f}"
+            score = "-" if trial.objective is None else shown(trial.objective, self.board.metric)
             table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
         return table
 
@@ -274,10 +277,3 @@ def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:
     # A notebook's stream says that it is a terminal, and cannot move a cursor.
     live = (stream or sys.stderr).isatty() and not Terminal(file=stream or sys.stderr).is_jupyter
     return (LiveView if live else PlainView)(board, stream)
-
-
-def clock(seconds: float) -> str:
-    """75 -> '1m15s'."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

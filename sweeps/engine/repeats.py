@@ -1,7 +1,7 @@
 """What is trained again once the search is over: confirmations on fresh seeds, and audits of early stopping.
 
 The best of many noisy scores is a lucky one (the winner's curse), so each arm's best few configurations are trained
-again, on seeds that no trial of the search had. The same seeds serve all arms: differences are paired.
+again, on seeds that no trial of the search had. The same seeds serve all arms.
 
 An audit trains a stopped trial again, with its own seed, to the end: it is what would have become of it.
 """

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from results import pareto
-from results.answer import answer
-from results.definition import Definition
-from results.record import Reader, State, SweepState, Trial
+from results.amounts import duration, settings, shown
+from results.answer import Answer, answer
+from results.epochs import cost_text, epoch_count
+from results.findings import Arm, AsGoodAsNone, EdgeOfSpace
+from results.phrasing import note_text
+from results.record import Reader, ReportRow, SweepState, Trial
 from results.redaction import redacted_uri
 from results.tracking import tracking_uri
-from sweeps.engine.progress import clock
 from trainable.messages import FailureKind
 
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
@@ -26,18 +28,21 @@ FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "mo
 def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
     definition = reader.definition()
-    trials, curves, found = reader.trials("search"), reader.curves(), answer(reader)
-    lines = [f"{definition.sweep}: {reader.state().lower()} after {clock(seconds)}"]
+    everything, curves, found = reader.trials(), reader.curves(), answer(reader)
+    trials = [trial for trial in everything if trial.phase == "search"]
+    lines = [f"{definition.sweep}: {reader.state().lower()} after {duration(seconds)}"]
     if found.model is not None:
         lines += ["", textwrap.fill(found.sentence, 110), ""]
-    lines += _best_lines(trials, curves, definition)
+        edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
+        lines += [f"note    {note_text(note, found)}" for note in edges]
+    lines += [_best_line(arm, found) for arm in found.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
         "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
         for trial in trials
     )
     lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
-    lines.append("epochs  " + _saved(trials, curves, definition.epochs))
+    lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
     for view in ("parquet", "report"):
@@ -51,39 +56,20 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
     return "\n".join(lines)
 
 
-def _best_lines(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], definition: Definition) -> list[str]:
-    metric, sign = definition.metric, definition.sign
-    lines = []
-    for arm in definition.arms:
-        scored = [
-            (sign * report.metrics[metric], trial, report)
-            for trial in trials
-            if trial.arm == arm and trial.state in (State.COMPLETED, State.STOPPED, State.RUNNING)
-            for report in curves.get(trial.trial, {}).values()
-            if metric in report.metrics
-        ]
-        if not scored:
-            lines.append(f"best    {arm}: no trial that counts reported {metric}")
-            continue
-        _, trial, report = max(scored, key=lambda item: item[0])
-        params = ", ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
-        where = f"trial {trial.trial}, epoch {report.metrics['epoch']:g}"
-        lines.append(f"best    {arm}: {metric} {report.metrics[metric]:.4f} ({where}) with {params}")
-    return lines
+def _best_line(arm: Arm, found: Answer) -> str:
+    best = arm.best_seen
+    if best is None:
+        return f"best    {arm.arm}: no trial that counts reported {found.metric}"
+    where = f"trial {best.trial}, epoch {best.epoch:g}"
+    value = shown(best.value, found.metric)
+    return f"best    {arm.arm}: {found.metric} {value} in the search ({where}) with {settings(best.params)}"
 
 
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _saved(trials: list[Trial], curves: Mapping[int, Mapping[int, Any]], budget: int) -> str:
-    ended = [trial for trial in trials if trial.state.ended and trial.state is not State.FAILED]
-    trained = sum(max((r.metrics["epoch"] for r in curves.get(trial.trial, {}).values()), default=0) for trial in ended)
-    full = budget * len(ended)
-    if not full:
-        return "no trial ended yet"
-    share = f"{1 - trained / full:.0%}"
-    return f"{trained:g} of {full} trained: early stopping saved {share} of running all to the end"
+def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], budget: float) -> str:
+    reached = {number: max(row.metrics["epoch"] for row in curve.values()) for number, curve in curves.items() if curve}
+    search = [(trial, reached.get(trial.trial, 0.0)) for trial in trials if trial.phase == "search"]
+    again = sum(reached.get(trial.trial, 0.0) for trial in trials if trial.phase != "search")
+    return cost_text(epoch_count(search, budget), again)
 
 
 def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:

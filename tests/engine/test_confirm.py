@@ -17,6 +17,7 @@ import pytest
 from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
+from results.answer import CONSTANT_SCORES
 from results.doctor import examine
 from results.model import ModelError
 from results.model import load as load_model
@@ -29,6 +30,7 @@ from sweeps.engine.run import _define
 from sweeps.engine.session import Flight, Session, checkpoints, todo
 from sweeps.engine.signals import Signals
 from sweeps.engine.stop import Stop
+from trainable.constant import constant_scores
 from trainable.data import Dataset, load
 from trainable.messages import Failure, FailureKind
 from trainable.storage import Folder
@@ -87,6 +89,15 @@ def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer
         assert again.answer == wanted
         assert (wanted.split, model_of(folder)) == ("test", wanted.model)
         assert not again.todo()
+
+
+def test_scoring_notes_once_what_a_constant_prediction_scores(finished: Path, digits: Dataset) -> None:
+    assert digits.test is not None
+    with Reader(finished) as reader:
+        kept = reader.meta(CONSTANT_SCORES)
+    assert kept == constant_scores(digits)
+    assert kept["accuracy"] == pytest.approx(0.1, abs=0.03)  # ten classes, about even
+    assert Bench(finished, digits).answer.constant_score == kept["accuracy"]
 
 
 @pytest.mark.parametrize("scored", [True, False])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from scipy import stats
 from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
 
 import results
@@ -85,15 +86,17 @@ def shifted(folder: Path, seeds: tuple[int, ...] = SEEDS, **changed: Any) -> Pat
     return folder
 
 
-def test_runs_that_share_their_seeds_are_paired(two: Path, tmp_path: Path) -> None:
+def test_two_runs_arms_are_compared_together(two: Path, tmp_path: Path) -> None:
     found = compare_folders(two, shifted(tmp_path / "other"))
     assert found.problems == ()
     row = {row.arm: row for row in found.rows}["L2"]
     assert row.difference is not None
-    assert row.difference.paired
-    # differences 0, 1, 2, 1, 1 thousandths: sd sqrt(0.5), margin 2.776 * sqrt(0.5 / 5)
     assert row.difference.mean == pytest.approx(0.001)
-    assert row.difference.low == pytest.approx(0.001 - 2.7764 * (0.1**0.5) / 1000, abs=1e-7)
+    assert row.first is not None
+    assert row.second is not None
+    sides = [list(arm.scores.values()) for arm in (row.second, row.first)]
+    wanted = stats.ttest_ind(*sides, equal_var=False).confidence_interval(1 - 0.05 / 2)  # of two arms
+    assert (row.difference.low, row.difference.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
 
 
 def test_compare_prints_both_answers(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,9 +104,9 @@ def test_compare_prints_both_answers(two: Path, tmp_path: Path, capsys: pytest.C
     assert main(["compare", str(two), str(other)]) == 0
     shown = capsys.readouterr().out
     assert "two: test accuracy" in shown
-    assert "98.40 % ± 0.12 (n=5)" in shown
-    assert "Welch, n=5" in shown
-    assert "other: L2 helps by 0.40 ± 0.12 points" in shown
+    assert "98.40% (98.27 to 98.53%, n = 5)" in shown
+    assert "0.00 (-0.13 to 0.13, contains 0)" in shown
+    assert "other: The configuration found with L2 has 0.40 points more test accuracy" in shown
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(
@@ -329,7 +332,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, exported: Path) ->
     assert done.returncode == 0, done.stderr[-2000:]
     cells = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
     texts = ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", [])]
-    assert any("L2 helps by 0.30 ± 0.09 points of test accuracy" in text for text in texts)
+    assert any("L2 has 0.30 points more test accuracy" in text for text in texts)
     assert any("(2, 10)" in text for text in texts)
     kinds = {kind for cell in cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
     assert "image/png" in kinds  # the curves

@@ -1,4 +1,4 @@
-"""Intervals, differences, Holm and power, against tables and hand-counted numbers."""
+"""Intervals and differences, against tables, scipy and hand-counted numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.intervals import MOST, difference, estimate, holm, seeds_needed
-from results.wording import Wording
+from results.intervals import difference, estimate
+from results.metric_format import MetricFormat
 
 # Student's t, 0.975 quantile, from a printed table.
 T = {1: 12.706, 2: 4.303, 4: 2.776, 8: 2.306}
@@ -33,97 +33,94 @@ def test_one_value_has_no_interval_and_none_is_refused() -> None:
 
 def test_equal_values_have_an_interval_of_no_width() -> None:
     found = estimate([0.1 + 0.2, 0.3, 0.3])  # differ by rounding
-    assert found.low == found.high == found.mean
+    assert found.low == pytest.approx(found.mean, abs=1e-15)
+    assert found.high == pytest.approx(found.mean, abs=1e-15)
 
 
-def test_shared_seeds_are_paired() -> None:
-    a, b = {1: 3.0, 2: 5.0, 3: 10.0}, {1: 2.0, 2: 3.0, 3: 7.0}  # differences 1, 2, 3
+def test_a_share_that_is_counted_on_few_samples_is_known_no_better_than_these_allow() -> None:
+    """The sd is one sample of 100 at least: margin 4.303 * 0.01 / sqrt(3)."""
+    alike = estimate([0.9, 0.9, 0.9], share=True, samples=100)
+    assert (alike.sd, alike.mean) == (0.0, pytest.approx(0.9))
+    assert alike.low == pytest.approx(0.9 - T[2] * 0.01 / math.sqrt(3), abs=1e-5)
+    assert alike.high == pytest.approx(0.9 + T[2] * 0.01 / math.sqrt(3), abs=1e-5)
+    assert estimate([1.0, 1.0], share=True, samples=100).high == 1.0
+    spread = [0.8, 0.9, 0.95]
+    assert estimate(spread, share=True, samples=100) == estimate(spread, share=True)  # it is wider by itself
+
+
+def test_sides_are_compared_by_welch() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0]
     found = difference(a, b)
-    assert found.paired
-    assert (found.n, found.mean) == (3, 2.0)
-    assert found.low == pytest.approx(2 - T[2] / math.sqrt(3), abs=1e-3)
-    assert found.high == pytest.approx(2 + T[2] / math.sqrt(3), abs=1e-3)
-    assert found.p == pytest.approx(stats.ttest_1samp([1, 2, 3], 0).pvalue)
-
-
-def test_seeds_of_their_own_are_compared_by_welch() -> None:
-    a, b = {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 5.0}, {6: 2.0, 7: 4.0, 8: 6.0, 9: 8.0, 10: 10.0}
-    found = difference(a, b)
-    assert not found.paired
-    assert (found.n, found.mean) == (5, -3.0)
+    assert (found.n, found.n_other, found.mean) == (5, 5, -3.0)
     # variances 2.5 and 10: error sqrt(2.5), freedom 2.5^2 / (0.5^2 / 4 + 2^2 / 4) = 5.882
     margin = stats.t.ppf(0.975, 5.882352941) * math.sqrt(2.5)
     assert (found.low, found.high) == (pytest.approx(-3 - margin), pytest.approx(-3 + margin))
+    assert found.p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
-def test_a_seed_that_one_side_lacks_leaves_the_other_pairs() -> None:
-    found = difference({1: 3.0, 2: 5.0, 3: 10.0, 4: 99.0}, {1: 2.0, 2: 3.0, 3: 7.0})
-    assert (found.paired, found.n, found.mean) == (True, 3, 2.0)
-    assert not difference({1: 3.0, 2: 5.0, 3: 10.0}, {1: 2.0, 2: 3.0, 4: 7.0}).paired
+def test_sides_of_different_size_are_compared_as_scipy_does() -> None:
+    a, b = [3.0, 5.0, 10.0, 7.0], [2.0, 3.0]
+    found, wanted = difference(a, b), stats.ttest_ind(a, b, equal_var=False)
+    assert (found.n, found.n_other) == (4, 2)
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert found.low == pytest.approx(wanted.confidence_interval(0.95).low)
 
 
-def test_swapping_the_sides_negates_the_difference() -> None:
+def test_several_comparisons_have_intervals_that_hold_together() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0]
+    alone, together = difference(a, b), difference(a, b, 3)
+    wanted = stats.ttest_ind(a, b, equal_var=False)
+    assert together.low == pytest.approx(wanted.confidence_interval(1 - 0.05 / 3).low)
+    assert together.p == pytest.approx(3 * (alone.p or 0))
+    assert difference(a, a, 3).p == 1.0
+
+
+def test_swapping_the_sides_negates_the_difference_and_p_agrees_with_the_interval() -> None:
     draw = random.Random(0)
     for case in range(50):
-        a = {seed: draw.gauss(0.98, 0.01) for seed in range(draw.randint(2, 6))}
-        b = {seed + case % 3: draw.gauss(0.97, 0.02) for seed in range(draw.randint(2, 6))}
-        there, back = difference(a, b), difference(b, a)
+        a = [draw.gauss(0.98, 0.01) for _ in range(draw.randint(2, 6))]
+        b = [draw.gauss(0.97, 0.02) for _ in range(draw.randint(2, 6))]
+        given = {"share": True, "samples": 100 if case % 2 else 10_000}
+        there, back = difference(a, b, 1 + case % 3, **given), difference(b, a, 1 + case % 3, **given)  # type: ignore[arg-type]
         assert there.low is not None
         assert there.high is not None
         assert there.mean == pytest.approx(-back.mean)
         assert (there.low, there.high) == (pytest.approx(-(back.high or 0)), pytest.approx(-(back.low or 0)))
         assert there.p == pytest.approx(back.p)
-        assert (there.n, there.paired, there.needed) == (back.n, back.paired, back.needed)
         assert there.low < there.mean < there.high
         assert (there.low <= 0 <= there.high) == ((there.p or 0) >= 0.05)
 
 
-def test_without_spread_there_is_a_difference_and_no_p() -> None:
-    same = difference({1: 0.98, 2: 0.97}, {1: 0.98, 2: 0.97})
-    assert (same.mean, same.low, same.high, same.p, same.needed) == (0.0, 0.0, 0.0, None, None)
-    rounding = difference({1: 0.3, 2: 0.3}, {1: 0.1 + 0.2, 2: 0.1 + 0.2})
-    assert (rounding.mean, rounding.p) == (0.0, None)
-    shifted = difference({1: 0.98, 2: 0.97}, {1: 0.88, 2: 0.87})
+def test_seeds_that_all_differ_alike_are_neither_certain_nor_worthless() -> None:
+    """1 point on 10,000 samples: at least 100 samples are discordant, so the sd of a pair is 0.1 points."""
+    same = difference([0.98] * 5, [0.97] * 5, share=True, samples=10_000)
+    assert same.mean == pytest.approx(0.01)
+    # Two sides with half that variance each: freedom 2 (n - 1) = 8
+    assert same.high == pytest.approx(0.01 + T[8] * 0.001 / math.sqrt(5), abs=1e-6)
+    nearly = difference([0.98] * 4 + [0.9801], [0.97] * 5, share=True, samples=10_000)
+    assert nearly.low == pytest.approx(same.low, rel=0.01)  # one sample more or less changes next to nothing
+    zero = difference([0.98] * 5, [0.98] * 5, share=True, samples=10_000)
+    assert zero.high == pytest.approx(T[8] * 1e-4 / math.sqrt(5), abs=1e-6)  # one sample
+
+
+def test_a_wider_spread_than_the_least_one_is_left_as_it_is() -> None:
+    a, b = [0.983, 0.981, 0.985], [0.980, 0.984, 0.982]
+    assert difference(a, b, share=True, samples=10_000) == difference(a, b)
+
+
+def test_values_without_spread_that_are_no_shares_have_an_interval_of_no_width() -> None:
+    shifted = difference([0.98, 0.98], [0.88, 0.88])
     assert (shifted.low, shifted.high, shifted.p) == (shifted.mean, shifted.mean, None)
-    assert shifted.mean == pytest.approx(0.1)
+    rounding = difference([0.3, 0.3], [0.1 + 0.2, 0.1 + 0.2])
+    assert (rounding.mean, rounding.low, rounding.p) == (0.0, 0.0, None)
 
 
-def test_one_seed_has_a_difference_and_no_interval() -> None:
-    found = difference({1: 0.9}, {1: 0.8, 2: 0.7})
-    assert (found.n, found.low, found.high, found.p, found.paired) == (1, None, None, None, False)
+def test_one_value_has_a_difference_and_no_interval() -> None:
+    found = difference([0.9], [0.8, 0.7])
+    assert (found.n, found.n_other, found.low, found.high, found.p) == (1, 2, None, None, None)
     assert found.mean == pytest.approx(0.15)
     with pytest.raises(ValueError, match="both sides must have a value, but got 0 and 1"):
-        difference({}, {1: 0.9})
-
-
-def test_holm_corrects_as_in_the_textbook() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == [pytest.approx(p) for p in (0.03, 0.06, 0.06, 0.02)]
-    assert holm([0.2]) == [0.2]
-    assert holm([]) == []
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([0.01, None]) == [0.02, None]  # it was looked at
-
-
-# Cohen 1988, tables 2.3 and 2.4: two-sided alpha 0.05, power 0.8.
-@pytest.mark.parametrize(("size", "paired", "apart"), [(0.2, 199, 394), (0.5, 34, 64), (0.8, 15, 26)])
-def test_the_seeds_needed_are_cohens(size: float, paired: int, apart: int) -> None:
-    assert seeds_needed(size, [1.0]) == paired
-    assert seeds_needed(-size, [1.0, 1.0]) == apart
-    assert seeds_needed(size * 7, [7.0]) == paired
-
-
-def test_more_comparisons_and_more_power_take_more_seeds() -> None:
-    one, five = seeds_needed(0.5, [1.0], 0.05), seeds_needed(0.5, [1.0], 0.01)
-    assert one is not None
-    assert five is not None
-    assert five > one
-
-
-def test_a_difference_that_nobody_could_see_needs_no_number() -> None:
-    assert seeds_needed(0.0, [1.0]) is None
-    assert seeds_needed(1e-6, [1.0]) is None
-    assert seeds_needed(1e6, [1.0]) == 2  # two seeds at least
-    assert (seeds_needed(0.01, [1.0]) or MOST) < MOST
+        difference([], [0.9])
 
 
 def test_a_shares_interval_is_students_until_it_would_leave_0_to_1() -> None:
@@ -152,13 +149,43 @@ def test_95_percent_of_such_intervals_hold_the_mean(mean: float, sd: float) -> N
 
 
 def test_a_difference_of_shares_ends_at_1() -> None:
-    found = difference({1: 0.01, 2: 0.99}, {1: 0.5, 2: 0.45}, share=True)
+    found = difference([0.01, 0.99], [0.5, 0.45], share=True)
     assert (found.low, found.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("samples", [359, 10_000])
+def test_an_interval_of_two_configurations_holds_their_difference(samples: int) -> None:
+    """2,000 pairs of five seeds that are counted on samples: intervals with the floor are no narrower than 95%."""
+    random = np.random.default_rng(5)
+    held = 0
+    for _ in range(2000):
+        a, b = (random.binomial(samples, share, 5) / samples for share in (0.975, 0.97))
+        found = difference(a.tolist(), b.tolist(), share=True, samples=samples)
+        held += found.low is not None and found.high is not None and found.low <= 0.005 <= found.high
+    assert 0.935 < held / 2000 <= 0.985
 
 
 @pytest.mark.parametrize(
     ("low", "high", "shown"),
-    [(0.98234, 0.98236, ("98.23", "98.24")), (0.9823, 0.9824, ("98.23", "98.24")), (-0.00001, 0.0, ("-0.01", "0.00"))],
+    [
+        (0.98234, 0.98236, ("98.234", "98.236")),
+        (0.9823, 0.9842, ("98.23", "98.42")),
+        (0.98231, 0.98419, ("98.23", "98.42")),
+        (0.00084, 0.0021, ("0.08", "0.21")),
+        (-0.00001, 0.0021, ("-0.01", "0.21")),
+        (-0.00219, -0.0005, ("-0.22", "-0.05")),
+        (0.1, 0.9, ("10.00", "90.00")),
+    ],
 )
 def test_the_ends_of_an_interval_are_rounded_outward(low: float, high: float, shown: tuple[str, str]) -> None:
-    assert Wording("val_accuracy", "test", True).bounds(low, high) == shown
+    assert MetricFormat("val_accuracy", "test", True).bounds(low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.19288, 0.21512, ("0.192", "0.216")), (-0.00119, 0.0192, ("-0.002", "0.020")), (0.5, 0.5, ("0.5", "0.5"))],
+)
+def test_an_interval_of_a_loss_has_two_digits_of_its_half_width(
+    low: float, high: float, shown: tuple[str, str]
+) -> None:
+    assert MetricFormat("val_loss", "test", False).bounds(low, high) == shown

@@ -104,7 +104,7 @@ def test_list_is_a_line_a_run(out: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "demo" in line
     assert "INTERRUPTED" in line
     assert "2 to go on, 2 completed, 1 stopped, 1 diverged, 1 failed, 1 lost" in line
-    assert "val_accuracy 0.9000" in line
+    assert "val_accuracy 90.00%" in line
 
 
 def test_a_run_that_is_only_planned_is_planned_everywhere_and_not_running(
@@ -227,5 +227,5 @@ def test_show_cuts_no_number_however_narrow_the_terminal(
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     for number in ("0.0003123", "0.01235", "1.5e-07"):
         assert shown.count(number) == 4
-    assert shown.count("0.9877") == 3
+    assert shown.count("98.77%") == 3
     assert ("▁█" in shown) is (columns == 200)  # the curve gives way, the numbers do not

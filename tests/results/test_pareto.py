@@ -56,9 +56,9 @@ def test_the_front_is_a_column_lines_and_a_part_of_the_page(two: Path) -> None:
     assert [point.trial.trial for point in found] == [5, 1, 4, 3, 2]
     assert column == [True, True, False, False, True, False]
     assert lines(found) == [
-        "front   val_accuracy 95.00 %, parameters 500 (trial 5) with lr=0.1",
-        "front   val_accuracy 90.00 %, parameters 300 (trial 1) with lr=0.1",
-        "front   val_accuracy 80.00 %, parameters 100 (trial 2) with lr=0.1",
+        "front   val_accuracy 95.00%, parameters 500 (trial 5) with lr=0.1",
+        "front   val_accuracy 90.00%, parameters 300 (trial 1) with lr=0.1",
+        "front   val_accuracy 80.00%, parameters 100 (trial 2) with lr=0.1",
     ]
     page = render(two)
     assert 'id="pareto"' in page

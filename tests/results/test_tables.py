@@ -141,8 +141,8 @@ def test_units_and_descriptions_are_in_the_metadata(both: Tables) -> None:
 
 
 def test_losses_of_a_regression_are_in_its_targets_unit(out: Path) -> None:
+    from results.metric_format import MetricFormat
     from results.record import Record
-    from results.wording import Wording
 
     (out / "demo").mkdir()
     with Record(out / "demo") as record:
@@ -155,7 +155,7 @@ def test_losses_of_a_regression_are_in_its_targets_unit(out: Path) -> None:
     units = {field.name: field.metadata[b"unit"] for field in [*both.reports.schema, *both.trials.schema]}
     assert {units[name] for name in ("train_loss", "val_loss", "last_val_loss")} == {b"target^2"}
     assert units["val_mae"] == units["best_val_mae"] == b"target"
-    assert [Wording("loss", "test", False, regression).unit for regression in (False, True)] == ["nats", ""]
+    assert [MetricFormat("loss", "test", False, regression).unit for regression in (False, True)] == ["nats", ""]
 
 
 @pytest.mark.parametrize("trials", [0, 1])

@@ -63,7 +63,7 @@ class Sweep:
             source=source,
             config=demo.config(seed, **params),
             params=params,
-            distributions={name: demo.DISTRIBUTIONS[name] for name in params if name in demo.DISTRIBUTIONS},
+            distributions={name: demo.MORE_DISTRIBUTIONS[name] for name in params if name in demo.MORE_DISTRIBUTIONS},
         )
         attempt = self.record.start_attempt(number)
         for step, value in enumerate(told, 1):

@@ -19,6 +19,12 @@ DISTRIBUTIONS = {
     "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0001, "high": 0.1, "log": true}}',
     "hidden": '{"name": "CategoricalDistribution", "attributes": {"choices": ["128-64", "256-128"]}}',
 }
+MORE_DISTRIBUTIONS = DISTRIBUTIONS | {
+    "l2": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-07, "high": 0.01, "log": true}}',
+    "dropout": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 0.5, "log": false}}',
+    "layers": '{"name": "IntDistribution", "attributes": {"log": false, "step": 1, "low": 1, "high": 3}}',
+    "width": '{"name": "IntDistribution", "attributes": {"log": true, "step": 1, "low": 32, "high": 512}}',
+}
 DEFINITION: dict[str, Any] = {
     "name": "demo",
     "sweep": "mnist_l2",

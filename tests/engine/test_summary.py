@@ -1,0 +1,40 @@
+"""What the terminal says at the end, from records that are counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.confirmed import L2, NO_L2, sweep, two_arms
+
+from results.record import Reader, SweepState
+from sweeps.engine.summary import summarise
+
+
+def lines_of(folder: Path) -> list[str]:
+    with Reader(folder) as reader:
+        return summarise(reader, folder, {"mlflow": "complete"}, 75.0).splitlines()
+
+
+def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_cost(tmp_path: Path) -> None:
+    lines = lines_of(two_arms(tmp_path / "run"))
+    assert lines[0] == "mnist_l2: finished after 1 min 15 s"
+    text = " ".join(lines)
+    assert "The configuration found with L2 has 0.30 points more test accuracy than the one found with no L2" in text
+    assert "best    no L2: val_accuracy 98.50% in the search (trial 1, epoch 2) with lr=0.01" in lines
+    assert "best    L2: val_accuracy 99.00% in the search (trial 2, epoch 2) with lr=0.003" in lines
+    assert "trials  3 completed" in lines
+    # 3 trials of 2 epochs instead of 4, and 15 confirmations of 2
+    assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm and audit" in lines
+    assert not [line for line in lines if line.startswith("note")]
+
+
+def test_a_configuration_with_next_to_nothing_of_what_its_arm_adds_is_noted(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run")
+    made.score(made.confirmed("no L2", made.search("no L2", 0.98, lr=0.01), NO_L2), NO_L2)
+    made.score(made.confirmed("L2", made.search("L2", 0.98, l2=4e-7), L2), L2)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    (note,) = [line for line in lines_of(tmp_path / "run") if line.startswith("note")]
+    assert note == (
+        "note    The l2 that was found with L2 (4e-07 of 1e-07 to 0.01) is as good as none, which is what no L2 has."
+    )

@@ -1,0 +1,35 @@
+"""Values as text: one way for each kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from results.amounts import conjunction, duration, settings, shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.236, "0.24 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (75, "1 min 15 s"),
+        (3600, "1 h 00 min"),
+        (90061, "25 h 01 min"),
+    ],
+)
+def test_a_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_score_is_percent_for_accuracies_and_four_digits_for_all_else() -> None:
+    assert shown(0.98312, "val_accuracy") == shown(0.98312, "accuracy") == "98.31%"
+    assert shown(0.0712345, "val_loss") == "0.07123"
+    assert [shown(value, "val_loss") for value in (None, float("inf"))] == ["none", "inf"]
+
+
+def test_settings_and_words_are_listed() -> None:
+    assert settings({"lr": 0.0052761, "hidden": (128, 64), "name": "a"}) == "lr=0.005276, hidden=128-64, name=a"
+    assert settings({}) == "fixed settings"
+    assert [conjunction(["a", "b", "c"][:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
