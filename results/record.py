@@ -501,7 +501,8 @@ class Reader:
 
     def trials(self, phase: str | None = None) -> list[Trial]:
         """All trials, in the order they were dealt."""
-        failure = "failure" if _has_failures(self._db) else "NULL AS failure"
+        with self.refusing():
+            failure = "failure" if _has_failures(self._db) else "NULL AS failure"
         rows = self._known(
             "trial",
             f"SELECT {', '.join(_TRIAL_COLUMNS)}, {failure} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
