@@ -175,11 +175,11 @@ class Record:
                 self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
             self._db.execute("PRAGMA foreign_keys = ON")
-            self._trials, self._reports = whole.counted(self._db)
-            self._add_columns()
             for table in whole.tables(self._db):
                 whole.guard(self._db, table)
             self._metrics = _metric_columns(self._db)
+            self._trials, self._reports = whole.counted(self._db)
+            self._add_columns()
             self._seal()
         except BaseException:
             self._db.close()
@@ -228,6 +228,9 @@ class Record:
         """What an earlier version's record lacks: in one transaction with the seal, which says what its tables are."""
         if not _has_failures(self._db):
             self._write("ALTER TABLE trials ADD COLUMN failure TEXT")
+            whole.guard(self._db, "trials")
+            self._seal()
+            self.commit()
 
     def _seal(self) -> None:
         """The tables are as they should be."""
@@ -509,7 +512,8 @@ class Reader:
 
     def trials(self, phase: str | None = None) -> list[Trial]:
         """All trials, in the order they were dealt."""
-        failure = "failure" if _has_failures(self._db) else "NULL AS failure"
+        with self.refusing():
+            failure = "failure" if _has_failures(self._db) else "NULL AS failure"
         rows = self._known(
             "trial",
             f"SELECT {', '.join(_TRIAL_COLUMNS)}, {failure} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
@@ -681,7 +685,7 @@ def _legacy_failure(state: State, reason: str, error: str | None) -> Failure | N
     elif state is State.FAILED and reason.startswith("infeasible"):
         kind = FailureKind.INFEASIBLE
     found = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason)
-    constraint = Constraint(found[1], int(found[2]), int(found[3])) if found else None
+    constraint = Constraint(found[1], float(found[2]), float(found[3])) if found else None
     return Failure(kind, reason, constraint, error)
 
 

@@ -40,12 +40,11 @@ class Message:
         Raises:
             TypeError: for a key that is no field, and when a field without a default is missing.
         """
-        parsed = {
-            name: cls._parsers[name](value)
-            for name, value in values.items()
-            if name in cls._parsers and value is not None
-        }
-        return cls(**{**values, **parsed})
+        parsed = dict(values)
+        for name, parse in cls._parsers.items():
+            if parsed.get(name) is not None:
+                parsed[name] = parse(parsed[name])
+        return cls(**parsed)
 
 
 def _plain(value: Any) -> Any:

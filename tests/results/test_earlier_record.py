@@ -79,13 +79,26 @@ def test_a_driver_adds_what_is_new_and_what_was_there_says_the_same(earlier: Pat
         assert failures(earlier)[2] == FAILURES[2]
 
 
-def test_a_driver_that_dies_before_its_first_commit_leaves_a_whole_record(earlier: Path) -> None:
-    record = Record(earlier)
-    record._db.close()  # as a kill does
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_driver_that_dies_while_it_adds_a_column_leaves_a_whole_record(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    commit = Record.commit
+
+    def die(record: Record) -> None:
+        if committed:
+            commit(record)
+        record._db.close()  # as a kill does
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "commit", die)
+        with pytest.raises(KeyboardInterrupt):
+            Record(earlier)
+    assert ("failure" in columns(earlier)) is committed
     assert failures(earlier) == FAILURES
-    with Record(earlier) as record:
-        record.commit()
-    assert failures(earlier) == FAILURES
+    with Record(earlier):
+        assert failures(earlier) == FAILURES
 
 
 @pytest.mark.parametrize(
