@@ -502,7 +502,7 @@ def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
     assert scores.keys() == {"no L2", "L2"}
     assert all(score > 90 for score in scores.values())  # an epoch of MNIST
     assert "trials  4 completed" in lines
-    assert ("epochs  4 of 4 trained in the search (early stopping saved 0%), 2 more to confirm and audit") in lines
+    assert "epochs  4 of 4 trained in the search (early stopping saved 0%), 2 more to confirm and audit" in lines
 
 
 def test_the_fashion_job_tunes_depth_and_widths(short_folder: Path) -> None:
