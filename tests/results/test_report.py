@@ -75,6 +75,28 @@ def test_the_answer_comes_first_with_intervals_and_the_winners_curse(tmp_path: P
     assert whisker["array"][0] == pytest.approx(whisker["arrayminus"][0], rel=1e-3) == pytest.approx(0.00124, rel=0.01)
 
 
+def test_an_arm_that_failed_everywhere_lost_in_the_report_too(tmp_path: Path) -> None:
+    made = confirmed.sweep(tmp_path / "run")
+    made.score(made.confirmed("no L2", made.search("no L2", 0.98), confirmed.NO_L2), confirmed.NO_L2)
+    made.search("L2", 0.3, state=State.DIVERGED)
+    made.search("L2", state=State.FAILED)
+    made.record.close()
+    told = words(render(tmp_path / "run"))
+    assert "L2 lost against no L2: of its 2 trials, 1 diverged and 1 failed. Best by validation is no L2: " in told
+    assert "L2 2 none 1 diverged and 1 failed" in told
+
+
+def test_several_comparisons_are_a_list_and_what_they_cannot_tell_is_said_once(tmp_path: Path) -> None:
+    made = confirmed.sweep(tmp_path / "run", arms={"none": {}, "a": {}, "b": {}})
+    for arm, values in (("none", confirmed.NO_L2), ("a", confirmed.L2), ("b", confirmed.NO_L2)):
+        made.score(made.confirmed(arm, made.search(arm, 0.98), values), values)
+    made.record.close()
+    page = render(tmp_path / "run")
+    assert page.count("<li>The configuration found with ") == 2
+    assert words(page).count("cannot be told from one search per arm") == 1
+    assert "a against none one search The configuration found with a has 0.30 points more" in words(page)
+
+
 def test_without_confirmation_it_says_so_and_draws_no_interval(run: Path) -> None:
     page = render(run)
     assert "Nothing is confirmed yet." in words(page)
