@@ -45,7 +45,7 @@ class Board:
     trials: int  # of the search, asked for in all
     arms: Sequence[str]
     rungs: Sequence[float]  # epochs, the budget last
-    sign: int  # 1: the objective is maximised, -1: minimised
+    sign: float  # 1: the objective is maximised, -1: minimised
     metric: str
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)

@@ -130,9 +130,8 @@ class Session:
 
         asked, options = self.experiment, self.options
         rungs = Rungs(asked.arms, ladder(asked), asked.mode)
-        sign = 1 if asked.mode == "max" else -1
         board = Board(
-            asked.trials, list(asked.arms), rungs.ladder.rungs(), sign, asked.metric, repeats=asked.confirmations
+            asked.trials, list(asked.arms), rungs.ladder.rungs(), asked.sign, asked.metric, repeats=asked.confirmations
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), asked), reader.curves()
