@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from trainable.config import Config
-from trainable.data import load
-from trainable.tensors import Tensors
-from trainable.train import prepare_process, train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import load
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.train import prepare_process, train
 
 
 def rungwise(config: Config) -> Iterator[float]:

@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from results import mlflow, parquet
-from results.record import Record, State, SweepState
-from trainable.config import Config, described
+from rungwise.results.exporters import mlflow
+from rungwise.results.record.record import Record, State, SweepState
+from rungwise.results.tables import parquet
+from rungwise.trainable.config import Config, described
 
 METRICS = 6  # that a report has in MLflow: `epoch` is its step
 

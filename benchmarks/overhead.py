@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from results.record import Reader
+from rungwise.results.record.record import Reader
 
 SCRIPT = """
 from sweeps.engine import FloatDistribution, Sweep, main

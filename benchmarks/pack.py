@@ -5,7 +5,7 @@
 784-128-64-10 with BatchNorm and dropout 0.2 on MNIST, an epoch's validation included; the optimisers sgd, adam, adamw
 and rmsprop take turns. All processes train at once, each on one thread, and are timed between two barriers. The rows
 take turns, `--repeats` times: median, range, and the ratio to autograd in float32 of the same round. `MKL` has the
-products that torch takes by itself (`trainable/products.py`). A pack of 1 is what a trial of the plain mode runs.
+products that torch takes by itself (`trainable/packing/matmul.py`). A pack of 1 is what a trial of the plain mode runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from multiprocessing.synchronize import Barrier
 from typing import Any, NamedTuple
 
-from trainable import granted
+from rungwise.trainable import granted_resources as granted
 
 OPTIMISERS = ("adamw", "sgd", "rmsprop", "adam")
 
@@ -42,11 +42,12 @@ def work(barrier: Barrier, rows: list[Row], turns: int, batch_size: int, device:
     """One process: every row in turn, each between two barriers."""
     import torch
 
-    from trainable import pack, train
-    from trainable.config import Config
-    from trainable.data import load
-    from trainable.state import State
-    from trainable.tensors import Tensors
+    from rungwise.trainable import train
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.data.dataset import load
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.packing import pack
+    from rungwise.trainable.training.state import State
 
     train.prepare_process(1, device)
     data = Tensors.of(load("mnist").without_test(), device)

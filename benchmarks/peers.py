@@ -39,8 +39,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.record import Reader
-from trainable.data import load
+from rungwise.results.record.record import Reader
+from rungwise.trainable.data.dataset import load
 
 HERE = Path(__file__).resolve().parent / "contestants"
 OURS = {

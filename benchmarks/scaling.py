@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import tyro
 from simulate import TARGETS, Setting, Simulation, median, surrogate
 
-from trainable import granted
+from rungwise.trainable import granted_resources as granted
 
 LONG, SHORT = 2_000, 500  # trials: of a sweep that ends at the target, and of one that is run to its end
 AS_IT_IS = Setting(trials=LONG)

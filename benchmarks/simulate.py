@@ -4,8 +4,8 @@
     python benchmarks/simulate.py --eta 3 2 --workers 2 8 --combine  # four: every combination
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
-What is real: the study (`sweeps.engine.search.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
-(`sweeps.engine.rungs.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`Flight`).
+What is real: the study (`engine.search.dispatcher.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
+(`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`Flight`).
 What is not: a trial is a curve drawn from `curves/surrogate.py`, a worker is a number, and the driver is a server that
 handles one thing at a time, at `--trial-seconds` a trial and `--report-seconds` a report.
 
@@ -34,18 +34,18 @@ from curves.measure import SWEEP
 from curves.surrogate import Curve, Measured, Surrogate
 from ray.tune.schedulers import TrialScheduler
 
-from results.record import Decision, State
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import default_options
-from sweeps.engine.rungs import Rungs
-from sweeps.engine.samplers import STARTUP_TRIALS
-from sweeps.engine.schedulers import Ladder
-from sweeps.engine.search import ArmStudy, initial_sampler, sampler_maker
-from sweeps.engine.seeds import derived_seed
-from sweeps.engine.session import SHARE, Flight
-from sweeps.engine.sweep import Sweep
-from trainable import granted
-from trainable.messages import TrialEnd, TrialResult
+from rungwise.engine.execution.session import SHARE, Flight
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import default_options
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.schedulers.rules import Ladder
+from rungwise.engine.search.dispatcher import ArmStudy, initial_sampler, sampler_maker
+from rungwise.engine.search.samplers import STARTUP_TRIALS
+from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.record.record import Decision, State
+from rungwise.trainable import granted_resources as granted
+from rungwise.trainable.messages import TrialEnd, TrialResult
 
 ARM = "all"
 FINEST = SWEEP.reports_per_epoch  # reports an epoch that were measured
@@ -229,9 +229,9 @@ class Options:
     """What is compared. The first value of each makes the baseline; every other value is one change to it."""
 
     sampler: tuple[str, ...] = (Setting.sampler,)
-    """tpe, random, or another one of `sweeps.engine.samplers` that takes categories and stopped trials."""
+    """tpe, random, or another one of `engine.search.samplers` that takes categories and stopped trials."""
     scheduler: tuple[str, ...] = (Setting.scheduler,)
-    """asha, none, or another one of `sweeps.engine.schedulers`."""
+    """asha, none, or another one of `engine.schedulers.rules`."""
     eta: tuple[float, ...] = (Setting.eta,)
     grace: tuple[float, ...] = (Setting.grace,)
     """Epochs before the first rung; 0.5 needs an even number of reports an epoch."""
@@ -368,8 +368,8 @@ def main() -> None:
     if options.out:
         import pyarrow as pa
 
-        from results.files import replacing
-        from results.parquet import content
+        from rungwise.results.io.files import replacing
+        from rungwise.results.tables.parquet import content
 
         with replacing(options.out) as file:
             file.write(content(pa.Table.from_pylist(table)))

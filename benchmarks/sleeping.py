@@ -20,8 +20,10 @@ from unittest.mock import patch
 
 import numpy as np
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, cluster, lean, main
-from trainable.resources import Resources
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise.engine.cluster import local_ray as cluster
+from rungwise.engine.cluster import startup_patches as lean
+from rungwise.trainable.resources import Resources
 
 SWEEP = Sweep(
     name="sleeping",
@@ -54,7 +56,7 @@ def sleep(slots: int, seconds: float, own: bool, arguments: list[str]) -> None:
             from slots import Pool, Sleeper
 
             sleeper = type("Sleeper", (Sleeper,), {"seconds": seconds if own else 0.0})
-            stack.enter_context(patch("trainable.trial.Trial", sleeper))
+            stack.enter_context(patch("rungwise.trainable.worker.worker.Trial", sleeper))
             if not own:
                 tuned = "ray.tune.execution.tune_controller.PlacementGroupResourceManager"
                 stack.enter_context(patch(tuned, lambda: Pool(slots, seconds)))
@@ -64,7 +66,7 @@ def sleep(slots: int, seconds: float, own: bool, arguments: list[str]) -> None:
         there = Resources(slots, 0)
         for name in ("check", "session"):
             stack.enter_context(patch(f"sweeps.engine.{name}.local_resources", lambda: there))
-        stack.enter_context(patch("results.follow.Follower.start", lambda *_: Nobody()))
+        stack.enter_context(patch("rungwise.results.exporters.live.Follower.start", lambda *_: Nobody()))
         stack.enter_context(patch.dict(lean.ENVIRONMENT, RAY_preload_python_modules="ray.tune"))  # without torch
         stack.enter_context(patch.object(cluster.Ray, "start", start))
         main(SWEEP, arguments)

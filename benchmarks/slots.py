@@ -16,8 +16,8 @@ import ray
 from ray import tune
 from ray.air.execution.resources import AcquiredResources, ResourceManager, ResourceRequest
 
-from trainable.messages import TrialAssignment, TrialEnd, TrialResult
-from trainable.report import Report
+from rungwise.trainable.messages import TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.report import Report
 
 HOSTS = 4  # processes that share the slots
 

@@ -2,9 +2,9 @@
 
     python benchmarks/start.py [--repeats 5] [--only "as it is" "with Ray's agents"]
 
-Each row undoes one thing that `sweeps/engine/lean.py`, `trainable/preload.py` or `sweeps/engine/run.py` does. The sweep
-is benchmarks/contestants/ours.py with 4 trials of one epoch. The rows take turns; the ratio is to the first of them in
-the same round.
+Each row undoes one thing that `sweeps/engine/cluster/startup_patches.py`, `trainable/worker/preload.py` or
+`sweeps/engine/run.py` does. The sweep is benchmarks/contestants/ours.py with 4 trials of one epoch. The rows take
+turns; the ratio is to the first of them in the same round.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from pack import spread
 
-from results import follow
-from results.record import Reader
-from sweeps.engine import lean
+from rungwise.engine.cluster import startup_patches as lean
+from rungwise.results.exporters import live as follow
+from rungwise.results.record.record import Reader
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("--trials", "4", "--epochs", "1", "--no-confirm", "--quiet")
@@ -35,7 +35,7 @@ def _agents() -> None:
 
 def _collector() -> None:
     gc.disable = lambda: None
-    lean.ENVIRONMENT["RAY_preload_python_modules"] = "torch,trainable.trial"
+    lean.ENVIRONMENT["RAY_preload_python_modules"] = "torch,rungwise.trainable.worker.worker"
 
 
 def _late() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
     if asked.row:
         import ours
 
-        from sweeps.engine import main as sweep
+        from rungwise import main as sweep
 
         ROWS[asked.row]()
         sweep(ours.SWEEP, [*FLAGS, "--out", asked.out])

@@ -3,10 +3,10 @@
     python benchmarks/step.py [--optimizer adamw] [--batch-size 128] [--repeats 9]
 
 784-128-64-10 with BatchNorm and dropout 0.2, one thread, in three ways: by autograd with torch's own matrix products
-(MKL), by autograd with those of `trainable/products.py`, and as a trial runs on the CPU, with gradients written out by
-hand (`trainable/batched.py`). First the CPU time of a step with no profiler looking: the three take turns, median and
-range over repeats of a quarter epoch. The table is each kind's own time under the profiler, which makes every operation
-dearer, so read its shares and not its sum.
+(MKL), by autograd with those of `trainable/packing/matmul.py`, and as a trial runs on the CPU, with gradients written
+out by hand (`trainable/packing/batched_mlp.py`). First the CPU time of a step with no profiler looking: the three take
+turns, median and range over repeats of a quarter epoch. The table is each kind's own time under the profiler, which
+makes every operation dearer, so read its shares and not its sum.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from collections.abc import Callable
 
 import torch
 
-from trainable import pack, train
-from trainable.batched import Batched
-from trainable.batches import interval, steps_per_epoch
-from trainable.config import Config
-from trainable.data import load
-from trainable.products import fast_products
-from trainable.stacked import optimisers
-from trainable.state import State
-from trainable.tensors import Tensors
+from rungwise.trainable import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import load
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.packing import pack
+from rungwise.trainable.packing.batched_mlp import Batched
+from rungwise.trainable.packing.matmul import fast_products
+from rungwise.trainable.packing.optimizers import optimisers
+from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.state import State
 
 PARTS = 4  # of an epoch
 KINDS = {
@@ -48,7 +49,7 @@ def kind(name: str) -> str:
 
 
 def by_hand(state: State, data: Tensors) -> None:
-    """What `trainable.pack` does between two reports, without the validation."""
+    """What `trainable.packing.pack` does between two reports, without the validation."""
     batches, first = interval(state, data)
     batched = Batched([state.model], [state.config], batches.shape[1])
     budget = state.config.epochs * steps_per_epoch(state.config, len(data.y_train))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from results.answer import Answer, answer
-from results.record import Reader
-from results.sessions import sweep_state
-from results.tables import tables
+from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.record.record import Reader
+from rungwise.results.record.sessions import sweep_state
+from rungwise.results.tables.tables import tables
 
 if TYPE_CHECKING:
     import optuna
 
-    from results.model import Model
+    from rungwise.results.model.model import Model
 
 
 class Run:
@@ -77,7 +77,7 @@ class Run:
 
         Raises ValueError for an arm that is not there.
         """
-        from results.study import studies
+        from rungwise.results.exporters.optuna_study import studies
 
         with Reader(self.folder) as reader:
             found = studies(reader)
@@ -89,7 +89,7 @@ class Run:
 
     def sql(self, query: str, *, external: bool = False) -> pa.Table:
         """A DuckDB query over the tables `trials` and `reports`; with `external` over files, too. Raises SqlError."""
-        from results.sql import run
+        from rungwise.results.tables.sql import run
 
         return run(query, {"trials": self.trials, "reports": self.reports}, external=external)
 
@@ -99,7 +99,7 @@ class Run:
         `trust`: a model function of your own is used through its torch.export program, which can run any code of
         whoever made the run; say whether you trust them.
         """
-        from results.model import load
+        from rungwise.results.model.model import load
 
         return load(self.folder, trust)
 

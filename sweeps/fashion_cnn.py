@@ -3,7 +3,7 @@
 The limit is that of a row in the table of Fashion-MNIST's own README. A larger network is refused before it trains.
 """
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="fashion_cnn",

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from sweeps.engine import Sweep, main
+from rungwise import Sweep, main
 
 
 def network(trial: optuna.Trial) -> dict[str, Any]:

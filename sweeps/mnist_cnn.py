@@ -4,7 +4,7 @@ As many trials and epochs each; an epoch of the CNN takes about ten times as lon
 CNN its channels and how much of its images to shift and turn.
 """
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="mnist_cnn",

@@ -3,7 +3,7 @@
 Both arms search the learning rate and dropout; only one of them has an L2 penalty to choose. Equal budgets.
 """
 
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="mnist_l2",

@@ -3,7 +3,7 @@
 Every arm searches the learning rate, and the strengths of its own regularisers only. Equal budgets.
 """
 
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 NONE = {"l1": 0.0, "l2": 0.0, "dropout": 0.0, "batch_norm": False}
 

@@ -4,7 +4,7 @@ Each gets as many trials of as many epochs, and the same ASHA. The grid takes th
 spread over the range that the other two search.
 """
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="search_methods",

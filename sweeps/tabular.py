@@ -1,6 +1,6 @@
 """Does dropout help an MLP on a small table, the Wisconsin breast cancer data (398 training samples, 30 columns)?"""
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="tabular",

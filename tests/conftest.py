@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from support.sweeping import every_process, wait_until
 
-from results.mlflow_database import ensure
-from results.tracking import VARIABLES
+from rungwise.results.exporters.mlflow_database import ensure
+from rungwise.results.exporters.tracking_uri import VARIABLES
 
 TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
 LONGEST = ("test_resume", "test_kill", "test_packed", "test_disk", "test_watched", "test_sweep", "test_signals",

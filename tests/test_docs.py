@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine import Sweep
-from sweeps.engine.check import one_problems, problems
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import parse
+from rungwise import Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.validation.check import one_problems, problems
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["sweep", "read", "model", "data"]

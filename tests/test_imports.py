@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("sweeps", "trainable", "results")
+ROOMS = {"rungwise.engine": "sweeps/engine", "rungwise.trainable": "trainable", "rungwise.results": "results"}
+MOST_FILES = 12  # of a folder
 HEAVY = {"ray", "torch", "optuna", "mlflow"}
 # The flags of DESIGN.md that exist; the others join when they are built.
 FLAGS = (
@@ -40,6 +41,11 @@ def imports(file: Path) -> Iterator[str]:
 
 def within(module: str, *packages: str) -> bool:
     return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def test_no_folder_holds_more_python_files_than_one_can_look_over() -> None:
+    folders = [folder for room in ROOMS.values() for folder in {file.parent for file in files(room)}]
+    assert [str(folder) for folder in folders if len(list(folder.glob("*.py"))) > MOST_FILES] == []
 
 
 def files(folder: str) -> list[Path]:
@@ -87,7 +93,10 @@ def edges(file: Path, *, types: bool = False) -> Iterator[str]:
 
 
 def module_file(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
+    room = next((room for room in ROOMS if within(module, room)), None)
+    if room is None:
+        return None
+    path = ROOT.joinpath(ROOMS[room], *module.split(".")[2:])
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
@@ -110,7 +119,7 @@ def test_no_files_need_each_other_in_a_circle(tmp_path: Path) -> None:
     assert circles({a: {b}, b: {c}, c: set()}) == []
     assert circles({a: {b}, b: {c}, c: {b}}) == [{b, c}]
     graph = {}
-    for file in (file for room in ("sweeps/engine", "trainable", "results") for file in files(room)):
+    for file in (file for room in ROOMS.values() for file in files(room)):
         needed = {module_file(module) for module in edges(file) if within(module, *ROOMS)}
         graph[file] = {path for path in needed if path is not None and path.name != "__init__.py"} - {file}
     assert [sorted(str(file.relative_to(ROOT)) for file in circle) for circle in circles(graph)] == []
@@ -119,49 +128,53 @@ def test_no_files_need_each_other_in_a_circle(tmp_path: Path) -> None:
 def test_a_sweep_script_needs_the_engine_and_optuna_only() -> None:
     for file in files("sweeps"):
         for module in imports(file):
-            ours = within(module, *ROOMS)
-            # Names of `sweeps.engine` itself: 'sweeps.engine.Sweep', never 'sweeps.engine.run.main'.
-            assert not ours or re.fullmatch(r"sweeps\.engine\.\w+", module), f"{file.name} imports {module}"
+            ours = within(module, "rungwise")
+            # Names of `rungwise` itself: 'rungwise.Sweep', never 'rungwise.engine.run.main'.
+            assert not ours or re.fullmatch(r"rungwise\.\w+", module), f"{file.name} imports {module}"
             top = module.partition(".")[0]
             assert ours or top in {"optuna", *sys.stdlib_module_names}, f"{file.name} imports {module}"
 
 
 def test_the_engine_imports_no_sweep_script() -> None:
-    assert offenders("sweeps/engine", ("sweeps",), allowed=("sweeps.engine",)) == []
+    assert offenders("sweeps/engine", ("sweeps",)) == []
 
 
 def test_trainable_imports_no_other_room_and_neither_optuna_nor_mlflow() -> None:
-    assert offenders("trainable", ("sweeps", "results", "optuna", "mlflow")) == []
+    assert offenders("trainable", ("rungwise.engine", "rungwise.results", "optuna", "mlflow")) == []
 
 
 def test_results_import_neither_ray_nor_another_room_but_for_what_must_be_the_same_in_training() -> None:
     """A picture is read, and a network computed, by the code that did it in training: a second one would differ. Why a
     trial failed is in the record as the trial said it."""
-    shared = ("trainable.pictures", "trainable.serving", "trainable.messages")
-    assert offenders("results", ("ray", "sweeps", "trainable"), allowed=shared) == []
+    shared = (
+        "rungwise.trainable.data.image_folder",
+        "rungwise.trainable.export.serving",
+        "rungwise.trainable.messages",
+    )
+    assert offenders("results", ("ray", "rungwise.engine", "rungwise.trainable"), allowed=shared) == []
     assert {line.split()[0] for line in offenders("results", shared)} == {
-        "results/images.py",
-        "results/model.py",
-        "results/record.py",
-        "results/valid.py",
+        "results/model/images.py",
+        "results/model/model.py",
+        "results/record/record.py",
+        "results/record/validation.py",
     }
 
 
 def test_results_import_torch_in_the_model_only() -> None:
-    assert [line for line in offenders("results", ("torch",)) if not line.startswith("results/model.py")] == []
+    assert [line for line in offenders("results", ("torch",)) if not line.startswith("results/model/model.py")] == []
 
 
 def test_one_module_asks_what_is_installed() -> None:
     """It knows what to do about a project that is not."""
-    rooms = ("sweeps", "sweeps/engine", "trainable", "results")
+    rooms = ("sweeps", *ROOMS.values())
     asking = [line for room in rooms for line in offenders(room, ("importlib.metadata", "pkg_resources"))]
     assert asking == ["trainable/versions.py imports importlib.metadata"]
 
 
 def test_only_the_engine_knows_tunes_driver_side() -> None:
     in_trainable = set(offenders("trainable", ("ray",)))
-    assert in_trainable == {"trainable/trial.py imports ray", "trainable/trial.py imports ray.tune"}
-    tree = ast.parse((ROOT / "trainable/trial.py").read_text())
+    assert in_trainable == {"trainable/worker/worker.py imports ray", "trainable/worker/worker.py imports ray.tune"}
+    tree = ast.parse((ROOT / "trainable/worker/worker.py").read_text())
     used = {
         node.attr
         for node in ast.walk(tree)
@@ -171,7 +184,7 @@ def test_only_the_engine_knows_tunes_driver_side() -> None:
 
 
 def test_importing_the_engine_loads_nothing_heavy() -> None:
-    code = "import sys, sweeps.engine; print(*sorted(m for m in sys.modules if '.' not in m))"
+    code = "import sys, rungwise.engine; print(*sorted(m for m in sys.modules if '.' not in m))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "tyro" in loaded  # it is the engine that was imported
@@ -191,7 +204,7 @@ def test_help_loads_nothing_heavy(help_page: subprocess.CompletedProcess[str]) -
 
 
 def test_help_names_every_flag_with_its_meaning_and_default(help_page: subprocess.CompletedProcess[str]) -> None:
-    from sweeps.engine.options import Options
+    from rungwise.engine.experiment.flags import Options
 
     flags = {*FLAGS}
     for field in dataclasses.fields(Options):  # what is on by default has a flag that turns it off

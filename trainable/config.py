@@ -21,11 +21,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trainable.faults import reason
-from trainable.reference import ModelError, function
+from rungwise.trainable.faults import reason
+from rungwise.trainable.import_path import ModelError, function
 
 MODELS = ("mlp", "cnn")  # built by trainable/model.py
-AUGMENTATION = ("shift", "rotation", "flip", "erasing")  # done by trainable/augment.py; 0 = off
+AUGMENTATION = ("shift", "rotation", "flip", "erasing")  # done by trainable/data/augment.py; 0 = off
 
 
 def _widths(value: object) -> object:

@@ -18,12 +18,12 @@ from typing import NoReturn
 
 LONGEST = 500  # characters of a reason
 LONGEST_TRACEBACK = 20_000
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).absolute().parent  # rungwise/trainable, also where that is a link
 _NOT_THE_USERS = tuple(
-    [str(_HERE), *(str(_HERE.parent / room) for room in ("sweeps/engine", "results")), "<"]
+    [str(_HERE), *(str(_HERE.parent / room) for room in ("engine", "results")), "<"]
     + [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
 )
-_HANDLERS = ("ray", "sweeps.engine.signals", __name__)  # where a signal becomes an exception
+_HANDLERS = ("ray", "rungwise.engine.execution.signals", __name__)  # where a signal becomes an exception
 
 
 class Fault(RuntimeError):

@@ -64,7 +64,7 @@ class TrialAssignment(Message):
     phase: str  # search, confirm, audit
     config: Mapping[str, Any]  # a `trainable.config.Config`, as JSON
     attempt: int = 1  # a later one may have begun on another machine
-    owner: str = ""  # of its checkpoints (`trainable.checkpoints.owner`)
+    owner: str = ""  # of its checkpoints (`trainable.worker.checkpoints.owner`)
     reported: int = 0  # the last step in the record: what led to it need not be sent again
     checkpoints: Mapping[int, str] = field(default_factory=dict)  # step -> SHA-256, as the record knows them
 

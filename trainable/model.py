@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from trainable.config import Config, unfit
-from trainable.reference import arguments, function
+from rungwise.trainable.config import Config, unfit
+from rungwise.trainable.import_path import arguments, function
 
 Layers = OrderedDict[str, nn.Module]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)

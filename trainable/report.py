@@ -16,7 +16,7 @@ MODES: dict[str, Literal["max", "min"]] = {  # which way is better, of each that
     "val_mse": "min",
     "val_mae": "min",
     "val_r2": "max",
-    "parameters": "min",  # these two are reported when they are asked for (`trainable.course`)
+    "parameters": "min",  # these two are reported when they are asked for (`trainable.worker.trial_run`)
     "seconds_per_epoch": "min",
 }
 

@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainable import memory
-from trainable.augment import augmentation
-from trainable.batches import interval, steps_per_epoch
-from trainable.config import Config
-from trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
-from trainable.pack import train_together, unpackable
-from trainable.products import fast_products
-from trainable.report import Report
-from trainable.stacked import OneByOne
-from trainable.state import State, generator
-from trainable.tensors import EVALUATION_BATCH, Tensors, normalise
+from rungwise.trainable.config import Config
+from rungwise.trainable.data import memory
+from rungwise.trainable.data.augment import augmentation
+from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
+from rungwise.trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
+from rungwise.trainable.packing.matmul import fast_products
+from rungwise.trainable.packing.optimizers import OneByOne
+from rungwise.trainable.packing.pack import train_together, unpackable
+from rungwise.trainable.report import Report
+from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.state import State, generator
 
 
 def pick_device(spec: str = "auto") -> torch.device:

@@ -4,7 +4,7 @@ the harness asks for --no-confirm."""
 import json
 import os
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="ours",

@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep
 
 SWEEP = Sweep(
     name="curves",
@@ -72,8 +72,8 @@ def configuration(trial: int) -> tuple[int, dict[str, Any]]:
     """(the trial that has the same hyperparameters, what the trial is trained with). 0 <= trial < TRIALS."""
     import optuna
 
-    from sweeps.engine.seeds import derived_seed
-    from sweeps.engine.space import distributions
+    from rungwise.engine.experiment.space import distributions
+    from rungwise.engine.search.seeds import derived_seed
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line a study
     assert not callable(SWEEP.space)
@@ -85,10 +85,10 @@ def configuration(trial: int) -> tuple[int, dict[str, Any]]:
 
 
 def curve(trial: int, data: Any) -> list[dict[str, Any]]:
-    """Train `trial` to the end on `data` (`trainable.data.Tensors`): its rows, in order."""
-    from trainable.config import Config
-    from trainable.state import State
-    from trainable.train import evaluate, train
+    """Train `trial` to the end on `data` (`trainable.data.dataset.Tensors`): its rows, in order."""
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.train import evaluate, train
+    from rungwise.trainable.training.state import State
 
     config, values = configuration(trial)
     state = State.fresh(Config.model_validate(values), data)
@@ -111,10 +111,10 @@ def curve(trial: int, data: Any) -> list[dict[str, Any]]:
 
 def measure(minutes: float) -> None:
     """Train what nobody has trained or is training, until none is left or the time is up."""
-    from results.files import replacing
-    from trainable.data import load
-    from trainable.tensors import Tensors
-    from trainable.train import prepare_process
+    from rungwise.results.io.files import replacing
+    from rungwise.trainable.data.dataset import load
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.train import prepare_process
 
     prepare_process(1)
     data = Tensors.of(load("mnist").without_test(), "cpu")
@@ -148,8 +148,8 @@ def _claimed(trial: int) -> Iterator[Path | None]:
 
 def gather() -> bool:
     """Write the table when every trial is there."""
-    from results.files import replacing
-    from results.parquet import content
+    from rungwise.results.io.files import replacing
+    from rungwise.results.tables.parquet import content
 
     parts = [PARTS / f"{trial:03}.json" for trial in range(TRIALS)]
     if not all(part.exists() for part in parts):

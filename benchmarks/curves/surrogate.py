@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from results.parquet import read
+from rungwise.results.tables.parquet import read
 
 Array = npt.NDArray[np.float64]
 

@@ -1,11 +1,16 @@
 """How a sweep runs, on the driver. A sweep script needs these names only."""
 
-from sweeps.engine.signals import ending_at_once, quiet_ctrl_c
+from rungwise.engine.execution.signals import ending_at_once, quiet_ctrl_c
 
 quiet_ctrl_c()
 with ending_at_once():
-    from sweeps.engine.run import main
-    from sweeps.engine.space import CategoricalDistribution, FloatDistribution, IntDistribution
-    from sweeps.engine.sweep import Sweep
+    from rungwise.engine.experiment.space import CategoricalDistribution, FloatDistribution, IntDistribution
+    from rungwise.engine.experiment.sweep import Sweep
+    from rungwise.engine.run import main
 
 __all__ = ["CategoricalDistribution", "FloatDistribution", "IntDistribution", "Sweep", "main"]
+
+if __name__ == "sweeps.engine":  # imported by its old name, from a checkout
+    from rungwise._old_names import redirect
+
+    redirect(__name__, "rungwise.engine")

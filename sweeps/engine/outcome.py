@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from results.record import State
-from trainable.messages import TrialResult
+from rungwise.results.record.record import State
+from rungwise.trainable.messages import TrialResult
 
 OBJECTIVE = "objective"  # the key of a Tune result that the searcher and the scheduler look at
 

@@ -16,26 +16,26 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.paths import run_name_problem
-from results.record import Reader, Record, RecordError, State, SweepState, Trial, to_json
-from results.redaction import Verbatim, redacted_uri, remember
-from results.text import print_anything, say
-from sweeps.engine import fields
-from sweeps.engine.cluster import Ray
-from sweeps.engine.experiment import Experiment, resolve
-from sweeps.engine.options import Options, parse
-from sweeps.engine.session import CannotRun, Flight, Session, checkpoints, todo
-from sweeps.engine.signals import Interrupted, Signals
-from sweeps.engine.sweep import Sweep
-from sweeps.engine.undisturbed import undisturbed
-from trainable.config import Config, config_class, described, parsed, unfit
-from trainable.faults import ordinary
-from trainable.reference import ModelError
+from rungwise.engine.cluster.local_ray import Ray
+from rungwise.engine.execution.process_state import undisturbed
+from rungwise.engine.execution.session import CannotRun, Flight, Session, checkpoints, todo
+from rungwise.engine.execution.signals import Interrupted, Signals
+from rungwise.engine.experiment.experiment import Experiment, resolve
+from rungwise.engine.experiment.flags import Options, parse
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.validation import fields
+from rungwise.results.io.paths import run_name_problem
+from rungwise.results.io.redaction import Verbatim, redacted_uri, remember
+from rungwise.results.io.text import print_anything, say
+from rungwise.results.record.record import Reader, Record, RecordError, State, SweepState, Trial, to_json
+from rungwise.trainable.config import Config, config_class, described, parsed, unfit
+from rungwise.trainable.faults import ordinary
+from rungwise.trainable.import_path import ModelError
 
 if TYPE_CHECKING:
-    from results.follow import Follower
-    from sweeps.engine.watch import Watch
-    from trainable.data import Dataset
+    from rungwise.engine.execution.ray_watch import Watch
+    from rungwise.results.exporters.live import Follower
+    from rungwise.trainable.data.dataset import Dataset
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
@@ -82,11 +82,11 @@ def _refuse(problems: list[str]) -> None:
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
-    from sweeps.engine import check
-    from trainable.model import parameters
-    from trainable.state import State
-    from trainable.tensors import Tensors
-    from trainable.train import prepare_process, train
+    from rungwise.engine.validation import check
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.model import parameters
+    from rungwise.trainable.train import prepare_process, train
+    from rungwise.trainable.training.state import State
 
     _refuse(check.one_problems(experiment, options))
     values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
@@ -109,9 +109,9 @@ def _one(experiment: Experiment, options: Options) -> int:
 
 def _wrong_output(config: Config, data: Dataset) -> list[str]:
     """What a model of the user's own makes, when that is no logits. What it raises, training will raise too."""
-    from trainable.config import MODELS
-    from trainable.model import OutputError
-    from trainable.rehearsal import rehearse
+    from rungwise.trainable.config import MODELS
+    from rungwise.trainable.export.model_check import rehearse
+    from rungwise.trainable.model import OutputError
 
     if config.model in MODELS:
         return []
@@ -125,7 +125,7 @@ def _wrong_output(config: Config, data: Dataset) -> list[str]:
 
 
 def _load(options: Options) -> Dataset:
-    from trainable.data import DataError, load
+    from rungwise.trainable.data.dataset import DataError, load
 
     try:
         return load(options.data, options.data_root)
@@ -134,8 +134,8 @@ def _load(options: Options) -> Dataset:
 
 
 def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
-    from sweeps.engine import check
-    from sweeps.engine.lock import Locked, locked
+    from rungwise.engine.execution.run_lock import Locked, locked
+    from rungwise.engine.validation import check
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
@@ -163,8 +163,8 @@ def _say_notes(options: Options, notes: Iterable[str]) -> None:
 
 def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
-    from sweeps.engine import check
-    from sweeps.engine.plan import forecast
+    from rungwise.engine.forecast import forecast
+    from rungwise.engine.validation import check
 
     data = _load(options)
     _say_notes(options, [*check.notes(experiment, options, data), *check.search_notes(experiment, data)])
@@ -183,8 +183,9 @@ def _free_name(options: Options) -> str:
 
 
 def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
-    from sweeps.engine import check, samplers
-    from trainable import data as source
+    from rungwise.engine.search import samplers
+    from rungwise.engine.validation import check
+    from rungwise.trainable.data import dataset as source
 
     folder = options.out / options.name
     flight = Flight.of(experiment, options)
@@ -203,8 +204,8 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         signals.defer()
         exported: dict[str, Any] = {}
         with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
-            from results.follow import Follower  # while Ray's processes start
-            from sweeps.engine.stop import Stop
+            from rungwise.engine.execution.stopping import Stop
+            from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
             session = Session(asked, options, record, Stop(signals, options.time_budget), flight)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
@@ -229,7 +230,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
 
 
 def _print_summary(options: Options, exported: Mapping[str, Any], started: float) -> None:
-    from sweeps.engine.summary import summarise
+    from rungwise.engine.terminal.summary import summarise
 
     folder = options.out / options.name
     with Reader(folder) as reader:
@@ -248,7 +249,7 @@ def _abandon(
 
 def _fetch(mirror: str, folder: Path) -> None:
     """Begin with the run's copy when the folder holds none: the head that had it is gone."""
-    from results.mirror import MirrorError, fetch_if_absent
+    from rungwise.results.exporters.mirror import MirrorError, fetch_if_absent
 
     try:
         if fetch_if_absent(mirror, folder):
@@ -260,7 +261,7 @@ def _fetch(mirror: str, folder: Path) -> None:
 @contextmanager
 def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Iterator[tuple[Future[Ray], Watch]]:
     """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
-    from sweeps.engine.watch import Watch
+    from rungwise.engine.execution.ray_watch import Watch
 
     ray = Ray(options.address)
 
@@ -283,7 +284,7 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
 def _define(record: Record, experiment: Experiment, options: Options, data: Dataset) -> bool:
     """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody. Returns whether
     there is work: models of the user's own are tried only then."""
-    from sweeps.engine.resume_check import differences, widening_problems
+    from rungwise.engine.experiment.resume_check import differences, widening_problems
 
     with Reader(record.path.parent) as reader:
         begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
@@ -308,7 +309,7 @@ def _define(record: Record, experiment: Experiment, options: Options, data: Data
 
 def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:
     """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
-    from sweeps.engine import models
+    from rungwise.engine.experiment import own_models as models
 
     with Reader(record.path.parent) as reader:
         before, trials = models.known(reader), reader.trials()
@@ -337,7 +338,7 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
 def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
     """End the confirmations in flight of the networks that these functions built until now. Returns all trials of such
     networks: what of them is confirmed fits none that can be built any more, and is trained again."""
-    from sweeps.engine import models
+    from rungwise.engine.experiment import own_models as models
 
     with Reader(record.path.parent) as reader:
         known, unfit = reader.superseded(), reader.unfit()
@@ -350,7 +351,7 @@ def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]
 
 def _begin(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
     """Enter what the search begins with, once."""
-    from sweeps.engine.warm import Cold, earlier, points
+    from rungwise.engine.search.warm_start import Cold, earlier, points
 
     if not (options.like or options.enqueue):
         return

@@ -13,9 +13,9 @@ from curves.surrogate import Curve, Measured, Surrogate
 from simulate import Setting, Simulation
 from support.loop import Loop
 
-from results.parquet import read
-from results.record import State
-from sweeps.engine.seeds import derived_seed
+from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.record.record import State
+from rungwise.results.tables.parquet import read
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from ray.autoscaler._private.kuberay import autoscaling_config
 from support.cluster.rayjob import RayJob
 
-from sweeps.engine import machines
-from trainable.resources import Resources, TrialResources
+from rungwise.engine.cluster import nodes as machines
+from rungwise.trainable.resources import Resources, TrialResources
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

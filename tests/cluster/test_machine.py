@@ -65,7 +65,7 @@ from importlib import metadata
 try:
     metadata.version("rungwise")
 except metadata.PackageNotFoundError:
-    from sweeps.engine.environment import session_info
+    from rungwise.engine.experiment.environment import session_info
     print(json.dumps(session_info()["versions"]))
 """
     versions = json.loads(python(code, bare))
@@ -80,7 +80,9 @@ def test_without_a_checkout_around_it_the_version_is_unknown(bare: dict[str, str
             project.unlink()
         else:
             project.write_text(text)
-        said = python("from trainable.versions import package_version; print(package_version('rungwise'))", bare)
+        said = python(
+            "from rungwise.trainable.versions import package_version; print(package_version('rungwise'))", bare
+        )
         assert said == "unknown\n"
 
 

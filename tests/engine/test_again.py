@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sweeps.engine.undisturbed import undisturbed
+from rungwise.engine.execution.process_state import undisturbed
 
 
 def test_levels_of_loggers_that_came_within_are_their_librarys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from support.loop import Loop
 
-from results.record import Record
-from sweeps.engine import FloatDistribution, Sweep
-from trainable.checkpoints import Checkpoints, owner
-from trainable.messages import TrialResult
-from trainable.storage import Folder
+from rungwise import FloatDistribution, Sweep
+from rungwise.results.record.record import Record
+from rungwise.trainable.messages import TrialResult
+from rungwise.trainable.storage import Folder
+from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
 
 def sweep() -> Sweep:
@@ -101,7 +101,7 @@ def test_a_report_of_an_attempt_that_was_given_up_is_refused(tmp_path: Path) -> 
 
 
 def test_a_machine_that_does_not_reach_the_checkpoints_ends_the_sweep_and_not_the_trial(tmp_path: Path) -> None:
-    from sweeps.engine.recorder import Unreachable
+    from rungwise.engine.execution.recorder import Unreachable
 
     loop = Loop(tmp_path, sweep())
     trial = loop.deal()
@@ -116,7 +116,7 @@ def test_a_machine_that_does_not_reach_the_checkpoints_ends_the_sweep_and_not_th
 def test_a_worker_looks_for_the_drivers_mark_before_its_first_trial(
     tmp_path: Path, wanted: str, seen: str | None
 ) -> None:
-    from trainable.trial import Trial
+    from rungwise.trainable.worker.worker import Trial
 
     Folder(tmp_path).write("of-me", b"")
     worker = SimpleNamespace(_mark=wanted, _root=str(tmp_path))

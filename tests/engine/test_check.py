@@ -21,14 +21,14 @@ import optuna
 import pytest
 import ray
 
-from results.record import Record
-from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
-from sweeps.engine.check import idle_flags, notes
-from sweeps.engine.experiment import Experiment, resolve
-from sweeps.engine.lock import LOCK, Locked, locked
-from sweeps.engine.options import parse
-from sweeps.engine.resume_check import differences
-from trainable.data import load
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
+from rungwise.engine.execution.run_lock import LOCK, Locked, locked
+from rungwise.engine.experiment.experiment import Experiment, resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.experiment.resume_check import differences
+from rungwise.engine.validation.check import idle_flags, notes
+from rungwise.results.record.record import Record
+from rungwise.trainable.data.dataset import load
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}
 SWEEP = Sweep(name="demo", space=SPACE, data="digits", trials=4, epochs=3)
@@ -482,7 +482,7 @@ def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_pat
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert [line.partition(":")[0] for line in said] == ["error"] * 3
-    assert "sweeps.engine.check" in modules  # the walk works
+    assert "rungwise.engine.validation.check" in modules  # the walk works
     assert not any(module == "ray" or module.startswith("ray.") for module in modules)
     assert not (tmp_path / "runs").exists()
 

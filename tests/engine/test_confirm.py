@@ -17,23 +17,23 @@ import pytest
 from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
-from results.answer import CONSTANT_SCORES
-from results.doctor import examine
-from results.model import ModelError
-from results.model import load as load_model
-from results.record import FILE, Reader, Record, State, SweepState
-from sweeps.engine import Sweep, main
-from sweeps.engine.confirm import Unmade, due
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import parse
-from sweeps.engine.run import _define
-from sweeps.engine.session import Flight, Session, checkpoints, todo
-from sweeps.engine.signals import Signals
-from sweeps.engine.stop import Stop
-from trainable.constant import constant_scores
-from trainable.data import Dataset, load
-from trainable.messages import Failure, FailureKind
-from trainable.storage import Folder
+from rungwise import Sweep, main
+from rungwise.engine.execution.session import Flight, Session, checkpoints, todo
+from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import Stop
+from rungwise.engine.execution.test_scoring import Unmade, due
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.run import _define
+from rungwise.results.analysis.answer import CONSTANT_SCORES
+from rungwise.results.cli.doctor import examine
+from rungwise.results.model.model import ModelError
+from rungwise.results.model.model import load as load_model
+from rungwise.results.record.record import FILE, Reader, Record, State, SweepState
+from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.export.constant_prediction import constant_scores
+from rungwise.trainable.messages import Failure, FailureKind
+from rungwise.trainable.storage import Folder
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 
@@ -244,7 +244,7 @@ def test_a_model_folder_that_cannot_be_written_is_one_line_that_names_it(
     wanted = bench.answer
     shutil.rmtree(bench.folder / "model")
     full = OSError(errno.ENOSPC, "No space left on device", str(bench.folder / ".model.tmp"))
-    monkeypatch.setattr("sweeps.engine.confirm.install", lambda *_: (_ for _ in ()).throw(full))
+    monkeypatch.setattr("rungwise.engine.execution.test_scoring.install", lambda *_: (_ for _ in ()).throw(full))
     (line,) = bench.command()
     assert "the answer stands" in line
     assert ".model.tmp" in line
@@ -357,7 +357,10 @@ def test_a_model_of_ones_own_is_tried_only_when_there_is_work(
     owned: Owned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried: list[str] = []
-    for name in ("trainable.rehearsal.rehearse", "trainable.export.unexportable"):
+    for name in (
+        "rungwise.trainable.export.model_check.rehearse",
+        "rungwise.trainable.export.saved_model.unexportable",
+    ):
         monkeypatch.setattr(name, lambda *_, name=name: tried.append(name))
     flags = ["--out", str(owned.folder / "runs"), "--name", "tiny", "--confirm-configs", "1", "--confirm-seeds", "2"]
     with pytest.raises(SystemExit) as done:
@@ -404,7 +407,7 @@ def test_a_branch_on_data_is_scored_and_its_weights_are_kept(digits: Dataset, tm
 
 BRANCHING = """
 from torch import nn
-from trainable.config import Config
+from rungwise.trainable.config import Config
 
 
 class Branching(nn.Module):

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from results.definition import DatasetSummary, Definition
-from results.record import Reader, Record
-from results.redaction import Verbatim
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
-from sweeps.engine.experiment import Experiment, resolve
-from sweeps.engine.options import OWN, Options, default_options, parse
-from sweeps.engine.resume_check import differences, widening_problems
-from sweeps.engine.run import _define
-from trainable.data import Dataset, load
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise.engine.experiment.experiment import Experiment, resolve
+from rungwise.engine.experiment.flags import OWN, Options, default_options, parse
+from rungwise.engine.experiment.resume_check import differences, widening_problems
+from rungwise.engine.run import _define
+from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.definition import DatasetSummary, Definition
+from rungwise.results.record.record import Reader, Record
+from rungwise.trainable.data.dataset import Dataset, load
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True)}
 SWEEP = Sweep(name="demo", space=SPACE, question="Does L2\n  help?", data="digits", trials=4, epochs=3)

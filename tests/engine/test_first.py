@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeps.engine.first import Plain, plain
+from rungwise.engine.search.initial_point import Plain, plain
 
 
 @pytest.mark.parametrize(

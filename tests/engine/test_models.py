@@ -12,23 +12,24 @@ import ray
 from ray.tune.experiment import Trial as Tuned
 from support.loop import Loop
 
-from results.definition import Definition
-from results.record import Reader, Record, State
-from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, models
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import parse
-from sweeps.engine.repeats import Repeat
-from sweeps.engine.resume_check import differences
-from sweeps.engine.run import _define
-from sweeps.engine.session import CannotRun
-from trainable.data import Dataset, load
-from trainable.messages import Failure, FailureKind
-from trainable.reference import ModelError
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
+from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.experiment import own_models as models
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.experiment.resume_check import differences
+from rungwise.engine.run import _define
+from rungwise.engine.search.reruns import Repeat
+from rungwise.results.record.definition import Definition
+from rungwise.results.record.record import Reader, Record, State
+from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.import_path import ModelError
+from rungwise.trainable.messages import Failure, FailureKind
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1, log=True), "width": IntDistribution(4, 8)}
 TOP = """
 from torch import nn
-from trainable.config import Config, hyperparameter
+from rungwise.trainable.config import Config, hyperparameter
 
 class Wide(Config):
     width: int = hyperparameter(4, "", "", ge=1)
@@ -91,7 +92,7 @@ def test_a_function_written_otherwise_that_builds_the_same_goes_on_with_a_note(
 
 MAIN = """
 from torch import nn
-from trainable.config import Config, hyperparameter
+from rungwise.trainable.config import Config, hyperparameter
 import one.parts, two.parts
 from shared import act, Wide
 
@@ -108,7 +109,7 @@ def net(config: Wide, shape, classes):
 LAYER = "from torch import nn\nclass Layer(nn.Linear):\n    pass\n"
 SHARED = """
 import functools
-from trainable.config import Config, hyperparameter
+from rungwise.trainable.config import Config, hyperparameter
 from one import slopes
 
 class Wide(Config):

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from results.record import Reader, Record
-from sweeps.engine import FloatDistribution, Sweep
-from sweeps.engine.experiment import Experiment, resolve
-from sweeps.engine.options import Options, parse
-from sweeps.engine.plan import forecast
-from sweeps.engine.run import _define
-from sweeps.engine.session import CannotRun
-from trainable.data import load
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.experiment.experiment import Experiment, resolve
+from rungwise.engine.experiment.flags import Options, parse
+from rungwise.engine.forecast import forecast
+from rungwise.engine.run import _define
+from rungwise.results.record.record import Reader, Record
+from rungwise.trainable.data.dataset import load
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1)}
 BESIDE = {

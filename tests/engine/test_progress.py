@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from results.record import Record, State
-from results.terminal import Terminal as Plain
-from sweeps.engine.progress import Board, LiveView, PlainView, View, view
+from rungwise.engine.terminal.progress import Board, LiveView, PlainView, View, view
+from rungwise.results.io.terminal import Terminal as Plain
+from rungwise.results.record.record import Record, State
 
 
 def board(**changes: object) -> Board:

@@ -14,13 +14,13 @@ import pytest
 from optuna.trial import TrialState
 from support.loop import Loop
 
-from results.record import Reader, State
-from sweeps.engine import FloatDistribution, Sweep
-from sweeps.engine.referee import Referee
-from sweeps.engine.session import Flight
-from sweeps.engine.signals import Signals
-from sweeps.engine.stop import Stop
-from trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.execution.coordinator import Referee
+from rungwise.engine.execution.session import Flight
+from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import Stop
+from rungwise.results.record.record import Reader, State
+from rungwise.trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)

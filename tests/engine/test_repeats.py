@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from results.record import Record, State
-from sweeps.engine.experiment import resolve
-from sweeps.engine.repeats import repeats
-from sweeps.engine.seeds import derived_seed
-from sweeps.engine.space import FloatDistribution
-from sweeps.engine.sweep import Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.space import FloatDistribution
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.search.reruns import repeats
+from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.record.record import Record, State
 
 SWEEP = Sweep(name="s", space={"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}, "b": {}}, epochs=3)
 

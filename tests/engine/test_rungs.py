@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from ray.tune.experiment import Trial as TuneTrial
 
-from results.record import Decision, Record, State
-from sweeps.engine.rungs import Rungs
-from sweeps.engine.schedulers import Ladder
-from trainable.messages import TrialAssignment, TrialEnd, TrialResult
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.schedulers.rules import Ladder
+from rungwise.results.record.record import Decision, Record, State
+from rungwise.trainable.messages import TrialAssignment, TrialEnd, TrialResult
 
 GO, STOP = "CONTINUE", "STOP"
 

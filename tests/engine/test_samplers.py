@@ -12,13 +12,13 @@ import pytest
 from optuna.trial import TrialState
 from support.loop import Loop
 
-from results.record import Record, State
-from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
-from sweeps.engine.experiment import resolve
-from sweeps.engine.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
-from sweeps.engine.space import problems as space_problems
-from sweeps.engine.warm import Cold, earlier, points
-from trainable.messages import Constraint, Failure, FailureKind, TrialEnd
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.space import problems as space_problems
+from rungwise.engine.search.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
+from rungwise.engine.search.warm_start import Cold, earlier, points
+from rungwise.results.record.record import Record, State
+from rungwise.trainable.messages import Constraint, Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 POINTS = {"batch_size": IntDistribution(32, 96, step=32), "batch_norm": CategoricalDistribution([True, False])}
@@ -185,7 +185,7 @@ def test_what_a_sampler_cannot_do_is_said_before_the_sweep(
 
 
 def test_cmaes_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.engine.samplers.find_spec", lambda _: None)
+    monkeypatch.setattr("rungwise.engine.search.samplers.find_spec", lambda _: None)
     assert problems("cmaes", {}, SPACE, WHOLE) == [
         "--sampler cmaes needs the package cmaes: pip install 'rungwise[samplers]'"
     ]

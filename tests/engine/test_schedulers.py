@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from sweeps.engine.rungs import Rungs
-from sweeps.engine.schedulers import Asha, Hyperband, Ladder, Median, Patience
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.schedulers.rules import Asha, Hyperband, Ladder, Median, Patience
 
 STOP, GO = TrialScheduler.STOP, TrialScheduler.CONTINUE
 

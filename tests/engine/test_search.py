@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from support.loop import Loop
 
-from results.record import Reader, State
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
-from sweeps.engine.repeats import Repeat
-from sweeps.engine.samplers import SamplerError
-from trainable.messages import Failure, FailureKind, TrialEnd
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise.engine.search.reruns import Repeat
+from rungwise.engine.search.samplers import SamplerError
+from rungwise.results.record.record import Reader, State
+from rungwise.trainable.messages import Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 
@@ -233,7 +233,9 @@ def test_suggestions_depend_on_the_seed_and_the_history_and_on_nothing_else(tmp_
 
     once, again, other = configs("once", 3), configs("again", 3), configs("other", 4)
     assert once == again
-    assert once[0]["lr"] == other[0]["lr"]  # TPE begins with a point that is no draw (sweeps/engine/first.py)
+    assert (
+        once[0]["lr"] == other[0]["lr"]
+    )  # TPE begins with a point that is no draw (sweeps/engine/search/initial_point.py)
     assert all(a["lr"] != b["lr"] for a, b in zip(once[1:], other[1:], strict=True))
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from optuna import distributions as od
 
-from sweeps.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, fields
-from sweeps.engine.experiment import resolve
-from sweeps.engine.space import PROBES, problems, to_json, to_optuna, values
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.space import PROBES, problems, to_json, to_optuna, values
+from rungwise.engine.validation import fields
 
 PAIRS = [
     (FloatDistribution(0.0, 0.5), od.FloatDistribution(0.0, 0.5)),

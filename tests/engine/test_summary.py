@@ -6,8 +6,8 @@ from pathlib import Path
 
 from support.confirmed import L2, NO_L2, sweep, two_arms
 
-from results.record import Reader, SweepState
-from sweeps.engine.summary import summarise
+from rungwise.engine.terminal.summary import summarise
+from rungwise.results.record.record import Reader, SweepState
 
 
 def lines_of(folder: Path) -> list[str]:

@@ -27,11 +27,11 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from results import parquet
-from results.mlflow import STATUS
-from results.record import Reader, Record, State, SweepState
-from results.study import studies
-from sweeps.engine import Sweep, main
+from rungwise import Sweep, main
+from rungwise.results.exporters.mlflow import STATUS
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.record.record import Reader, Record, State, SweepState
+from rungwise.results.tables import parquet
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -314,10 +314,10 @@ def test_a_diverged_or_failed_trial_is_never_best(
 def test_a_trial_on_ray_gives_the_bits_of_the_same_config_and_seed_in_this_process(
     reader: Reader, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainable.config import Config
-    from trainable.data import load
-    from trainable.tensors import Tensors
-    from trainable.train import prepare_process, train
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.data.dataset import load
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.train import prepare_process, train
 
     prepare_process(1)
     data = Tensors.of(load("digits").without_test(), "cpu")

@@ -11,7 +11,7 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from sweeps.engine.tpe import Tpe
+from rungwise.engine.search.fast_tpe import Tpe
 
 
 def suggestions(kind: type[TPESampler], options: dict[str, Any], *, modes: tuple[str, ...] = ("max",)) -> list[Any]:

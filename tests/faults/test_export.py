@@ -17,9 +17,9 @@ import pytest
 from support.demo import add, attempt, begin, metrics
 from support.sweeping import export_for_ever, wait_until
 
-from results import parquet
-from results.record import Reader, Record, State
-from results.tables import tables
+from rungwise.results.record.record import Reader, Record, State
+from rungwise.results.tables import parquet
+from rungwise.results.tables.tables import tables
 
 
 @pytest.fixture
@@ -54,7 +54,9 @@ def found(folder: Path) -> dict[str, bytes]:
 
 def test_an_export_killed_in_the_middle_30_times_leaves_old_or_new_whole_files(folder: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["results.parquet", "pandas", "pydantic"])  # each process imports these
+    context.set_forkserver_preload(
+        ["rungwise.results.tables.parquet", "pandas", "pydantic"]
+    )  # each process imports these
     draw = random.Random(0)
     before, struck = found(folder), 0
     for kill in range(90):  # at least 30 times, and until enough of them were in the middle of a file

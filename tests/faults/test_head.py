@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.sweeping import Run, assert_nothing_lost, wait_until
 
-from results.record import FILE, Reader
+from rungwise.results.record.record import FILE, Reader
 
 TRIALS, EPOCHS = 4, 81
 FLAGS = ("--checkpoint-seconds", "0.5", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none")

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, identity, wait_until
 
-from results import model_folder
-from results.answer import Answer, answer
-from results.record import Reader, State, SweepState
-from sweeps.engine.cluster import OWNER
+from rungwise.engine.cluster.local_ray import OWNER
+from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.model import model_folder
+from rungwise.results.record.record import Reader, State, SweepState
 
 # -- one run, struck three times ---------------------------------------------------------------------------------
 

@@ -22,10 +22,10 @@ import pytest
 from support.demo import add, attempt, begin, fill
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
 
-from results.follow import Follower
-from results.mlflow import export
-from results.mlflow_store import ExportError
-from results.record import State, SweepState
+from rungwise.results.exporters.live import Follower
+from rungwise.results.exporters.mlflow import export
+from rungwise.results.exporters.mlflow_client import ExportError
+from rungwise.results.record.record import State, SweepState
 
 PATIENT = 300.0  # s that an exporter has to start and to print, on a busy machine
 
@@ -33,7 +33,7 @@ PATIENT = 300.0  # s that an exporter has to start and to print, on a busy machi
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a driver gives the exporter beyond its limit is so much; the limit is what is tested."""
-    monkeypatch.setattr("results.follow._GRACE", PATIENT)
+    monkeypatch.setattr("rungwise.results.exporters.live._GRACE", PATIENT)
 
 
 class Server:
@@ -265,7 +265,7 @@ def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_
     assert run.reports() == 4 * 54
     server.send(signal.SIGCONT)
     (line,) = [line for line in run.said.splitlines() if line.startswith("mlflow")]
-    assert re.search(r"later: \S*python -m results export", line)
+    assert re.search(r"later: \S*rungwise export", line)
     assert wait_until(server.answers)
     export(run.folder, server.uri)
     assert_nothing_lost(run.folder, 4, 54, store=server.store)

@@ -17,11 +17,11 @@ import pytest
 from support import store_making
 from support.demo import begin, fill
 
-from results.__main__ import main
-from results.mlflow import export
-from results.mlflow_database import unusable
-from results.mlflow_store import ExportError
-from results.record import SweepState
+from rungwise.results.cli.main import main
+from rungwise.results.exporters.mlflow import export
+from rungwise.results.exporters.mlflow_client import ExportError
+from rungwise.results.exporters.mlflow_database import unusable
+from rungwise.results.record.record import SweepState
 
 KILLED = -9
 
@@ -30,7 +30,7 @@ KILLED = -9
 def processes() -> ForkServerContext:
     """Processes that have MLflow imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "results.mlflow"])
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "rungwise.results.exporters.mlflow"])
     return context
 
 
@@ -102,7 +102,7 @@ def test_a_store_that_mlflow_left_half_made_is_said_kept_aside_and_made_anew(
     run: Path, half_made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = half_made.read_bytes()
-    with pytest.raises(ExportError, match=r"left half made.*python -m results doctor --mend /"):
+    with pytest.raises(ExportError, match=r"left half made.*rungwise doctor --mend /"):
         export(run)
     main(["doctor", str(run)])
     assert f"{half_made} was left half made, without a run in it" in capsys.readouterr().out

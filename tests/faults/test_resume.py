@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost, identity, interrupt
 
-from results.answer import answer
-from results.record import FILE, Reader, State, SweepState
-from results.study import studies
-from sweeps.engine import Sweep, main
-from sweeps.engine.options import parse
-from sweeps.engine.session import todo
-from trainable.checkpoints import FOLDER
+from rungwise import Sweep, main
+from rungwise.engine.execution.session import todo
+from rungwise.engine.experiment.flags import parse
+from rungwise.results.analysis.answer import answer
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.record.record import FILE, Reader, State, SweepState
+from rungwise.trainable.worker.checkpoints import FOLDER
 
 SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
 LR = "FloatDistribution(1e-3, 1e-1, log=True)"
@@ -135,7 +135,7 @@ def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_
     (error,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
     assert "could not be scored" in error
     assert str(file) in error
-    assert f"python -m results doctor --mend {run.folder}" in error
+    assert f"rungwise doctor --mend {run.folder}" in error
     assert "Traceback" not in run.said
     doctor = [sys.executable, "-P", "-m", "results", "doctor", "--mend", str(run.folder)]
     subprocess.run(doctor, env=run.environment, check=False, capture_output=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
-from results.record import FILE, Reader, SweepState
+from rungwise.results.record.record import FILE, Reader, SweepState
 
 TRIALS, EPOCHS = 4, 3
 LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
@@ -134,8 +134,8 @@ def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run:
 def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:
     script = """
 import os, signal
-from sweeps.engine.progress import Board, view
-from sweeps.engine.signals import Signals
+from rungwise.engine.terminal.progress import Board, view
+from rungwise.engine.execution.signals import Signals
 
 with Signals() as signals:
     signals.defer()

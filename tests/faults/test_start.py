@@ -1,4 +1,5 @@
-"""A private Ray as `sweeps/engine/lean.py` starts it: what runs, and that it ends at once, however it ends."""
+"""A private Ray as `sweeps/engine/cluster/startup_patches.py` starts it: what runs, and that it ends at once, however
+it ends."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ from pathlib import Path
 import pytest
 from support.sweeping import ROOT, every_process, wait_until
 
-from sweeps.engine.cluster import OWNER, UNOWNED_SECONDS, remove_abandoned
+from rungwise.engine.cluster.local_ray import OWNER, UNOWNED_SECONDS, remove_abandoned
 
 START = """
 import json, os, psutil
-from sweeps.engine.cluster import Ray
+from rungwise.engine.cluster.local_ray import Ray
 ray = Ray(None)
 ray.start(2, 0)
 """
@@ -75,7 +76,7 @@ def test_ray_starts_on_some_of_the_cores_of_a_large_machine() -> None:
     """Where there are more than trials ask for, Ray hands their number to the raylet as it is: it must be an int."""
     large = """
 import multiprocessing
-from sweeps.engine.cluster import Ray
+from rungwise.engine.cluster.local_ray import Ray
 multiprocessing.cpu_count = lambda: 64
 import ray
 for cpus in (3.0, 1.5):

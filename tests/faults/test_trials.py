@@ -16,15 +16,15 @@ from optuna.trial import TrialState
 from support.loop import Loop
 from support.sweeping import write_data
 
-from results.record import State
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep
-from sweeps.engine.signals import Signals
-from sweeps.engine.stop import ALL_FAILED, Stop
-from trainable.checkpoints import Checkpoints
-from trainable.config import Config
-from trainable.data import Dataset, load
-from trainable.messages import Failure, FailureKind, TrialEnd, TrialResult
-from trainable.trial import Report, Trial
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import ALL_FAILED, Stop
+from rungwise.results.record.record import State
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.messages import Failure, FailureKind, TrialEnd, TrialResult
+from rungwise.trainable.worker.checkpoints import Checkpoints
+from rungwise.trainable.worker.worker import Report, Trial
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)
@@ -83,7 +83,7 @@ def test_a_non_finite_objective_ends_its_trial_as_diverged_and_no_other(
     loop = Loop(tmp_path / "run", Sweep(**{**vars(SWEEP), "mode": mode}), trials=4)
     first, *others = (loop.deal() for _ in range(4))
     with monkeypatch.context() as patched:
-        patched.setattr("trainable.train.train", lambda *_, **__: iter(sick))
+        patched.setattr("rungwise.trainable.train.train", lambda *_, **__: iter(sick))
         for result in run_out(worker({})):
             loop.tell(first, result)
     for other in others:
@@ -260,7 +260,7 @@ def shapes() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 def test_a_data_file_with_wrong_sizes_is_exit_code_2_before_ray(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arrays: dict[str, np.ndarray]
 ) -> None:
-    from sweeps.engine import main
+    from rungwise import main
 
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(SystemExit) as end:

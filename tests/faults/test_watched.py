@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from support.sweeping import SCRIPT, Run, assert_nothing_lost, every_process, stopping, write_data
 
-from results.mlflow import export
-from results.record import FILE
+from rungwise.results.exporters.mlflow import export
+from rungwise.results.record.record import FILE
 
 SECONDS = 3600.0  # nothing takes so long
 PASSWORD, KEY, TOKEN = SECRETS = "sesame-open-7041", "hidden-key-5113", "hidden-token-9226"
@@ -181,7 +181,7 @@ def test_a_clock_set_back_a_day_and_no_mlflow_server_lose_nothing_and_the_next_e
     times = [at for (at,) in run.query("SELECT at FROM reports ORDER BY seq")]
     assert min(later - earlier for earlier, later in pairwise(times)) < -80_000  # it was set back
     (line,) = [line for line in run.said.splitlines() if line.startswith("mlflow")]
-    assert re.search(r"later: \S*python -m results export", line)
+    assert re.search(r"later: \S*rungwise export", line)
     (run.out / "mlflow.db").write_bytes(empty_store.read_bytes())
     export(run.folder)
     assert_nothing_lost(run.folder, watched.trials, 1)

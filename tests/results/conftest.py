@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.demo import Rows, begin, fill
 
-from results.record import SweepState
+from rungwise.results.record.record import SweepState
 
 HERE = Path(__file__).parent
 
@@ -57,13 +57,13 @@ def rows(out: Path) -> Rows:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A confirmed model's folder, as the last step of a sweep writes it: a small network that knows digits."""
-    from trainable.config import Config
-    from trainable.data import load
-    from trainable.export import export
-    from trainable.final import score
-    from trainable.state import State
-    from trainable.tensors import Tensors
-    from trainable.train import train
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.data.dataset import load
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.export.saved_model import export
+    from rungwise.trainable.export.test_evaluation import score
+    from rungwise.trainable.train import train
+    from rungwise.trainable.training.state import State
 
     data, folder = load("digits"), tmp_path_factory.mktemp("exported")
     config = Config(hidden=(32,), lr=0.01, epochs=6, batch_size=32, seed=13)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.amounts import conjunction, duration, settings, shown
+from rungwise.results.io.formatting import conjunction, duration, settings, shown
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from scipy import stats
 from support import demo
 from support.confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 
-from results.answer import CONSTANT_SCORES, Answer, answer
-from results.findings import Comparison, FailedSeeds, Replicate, Verdict, WinnersCurse, verdict_of
-from results.intervals import Difference
-from results.record import Reader, State
+from rungwise.results.analysis.answer import CONSTANT_SCORES, Answer, answer
+from rungwise.results.analysis.findings import Comparison, FailedSeeds, Replicate, Verdict, WinnersCurse, verdict_of
+from rungwise.results.analysis.statistics import Difference
+from rungwise.results.record.record import Reader, State
 
 
 def asked(folder: Path) -> Answer:

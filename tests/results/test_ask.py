@@ -20,14 +20,14 @@ import pytest
 from scipy import stats
 from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
 
-import results
-from results import parquet
-from results.__main__ import main
-from results.compare import compare_folders
-from results.record import Reader, RecordError, SweepState
-from results.sql import SqlError, query
-from results.study_store import StorageError, write
-from results.tracking import sqlite_uri
+from rungwise import results
+from rungwise.results.analysis.compare import compare_folders
+from rungwise.results.cli.main import main
+from rungwise.results.exporters.optuna_storage import StorageError, write
+from rungwise.results.exporters.tracking_uri import sqlite_uri
+from rungwise.results.record.record import Reader, RecordError, SweepState
+from rungwise.results.tables import parquet
+from rungwise.results.tables.sql import SqlError, query
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from results.audit import audit
-from results.record import Decision, Record, State
+from rungwise.results.analysis.audit import audit
+from rungwise.results.record.record import Decision, Record, State
 
 
 def enter(

@@ -13,10 +13,10 @@ import pytest
 from support.confirmed import keep_model, two_arms
 from support.demo import Rows
 
-from results import parquet
-from results.__main__ import main
-from results.mlflow import export
-from results.record import FILE, Record
+from rungwise.results.cli.main import main
+from rungwise.results.exporters.mlflow import export
+from rungwise.results.record.record import FILE, Record
+from rungwise.results.tables import parquet
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from results.record import FILE, Reader, Record, State
-from results.study import studies
-from results.tables import tables
-from trainable.messages import Constraint, Failure, FailureKind
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.results.tables.tables import tables
+from rungwise.trainable.messages import Constraint, Failure, FailureKind
 
 CONSTRAINT = Constraint("parameters", 200_000, 235_146)
 FAILURES = {

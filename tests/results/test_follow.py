@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from support.demo import Rows, add, attempt, begin, damage, metrics
 
-from results import parquet
-from results.follow import Follower
-from results.mlflow import export
-from results.record import State, SweepState
+from rungwise.results.exporters.live import Follower
+from rungwise.results.exporters.mlflow import export
+from rungwise.results.record.record import State, SweepState
+from rungwise.results.tables import parquet
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 600.0) -> None:
@@ -61,7 +61,9 @@ def test_a_dead_server_costs_seconds_and_no_row(run: Path) -> None:
 
 
 def test_a_server_that_hangs_is_left_at_the_deadline(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.follow._GRACE", 300.0)  # a busy machine takes its time to print the answer
+    monkeypatch.setattr(
+        "rungwise.results.exporters.live._GRACE", 300.0
+    )  # a busy machine takes its time to print the answer
     with closing(socket.create_server(("127.0.0.1", 0))) as server:  # accepts, and never answers
         server.settimeout(600)
         follower = Follower.start(run, f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -113,7 +115,7 @@ def test_an_exporter_killed_half_way_is_completed_without_doubles(out: Path, row
 def test_a_killed_drivers_follower_makes_the_last_export(out: Path, rows: Rows) -> None:
     program = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
-        "from support.demo import add, attempt, begin; from results.follow import Follower\n"
+        "from support.demo import add, attempt, begin; from rungwise.results.exporters.live import Follower\n"
         "record, session = begin(Path(sys.argv[1])); follower = Follower.start(Path(sys.argv[1]))\n"
         "add(record, 1); attempt(record, 1, 0.5)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

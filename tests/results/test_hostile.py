@@ -10,9 +10,9 @@ from support.confirmed import two_arms
 from support.demo import DEFINITION
 from support.hostile import MUTATIONS, mutate
 
-import results
-from results.__main__ import main
-from results.record import Reader, Record, RecordError
+from rungwise import results
+from rungwise.results.cli.main import main
+from rungwise.results.record.record import Reader, Record, RecordError
 
 ODD_BUT_HARMLESS = "an arm that nobody defined"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.intervals import difference, estimate
-from results.metric_format import MetricFormat
+from rungwise.results.analysis.statistics import difference, estimate
+from rungwise.results.io.metric_format import MetricFormat
 
 # Student's t, 0.975 quantile, from a printed table.
 T = {1: 12.706, 2: 4.303, 4: 2.776, 8: 2.306}

@@ -1,4 +1,4 @@
-"""`python -m results` as its user runs it."""
+"""`rungwise` as its user runs it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
-from results.__main__ import main
-from results.record import Record, State, SweepState
-from results.show import sparkline
+from rungwise.results.cli.main import main
+from rungwise.results.cli.show import sparkline
+from rungwise.results.record.record import Record, State, SweepState
 
 COMMANDS = ("export", "follow", "list", "show")
 

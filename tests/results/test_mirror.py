@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from results.__main__ import main
-from results.mirror import ABOUT, Mirror, MirrorError, fetch_if_absent
-from results.record import FILE, Reader, Record, State
+from rungwise.results.cli.main import main
+from rungwise.results.exporters.mirror import ABOUT, Mirror, MirrorError, fetch_if_absent
+from rungwise.results.record.record import FILE, Reader, Record, State
 
 
 def start(folder: Path, identity: str = "one") -> Record:
@@ -125,7 +125,7 @@ def test_a_damaged_copy_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from results.mirror import fetch_if_absent
+from rungwise.results.exporters.mirror import fetch_if_absent
 where, run, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 real, made = Path.rename, []
 def rename(self, target):
@@ -140,10 +140,10 @@ fetch_if_absent(where, run)
 
 @pytest.mark.parametrize("renamed", [0, 1, 2])
 def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path, renamed: int) -> None:
-    from sweeps.engine import FloatDistribution, Sweep
-    from sweeps.engine.check import problems
-    from sweeps.engine.experiment import resolve
-    from sweeps.engine.options import parse
+    from rungwise import FloatDistribution, Sweep
+    from rungwise.engine.experiment.experiment import resolve
+    from rungwise.engine.experiment.flags import parse
+    from rungwise.engine.validation.check import problems
 
     run, where = tmp_path / "runs" / "r", str(tmp_path / "m")
     start(run).close()
@@ -278,7 +278,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def test_runs_below_one_uri_with_a_query_do_not_collide_and_no_key_leads_out_of_a_run(
     tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainable.storage import Folder, below, read
+    from rungwise.trainable.storage import Folder, below, read
 
     for name in ("one", "two"):
         start(tmp_path / "runs" / name, name).close()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support.demo import INF, Rows, add, attempt, begin, metrics
 
-from results.mlflow import Exporter, export
-from results.mlflow_store import ExportError, Store
-from results.record import Reader, Record, State, SweepState
+from rungwise.results.exporters.mlflow import Exporter, export
+from rungwise.results.exporters.mlflow_client import ExportError, Store
+from rungwise.results.record.record import Reader, Record, State, SweepState
 
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")
 
@@ -425,7 +425,7 @@ def test_a_store_is_beside_its_runs_whatever_their_folder_is_called(
 
     from sqlalchemy import make_url
 
-    from results.tracking import tracking_uri
+    from rungwise.results.exporters.tracking_uri import tracking_uri
 
     out = tmp_path / name
     out.mkdir()

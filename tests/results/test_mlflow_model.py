@@ -19,10 +19,10 @@ from support.demo import Rows
 from test_mlflow import TABLES
 from test_model import in_expressions, tampered
 
-from results.mlflow import Exporter, export
-from results.mlflow_model import CHAMPION
-from results.mlflow_store import ExportError
-from results.record import Reader, Record, SweepState
+from rungwise.results.exporters.mlflow import Exporter, export
+from rungwise.results.exporters.mlflow_client import ExportError
+from rungwise.results.exporters.mlflow_model import CHAMPION
+from rungwise.results.record.record import Reader, Record, SweepState
 
 MODELS = (
     "logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics",
@@ -77,8 +77,8 @@ def again(out: Path, name: str, exported: Path, shift: float, **changed: Any) ->
 def test_a_process_without_this_project_gets_the_same_probabilities(
     confirmed: Path, out: Path, exported: Path, tmp_path: Path
 ) -> None:
-    from results.model import load
-    from trainable.data import load as load_data
+    from rungwise.results.model.model import load
+    from rungwise.trainable.data.dataset import load as load_data
 
     export(confirmed)
     test = load_data("digits").test

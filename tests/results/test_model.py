@@ -1,4 +1,4 @@
-"""The confirmed model, used: by Python, by `python -m results predict`, and refused when it cannot be trusted."""
+"""The confirmed model, used: by Python, by `rungwise predict`, and refused when it cannot be trusted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ import pytest
 import torch
 from PIL import Image
 
-from results.images import ImageError, read
-from results.model import ModelError, load
-from trainable.data import Dataset
-from trainable.data import load as load_data
+from rungwise.results.model.images import ImageError, read
+from rungwise.results.model.model import ModelError, load
+from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.data.dataset import load as load_data
 
 MNIST = {"shape": [1, 28, 28], "dtype": "uint8", "mean": [33.3], "highest": 255.0}
 COLOUR = {"shape": [3, 32, 32], "dtype": "uint8", "mean": [125.0, 123.0, 114.0], "highest": 255.0}
@@ -182,7 +182,7 @@ def test_the_network_made_again_is_the_exported_program(folder: Path, digits: Da
 OWN_MODEL = """
 import math
 from torch import nn
-from trainable.config import Config, hyperparameter
+from rungwise.trainable.config import Config, hyperparameter
 
 class Wide(Config):
     width: int = hyperparameter(8, "units", "width", ge=1)
@@ -196,10 +196,10 @@ def net(config: Wide, shape, classes) -> nn.Module:
 @pytest.fixture
 def own(tmp_path: Path, digits: Dataset) -> Path:
     """The folder of a model that a function in a file makes."""
-    from trainable.config import parsed
-    from trainable.export import export
-    from trainable.state import State
-    from trainable.tensors import Tensors
+    from rungwise.trainable.config import parsed
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.export.saved_model import export
+    from rungwise.trainable.training.state import State
 
     (tmp_path / "net.py").write_text(OWN_MODEL)
     config = parsed({"model": f"{tmp_path / 'net.py'}:net", "width": 6})
@@ -323,11 +323,11 @@ def test_large_numbers_keep_their_digits_in_training_and_in_use(tmp_path: Path) 
 
 def table_model(tmp_path: Path, x: Any, epochs: int = 1) -> Path:
     """A model of whether a row's first number is above the median."""
-    from trainable.config import Config
-    from trainable.export import export
-    from trainable.state import State
-    from trainable.tensors import Tensors
-    from trainable.train import train
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.export.saved_model import export
+    from rungwise.trainable.train import train
+    from rungwise.trainable.training.state import State
 
     np.savez(tmp_path / "table.npz", x=x, y=(x[:, 0] > np.median(x[:, 0])).astype(int))
     data = load_data(str(tmp_path / "table.npz"))
@@ -437,11 +437,11 @@ def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: P
 
 def test_a_regression_predicts_its_target_in_its_unit(tmp_path: Path) -> None:
     """The target is the brightness of an image."""
-    from trainable.config import Config
-    from trainable.export import export
-    from trainable.state import State
-    from trainable.tensors import Tensors
-    from trainable.train import train
+    from rungwise.trainable.config import Config
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.export.saved_model import export
+    from rungwise.trainable.train import train
+    from rungwise.trainable.training.state import State
 
     x = np.random.default_rng(2).integers(0, 256, (600, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "grey.npz", x=x, y=x.mean((1, 2)))

@@ -6,12 +6,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from results.pareto import front, lines, points
-from results.record import Reader, Record, State
-from results.report import render
-from results.show import trial_table
-from results.study_store import write
-from results.tables import tables
+from rungwise.results.analysis.pareto import front, lines, points
+from rungwise.results.cli.show import trial_table
+from rungwise.results.exporters.optuna_storage import write
+from rungwise.results.record.record import Reader, Record, State
+from rungwise.results.report.report import render
+from rungwise.results.tables.tables import tables
 
 LR = {
     "lr": json.dumps({"name": "FloatDistribution", "attributes": {"low": 0.0, "high": 1.0, "log": False, "step": None}})

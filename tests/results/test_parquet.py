@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.demo import add, attempt, begin
 
-from results import parquet
-from results.files import locked, replacing
-from results.record import Reader, Record, RecordError, State
-from results.tables import tables
+from rungwise.results.io.files import locked, replacing
+from rungwise.results.record.record import Reader, Record, RecordError, State
+from rungwise.results.tables import parquet
+from rungwise.results.tables.tables import tables
 
 FILES = (parquet.TRIALS, parquet.REPORTS)
 

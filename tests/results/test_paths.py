@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from results.files import replacing
-from results.paths import UnsafeName, resolve_below
-from results.record import FILE, Record, RecordError
-from sweeps.engine.lock import LOCK, locked
-from trainable.storage import install
+from rungwise.engine.execution.run_lock import LOCK, locked
+from rungwise.results.io.files import replacing
+from rungwise.results.io.paths import UnsafeName, resolve_below
+from rungwise.results.record.record import FILE, Record, RecordError
+from rungwise.trainable.storage import install
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,17 @@ from urllib.parse import quote
 
 import pytest
 
-from results import redaction
-from results.record import FILE, Reader, Record, State
-from results.redaction import Verbatim, redacted, redacted_uri, redacted_values, remember, without_secrets
-from results.study import studies
-from sweeps.engine import CategoricalDistribution, Sweep, space
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import parse
-from sweeps.engine.resume_check import differences
-from trainable.data import load
-from trainable.messages import Constraint, Failure, FailureKind
+from rungwise import CategoricalDistribution, Sweep
+from rungwise.engine.experiment import space
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.experiment.resume_check import differences
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.io import redaction
+from rungwise.results.io.redaction import Verbatim, redacted, redacted_uri, redacted_values, remember, without_secrets
+from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.trainable.data.dataset import load
+from rungwise.trainable.messages import Constraint, Failure, FailureKind
 
 PASSWORDS = ["sesame/open", "sesame?open", "sesame#open", "sesame'open", "sesame open", 'sesame"open', "se@same:open"]
 
@@ -129,7 +130,7 @@ def test_the_command_line_is_kept_without_secrets() -> None:
     program = (
         "import sys; sys.argv = ['sweep.py', '--mirror', 's3://AKIA:ses/ame@b/r?region=eu', "
         "'--tracking-uri=mysql+pymysql://ada:ses ame@h/d?x=1', '--trials', '3']\n"
-        "from sweeps.engine.environment import command_line; print(*command_line(), sep='|')"
+        "from rungwise.engine.experiment.environment import command_line; print(*command_line(), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (

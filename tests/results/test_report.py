@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from support import confirmed, demo, showcase
 
-from results import figures, landscape
-from results.__main__ import main
-from results.page import embedded, text
-from results.png import data_uri
-from results.record import Decision, State, SweepState
-from results.report import render, write
-from results.snapshot import Snapshot, Still, read
+from rungwise.results.cli.main import main
+from rungwise.results.record.record import Decision, State, SweepState
+from rungwise.results.report import figures, landscape
+from rungwise.results.report.page import embedded, text
+from rungwise.results.report.png import data_uri
+from rungwise.results.report.report import render, write
+from rungwise.results.report.snapshot import Snapshot, Still, read
 
 ODD = {
     "empty": (showcase.empty, "This sweep is empty: no trial has been dealt yet."),
@@ -390,6 +390,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 
 
 def test_the_record_needs_no_plotly() -> None:
-    code = "import sys, results.record, results.__main__; print('plotly' in sys.modules)"
+    code = "import sys, rungwise.results.record.record, rungwise.results.cli.main; print('plotly' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

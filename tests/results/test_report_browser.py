@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import showcase
 
-from results.report import write
+from rungwise.results.report.report import write
 
 SCRIPT = Path(__file__).parents[2] / "scripts/system-packages.sh"
 NAMES = ("chromium", "chromium-browser", "google-chrome")

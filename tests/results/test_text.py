@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from support.demo import add, begin
 
-from results import parquet, report
-from results.__main__ import main
-from results.record import FILE, Reader, State
-from results.terminal import Terminal
-from results.text import REASON, one_line, print_anything, printable, printable_json, tail
-from trainable.messages import Failure, FailureKind
+from rungwise.results.cli.main import main
+from rungwise.results.io.terminal import Terminal
+from rungwise.results.io.text import REASON, one_line, print_anything, printable, printable_json, tail
+from rungwise.results.record.record import FILE, Reader, State
+from rungwise.results.report import report
+from rungwise.results.tables import parquet
+from rungwise.trainable.messages import Failure, FailureKind
 
 ROOT = Path(__file__).parents[2]
 LATIN = os.fsdecode(b"weights-caf\xe9.bin")  # a file name of an old disk

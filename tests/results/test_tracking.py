@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.redaction import redacted, without_secrets
-from results.tracking import sqlite_path, sqlite_uri, tracking_uri, valid_uri
+from rungwise.results.exporters.tracking_uri import sqlite_path, sqlite_uri, tracking_uri, valid_uri
+from rungwise.results.io.redaction import redacted, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.answer import answer
-from results.record import Reader, Record, State, SweepState
+from rungwise.results.analysis.answer import answer
+from rungwise.results.record.record import Reader, Record, State, SweepState
 from support import demo
 
 SEEDS = (11, 12, 13, 14, 15)  # of the confirmation

@@ -9,19 +9,20 @@ from typing import Any
 
 import pytest
 
-from results.answer import Answer, answer
-from results.record import Reader, Record
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.execution.session import checkpoints, missing, todo
+from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import Stop
+from rungwise.engine.execution.test_scoring import Confirmation
+from rungwise.engine.experiment import own_models as models
+from rungwise.engine.experiment.experiment import Experiment, resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.record.record import Reader, Record
+from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.messages import TrialResult
+from rungwise.trainable.worker.worker import Trial
 from support.loop import Loop
-from sweeps.engine import FloatDistribution, Sweep, models
-from sweeps.engine.confirm import Confirmation
-from sweeps.engine.experiment import Experiment, resolve
-from sweeps.engine.options import parse
-from sweeps.engine.session import checkpoints, missing, todo
-from sweeps.engine.signals import Signals
-from sweeps.engine.stop import Stop
-from trainable.data import Dataset
-from trainable.messages import TrialResult
-from trainable.trial import Trial
 
 SWEEP = Sweep(
     name="tiny",
@@ -107,7 +108,7 @@ class Bench:
 
 def states_left_by_kills(patch: pytest.MonkeyPatch, bench: Bench, copies: Path) -> list[Path]:
     """Run the command; what a SIGKILL after each of its commits, and after the model's rename, would have left."""
-    from sweeps.engine import confirm
+    from rungwise.engine.execution import test_scoring as confirm
 
     left: list[Path] = []
 

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from results.record import FILE, Decision, Record, State
-from trainable.messages import Failure, FailureKind
+from rungwise.results.record.record import FILE, Decision, Record, State
+from rungwise.trainable.messages import Failure, FailureKind
 
 Rows = Callable[..., list[tuple[Any, ...]]]  # of a query to the MLflow store
 NAN, INF = float("nan"), float("inf")

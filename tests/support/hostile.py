@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from results import whole
-from results.record import FILE, _metric_columns
+from rungwise.results.record import integrity as whole
+from rungwise.results.record.record import FILE, _metric_columns
 
 Mutation = Callable[[sqlite3.Connection], object]
 DEEP = "[" * 900 + "]" * 900

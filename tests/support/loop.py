@@ -15,19 +15,19 @@ import optuna
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
-from results.record import Record, State
-from results.record import Trial as Row
-from results.study import studies
-from sweeps.engine.experiment import resolve
-from sweeps.engine.options import default_options
-from sweeps.engine.progress import Board, View
-from sweeps.engine.recorder import Recorder
-from sweeps.engine.repeats import Repeat
-from sweeps.engine.rungs import Rungs
-from sweeps.engine.schedulers import Ladder
-from sweeps.engine.search import Search
-from sweeps.engine.sweep import Sweep
-from trainable.messages import Failure, TrialEnd, TrialResult
+from rungwise.engine.execution.recorder import Recorder
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import default_options
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.schedulers.rules import Ladder
+from rungwise.engine.search.dispatcher import Search
+from rungwise.engine.search.reruns import Repeat
+from rungwise.engine.terminal.progress import Board, View
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.record.record import Record, State
+from rungwise.results.record.record import Trial as Row
+from rungwise.trainable.messages import Failure, TrialEnd, TrialResult
 
 
 class Loop:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results.record import Decision, Record, State, SweepState
+from rungwise.results.record.record import Decision, Record, State, SweepState
+from rungwise.trainable.messages import Constraint, Failure, FailureKind
 from support import demo
-from trainable.messages import Constraint, Failure, FailureKind
 
 SPACE = {
     "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0003, "high": 0.03, "log": true}}',

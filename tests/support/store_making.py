@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from results.mlflow_database import ensure
-from results.mlflow_store import Store
+from rungwise.results.exporters.mlflow_client import Store
+from rungwise.results.exporters.mlflow_database import ensure
 
 
 def die_after(statement: int) -> list[int]:
@@ -68,7 +68,7 @@ def _quiet() -> None:
 def main() -> None:
     """RUN DATABASE STATEMENT: export the run, killed after so many statements; prints how many there were."""
     run, database, statement = sys.argv[1:]
-    from results.mlflow import export
+    from rungwise.results.exporters.mlflow import export
 
     count = die_after(int(statement))
     export(Path(run), f"sqlite:///{database}")

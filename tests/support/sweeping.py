@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from results import parquet
-from results.record import FILE, Reader, State
-from results.tables import tables
+from rungwise.results.record.record import FILE, Reader, State
+from rungwise.results.tables import parquet
+from rungwise.results.tables.tables import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '''"""Does it survive?"""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable.data import Dataset, Split, load
-from trainable.tensors import Tensors
+from rungwise.trainable.data.dataset import Dataset, Split, load
+from rungwise.trainable.data.tensors import Tensors
 
 # Torchvision's layout; a checkout without it skips what compares against the originals.
 ORIGINALS = Path(os.environ.get("RUNGWISE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from trainable.data import load
-from trainable.trial import Trial
+from rungwise.trainable.data.dataset import load
+from rungwise.trainable.worker.worker import Trial
 
 ROOT = Path(__file__).parents[2]
 # data.py makes it and takes it away, trial.py refuses it, final.py and export.py run in the last step, and an
 # experiment counts its samples.
-MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} | {"sweeps/engine/experiment.py"}
+MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} | {
+    "sweeps/engine/experiment/experiment.py"
+}
 
 
 def test_a_trial_that_is_handed_the_test_split_refuses_to_start() -> None:
@@ -32,4 +34,4 @@ def test_only_the_last_step_names_the_test_split_in_its_code() -> None:
                 if isinstance(node, ast.Attribute) and node.attr == "test":
                     found.add(path.relative_to(ROOT).as_posix())
     assert found <= MAY
-    assert "trainable/final.py" in found
+    assert "trainable/export/test_evaluation.py" in found

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from trainable.augment import GROUP, augmentation
-from trainable.config import Config, described, parsed, problems
-from trainable.model import ChannelDropout, build, weights
-from trainable.reference import ModelError, reference
-from trainable.state import State
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config, described, parsed, problems
+from rungwise.trainable.data.augment import GROUP, augmentation
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.import_path import ModelError, reference
+from rungwise.trainable.model import ChannelDropout, build, weights
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State
 
 OWN = """
 from torch import nn
-from trainable.config import Config, hyperparameter
+from rungwise.trainable.config import Config, hyperparameter
 
 
 class Wide(Config):

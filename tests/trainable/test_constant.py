@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from trainable.constant import constant_scores
-from trainable.data import Dataset, Split
+from rungwise.trainable.data.dataset import Dataset, Split
+from rungwise.trainable.export.constant_prediction import constant_scores
 
 FEW = Split(np.zeros((2, 1), np.float32), np.zeros(2, np.int64))
 

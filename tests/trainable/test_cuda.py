@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from trainable import batched, graph, pack
-from trainable.config import Config
-from trainable.pack import fastest, train_together
-from trainable.report import Report
-from trainable.state import State
-from trainable.tensors import Tensors
-from trainable.train import prepare_process, train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.packing import batched_mlp as batched
+from rungwise.trainable.packing import cuda_graph as graph
+from rungwise.trainable.packing import pack
+from rungwise.trainable.packing.pack import fastest, train_together
+from rungwise.trainable.report import Report
+from rungwise.trainable.train import prepare_process, train
+from rungwise.trainable.training.state import State
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 

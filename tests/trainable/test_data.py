@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rungwise.trainable.build_mnist import read_idx, table
 
-from trainable.build_mnist import read_idx, table
-from trainable.data import DATASETS, DataError, Dataset, Split, load, problems
-from trainable.sources import MNIST, _channels_first, read, read_table
-from trainable.tensors import Tensors
+from rungwise.trainable.data.dataset import DATASETS, DataError, Dataset, Split, load, problems
+from rungwise.trainable.data.sources import MNIST, _channels_first, read, read_table
+from rungwise.trainable.data.tensors import Tensors
 
 # Fixed for ever: every number ever published with this split stands on it.
 MNIST_DIGEST = "451bd8a9fbdcf126c7301938060926d9155275f51e3eec050468fdf6f31bbdf7"

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable.data import DataError, load, problems
-from trainable.sources import MNIST, _mnist
-from trainable.tensors import Tensors
+from rungwise.trainable.data.dataset import DataError, load, problems
+from rungwise.trainable.data.sources import MNIST, _mnist
+from rungwise.trainable.data.tensors import Tensors
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(200, 5)) * [1, 10, 100, 1, 1] + [0, 5, 0, 0, 0]

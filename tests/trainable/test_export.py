@@ -16,14 +16,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainable.config import Config
-from trainable.data import Dataset, load
-from trainable.export import CONFIG, EXAMPLES, PROGRAM, WEIGHTS, classifier, export, saved_weights, unexportable
-from trainable.final import File, score
-from trainable.state import State
-from trainable.storage import CheckpointError
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.export.saved_model import (
+    CONFIG,
+    EXAMPLES,
+    PROGRAM,
+    WEIGHTS,
+    classifier,
+    export,
+    saved_weights,
+    unexportable,
+)
+from rungwise.trainable.export.test_evaluation import File, score
+from rungwise.trainable.storage import CheckpointError
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State
 
 FILES = (CONFIG, WEIGHTS, PROGRAM, EXAMPLES)
 SETTINGS: dict[str, Any] = {"hidden": (16,), "dropout": 0.2, "input_dropout": 0.1, "lr": 0.01, "epochs": 3}
@@ -165,7 +174,7 @@ def test_columns_of_numbers_can_be_exported(tmp_path: Path) -> None:
 def test_nothing_in_the_folder_names_a_path_of_this_machine(digits: Dataset, tmp_path: Path) -> None:
     """Whoever gets the model need not know who made it, and where. torch notes each node's place in the source."""
     (tmp_path / "net.py").write_text(
-        "from torch import nn\nfrom trainable.config import Config\n\n\nclass Net(nn.Sequential):\n"
+        "from torch import nn\nfrom rungwise.trainable.config import Config\n\n\nclass Net(nn.Sequential):\n"
         "    def forward(self, x):\n        return super().forward(x)\n\n\n"
         "def net(config: Config) -> nn.Module:\n    return Net(nn.Flatten(), nn.Linear(64, 10))\n"
     )
@@ -231,9 +240,9 @@ def net(config, shape, classes):
     return Loud(shape, classes)
 
 if __name__ == "__main__":
-    from trainable.config import parsed
-    from trainable.data import load
-    from trainable.export import unexportable
+    from rungwise.trainable.config import parsed
+    from rungwise.trainable.data.dataset import load
+    from rungwise.trainable.export.saved_model import unexportable
     problem = unexportable(parsed({"model": f"{sys.argv[0]}:net"}), load("digits").without_test())
     print(problem.split(":")[0])
 """

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from trainable import faults
-from trainable.config import Config
-from trainable.data import Dataset
-from trainable.lane import Lane
-from trainable.messages import Failure, FailureKind, PackResults, TrialAssignment, TrialEnd, TrialResult
-from trainable.reference import ModelError, function
-from trainable.trial import Trial
+from rungwise.trainable import faults
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.import_path import ModelError, function
+from rungwise.trainable.messages import Failure, FailureKind, PackResults, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.worker.pack_worker import Lane
+from rungwise.trainable.worker.worker import Trial
 
 MODELS = """
 import sys, threading

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainable.config import Config
-from trainable.data import Dataset, Split, load
-from trainable.final import File, diagnose, score
-from trainable.state import State
-from trainable.storage import CheckpointError
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset, Split, load
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.export.test_evaluation import File, diagnose, score
+from rungwise.trainable.storage import CheckpointError
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State
 
 SETTINGS: dict[str, Any] = {"hidden": (16,), "dropout": 0.2, "input_dropout": 0.1, "lr": 0.01, "epochs": 3}
 
@@ -43,7 +43,7 @@ def saved(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
 
 
 def in_memory(state: State, data: Dataset) -> torch.Tensor:
-    """Probabilities (N, K) on the test split, without any code of trainable.final."""
+    """Probabilities (N, K) on the test split, without any code of rungwise.trainable.export.test_evaluation."""
     assert data.test is not None
     x = (torch.tensor(data.test.x, dtype=torch.float32) - data.mean[0]) / data.std[0]
     state.model.eval()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.cluster import _visible, local_resources
-from trainable import granted, memory
-from trainable.resources import TrialResources
+from rungwise.engine.cluster.local_ray import _visible, local_resources
+from rungwise.trainable import granted_resources as granted
+from rungwise.trainable.data import memory
+from rungwise.trainable.resources import TrialResources
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainable import graph
+from rungwise.trainable.packing import cuda_graph as graph
 
 
 def test_every_row_is_prepared_for_and_taken_in_turn() -> None:

@@ -9,14 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from trainable import lane as lanes
-from trainable.checkpoints import Checkpoints
-from trainable.config import Config
-from trainable.data import Dataset
-from trainable.lane import Lane
-from trainable.messages import CheckpointSaved, FailureKind, PackResults, TrialAssignment, TrialEnd, TrialResult
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.messages import (
+    CheckpointSaved,
+    FailureKind,
+    PackResults,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+)
+from rungwise.trainable.train import train
+from rungwise.trainable.worker import pack_worker as lanes
+from rungwise.trainable.worker.checkpoints import Checkpoints
+from rungwise.trainable.worker.pack_worker import Lane
 
 SMALL = {"hidden": [16], "batch_size": 100, "epochs": 2}
 
@@ -154,7 +161,7 @@ def test_what_cannot_be_packed_is_trained_in_turn(start: Callable[..., Lane], sm
 def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_alone(
     start: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainable import pack
+    from rungwise.trainable.packing import pack
 
     together = pack.train_together
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainable.config import Config
-from trainable.model import ACTIVATIONS, Dropout, build
-from trainable.tensors import Tensors
-from trainable.train import evaluate
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.model import ACTIVATIONS, Dropout, build
+from rungwise.trainable.train import evaluate
 
 
 def made(config: Config, shape: tuple[int, ...] = (1, 28, 28), seed: int = 1) -> nn.Sequential:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
-from trainable.config import Config
-from trainable.model import OutputError, decaying, derived, penalty, weights
-from trainable.reference import reference
-from trainable.state import State
-from trainable.storage import CheckpointError
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.import_path import reference
+from rungwise.trainable.model import OutputError, decaying, derived, penalty, weights
+from rungwise.trainable.storage import CheckpointError
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State
 
 SETTINGS = {"batch_size": 100, "epochs": 2, "lr": 0.01, "l2": 1e-3, "l1": 1e-4, "weight_decay": 1e-3}
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from trainable import pack
-from trainable.batched import Batched, Noise
-from trainable.config import Config
-from trainable.data import Dataset, Split
-from trainable.model import Dropout
-from trainable.report import Report
-from trainable.state import State, generator
-from trainable.tensors import Tensors
-from trainable.train import train, train_alone
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import Dataset, Split
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.model import Dropout
+from rungwise.trainable.packing import pack
+from rungwise.trainable.packing.batched_mlp import Batched, Noise
+from rungwise.trainable.report import Report
+from rungwise.trainable.train import train, train_alone
+from rungwise.trainable.training.state import State, generator
 
 # Sums are taken in another order. Where a gradient is 0 but for rounding, adam makes of it what it likes: so tests of
 # several steps have inputs that are never constant.

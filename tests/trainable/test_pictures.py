@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from trainable import memory
-from trainable.config import Config
-from trainable.data import DataError, load, notes, problems
-from trainable.export import classifier, export
-from trainable.final import diagnose, score
-from trainable.sources import _channels_first, _labels
-from trainable.state import State
-from trainable.tensors import Tensors
-from trainable.train import scores, train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data import memory
+from rungwise.trainable.data.dataset import DataError, load, notes, problems
+from rungwise.trainable.data.sources import _channels_first, _labels
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.export.saved_model import classifier, export
+from rungwise.trainable.export.test_evaluation import diagnose, score
+from rungwise.trainable.train import scores, train
+from rungwise.trainable.training.state import State
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (24, 6, 5), dtype=np.uint8)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from trainable.faults import Fault
-from trainable.probe import probe
+from rungwise.trainable.faults import Fault
+from rungwise.trainable.worker.timing import probe
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 32}
 

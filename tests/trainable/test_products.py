@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trainable import products
+from rungwise.trainable.packing import matmul as products
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainable.config import Config
-from trainable.model import add_penalty_gradient, build, penalty, weights
-from trainable.state import State, generator
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.model import add_penalty_gradient, build, penalty, weights
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State, generator
 
 SMALL = {"hidden": (16, 8), "batch_size": 100, "epochs": 1}
 

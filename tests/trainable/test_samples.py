@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from results.images import ImageError, read
-from trainable.data import DataError, Dataset, load, notes, problems
+from rungwise.results.model.images import ImageError, read
+from rungwise.trainable.data.dataset import DataError, Dataset, load, notes, problems
 
 RNG = np.random.default_rng(5)
 DEEP = np.array([[0, 257, 8_000], [40_000, 65_000, 65_535]], np.uint16)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainable.config import Config
-from trainable.schedule import learning_rate
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.train import train
+from rungwise.trainable.training.schedule import learning_rate
 
 
 def rates(schedule: str, steps: int) -> list[float]:

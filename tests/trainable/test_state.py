@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable.config import Config
-from trainable.state import State, generator
-from trainable.storage import CheckpointError
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.storage import CheckpointError
+from rungwise.trainable.train import train
+from rungwise.trainable.training.state import State, generator
 
 SETTINGS = {"hidden": (16, 8), "dropout": 0.3, "input_dropout": 0.1, "batch_size": 100, "epochs": 2, "l1": 1e-4}
 

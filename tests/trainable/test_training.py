@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainable.config import Config
-from trainable.model import Dropout
-from trainable.state import State
-from trainable.tensors import Tensors
-from trainable.train import Report, evaluate, pick_device, steps_per_epoch, train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.model import Dropout
+from rungwise.trainable.train import Report, evaluate, pick_device, steps_per_epoch, train
+from rungwise.trainable.training.state import State
 
 SMALL = {"hidden": (32, 16), "batch_size": 64, "epochs": 2, "dropout": 0.2}
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainable.config import Config
-from trainable.model import build
-from trainable.state import generator, optimizer_of
-from trainable.update import update
+from rungwise.trainable.config import Config
+from rungwise.trainable.model import build
+from rungwise.trainable.training.optimizer_step import update
+from rungwise.trainable.training.state import generator, optimizer_of
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -61,12 +61,12 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
 def test_the_compiler_is_not_imported_to_train() -> None:
     script = """
 import sys
-from trainable.config import Config
-from trainable.data import load
-from trainable.tensors import Tensors
-from trainable.train import train
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.dataset import load
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.train import train
 list(train(Config(hidden=(8,), epochs=1, dropout=0.1), Tensors.of(load("digits").without_test(), "cpu")))
-assert "trainable.update" in sys.modules
+assert "rungwise.trainable.training.optimizer_step" in sys.modules
 assert not {"torch._dynamo", "sympy"} & set(sys.modules), "two to three seconds of every worker's start"
 """
     subprocess.run([sys.executable, "-c", script], check=True)

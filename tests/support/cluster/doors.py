@@ -16,7 +16,7 @@ SSH = ["ssh", "-i", "/root/.ssh/lab.pem", "-o", "StrictHostKeyChecking=no", "-o"
 FLAGS = ["--trials", "2", "--epochs", "1", "--no-confirm", "--quiet"]
 OTHER_RAY = """
 import runpy, sys
-from sweeps.engine.cluster import Ray
+from rungwise.engine.cluster.local_ray import Ray
 before = Ray.__init__
 def init(self, address):
     before(self, address)

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from results.record import Reader
+from rungwise.results.record.record import Reader
 from support.cluster.lab import ACCOUNT
 from support.cluster.steps import PATIENCE, Run, background, check, fail, no_ray, pace, run, say, token, until
 
@@ -178,10 +178,8 @@ def main() -> None:
     keys = boto3.client("s3").list_objects_v2(Bucket="lab", Prefix="runs/mnist_l2/")["Contents"]
     names = {entry["Key"].removeprefix("runs/mnist_l2/") for entry in keys}
     check({"sweep.sqlite", "mirror.json", "trials.parquet", "report.html"} <= names, names)
-    run(
-        f"python -m results pull {YAML} mnist_l2 --out /tmp/runs && python -m results doctor /tmp/runs/mnist_l2", code=1
-    )
-    run("python -m results pull s3://lab/runs mnist_l2 --out /tmp/mirrored")
+    run(f"rungwise pull {YAML} mnist_l2 --out /tmp/runs && rungwise doctor /tmp/runs/mnist_l2", code=1)
+    run("rungwise pull s3://lab/runs mnist_l2 --out /tmp/mirrored")
     for home in ("/tmp/runs", "/tmp/mirrored"):
         with Reader(Path(home, "mnist_l2")) as reader:
             reader.verify()

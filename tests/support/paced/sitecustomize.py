@@ -46,9 +46,9 @@ def wait_for_exports(session):
     session.EXPORT_SECONDS = 600.0
 
 
-CHANGES = {"sweeps.engine.session": wait_for_exports}
+CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
 if "PACE" in os.environ:
-    CHANGES["trainable.course"] = pace_reports
+    CHANGES["rungwise.trainable.worker.trial_run"] = pace_reports
 
 
 class Finder:

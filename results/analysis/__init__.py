@@ -1,0 +1,1 @@
+"""What the record means: the answer, its statistics, comparisons, costs."""

@@ -1,0 +1,36 @@
+"""The best report of each arm's search: what a sweep has seen, before anything is confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rungwise.results.record.record import ReportRow, Trial
+from rungwise.results.tables.tables import NEVER_BEST
+
+LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
+
+
+@dataclass(frozen=True, slots=True)
+class BestReport:
+    """A trial's best value of the objective, and where it was reported."""
+
+    trial: int
+    epoch: float
+    value: float
+    params: dict[str, Any]
+
+
+def best_report(
+    arm: str, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], metric: str, mode: str
+) -> BestReport | None:
+    """Of the arm's search trials that may be best; of equal values the first trial's. None without a finite value."""
+    reports = (
+        BestReport(trial.trial, row.metrics.get("epoch", float(step)), row.metrics[metric], trial.params)
+        for trial in trials
+        if trial.arm == arm and trial.phase == "search" and trial.state not in NEVER_BEST
+        for step, row in sorted(curves.get(trial.trial, {}).items())
+        if metric in row.metrics and abs(row.metrics[metric]) <= LARGEST
+    )
+    return (min if mode == "min" else max)(reports, key=lambda report: report.value, default=None)

@@ -1,0 +1,42 @@
+"""How many epochs were trained, and how many it would have been without early stopping: the search and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rungwise.results.io.formatting import percent
+from rungwise.results.record.record import State, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCount:
+    """Epochs of the trials that ended; a FAILED one counts in neither number."""
+
+    trained: float
+    full: float  # had every trial run to the end
+
+    @property
+    def saved(self) -> float | None:
+        """Share of `full` that early stopping left out."""
+        return 1 - self.trained / self.full if self.full else None
+
+
+def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCount:
+    """Count.
+
+    Args:
+        trials: each with the epochs that it reached.
+        budget: epochs of a trial that runs to the end.
+    """
+    ended = [reached for trial, reached in trials if trial.state.ended and trial.state is not State.FAILED]
+    return EpochCount(sum(ended), budget * len(ended))
+
+
+def cost_text(search: EpochCount, again: float) -> str:
+    """'101 of 192 trained in the search (early stopping saved 47%), 180 more to confirm and audit'"""
+    if search.saved is None:
+        return "no trial has ended yet"
+    saved = f"early stopping saved {percent(search.saved)}"
+    text = f"{search.trained:,.6g} of {search.full:,.6g} trained in the search ({saved})"
+    return f"{text}, {again:,.6g} more to confirm and audit" if again else text

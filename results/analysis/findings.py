@@ -1,0 +1,253 @@
+"""What is known about a sweep's question, as data: arms, comparisons and notes. Sentences are made in `phrasing`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rungwise.results.analysis.best import BestReport
+from rungwise.results.analysis.statistics import Difference, Estimate
+from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.record import State
+
+
+class Replicate(StrEnum):
+    """What was repeated independently within an arm: the unit over which intervals are made."""
+
+    SEED = "seed"  # one search an arm; its configuration was trained on several seeds
+    SEARCH = "search"  # several independent searches an arm
+
+
+class Verdict(StrEnum):
+    """What a comparison says about an arm against the control."""
+
+    HELPS = "helps"
+    HURTS = "hurts"
+    CANNOT_TELL = "cannot tell"
+    ONE_SEARCH = "one search"  # an interval about two configurations says nothing about two arms
+    NO_TEST_SCORES = "no test scores"  # configurations were chosen by their validation scores
+    ARM_FAILED = "arm failed"  # everywhere, so it lost
+    CONTROL_FAILED = "control failed"
+    BOTH_FAILED = "both failed"
+
+
+def verdict_of(difference: Difference, replicate: Replicate, higher: bool) -> Verdict:
+    """HELPS or HURTS when the interval over searches leaves 0 out; the difference is arm minus control."""
+    if replicate is Replicate.SEED:
+        return Verdict.ONE_SEARCH
+    low, high = difference.low, difference.high
+    if low is None or high is None or low <= 0 <= high:
+        return Verdict.CANNOT_TELL
+    return Verdict.HELPS if (low > 0) is higher else Verdict.HURTS
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One configuration of an arm, trained again on fresh seeds."""
+
+    source: int  # the search trial that found it
+    params: dict[str, Any]
+    config: dict[str, Any]  # without the seed
+    searched: float | None  # the search trial's last validation objective
+    trials: dict[int, int]  # seed -> confirmation trial, of those that finished
+    values: dict[int, float]  # seed -> last validation objective
+    validation: Estimate | None  # of `values`
+    test: dict[int, float]  # seed -> test score
+    failed: dict[int, State]  # seed -> how its training ended without a score: an outcome, which counts
+    missing: dict[int, State]  # seed -> LOST or RUNNING: no outcome yet
+    superseded: int = 0  # confirmations of a network in whose place another one was accepted since
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What is known of one arm; `candidates` are sorted, and the first one with a value is the chosen one."""
+
+    arm: str
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    scores: dict[int, float]  # seed -> score of the chosen one on the split, failed seeds included
+    score: Estimate | None  # of `scores`
+    best_seen: BestReport | None  # of its search
+    optimism: float | None  # how much better the chosen one did in its search than on fresh seeds (winner's curse)
+    failed: dict[State, int]  # of an arm of which nothing trained to a score: how its trials ended
+
+    @property
+    def seen(self) -> float | None:
+        """The best validation objective that any of its search trials reported."""
+        return self.best_seen.value if self.best_seen else None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An arm against the control. `difference` is arm minus control, None where the verdict needs none."""
+
+    arm: str
+    against: str
+    verdict: Verdict
+    difference: Difference | None
+
+
+# -- notes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WinnersCurse:
+    """The search flattered the configuration that was chosen."""
+
+    arm: str
+    source: int
+    searched: float
+    confirmed: float
+    optimism: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSeeds:
+    """Confirmations that ended without a score; they count as what a constant prediction scores."""
+
+    arm: str
+    source: int
+    chosen: bool
+    states: dict[State, int]
+    seeds: int  # all that have an outcome
+    counted_as: float | None  # None: the record does not say what a constant prediction scores
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSeeds:
+    """Confirmations without an outcome: LOST, or still RUNNING."""
+
+    arm: str
+    source: int
+    chosen: bool
+    states: dict[State, int]
+    seeds: int  # all that were started
+
+
+@dataclass(frozen=True, slots=True)
+class SupersededSeeds:
+    """Confirmations that do not count: of a network in whose place another was accepted (`--accept-changed-model`)."""
+
+    arm: str
+    source: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeOfSpace:
+    """A hyperparameter of the chosen configuration lies at an end of its range."""
+
+    arm: str
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class AsGoodAsNone:
+    """What the arm adds to the control, its configuration has next to nothing of."""
+
+    arm: str
+    name: str
+    value: float
+    low: float
+    high: float
+    control: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalScope:
+    """What the intervals are over."""
+
+    replicate: Replicate
+    comparisons: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleError:
+    """By how much another split of so many samples would move each arm's accuracy: 1.96 binomial standard errors."""
+
+    samples: int
+    margins: dict[str, float]  # arm -> margin
+
+
+@dataclass(frozen=True, slots=True)
+class OneSeed:
+    """An arm has one score, hence no interval."""
+
+    arm: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptModel:
+    """The model in model/ is one seed's; the scores are means over seeds."""
+
+    trial: int
+    arm: str
+    seeds: int
+
+
+Note = (
+    WinnersCurse
+    | FailedSeeds
+    | MissingSeeds
+    | SupersededSeeds
+    | EdgeOfSpace
+    | AsGoodAsNone
+    | IntervalScope
+    | SampleError
+    | OneSeed
+    | KeptModel
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that the record says about the question. Scores are fractions, nats or the target's unit."""
+
+    metric: str  # the validation objective
+    mode: str  # max or min
+    split: str  # test, or validation while there are no test scores
+    format: MetricFormat  # of scores on the split
+    objective_format: MetricFormat  # of the objective in the search
+    control: str | None  # the first arm
+    replicate: Replicate
+    constant_score: float | None  # on the split, of a prediction that does not depend on the sample
+    arms: tuple[Arm, ...]
+    comparisons: tuple[Comparison, ...]  # every arm against the control
+    best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
+    model: int | None  # confirmation trial of that arm with the best one: the model to keep
+    notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name. Raises KeyError."""
+        return {arm.arm: arm for arm in self.arms}[name]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether any arm has a score on fresh seeds."""
+        return any(arm.score is not None for arm in self.arms)
+
+    @property
+    def measure(self) -> str:
+        """Such as 'test accuracy'."""
+        return self.format.measure
+
+    @property
+    def unit(self) -> str:
+        """Of a difference, for people."""
+        return self.format.unit
+
+    @property
+    def scale(self) -> float:
+        """From a score to its unit: 100 for accuracies."""
+        return self.format.scale
+
+
+def seeds_by_state(seeds: Mapping[int, State]) -> dict[State, int]:
+    """How many seeds ended how, in the order of `State`."""
+    ended = list(seeds.values())
+    return {state: ended.count(state) for state in State if state in ended}

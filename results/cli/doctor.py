@@ -1,0 +1,232 @@
+"""Whether a run is in good health: its record, tables, checkpoints, model and MLflow, held against each other.
+
+The record is the truth. What differs from it is made again from it; what the record itself has lost is gone, and the
+doctor can only make the rest usable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rungwise.results.analysis.answer import answer
+from rungwise.results.exporters.legal_names import legal_name
+from rungwise.results.exporters.mlflow import STATUS, Exporter
+from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
+from rungwise.results.exporters.mlflow_database import set_aside, unusable
+from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
+from rungwise.results.io.files import locked
+from rungwise.results.io.redaction import redacted_uri
+from rungwise.results.model import model_folder
+from rungwise.results.record import integrity as whole
+from rungwise.results.record.record import FILE, Reader, Record, RecordError, State, SweepState
+from rungwise.results.record.sessions import sweep_state
+from rungwise.results.tables import parquet
+from rungwise.results.tables.tables import tables
+
+AGAIN = "give the sweep's command again"
+CHECKPOINTS = "checkpoints"  # what rungwise.trainable.worker.checkpoints calls its folder
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """Something that is not as the record says. `mend` is None when nothing can be done about it from here."""
+
+    where: str  # record, tables, checkpoints, model or mlflow
+    what: str  # one line
+    mend: Callable[[], object] | None = None
+
+
+def examine(run: Path, uri: str | None = None) -> Iterator[Ailment]:
+    """What is wrong with the run. Look on while mending: the record comes first, and all else depends on it."""
+    if lost := _lost(run):
+        yield Ailment("record", lost, partial(_accept, run, lost))
+    try:
+        with Reader(run) as reader:
+            reader.verify()
+            working = sweep_state(reader) is SweepState.RUNNING
+    except RecordError as error:
+        yield Ailment("record", str(error))
+        return
+    if working:
+        yield Ailment("record", "a driver is at work on this run: what follows from the record may lag behind it")
+        return
+    yield from _tables(run)
+    yield from _checkpoints(run)
+    yield from _model(run)
+    yield from _mlflow(run, uri)
+
+
+def _lost(run: Path) -> str | None:
+    """What the mark says is missing. Raises RecordError when there is no record at all."""
+    path = run / FILE
+    try:
+        with Reader(run, complete=False) as reader:
+            missing = reader.missing()
+    except RecordError:
+        if not path.is_file():
+            raise
+        return None  # worse than incomplete: the caller finds out
+    return None if missing is None else f"{path} {missing}"
+
+
+def _accept(run: Path, lost: str) -> None:
+    """Go on from what is left: from now on that is all there ever was."""
+    whole.Mark(run / FILE).path.unlink(missing_ok=True)
+    with Record(run) as record:
+        record.event("accepted a loss", what=lost)
+
+
+def _tables(run: Path) -> Iterator[Ailment]:
+    with Reader(run) as reader:
+        made = tables(reader)
+    for name, table in ((parquet.TRIALS, made.trials), (parquet.REPORTS, made.reports)):
+        path = run / name
+        wrong = "is missing"
+        if path.is_file():
+            if path.read_bytes() == parquet.content(table):
+                continue
+            wrong = "is not what the record says"
+        yield Ailment("tables", f"{path} {wrong}", partial(parquet.export, run))
+
+
+def _checkpoints(run: Path) -> Iterator[Ailment]:
+    """Files against the digests in the record; and files of trials that will not go on."""
+    with Reader(run) as reader:
+        known, trials = reader.checkpoints(), reader.trials()
+    needed = {t.trial for t in trials if t.state is State.RUNNING or (t.phase, t.state) == ("confirm", State.COMPLETED)}
+    root = run / CHECKPOINTS
+    for trial, digests in known.items():
+        for step, digest in digests.items():
+            named = (root / str(trial)).glob(f"{step}[-.]*safetensors")
+            attempts = sorted(filter(Path.is_file, named), key=lambda path: (len(path.name), path))  # no device
+            # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
+            if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):
+                path = attempts[-1]
+                yield Ailment(
+                    "checkpoints", f"{path} is damaged: its SHA-256 is not the record's", partial(_drop, path)
+                )
+    for folder in sorted(root.glob("[0-9]*")):
+        if folder.name.isdigit() and int(folder.name) not in needed | known.keys():
+            yield Ailment("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
+
+
+def _drop(path: Path) -> None:
+    """The trial goes on from an older checkpoint, or from its start."""
+    path.unlink()
+    path.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _model(run: Path) -> Iterator[Ailment]:
+    """What the sweep's command should have made of what is confirmed: scores on the test split, and the answer's model.
+    It needs the data, so it is made by that command only.
+    """
+    if (folder := run / model_folder.FOLDER).exists():
+        try:
+            model_folder.described(folder)
+        except model_folder.ModelError as error:
+            yield Ailment("model", str(error), partial(shutil.rmtree, folder))
+    with Reader(run) as reader:
+        ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
+        found = answer(reader)
+        other = model_folder.difference(reader, found)
+        chosen = {trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()}
+        unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
+    if found.model is None or not ended:
+        return  # it is to be continued, and says so
+    if unfit:
+        those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
+        yield Ailment(
+            "model",
+            f"what is confirmed in {run} is not scored on the test split, as the model's file builds another network "
+            f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
+        )
+        return
+    if found.split != "test":
+        yield Ailment("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
+    if other:
+        yield Ailment("model", f"{other}: {AGAIN}")
+
+
+def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
+    uri = tracking_uri(run, asked)
+    shown = redacted_uri(uri)
+    database = sqlite_path(uri)
+    if problem := valid_uri(uri):
+        yield Ailment("mlflow", problem)
+        return
+
+    def export() -> None:
+        Exporter(run, uri).sync()
+
+    if database is not None and not database.is_file():
+        yield Ailment("mlflow", f"{shown} is missing", export)
+        return
+    if database is not None and (why := unusable(database)):
+        yield Ailment("mlflow", f"{database} {why}; it will be kept aside", partial(_afresh, run, uri, database))
+        return
+    try:
+        with errors(uri), locked(run / ".mlflow.lock"):
+            store = Store(uri)
+            found = list(_differences(run, store))
+    except ExportError as error:
+        yield Ailment("mlflow", str(error))
+        return
+    for what, runs, surplus in found:
+
+        def again(runs: list[Known] = runs, surplus: bool = surplus) -> None:
+            with errors(uri):
+                for known in runs:
+                    store.delete(known) if surplus else store.log(known, [], {}, {"rungwise.seq": "0"})
+            (run / ".mlflow.lock").unlink(missing_ok=True)  # an exporter at work looks at MLflow afresh
+            export()
+
+        yield Ailment("mlflow", f"{what} in {shown}", again)
+
+
+def _afresh(run: Path, uri: str, database: Path) -> None:
+    """Set the file aside and export into a new one: in a process of its own, for MLflow keeps files open."""
+    set_aside(database)
+    command = [sys.executable, "-P", "-m", "results", "export", str(run.absolute())]
+    environment = {**os.environ, VARIABLES[0]: uri, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed"])[-1])
+
+
+def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bool]]:
+    """(what differs, the MLflow runs it is about, whether they are too many)."""
+    with Reader(run) as reader:
+        definition = reader.definition()
+        trials, curves = reader.trials(), reader.curves()
+        identity = str(reader.meta("id") or definition.name).replace("'", "")
+    experiment = store.experiment(definition.sweep or definition.name)
+    runs: dict[int, list[Known]] = {}
+    for known in store.find(experiment, "rungwise.run", identity):
+        runs.setdefault(int(known.tags.get("rungwise.trial", 0)), []).append(known)  # 0: the parent
+    if 0 not in runs:
+        yield f"the sweep's run is missing{' and so are its trials' if not runs else ''}", [], False
+    for number, several in sorted(runs.items()):
+        if len(several) > 1:
+            yield f"{'the sweep' if not number else f'trial {number}'} has {len(several)} runs", several[1:], True
+    missing = [t.trial for t in trials if (t.started is not None or t.state.ended) and t.trial not in runs]
+    if missing and runs:
+        yield f"{len(missing)} of {len(trials)} trials are missing, the first is {missing[0]}", [], False
+    metric = definition.metric
+    for trial in trials:
+        if trial.trial not in runs:
+            continue
+        known = runs[trial.trial][0]
+        status = "KILLED" if trial.state is State.RUNNING else STATUS[trial.state]
+        if known.status != status:
+            yield f"trial {trial.trial} is {known.status} and must be {status}", [], False
+        steps = {step for step, row in curves.get(trial.trial, {}).items() if metric in row.metrics}
+        if lacking := steps - store.steps(known, legal_name(metric)):
+            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [known], False

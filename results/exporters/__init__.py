@@ -1,0 +1,1 @@
+"""Views for other tools: MLflow, Optuna studies, mirrors."""

@@ -1,0 +1,123 @@
+"""MLflow's SQLite file: whole or absent, and set aside when nobody can use it any more.
+
+MLflow makes a new database in place, by some 70 migrations that no transaction holds together. Whoever is killed on the
+way, or has no room, leaves a file in which every later migration fails. So an empty database is made in memory, and
+written under a temporary name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rungwise.results.io.files import locked, replacing
+
+ARTIFACTS = "mlartifacts"  # beside the database
+
+
+def ensure(database: Path) -> None:
+    """An empty MLflow database at `database`, unless there is one; whoever comes at the same time waits for it.
+
+    Raises sqlite3.Error for a file that cannot be read as a database, OSError without room, and what MLflow raises.
+    """
+    with locked(_lock(database)):
+        if _tables(database):
+            return
+        content = _empty(database.absolute().parent / ARTIFACTS)
+        with replacing(database) as file:
+            file.write(content)
+        # MLflow commits seven times a trial; with a write-ahead log that takes a third of the time, and does not hold
+        # up whoever looks on. The file remembers it; a database that we did not make stays as it is.
+        with closing(sqlite3.connect(database, timeout=20)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+
+
+def unusable(database: Path) -> str | None:
+    """Why nobody can use the file any more: "is damaged (...)"; None when it is usable, or absent.
+
+    One that merely needs another version of MLflow, and has runs, is not unusable.
+    """
+    try:
+        if not _tables(database):
+            return None
+        with closing(_opened(database)) as db:
+            (word,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if word != "ok":
+            return f"is damaged ({word})"
+        return half_made(database)
+    except (sqlite3.OperationalError, OSError):  # locked, no permission: not the file's fault
+        return None
+    except sqlite3.DatabaseError as error:
+        return f"is damaged ({error})"
+
+
+def half_made(database: Path) -> str | None:
+    """The same of a file in which there is no run, and which MLflow cannot open. Raises sqlite3.Error."""
+    with closing(_opened(database)) as db:
+        if "runs" in _tables(database) and db.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
+            return None
+    return None if _opens(database) else "was left half made, without a run in it: its maker was killed, or had no room"
+
+
+def set_aside(database: Path) -> Path:
+    """Give the file and its logs another name, which is returned: nothing is thrown away."""
+    with locked(_lock(database)):
+        names = (database.with_name(f"{database.name}.broken-{number}") for number in count(1))
+        kept = next(name for name in names if not name.exists())
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            if (path := Path(f"{database}{suffix}")).exists():
+                path.rename(f"{kept}{suffix}")
+    return kept
+
+
+def _lock(database: Path) -> Path:
+    return database.with_name(f".{database.name}.lock")
+
+
+def _opened(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
+
+
+def _tables(database: Path) -> set[str]:
+    """Empty when the file is absent or has none: whoever began it had not written anything yet."""
+    if not database.exists():
+        return set()
+    with closing(_opened(database)) as db:
+        return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _empty(artifacts: Path) -> bytes:
+    """What the file of a database holds that MLflow has made and nobody has used."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store: Any = SqlAlchemyStore("sqlite:///:memory:", artifacts.as_uri())  # type: ignore[no-untyped-call]
+    try:
+        with closing(store.engine.raw_connection()) as connection:
+            return bytes(connection.driver_connection.serialize())
+    finally:
+        store.engine.dispose()  # MLflow keeps the engine; without its connection the next one begins afresh
+
+
+def _opens(database: Path) -> bool:
+    """Whether MLflow can open the file: a copy of it, for the attempt would change it, and keep it open."""
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "copy.db"
+        for suffix in ("", "-wal", "-journal"):
+            if (path := Path(f"{database}{suffix}")).exists():
+                shutil.copyfile(path, f"{copy}{suffix}")
+        try:
+            store: Any = SqlAlchemyStore(f"sqlite:///{copy}", Path(temporary).as_uri())  # type: ignore[no-untyped-call]
+        except (MlflowException, SQLAlchemyError, CommandError):
+            return False
+        store.engine.dispose()
+        return True

@@ -1,0 +1,83 @@
+"""The studies of a run in an Optuna storage, where optuna-dashboard and every `optuna.visualization` find them."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import closing
+from typing import Any
+
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.exporters.tracking_uri import sqlite_path
+from rungwise.results.io.files import replacing
+from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
+from rungwise.results.record.record import Reader
+
+_OWNER = "rungwise.run"
+
+
+class StorageError(ValueError):
+    """The storage cannot take the studies; one line, without passwords."""
+
+
+def write(reader: Reader, url: str) -> list[str]:
+    """Write a study for each arm to the storage, replacing what an earlier call wrote; returns their names.
+
+    A study is named after its run, and its arm when there are several. One of that name which another made is left
+    alone. Raises StorageError.
+    """
+    import optuna
+    from optuna.exceptions import ExperimentalWarning, OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    remember(url)
+    definition = reader.definition()
+    run = definition.name
+    identity = str(reader.meta("id") or run)
+    found = studies(reader)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    names = []
+    try:
+        if (database := sqlite_path(url)) and not database.exists():
+            with replacing(database) as file:  # whole or absent, like every file of ours
+                file.write(_empty())
+        storage = optuna.storages.get_storage(url)
+        there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
+        wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
+        if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
+            raise StorageError(
+                f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "
+                "give another --storage, or delete it (optuna delete-study)"
+            )
+        for name, study in wanted.items():
+            if name in there:
+                optuna.delete_study(study_name=name, storage=storage)
+            made = optuna.create_study(storage=storage, study_name=name, directions=study.directions)
+            made.set_user_attr(_OWNER, identity)  # first: a call that dies on the way is repeated
+            made.set_user_attr("question", definition.question)
+            made.set_user_attr("arm", study.study_name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                made.set_metric_names(list(definition.objectives))
+            made.add_trials(study.get_trials(deepcopy=False))
+            names.append(name)
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError) as error:
+        if isinstance(error, StorageError):
+            raise
+        line = (without_secrets(str(error), url).strip().splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"the storage {redacted_uri(url)} must take the studies, but {line}") from None
+    finally:
+        optuna.logging.set_verbosity(before)
+    return names
+
+
+def _empty() -> bytes:
+    """What the file of a SQLite storage without studies holds."""
+    import optuna
+
+    storage: Any = optuna.storages.RDBStorage("sqlite:///:memory:")
+    try:
+        with closing(storage.engine.raw_connection()) as connection:
+            return bytes(connection.driver_connection.serialize())
+    finally:
+        storage.engine.dispose()

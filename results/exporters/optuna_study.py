@@ -1,0 +1,151 @@
+"""The Optuna study of each arm, rebuilt from the record: for the sampler on resume, for importances and plots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.validation import Invalid
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def studies(reader: Reader) -> dict[str, optuna.Study]:
+    """{arm: study} of the search phase, in memory, trials in the order of dealing; an arm without trials has a study.
+
+    States follow the table in DESIGN.md: STOPPED is PRUNED, DIVERGED, FAILED and LOST are FAIL, and a trial in flight
+    stays RUNNING. A COMPLETE trial's value is the objective at its last report, not the best one on the way: all
+    COMPLETE trials were trained for the same budget, so last values are compared at equal epochs, and a maximum over
+    noisy reports would flatter trials that fluctuate. A COMPLETE trial whose last objective is missing or not finite
+    becomes FAIL, because Optuna knows no value for it. A trial that had no memory to begin is PRUNED without a value,
+    the worst there is to TPE, which overlooks a FAIL and would try the like again.
+
+    Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
+    last attempt's word counts. A study of several objectives has no intermediate values, which Optuna does not take.
+
+    A study begins with the trials of other runs that `--like` named, which have no user attribute `trial`; and it has
+    what its sampler kept of its trials and itself.
+    """
+    import optuna
+    from optuna.study import StudyDirection
+
+    with reader.snapshot():
+        definition = reader.definition()
+        trials = reader.trials("search")
+        curves = reader.curves()
+        events = [(t, data) for _, kind, t, data in reader.events() if kind == "sampler" and t is not None]
+        earlier = reader.meta("earlier") or {}
+    objectives = definition.objectives
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
+    arms = dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)])
+    with _quiet():
+        made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
+    with reader.refusing(), _known_to_optuna():
+        for arm, known in earlier.items():
+            for one in known:
+                made[arm].add_trial(_of_another_run(one))
+        attributes = {trial: dict(data["kept"]) for trial, data in events}
+        for trial in trials:
+            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            made[trial.arm].add_trial(frozen)
+        arm_of = {trial.trial: trial.arm for trial in trials}
+        for number, data in events:
+            study = made[arm_of[number]]
+            for name, value in data["shared"].items():
+                study._storage.set_study_system_attr(study._study_id, name, value)
+    return made
+
+
+def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a sampler attaches to a trial, what a resumed search needs and the record may hold.
+
+    CMA-ES attaches its state as a pickle, and pickles are code: it finds its state again from the trials. Parameters
+    are in the record anyway, and so is the grid.
+    """
+    left_out = ("optimizer", "relative_params", "search_space", "constraints")
+    return {name: value for name, value in attributes.items() if not any(word in name for word in left_out)}
+
+
+def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
+    import optuna
+
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState[one["state"]],
+        values=one["values"],
+        params=one["params"],
+        distributions={
+            name: optuna.distributions.json_to_distribution(text) for name, text in one["distributions"].items()
+        },
+        intermediate_values={int(step): value for step, value in one["intermediate"].items()},
+        user_attrs={"run": one["run"]},
+    )
+
+
+@contextmanager
+def _known_to_optuna() -> Iterator[None]:
+    """What Optuna cannot take, or the record lacks, is the record's fault: it wrote them as Optuna gave them."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise Invalid(f"its trials make no study: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's line for each study that is created."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _frozen(
+    trial: Trial, curve: dict[int, ReportRow], objectives: list[str], attributes: dict[str, Any]
+) -> optuna.trial.FrozenTrial:
+    import optuna
+    from optuna.trial import TrialState
+
+    metric, *others = objectives
+    reported = {step: row.metrics.get(metric, math.nan) for step, row in sorted(curve.items())}
+    finite = {step: value for step, value in reported.items() if math.isfinite(value)}
+    state = {
+        State.COMPLETED: TrialState.COMPLETE,
+        State.STOPPED: TrialState.PRUNED,
+        State.RUNNING: TrialState.RUNNING,
+    }.get(trial.state, TrialState.FAIL)
+    values: list[float] | None = None
+    if state is TrialState.COMPLETE:
+        last = curve[max(curve)].metrics if curve else {}
+        values = [last.get(name, math.nan) for name in objectives]
+        if not all(map(math.isfinite, values)):
+            state, values = TrialState.FAIL, None
+    elif state is TrialState.PRUNED and not others:
+        values = [next(reversed(finite.values()))] if finite else None
+    elif trial.failure is not None and trial.failure.kind.is_infeasible and not finite:
+        state = TrialState.PRUNED
+    broken = trial.failure.constraint if trial.failure is not None else None
+    frozen = optuna.trial.create_trial(
+        state=state,
+        values=values,
+        params={name: trial.params[name] for name in trial.distributions},
+        distributions={
+            name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
+        },
+        user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
+        intermediate_values={} if others else finite,
+        system_attrs=attributes | ({f"constraints:{broken.name}": broken.violation} if broken else {}),
+    )
+    # create_trial dates everything now; the record knows when it was.
+    frozen.datetime_start = datetime.fromtimestamp(trial.started or trial.created)
+    if state.is_finished():
+        frozen.datetime_complete = datetime.fromtimestamp(trial.ended or trial.created)
+    return frozen

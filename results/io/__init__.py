@@ -1,0 +1,1 @@
+"""Files, paths, text and secrets: the doors to the world outside."""

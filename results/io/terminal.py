@@ -1,0 +1,48 @@
+"""The one way to rich: text is shown as it is, never read as markup, and what a terminal would obey is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from rungwise.results.io.text import printable
+
+_WIDEST = 10_000  # characters
+
+
+class Terminal(Console):
+    """A console whose strings, those in tables included, are text: `L2 [weights]` is shown whole.
+
+    Styles are given beside a string (`style=`), never inside it.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text), **how)
+
+    def print_whole(self, table: Table, spare: Iterable[object] = ()) -> None:
+        """Print a table of which no cell is cut: half a number is another number.
+
+        While it is too wide, the columns with the headers `spare` are left out, in that order; if it still is, the
+        terminal breaks its lines.
+        """
+        for column in table.columns:
+            column.no_wrap = True
+        needed = self._needed(table)
+        for header in spare:
+            if needed <= self.width:
+                break
+            table.columns = [column for column in table.columns if column.header != header]
+            needed = self._needed(table)
+        table.width = needed
+        self.print(table, crop=False, no_wrap=True, overflow="ignore")
+
+    def _needed(self, table: Table) -> int:
+        return Measurement.get(self, self.options.update(width=_WIDEST), table).maximum

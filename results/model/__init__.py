@@ -1,0 +1,1 @@
+"""The confirmed model of a run, loaded and asked."""

@@ -1,0 +1,93 @@
+"""A confirmed model's folder as `trainable.export.saved_model` wrote it: config.json, and files that are what it
+says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from rungwise.results.analysis.answer import Answer
+from rungwise.results.record.record import Reader
+
+FORMAT = 1
+FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
+    "model", "config.json", "weights.safetensors", "model.pt2", "examples.safetensors",
+)  # fmt: skip
+_LONGEST = 2**24  # bytes of a config.json
+
+
+class ModelError(ValueError):
+    """The model cannot be used; the message names the file and why."""
+
+
+def difference(reader: Reader, found: Answer) -> str | None:
+    """How the model in the run's folder differs from the one that the record's answer names; None when it is that one,
+    or when nothing is confirmed. The record grows, so a model that was the answer's once may not be it now. Digests are
+    not looked at.
+    """
+    if (trial := found.model) is None:
+        return None
+    folder = reader.folder / FOLDER
+    try:
+        content = _read_config(folder)
+        holds, trained = content["about"].get("trial"), dict(content["config"])
+    except FileNotFoundError:
+        return f"{folder} holds no model, but the answer's is that of trial {trial}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
+    if holds != trial:
+        return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+    (config,) = (one.config for one in reader.trials("confirm") if one.trial == trial)
+    names = (config.keys() & trained.keys()) - {"model"}  # a function's file lies elsewhere on other machines
+    if wrong := sorted(name for name in names if trained[name] != config[name]):
+        return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"
+    return None
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What config.json holds, once every file has the digest that it says. Raises ModelError."""
+    try:
+        content = _read_config(folder)
+        if content["format"] != FORMAT:
+            raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']!r}")
+        digests: dict[str, str] = content["sha256"]
+        if unknown := digests.keys() - {WEIGHTS, PROGRAM, EXAMPLES}:  # a name is whatever its maker wrote: a device
+            raise ModelError(
+                f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)[:80]!r}"
+            )
+        required = {WEIGHTS, EXAMPLES} if content.get("unexported") else {PROGRAM, EXAMPLES}
+        if missing := required - digests.keys():
+            raise ModelError(f"{folder / CONFIG} must know every file, but lacks {', '.join(sorted(missing))}")
+        for name, digest in digests.items():
+            _require_file(folder / name)
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise ModelError(f"{folder / name} must have SHA-256 {digest[:64]}, but has another: copy it again")
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
+    return content
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Raises what reading does for a file that is absent, no file, too long, or no JSON."""
+    _require_file(folder / CONFIG, _LONGEST)
+    content: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    return content
+
+
+def _require_file(path: Path, longest: int | None = None) -> None:
+    """A device or a pipe has no end. Raises ModelError, FileNotFoundError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelError(f"{path} must be a file, but is none")
+    if longest is not None and found.st_size > longest:
+        raise ModelError(f"{path} must have at most {longest:,} bytes, but has {found.st_size:,}")

@@ -1,0 +1,125 @@
+"""What a sweep was asked for, as its record keeps it: the definition. Every view reads it here, with these defaults.
+
+`engine.experiment.experiment.Experiment` is the same, with the Python objects that JSON cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from rungwise.results.io.redaction import Verbatim
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """The data that a sweep trained on."""
+
+    name: str = ""
+    digest: str = ""  # SHA-256 of samples and labels
+    source: str = ""
+    shape: Sequence[int] | None = None  # of a sample
+    classes: Sequence[str] | None = None  # empty: the labels are real numbers; None: the record does not say
+    train: int | None = None  # samples of each split
+    validation: int | None = None
+    test: int | None = None
+
+    def samples(self, split: str) -> int | None:
+        """How many samples the "test" or "validation" split has; None when the record does not say, or has none."""
+        return (self.test if split == "test" else self.validation) or None
+
+    @classmethod
+    def from_json(cls, text: Mapping[str, Any]) -> Self:
+        """Unknown keys are left out."""
+        return cls(**_known(cls, text))
+
+    def to_json(self) -> dict[str, Any]:
+        """{} when nothing is known."""
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: _listed(value) for name, value in named.items() if value is not None and value != ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What was asked, of which data, within which budget. 0 and "" stand for what the record does not say.
+
+    The fields have the names, the form and the order of the record's JSON.
+    """
+
+    name: str = ""  # of the run
+    sweep: str = ""  # name of the sweep that the run is of
+    question: str = ""
+    metric: str = "val_accuracy"
+    mode: str = "max"  # or min
+    trials: int = 0
+    epochs: int = 0  # the full budget of a trial
+    reports_per_epoch: int = 1
+    grace: float = 0.0  # epochs before the first rung
+    eta: float = 0.0
+    scheduler: str = ""
+    sampler: str = ""
+    samplers: Mapping[str, str] = field(default_factory=dict)  # arm -> its sampler, where they differ
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    objectives: Mapping[str, str] = field(default_factory=dict)  # {metric: max or min}, the one that stops trials first
+    patience: float | None = None  # epochs
+    max_parameters: int | None = None
+    seed: int = 0
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> what it fixes; a range as text
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    # {hyperparameter: Optuna distribution as JSON}, or what is kept of a function (`engine.experiment.space.to_json`)
+    space: Mapping[str, str] | str = field(default_factory=dict)
+    model: str | Mapping[str, str] = "mlp"  # or {"function": its name}
+    data: DatasetSummary = field(default_factory=DatasetSummary)
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # what another version of Rungwise keeps besides
+
+    def __post_init__(self) -> None:
+        """A sweep of one objective has its metric as the only one."""
+        if not self.objectives:
+            object.__setattr__(self, "objectives", {self.metric: self.mode})
+
+    @classmethod
+    def from_json(cls, text: Mapping[str, Any] | None) -> Self:
+        """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
+        known = _known(cls, text or {})
+        known["data"] = DatasetSummary.from_json(known.get("data", {}))
+        known["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
+        return cls(**known)
+
+    def to_json(self) -> Verbatim:
+        """What the record keeps: all that differs from the defaults, and a few words that are never left out."""
+        kept: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
+        if kept["objectives"] == {self.metric: self.mode}:
+            kept["objectives"] = {}
+        said = {key: value for key, value in kept.items() if key in _ALWAYS or value != _DEFAULTS[key]}
+        return Verbatim(said | dict(self.unknown))
+
+    @property
+    def sign(self) -> float:
+        """1 when more of the metric is better, else -1."""
+        return -1.0 if self.mode == "min" else 1.0
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the data has targets and no classes."""
+        return self.data.classes is not None and not self.data.classes
+
+
+_KEYS = tuple(each.name for each in fields(Definition) if each.name != "unknown")
+_ALWAYS = frozenset({"question", "metric", "mode", "reports_per_epoch", "seed", "fixed"})
+
+
+def _known(cls: type, text: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that `cls` has as fields, without those that say nothing."""
+    names = {each.name for each in fields(cls)} - {"unknown"}
+    return {key: value for key, value in text.items() if key in names and value is not None}
+
+
+def _listed(value: Any) -> Any:
+    """Lists in place of tuples, as JSON has them; dicts of their own."""
+    if isinstance(value, Mapping):
+        return {key: _listed(part) for key, part in value.items()}
+    return [_listed(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+_DEFAULTS = {name: getattr(Definition(), name) for name in _KEYS} | {"objectives": {}, "data": {}}

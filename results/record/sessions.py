@@ -1,0 +1,51 @@
+"""How the sweep stands, seen from outside: a driver that was killed could not write that it is gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rungwise.results.record.record import Reader, SweepState
+
+
+def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
+    """The state of the last session; INTERRUPTED when it says RUNNING, but its driver is no more; PLANNED without one.
+
+    `dead`: process id of a driver that is known to be gone. Else the driver is looked for when it ran on this host;
+    on another host it is believed to live.
+    """
+    sessions = reader.sessions()
+    if not sessions:
+        return SweepState.PLANNED
+    last = sessions[-1]
+    if last.state is SweepState.RUNNING and _gone(last.info, dead):
+        return SweepState.INTERRUPTED
+    return last.state
+
+
+def ended_at(reader: Reader) -> float | None:
+    """Seconds since the epoch at which the last session ended; of a killed one, the last thing it recorded."""
+    sessions = reader.sessions()
+    if sessions and sessions[-1].ended is not None:
+        return sessions[-1].ended
+    started = sessions[-1].started if sessions else None
+    return max((at for at in (started, reader.last_at()) if at is not None), default=None)
+
+
+def _gone(info: Mapping[str, Any], dead: int | None) -> bool:
+    pid = info.get("pid")
+    if not isinstance(pid, int) or info.get("host") != socket.gethostname():
+        return False
+    return pid == dead or not _lives(pid)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # without /proc nobody can be declared dead
+    except OSError:
+        return True
+    return state not in ("Z", "X")  # a zombie is dead, but not yet buried by its parent

@@ -1,0 +1,186 @@
+"""One moment of a run: every part of the report sees the same trials, while the driver writes on."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rungwise.results.record.definition import Definition
+from rungwise.results.record.record import Reader, Session, State, SweepState, Trial
+from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.tables.tables import NEVER_BEST, tables
+
+EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
+MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
+
+
+class Still(Reader):
+    """A reader that stands at one state of the record from its first word to its last."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises RecordError when there is no whole record in `folder`."""
+        super().__init__(folder)
+        self._db.execute("BEGIN")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A trial with what it reported. `curve` is its last attempt's word: (epoch, objective, time), by epoch."""
+
+    trial: Trial
+    curve: list[tuple[float, float, float]]  # the objective may be NaN or infinite
+    rank: int | None  # 1 = best of its phase
+    best: float | None
+    best_epoch: float | None
+    epochs: float | None  # at its last report
+    seconds: float | None
+
+    @property
+    def number(self) -> int:
+        return self.trial.trial
+
+    @property
+    def able(self) -> bool:
+        """Whether it may be called best."""
+        return self.best is not None and self.trial.state not in NEVER_BEST
+
+    def at(self, epoch: float) -> float | None:
+        """The objective at `epoch`; None when the trial did not get there, or had no finite value there."""
+        index = bisect_left(self.curve, epoch - EPSILON, key=lambda point: point[0])
+        if index == len(self.curve) or not math.isfinite(self.curve[index][1]):
+            return None
+        return self.curve[index][1]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the page is made of."""
+
+    definition: Definition
+    about: Mapping[str, Mapping[str, Any]]  # hyperparameter -> unit, help
+    meta: Mapping[str, Any]  # forecast, audit, test, answer: None where the record has none
+    entries: Sequence[Entry]
+    sessions: Sequence[Session]
+    state: SweepState
+    ended: float | None  # seconds since the epoch: the last session's end, or its last sign of life
+    signs: Sequence[float]  # times of all reports, in order
+    reports: int
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def metric(self) -> str:
+        return self.definition.metric
+
+    @property
+    def sign(self) -> float:
+        """1 when more is better, else -1."""
+        return self.definition.sign
+
+    @property
+    def epochs(self) -> float:
+        """The full budget of a trial; of a record without a definition, the longest curve."""
+        longest = max((entry.epochs or 0.0 for entry in self.entries), default=0.0)
+        return float(self.definition.epochs) or longest
+
+    @cached_property
+    def search(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.trial.phase == "search"]
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """In the order in which the sweep names them."""
+        return list(dict.fromkeys([*self.definition.arms, *(entry.trial.arm for entry in self.entries)]))
+
+    @cached_property
+    def best(self) -> Entry | None:
+        """The best trial of the search so far."""
+        return best_of(self.search)
+
+    @cached_property
+    def rungs(self) -> list[float]:
+        """Where trials are compared, in epochs, lowest first, the full budget last."""
+        found = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
+        grace, eta = self.definition.grace, self.definition.eta
+        per_epoch = self.definition.reports_per_epoch or 1
+        if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
+            step = float(max(1, round(grace * per_epoch)))
+            while step < self.epochs * per_epoch - EPSILON and len(found) < MOST_RUNGS:
+                found.add(step / per_epoch)
+                step *= eta
+        below = sorted(rung for rung in found if rung < self.epochs - EPSILON)
+        return [*below, self.epochs] if self.epochs else below
+
+    @cached_property
+    def spans(self) -> list[tuple[float, float]]:
+        """(start, end) of each session, seconds since the epoch; a killed one ends with its last report."""
+        found = []
+        for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=False):
+            end = session.ended
+            if end is None and later is None:
+                end = self.ended
+            elif end is None and later is not None:
+                known = bisect_left(self.signs, later.started)
+                end = self.signs[known - 1] if known else session.started
+            found.append((session.started, max(session.started, end or session.started)))
+        return found
+
+    def worked(self, at: float) -> float:
+        """Seconds that drivers had been at work by the time `at`: nights between two sessions do not count."""
+        return sum(max(0.0, min(end, at) - start) for start, end in self.spans)
+
+
+def read(reader: Reader) -> Snapshot:
+    """The whole of one moment. `reader` should be a `Still`, or parts may be a second apart."""
+    definition = reader.definition()
+    rows = {row["trial"]: row for row in tables(reader).trials.to_pylist()}
+    curves: dict[int, list[tuple[float, float, float]]] = {}
+    signs = []
+    reports = 0
+    for number, curve in reader.curves().items():
+        reports += len(curve)
+        points = [
+            (row.metrics.get("epoch", float(step)), row.metrics.get(definition.metric, math.nan), row.at)
+            for step, row in curve.items()
+        ]
+        curves[number] = sorted(point for point in points if math.isfinite(point[0]))
+        signs += [point[2] for point in points]
+    entries = []
+    for trial in reader.trials():
+        row = rows.get(trial.trial, {})
+        told = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
+        entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **told))
+    return Snapshot(
+        definition=definition,
+        about=reader.meta("hyperparameters") or {},
+        meta={key: reader.meta(key) for key in ("forecast", "audit", "test", "id")},
+        entries=entries,
+        sessions=reader.sessions(),
+        state=sweep_state(reader),
+        ended=ended_at(reader),
+        signs=sorted(signs),
+        reports=reports,
+    )
+
+
+def best_of(entries: Iterable[Entry]) -> Entry | None:
+    """Of entries of one phase the one that ranks first; None when none has a rank."""
+    ranked = ((entry.rank, entry) for entry in entries if entry.rank is not None)
+    return min(ranked, key=lambda pair: pair[0], default=(0, None))[1]
+
+
+def by_state(entries: Sequence[Entry]) -> dict[State, list[Entry]]:
+    """Entries of each state that occurs, in the order of `State`."""
+    return {state: found for state in State if (found := [entry for entry in entries if entry.trial.state is state])}

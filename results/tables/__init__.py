@@ -1,0 +1,1 @@
+"""Parquet tables of a run, and SQL over them."""

@@ -1,0 +1,53 @@
+"""Hyperparameter sweeps that answer a question: does this help, how much, and how sure are we?
+
+    from rungwise import FloatDistribution, Sweep, main     # a sweep script
+    run = rungwise.open_run("runs/mnist_l2")                # what came of it
+
+Names are imported when they are first asked for (PEP 562), so that `--help` does not wait for Ray, torch and MLflow.
+The folders of the packages are `sweeps/engine`, `trainable` and `results` of a checkout; `rungwise/` links to them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rungwise.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
+    from rungwise.results.run import Run
+    from rungwise.results.run import open as open_run
+
+_HOMES = {
+    "CategoricalDistribution": "rungwise.engine",
+    "FloatDistribution": "rungwise.engine",
+    "IntDistribution": "rungwise.engine",
+    "Run": "rungwise.results.run",
+    "Sweep": "rungwise.engine",
+    "main": "rungwise.engine",
+    "open_run": "rungwise.results.run",
+}
+
+__all__ = [
+    "CategoricalDistribution",
+    "FloatDistribution",
+    "IntDistribution",
+    "Run",
+    "Sweep",
+    "__version__",
+    "main",
+    "open_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from rungwise.trainable.versions import package_version
+
+        return package_version("rungwise")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), "open" if name == "open_run" else name)
+
+
+def __dir__() -> list[str]:
+    return __all__

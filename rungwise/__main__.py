@@ -1,0 +1,8 @@
+"""`python -m rungwise`: the same as the command `rungwise`."""
+
+import sys
+
+from rungwise.results.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

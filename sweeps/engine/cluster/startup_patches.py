@@ -1,0 +1,179 @@
+"""A private Ray without what one machine and one sweep have no use for. It starts in half the CPU time.
+
+Each entry names what Ray 2.60 does unasked, and what it costs (CPU seconds on the machine of docs/performance.md). All
+of them are names inside Ray: what another Ray does not have, or was not tested with, is left alone and costs time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Protocol
+from unittest.mock import patch
+
+ENVIRONMENT = {
+    # A worker's imports begin when its process does, while the driver still prepares the search.
+    "RAY_preload_python_modules": "rungwise.trainable.worker.preload",
+    # The driver has 0 and the exporter 15: with Ray's own 15 MLflow's imports took the processor from the first trials.
+    "RAY_worker_niceness": "5",
+    # The logs of a sweep that runs for weeks.
+    "RAY_ROTATION_MAX_BYTES": "1000000",
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+    # A process that asks the raylet for a connection before it listens tries again after a second, not 20 ms.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+    # What stands in for the raylet's agents ends with the raylet, however that ends: their pipe closes.
+    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
+}
+
+_UNUSED = (
+    "start_api_server",  # the dashboard's server, started even without a dashboard: 1.5 s, and ray.init waits for it
+    "start_monitor",  # the autoscaler of a cluster that cannot grow: 0.7 s
+    "start_log_monitor",  # sends workers' output to a driver that does not ask for it: 0.7 s
+)
+
+# The raylet's two Python agents serve the dashboard and runtime environments: 1.5 s of CPU, and the raylet registers no
+# worker before they have said where they listen. It demands that both run, but not what they do.
+_AGENTS = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
+_STAND_IN = "cat"
+_PORTS = (
+    "METRICS_AGENT_PORT_NAME",
+    "METRICS_EXPORT_PORT_NAME",
+    "DASHBOARD_AGENT_LISTEN_PORT_NAME",
+    "RUNTIME_ENV_AGENT_PORT_NAME",
+)
+TESTED = "2.60."  # of Ray
+_NO_PORT = -1  # what Ray's own agents say of a service that is not in use
+
+
+class Process(Protocol):
+    """What we ask of a process of Ray's, a Popen."""
+
+    args: list[str]
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+
+@contextmanager
+def few_processes(launched: Callable[[], None], started: list[Process]) -> Iterator[None]:
+    """Within the block `ray.init` starts only what trials need: gcs_server and raylet, entered in `started`.
+
+    `launched` is called when both run, from where on Ray needs this process no more until its workers are there.
+    """
+    from ray._private import services, worker
+    from ray._private.node import Node
+
+    with ExitStack() as stack:
+        # Ray's processes are children in our group: a SIGTERM to all of it (`timeout`, systemd, a CI runner) would end
+        # them before us, and a call of a dead GCS lasts a minute. A session of their own, which trials share.
+        if usual := getattr(services, "ConsolePopen", None):
+
+            def popen(*args: Any, **options: Any) -> Any:
+                process = usual(*args, **options, start_new_session=True)
+                started.append(process)
+                return process
+
+            stack.enter_context(patch.object(services, "ConsolePopen", popen))
+        for name in _UNUSED:
+            if hasattr(Node, name):
+                stack.enter_context(patch.object(Node, name, _nothing))
+        # A thread of the driver that prints what the record says anyway. A Ray that is ended before this thread has
+        # begun (Ctrl-C in the first second) waits a minute for it: 6 of 16 tries.
+        if hasattr(worker, "listen_error_messages"):
+            stack.enter_context(patch.object(worker, "listen_error_messages", _nothing))
+        _without_agents(stack, launched)
+        yield
+
+
+def _without_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
+    """The raylet gets two idle processes for agents, and is told at once that they serve nothing. Only of the Ray for
+    which this was tested: another one may want to talk to them."""
+    import ray
+    from ray import _raylet
+    from ray._private import services
+    from ray._private.node import Node
+
+    if not ray.__version__.startswith(TESTED):
+        return
+    ports, persist = [getattr(_raylet, name) for name in _PORTS], _raylet.persist_port  # type: ignore[attr-defined]
+    start_raylet, start_process = Node.start_raylet, services.start_ray_process
+
+    def told(node: Any, *args: Any, **options: Any) -> None:
+        for port in ports:
+            persist(node._session_dir, node._node_id, port, _NO_PORT)
+        start_raylet(node, *args, **options)
+        launched()
+        # Ray looks for it once, after 0.1 s, and then sleeps for a second. It will do so if this fails.
+        until = time.monotonic() + 1.0
+        with suppress(Exception):
+            while time.monotonic() < until and not node.get_gcs_client().get_all_node_info(timeout=1.0):
+                time.sleep(0.01)
+
+    def start(command: list[str], *args: Any, **options: Any) -> Any:
+        agents = {word: flag + _STAND_IN for word in command for flag in _AGENTS if word.startswith(flag)}
+        return start_process([agents.get(word, word) for word in command], *args, **options)
+
+    stack.enter_context(patch.object(Node, "start_raylet", told))
+    stack.enter_context(patch.object(services, "start_ray_process", start))
+
+
+@contextmanager
+def few_imports() -> Iterator[None]:
+    """Within the block Tune neither gives its actors an environment of their own nor counts which loggers are used.
+
+    An actor with a runtime environment cannot take one of the processes that Ray has started already (with torch
+    imported): a new one imports Ray twice, 3 s in all. Trials inherit the driver's environment either way. Counting
+    loggers, for usage statistics that are off, imports MLflow, Comet and Weights & Biases: 1.3 s.
+    """
+    from ray.air._internal import usage
+    from ray.tune.execution import class_cache
+
+    with ExitStack() as stack:
+        for name, empty in (("DEFAULT_ENV_VARS", {}), ("ENV_VARS_TO_PROPAGATE", set())):
+            if hasattr(class_cache, name):
+                stack.enter_context(patch.object(class_cache, name, empty))
+        if hasattr(usage, "tag_callbacks"):
+            stack.enter_context(patch.object(usage, "tag_callbacks", _nothing))
+        yield
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Within the block Ray's core, which starts in whatever thread calls `ray.init`, takes SIGTERM for as long as it
+    starts only: its own handler prints a stack and has the process aborted 3 s later."""
+    from ray import _raylet
+
+    core: Any = getattr(_raylet, "CoreWorker", None)
+    action = getattr(ctypes.CDLL(None), "sigaction", None)
+    if core is None or action is None:
+        yield
+        return
+
+    def start(*args: Any, **options: Any) -> Any:
+        before = ctypes.create_string_buffer(1024)  # a `struct sigaction`, of 152 bytes on Linux
+        action(signal.SIGTERM, None, before)
+        try:
+            return core(*args, **options)
+        finally:
+            action(signal.SIGTERM, before, None)
+            signal.alarm(0)  # the abort of a SIGTERM that came meanwhile; Python has noted the signal
+
+    with patch.object(_raylet, "CoreWorker", start):
+        yield
+
+
+def forget_token() -> None:
+    """Let Ray read its environment and token anew: it does so once a process, and every private Ray has its own."""
+    from ray import _raylet
+
+    with suppress(AttributeError, TypeError):  # this Ray has none
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None

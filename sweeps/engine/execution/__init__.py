@@ -1,0 +1,1 @@
+"""A driver at work: its session, its record, its signals."""

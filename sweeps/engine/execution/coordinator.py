@@ -1,0 +1,176 @@
+"""Between lanes and the search: what several trials of one process report together, and what they are told.
+
+A lane (`trainable.worker.pack_worker`) is to Tune one trial; to everybody else the trials that it holds are trials of
+their own. The referee tells the search, the rungs and the recorder of them what Tune would, in its order (ray 2.60,
+tune_controller.py), and these are the same objects as when trials run one a process. It runs in Tune's loop, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.schedulers import TrialScheduler
+
+from rungwise.engine.execution.recorder import Recorder, Unreachable, last_line
+from rungwise.engine.execution.stopping import Stop
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.search.dispatcher import Search
+from rungwise.trainable.messages import PackResults, TrialAssignment, TrialResult
+
+ALONE = 2  # a trial whose process died so often is trained by itself: it may be what kills the others
+
+
+@dataclass(eq=False)
+class InFlightTrial:
+    """A trial that a lane holds, or that is to be assigned again."""
+
+    trial_id: str  # as the search knows it
+    assignment: TrialAssignment
+    num_failures: int = 0
+
+    @property
+    def number(self) -> int:
+        return self.assignment.trial
+
+
+@dataclass
+class _Lane:
+    answer: Callable[[list[int], list[TrialAssignment]], object]  # stopped, assigned
+    members: dict[int, InFlightTrial] = field(default_factory=dict)
+
+
+class Referee(Callback, Stopper):
+    """Tune's callback for lanes, and its stopper: a search that has nothing left to deal ends its lanes."""
+
+    def __init__(
+        self, search: Search, rungs: Rungs, recorder: Recorder, stop: Stop, *, share: int, retries: int
+    ) -> None:
+        """`share`: how many trials a lane may hold, whatever it has room for."""
+        self._search, self._rungs, self._recorder, self._stop = search, rungs, recorder, stop
+        self._share, self._retries = share, retries
+        self._lanes: dict[str, _Lane] = {}  # by their Tune trial
+        self._lost: deque[InFlightTrial] = deque()  # by their lanes, to be dealt again
+        self._failures: dict[str, int] = {}  # of a lane, as Tune counts them: a machine that was preempted is none
+        self._ids = map("member{}".format, count(1))
+        self._over = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into snapshots that nobody reads
+
+    # -- Tune's side -------------------------------------------------------------------------------------------
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._over or self._stop.stop_all()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A lane reports."""
+        pack = PackResults.take_from_tune(result)
+        if pack.unreachable is not None:
+            number = next((member.number for member in self._lost), 1)
+            raise Unreachable(number, pack.unreachable, pack.worker)
+        if pack.actor is not None:
+            self._lose_all(trial.trial_id, "its lane began anew")
+            self._lanes[trial.trial_id] = _Lane(pack.actor.answer.remote)
+        if trial.trial_id in self._lanes:  # else it was given up, and its trials are elsewhere
+            self.turn(trial.trial_id, pack.results, pack.slots)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        counts = trial.num_failures > self._failures.get(trial.trial_id, 0)
+        self._failures[trial.trial_id] = trial.num_failures
+        self._lose_all(trial.trial_id, "its process died", failures=int(counts))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A lane died for good. The others go on with its trials; without others the sweep ends."""
+        cause = last_line(trial.get_error())
+        self._lose_all(trial.trial_id, cause)
+        if all(other.status in ("ERROR", "TERMINATED") or other is trial for other in trials):
+            self._stop.failure = f"every process that trains died more often than is tried again: {cause}"
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._recorder.on_step_end(iteration, trials)
+
+    # -- One turn ----------------------------------------------------------------------------------------------
+
+    def turn(self, name: str, results: Iterable[TrialResult], slots: int) -> None:
+        """Take in what the trials of lane `name` report together, judge them, and answer. `slots`: what it can hold."""
+        lane = self._lanes[name]
+        cohort = sorted(
+            ((lane.members[result.trial], result) for result in results if result.trial in lane.members),
+            key=lambda pair: pair[0].number,
+        )
+        going_on = [(member.assignment, result) for member, result in cohort if result.step and not result.ended]
+        self._rungs.announce(going_on)
+        stopped = []
+        for member, result in cohort:
+            if result.lost is not None:
+                del lane.members[member.number]
+                self._lose(member, result.lost)
+            elif self._tell(member, result):
+                del lane.members[member.number]
+                stopped.append(member.number)
+        lane.answer(stopped, self._assign(lane, min(slots, self._share) - len(lane.members)))
+
+    def _tell(self, member: InFlightTrial, result: TrialResult) -> bool:
+        """Tell everybody of a trial's result, in Tune's order; whether the trial is over."""
+        over = result.ended or self._rungs.verdict(member.assignment, result) == TrialScheduler.STOP
+        if not over:
+            self._search.report(member.trial_id, result)
+        self._recorder.received(member.assignment, result, over=over)
+        if over:
+            self._search.complete(member.trial_id, result)
+        return over
+
+    def _assign(self, lane: _Lane, room: int) -> list[TrialAssignment]:
+        """The trials that the lane takes now: those that lanes lost come first."""
+        assigned: list[TrialAssignment] = []
+        while len(assigned) < room and not any(_suspect(member) for member in lane.members.values()):
+            member = self._next(lane)
+            if member is None:
+                break
+            lane.members[member.number] = member
+            self._recorder.started(member.assignment)
+            assigned.append(member.assignment)
+        return assigned
+
+    def _next(self, lane: _Lane) -> InFlightTrial | None:
+        for member in self._lost:
+            if not _suspect(member) or not lane.members:
+                self._lost.remove(member)
+                return member
+        name = next(self._ids)
+        assignment = self._search.next_trial(name)
+        if isinstance(assignment, str):  # FINISHED; it never is while trials are in flight
+            self._over = not self._lost and not any(lane.members for lane in self._lanes.values())
+        return InFlightTrial(name, assignment) if isinstance(assignment, TrialAssignment) else None
+
+    # -- What is lost ------------------------------------------------------------------------------------------
+
+    def _lose_all(self, name: str, reason: str, failures: int = 1) -> None:
+        lane = self._lanes.pop(name, None)
+        for member in lane.members.values() if lane else ():
+            self._lose(member, reason, failures)
+
+    def _lose(self, member: InFlightTrial, reason: str, failures: int = 1) -> None:
+        """A trial lost its process: it is dealt again, as often as the retries allow."""
+        member.num_failures += failures
+        if member.num_failures <= self._retries:
+            member.assignment = member.assignment.next_attempt()
+            self._recorder.retried(member.number, member.num_failures)
+            self._lost.append(member)
+            return
+        self._recorder.lost(member.assignment, reason)
+        self._search.complete(member.trial_id, None)
+
+
+def _suspect(member: InFlightTrial) -> bool:
+    return member.num_failures >= ALONE

@@ -1,0 +1,188 @@
+"""Enters what happens in the record, once, and tells the view. It runs in Tune's loop: microseconds, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray.tune import Callback
+
+from rungwise.engine.cluster.local_ray import Unusable
+from rungwise.engine.outcome import outcome
+from rungwise.engine.schedulers.per_arm import Rungs
+from rungwise.engine.terminal.progress import View
+from rungwise.results.record.record import Decision, Record, ReportRow, State
+from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
+from rungwise.trainable.storage import is_uri
+from rungwise.trainable.worker.checkpoints import Checkpoints
+
+
+class Unreachable(Unusable):
+    """A machine does not reach the storage of the checkpoints."""
+
+    def __init__(self, trial: int, why: str, worker: WorkerAddress | None) -> None:
+        machine = worker.node_ip if worker else "a machine"
+        super().__init__(
+            f"checkpoints must lie where all machines reach them, but {machine}, where trial {trial} was "
+            f"to run, does not: {why}; name a shared folder or an s3:// URI with --mirror"
+        )
+
+
+class Recorder(Callback):
+    """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
+
+    def __init__(
+        self,
+        record: Record,
+        rungs: Rungs,
+        view: View,
+        ended: Callable[[State, Failure | None], None],
+        checkpoints: str,
+        *,
+        gpus: bool = False,
+    ) -> None:
+        """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
+        self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
+        self._checkpoints, self._gpus = checkpoints, gpus
+        self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
+        self._attempts: dict[int, int] = {}  # of trials in flight
+        self._reported: dict[int, int] = {}  # last step in the record, of trials in flight
+        self._placed: set[int] = set()  # trials whose attempt is known to run on a node
+
+    def replay(self, curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
+        """Know which reports the record holds: a restored trial may send some again."""
+        self._reported = {trial: max(curve, default=0) for trial, curve in curves.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into snapshots that nobody reads: the record is what we resume from
+
+    def started(self, assignment: TrialAssignment) -> None:
+        """A process begins to train a trial."""
+        number = assignment.trial
+        self._attempts[number] = self._record.start_attempt(number)
+        self._placed.discard(number)
+        self._view.started(number, assignment.arm, assignment.phase)
+
+    def received(self, assignment: TrialAssignment, result: TrialResult, *, over: bool) -> None:
+        """A trial's result has been judged; `over`: it ended, or was stopped. Raises Unreachable."""
+        number = assignment.trial
+        if result.unreachable is not None:  # the trial is not to blame: it stays RUNNING, and the sweep ends here
+            raise Unreachable(number, result.unreachable, result.worker)
+        if result.is_stale(assignment):
+            step = result.step or None
+            self._record.event("report refused", number, attempt=result.attempt, step=step)
+            return
+        if number not in self._placed and result.device is not None and result.worker is not None:
+            self._record.place(number, f"{result.worker.hostname}:{result.worker.pid}", result.device)
+            self._placed.add(number)
+            self._look(result.device, result.worker)
+        self._enter_checkpoints(number, result)
+        decision = self._rungs.take_decision(number)
+        if result.step and not self._again(number, result):
+            self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
+            self._view.reported(number, result.metrics["epoch"], result.objective)
+        if over:
+            self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
+        elif result.checkpoint is not None:
+            self._record.add_checkpoint(number, result.checkpoint.step, result.checkpoint.sha256)
+
+    def lost(self, assignment: TrialAssignment, cause: str) -> None:
+        """A trial's process died more often than the retries allow."""
+        if self.ending():
+            return  # whoever ended us may have ended its process: it stays RUNNING, and the same command goes on
+        result = TrialResult(assignment.trial, assignment.attempt, failure=Failure(FailureKind.LOST, cause))
+        self._end(assignment, State.LOST, result, None)
+
+    def retried(self, number: int, failures: int) -> None:
+        """A trial's process died, for the `failures`th time, and another one will train it."""
+        self._record.event("retry", number, failures=failures)
+        self._view.note(f"trial {number} lost its process; it goes on from its last checkpoint (try {failures})")
+
+    def refused(self, number: int, arm: str, failure: Failure) -> None:
+        """The space suggested a trial that nobody can train; the search has entered it as FAILED."""
+        self._view.started(number, arm)
+        self._view.ended(number, State.FAILED)
+        self._ended(State.FAILED, failure)
+
+    def _enter_checkpoints(self, number: int, result: TrialResult) -> None:
+        """What became of the trial's checkpoints."""
+        if result.restored is not None:
+            self._record.event("restored", number, step=result.restored)
+        for reason in result.refused:
+            self._record.event("checkpoint refused", number, reason=reason)
+            self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
+        if result.unsaved is not None:
+            self._record.event("checkpoint not written", number, reason=result.unsaved)
+            self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result.unsaved}")
+
+    def _look(self, device: str, worker: WorkerAddress) -> None:
+        """Say it, once, when a trial holds a GPU and leaves it idle."""
+        if self._gpus and device == "cpu":
+            self._view.note(f"trials are given GPUs, but on {worker.hostname} torch sees none: they train on the CPU")
+            self._gpus = False
+
+    def _again(self, number: int, result: TrialResult) -> bool:
+        """Whether this is a report from a checkpoint's memory that the record holds already."""
+        known = self._reported.get(number, 0)
+        self._reported[number] = max(known, result.step)
+        return result.remembered and result.step <= known
+
+    def _end(self, assignment: TrialAssignment, state: State, result: TrialResult, decision: Decision | None) -> None:
+        number = assignment.trial
+        confirmed = state is State.COMPLETED and assignment.phase == "confirm"
+        reason = None
+        if decision and decision.cutoff is not None:
+            reason = (
+                decision.why
+                or f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+            )
+        self._record.end_trial(
+            number,
+            state,
+            reason=reason,
+            failure=result.failure,
+            decision=decision,
+            model=result.checkpoint if confirmed else None,
+        )
+        if not confirmed:  # a confirmed model is kept
+            forget = Checkpoints(self._checkpoints, number).remove
+            self._remote.submit(forget) if self._remote else forget()
+        for known in (self._attempts, self._reported):
+            known.pop(number, None)
+        self._placed.discard(number)
+        self._view.ended(number, state)
+        self._ended(state, result.failure)
+
+    # -- Tune's side -------------------------------------------------------------------------------------------
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.started(TrialAssignment.from_tune(trial.config))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        over = bool(result["done"])
+        self.received(TrialAssignment.from_tune(trial.config), TrialResult.from_tune(result), over=over)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune keeps every trial, and in it averages of each metric that nobody reads: 40 of 55 kB (ray 2.60).
+        for kept in (trial.metric_analysis, trial.metric_n_steps):
+            kept.clear()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.lost(TrialAssignment.from_tune(trial.config), last_line(trial.get_error()))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        assignment = TrialAssignment.from_tune(trial.config)
+        trial.config.update(assignment.next_attempt().to_tune())  # Tune starts the next process with this
+        self.retried(assignment.trial, trial.num_failures)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._record.commit_if_due()
+
+
+def last_line(error: object) -> str:
+    """Why a process died, of what Tune knows of it."""
+    return str(error).strip().splitlines()[-1] if error else "its process died"

@@ -1,0 +1,68 @@
+"""When a sweep ends before its last trial: a signal, the time budget, or trials that all fail alike."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from ray.tune import Stopper
+
+from rungwise.engine.execution.signals import Signals
+from rungwise.results.record.record import State, Trial
+from rungwise.trainable.messages import Failure
+
+ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
+
+
+class Stop(Stopper):
+    """Asked by Tune at every turn of its loop."""
+
+    def __init__(self, signals: Signals, time_budget: float | None) -> None:
+        """`time_budget` in minutes; None = none."""
+        self.signals = signals
+        self.failure: str | None = None  # why the sweep could not finish
+        self.notice: Callable[[str], None] | None = None  # gets a line once, when a signal was seen
+        self._deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
+        self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
+
+    def __getstate__(self) -> dict[str, object]:
+        """Tune pickles whom it asks, and a terminal cannot be pickled."""
+        return self.__dict__ | {"notice": None}
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self.notice and self.signals.caught is not None:
+            notice, self.notice = self.notice, None
+            notice("interrupted: ending in order, and the same command goes on; a second Ctrl-C ends at once")
+        return self.signals.caught is not None or self.failure is not None or self.out_of_time
+
+    @property
+    def out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    @property
+    def interrupted(self) -> bool:
+        """The same command would go on."""
+        return self.signals.caught is not None or self.out_of_time
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        """Know whether any trial of an earlier driver did not fail. Those that did may have had another reason."""
+        if any(trial.state.ended and trial.state is not State.FAILED for trial in trials):
+            self._reasons = None
+
+    def ended(self, state: State, failure: Failure | None) -> None:
+        """A trial ended; `failure`: why it has no result. Ends the sweep when the first `ALL_FAILED` all FAILED."""
+        if self._reasons is None:
+            return
+        if state is not State.FAILED or failure is None:
+            self._reasons = None
+            return
+        if failure.kind.is_infeasible:
+            return  # says nothing of the next one
+        self._reasons.append(failure.message)
+        if len(self._reasons) == ALL_FAILED:
+            common, times = Counter(self._reasons).most_common(1)[0]
+            self.failure = f"the first {ALL_FAILED} trials all FAILED, {times} of them with: {common}"

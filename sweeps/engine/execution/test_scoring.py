@@ -1,0 +1,222 @@
+"""The last step of a sweep: what is confirmed is scored on the test split, once, and the best model is kept.
+
+Everything before works with `Dataset.without_test()`. Here, and only here, a worker is given the test split.
+
+What an arm is represented by follows from a record that grows: with more seeds or trials it may be a configuration that
+was confirmed long ago. So the final states of all confirmed trials stay where they are, and one that is needed and gone
+is trained again (`Due.gone`). The scores are the answer: they are committed before anything is made of the model, and
+what cannot be made of it is a line that takes nothing else along.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rungwise.engine.experiment.own_models import trusted
+from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
+from rungwise.results.model.model_folder import FOLDER, difference
+from rungwise.results.record.record import Reader, Record
+from rungwise.trainable.export.constant_prediction import constant_scores
+from rungwise.trainable.faults import reason
+from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.storage import CheckpointError, MisfitError, install
+from rungwise.trainable.worker.checkpoints import Checkpoints, owner
+
+if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `engine.cluster.local_ray` has set it
+    from rungwise.engine.execution.stopping import Stop
+    from rungwise.engine.experiment.flags import Options
+    from rungwise.trainable.data.dataset import Dataset
+
+ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
+MEND = "what is damaged is dropped by: rungwise doctor --mend"
+Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is left to do with what is confirmed."""
+
+    scores: Files  # represent an arm, and are not scored yet
+    model: Files  # of the answer's model, when model/ holds none or another
+    diagnosis: Files  # of the answer's model, when the record does not say where it errs
+    gone: tuple[int, ...]  # needed for one of these, but their final states are not there
+
+    def __bool__(self) -> bool:
+        return bool(self.scores or self.model or self.diagnosis or self.gone)
+
+
+def due(reader: Reader, checkpoints: str) -> Due:
+    """`checkpoints`: path or URI below which the trials' final states lie."""
+    with reader.snapshot():
+        found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
+        run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
+        diagnosed = (reader.meta("test") or {}).get("trial")
+    chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
+    unscored = [trial for trial in chosen if trial not in scored]
+    best = [] if found.model is None else [found.model]
+    unkept = best if difference(reader, found) else []
+    undiagnosed = [trial for trial in best if trial != diagnosed]
+    files: Files = {}
+    for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
+        steps = known.get(trial) or {}
+        store = Checkpoints(checkpoints, trial, owner=owner(run, configs[trial]))
+        if steps and (file := store.file(max(steps))):
+            files[trial] = (file, steps[max(steps)])
+    scores, model, diagnosis = (
+        {trial: files[trial] for trial in some if trial in files} for some in (unscored, unkept, undiagnosed)
+    )
+    return Due(scores, model, diagnosis, gone=tuple(trial for trial in needed if trial not in files))
+
+
+class Unmade(RuntimeError):
+    """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
+
+    @classmethod
+    def of(cls, cause: BaseException, folder: Path) -> Unmade:
+        """Because of what a worker raised."""
+        words = reason(cause)
+        if isinstance(cause, MisfitError):
+            return Unfit(f"{words}; {ACCEPT}")
+        return cls(f"{words}; {MEND} {shlex.quote(str(folder))}" if isinstance(cause, CheckpointError) else words)
+
+
+class Unfit(Unmade):
+    """A model's file builds another network now than the one that is confirmed."""
+
+
+class Confirmation:
+    """The last step of one session; nothing is done when it is told to stop."""
+
+    def __init__(
+        self, record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str, own: Mapping[str, str]
+    ) -> None:
+        """`checkpoints`: as for `due`. `own`: the user's own models that the sweep names, by function."""
+        self._record, self._data, self._options, self._stop = record, data, options, stop
+        self._checkpoints, self._folder, self._own = checkpoints, record.path.parent, own
+
+    def score(self) -> None:
+        """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
+        if self._record_lacks_constant_scores() and self._data.test:
+            self._record.set_meta(CONSTANT_SCORES, constant_scores(self._data))
+        files = self._due().scores
+        made = self._on_worker(_score, files, self._configs(files)) if files else None
+        scores, unfit = made or ({}, {})
+        for trial, metrics in scores.items():
+            for metric, value in metrics.items():
+                self._record.add_score(trial, "test", metric, value)
+        if unfit:
+            self._record.event("unfit", trials=sorted(unfit))
+        self._record.commit()
+        if unfit:
+            trial, why = next(iter(unfit.items()))
+            raise Unfit(f"the model of trial {trial} is of another network than its file builds now ({why}); {ACCEPT}")
+
+    def keep(self) -> Iterator[str]:
+        """Make model/ of the answer's model, and say where it errs; yields why what could not be made."""
+        left = self._due()
+        configs = self._configs([*left.model, *left.diagnosis])
+        with Reader(self._folder) as reader:
+            arm, scores = answer(reader).best, reader.scores()
+        for trial, file in left.model.items():
+            about = {"arm": arm, "trial": trial, "test": scores.get(trial, {})}
+            try:
+                if made := self._on_worker(_export, file, configs[trial], about):
+                    content, unexported = made
+                    install(content, self._folder / FOLDER)
+                    if unexported:
+                        yield f"the weights of trial {trial} are kept, but torch.export refuses the model: {unexported}"
+            except (Unmade, OSError) as problem:
+                if isinstance(problem, Unfit):
+                    self._record.event("unfit", trials=[trial])
+                yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
+        for trial, file in left.diagnosis.items():
+            try:
+                if diagnosis := self._on_worker(_diagnose, file, configs[trial]):
+                    self._record.set_meta("test", {"arm": arm, "trial": trial, **diagnosis})
+            except Unmade as problem:
+                yield f"the answer stands, but where the model of trial {trial} errs could not be said: {problem}"
+        self._record.commit()
+
+    def _record_lacks_constant_scores(self) -> bool:
+        """Failed seeds of a confirmation count as these."""
+        with Reader(self._folder) as reader:
+            return reader.meta(CONSTANT_SCORES) is None
+
+    def _due(self) -> Due:
+        self._record.commit()
+        with Reader(self._folder) as reader:
+            return due(reader, self._checkpoints)
+
+    def _configs(self, needed: Iterable[int]) -> dict[int, dict[str, Any]]:
+        with Reader(self._folder) as reader:
+            configs = {trial.trial: trial.config for trial in reader.trials("confirm")}
+        return {trial: trusted(configs[trial], self._own) for trial in needed}
+
+    def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What `work` returns on a machine that trains; None when we are told to stop. Raises Unmade."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        takes = self._options.resources
+        if self._stop.stop_all():
+            return None
+        task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus)(work)
+        pending = task.remote(*given, self._data, takes)
+        while not ray.wait([pending], timeout=0.2)[0]:
+            if self._stop.stop_all():
+                ray.cancel(pending, force=True)
+                return None
+        try:
+            return ray.get(pending)
+        except RayError as error:
+            raise Unmade.of(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
+
+
+def _score(
+    files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, resources: TrialResources
+) -> tuple[dict[int, dict[str, float]], dict[int, str]]:
+    """{trial: its scores}, and of those that fit no network that can be built any more {trial: why}."""
+    from rungwise.trainable.export.test_evaluation import score
+    from rungwise.trainable.train import prepare_process
+
+    device = prepare_process(resources.threads, resources.device)
+    scores: dict[int, dict[str, float]] = {}
+    unfit: dict[int, str] = {}
+    for trial, file in files.items():
+        try:
+            scores |= score({trial: file}, configs, data, device)
+        except MisfitError as error:
+            unfit[trial] = reason(error)
+    return scores, unfit
+
+
+def _diagnose(
+    file: tuple[str, str], config: Mapping[str, Any], data: Dataset, resources: TrialResources
+) -> dict[str, Any]:
+    from rungwise.trainable.export.test_evaluation import diagnose
+    from rungwise.trainable.train import prepare_process
+
+    return diagnose(file, config, data, prepare_process(resources.threads, resources.device))
+
+
+def _export(
+    file: tuple[str, str],
+    config: Mapping[str, Any],
+    about: Mapping[str, Any],
+    data: Dataset,
+    resources: TrialResources,
+) -> tuple[dict[str, bytes], str | None]:
+    """The folder's files, because the driver may be on another machine; and why it has no program."""
+    from rungwise.trainable.export.saved_model import export
+    from rungwise.trainable.train import prepare_process
+
+    prepare_process(resources.threads, resources.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / FOLDER
+        unexported = export(file, config, data, folder, about)["unexported"]
+        return {made.name: made.read_bytes() for made in folder.iterdir()}, unexported

@@ -1,0 +1,1 @@
+"""What a sweep asks: script and flags, resolved into one frozen experiment."""

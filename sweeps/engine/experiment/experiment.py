@@ -1,0 +1,154 @@
+"""What one command asks for: the script's `Sweep` with what its flags say of it. The record keeps it as the definition.
+
+All that decides what is tried, trained and compared stands here once; `Options` says where and how it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from rungwise.engine.experiment import space
+from rungwise.engine.experiment.flags import OWN, Options, default_options
+from rungwise.engine.experiment.space import Space, is_distribution
+from rungwise.engine.experiment.sweep import Sampler, Sweep
+from rungwise.results.record.definition import DatasetSummary, Definition
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Definition):
+    """A definition with the Python objects that its JSON describes in words.
+
+    `arms` hold the values alone, and `space` and `data` nothing, until `with_data` has completed them.
+    """
+
+    # The parts that JSON cannot hold.
+    space_object: Space  # a dict of distributions, or a function of an Optuna trial
+    arm_objects: Mapping[str, Mapping[str, Any]]  # arm -> values that it fixes, distributions that it searches
+    sampler_object: Sampler | Mapping[str, Sampler]  # of all arms, or {arm: its own}
+    model_path: str  # as `Config.model` says it: mlp, cnn, module:function
+    # What is trained again after the search. The record does not keep it: the next command may ask for more.
+    confirm_configs: int  # of each arm
+    confirm_seeds: int  # of each of these; 0: nothing is confirmed
+    audit: float  # share of the stopped trials that are trained to the end
+
+    def with_data(self, data: Dataset) -> Self:
+        """The same with all that the record keeps: of which data, in which space."""
+        summary = DatasetSummary(
+            name=data.name,
+            digest=data.digest,
+            source=data.source,
+            shape=list(data.shape),
+            classes=list(data.classes),
+            train=len(data.train),
+            validation=len(data.validation),
+            test=len(data.test) if data.test else 0,
+        )
+        arms = {
+            arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
+            for arm, settings in self.arm_objects.items()
+        }
+        return replace(self, arms=arms, space=space.to_json(self.space_object), data=summary)
+
+    @property
+    def confirmations(self) -> int:
+        """How many trials the confirmation trains."""
+        return len(self.arms) * self.confirm_configs * self.confirm_seeds
+
+    def space_of(self, arm: str) -> Space:
+        """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
+        if callable(self.space_object):
+            return self.space_object
+        fixed = self.fixes(arm)
+        own = {name: value for name, value in self.arm_objects[arm].items() if name not in fixed}
+        return {name: dist for name, dist in {**self.space_object, **own}.items() if name not in fixed}
+
+    def fixes(self, arm: str) -> dict[str, Any]:
+        """What `arm` says that is a value and no range."""
+        return _values(self.arm_objects[arm])
+
+    def sampler_of(self, arm: str) -> Sampler:
+        """What suggests for `arm`: a sampler's name, or a function of a seed."""
+        sampler = self.sampler_object
+        return sampler.get(arm, "tpe") if isinstance(sampler, Mapping) else sampler
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The hyperparameters that no trial of any arm varies."""
+        return {**({} if self.model_path == "mlp" else {"model": self.model_path}), **self.fixed}
+
+    def given(self, arm: str) -> dict[str, Any]:
+        """The hyperparameters that no trial of `arm` varies."""
+        return {**self.common, **self.fixes(arm)}
+
+
+def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
+    """What `sweep` and the flags ask for together; without `options` they say nothing. Nothing is checked yet.
+
+    Raises ModelError for a model that is a function which no worker could find.
+    """
+    options = options or default_options(sweep)
+    sampler = sweep.sampler if options.sampler == OWN and not isinstance(sweep.sampler, str) else options.sampler
+    return Experiment(
+        name=options.name,
+        sweep=sweep.name,
+        question=" ".join((sweep.question or "").split()),
+        metric=sweep.metric,
+        mode=sweep.mode,
+        trials=options.trials,
+        epochs=options.epochs,
+        reports_per_epoch=sweep.reports_per_epoch,
+        grace=options.grace,
+        eta=options.eta,
+        scheduler=options.scheduler,
+        sampler=options.sampler,
+        samplers=_names(sampler) if isinstance(sampler, Mapping) else {},
+        sampler_options=_json_object(options.sampler_options),
+        objectives=sweep.objectives,
+        patience=options.patience,
+        max_parameters=options.max_parameters,
+        seed=options.seed,
+        arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
+        fixed=_fixed(sweep, options),
+        model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
+        space_object=sweep.space,
+        arm_objects=sweep.arms,
+        sampler_object=sampler,
+        model_path=options.model,
+        confirm_configs=options.confirm_configs,
+        confirm_seeds=options.confirm_seeds if options.confirm else 0,
+        audit=options.audit,
+    )
+
+
+def _fixed(sweep: Sweep, options: Options) -> dict[str, Any]:
+    """What the script fixes, with --precision where that differs."""
+    same = options.precision == default_options(sweep).precision
+    return {**sweep.fixed, **({} if same else {"precision": options.precision})}
+
+
+def _values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if not is_distribution(value)}
+
+
+def _names(samplers: Mapping[str, Sampler]) -> dict[str, str]:
+    return {arm: sampler if isinstance(sampler, str) else OWN for arm, sampler in samplers.items()}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """The JSON object in `text`; {} for anything else, which `check` refuses."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(distribution: Any) -> str:
+    (text,) = space.to_json({"": distribution}).values()
+    return str(text)

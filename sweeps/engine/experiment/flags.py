@@ -1,0 +1,149 @@
+"""The command line that every sweep script has: a dataclass read by tyro, with defaults from the script's `Sweep`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.trainable.resources import TrialResources
+
+OWN = "own"  # the sampler that the script's Sweep makes
+SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/rules.py, which knows Ray
+
+
+@dataclass(frozen=True)
+class Options:
+    trials: int
+    """Hyperparameter sets to try in all. Asking for more than the run holds adds the difference."""
+    epochs: int
+    """Full budget of a trial, in epochs."""
+    grace: float
+    """Epochs before the first rung, where ASHA may stop a trial."""
+    eta: float
+    """A rung lets about 1/eta of the trials pass; rungs lie at grace, grace*eta, grace*eta^2, ... epochs."""
+    name: str
+    """Name of the run: its folder is OUT/NAME."""
+    model: str
+    """Model: mlp, cnn, or a function of your own (module:function, or file.py:function)."""
+    sampler: str
+    """How hyperparameter sets are suggested: tpe, random, grid, qmc, cmaes, gp, nsga2, nsga3, or own (the script's)."""
+    sampler_options: Annotated[str, tyro.conf.arg(metavar="JSON")]
+    """Options of the sampler's constructor, as Optuna names them: '{"n_startup_trials": 20, "group": true}'."""
+    scheduler: str
+    """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
+    patience: float | None
+    """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
+    confirm_configs: int
+    """Best configurations of each arm that are trained again on fresh seeds."""
+    confirm_seeds: int
+    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split."""
+    max_parameters: int | None
+    """Largest model: one of more parameters is refused before it trains, and the sampler told."""
+    data: str
+    """Dataset: a known name, a .npz or .parquet file, or a folder with a folder of images for each class."""
+    out: Path = Path("runs")
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    concurrency: int = 0
+    """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
+    cpus_per_trial: float = 1.0
+    """CPU cores a trial takes; torch uses as many threads."""
+    gpus_per_trial: float = 0.0
+    """GPUs a trial takes; 0.25 lets four share one, 0 = train on the CPU. With --pack it is what a process takes that
+    trains many at once."""
+    pack: str = "off"
+    """Trials that a process trains at once, as one batched network: off, a number, or auto (as many as are fastest)."""
+    precision: str = "fp32"
+    """Matrix products in float32, or in bfloat16 with sums and weights in float32: fp32, bf16."""
+    address: str | None = field(default_factory=lambda: os.environ.get("RUNGWISE_ADDRESS"))
+    """Ray cluster to attach to: auto, or host:port. Default: RUNGWISE_ADDRESS, or a private Ray on this machine."""
+    mirror: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = field(
+        default_factory=lambda: os.environ.get("RUNGWISE_MIRROR")
+    )
+    """Shared folder or s3://bucket/path for checkpoints and a copy of the run, at most 30 s old. A driver that finds no
+    run in OUT goes on from that copy. Default: RUNGWISE_MIRROR."""
+    tracking_uri: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
+    """MLflow store: sqlite:///file or http(s)://server. Default: sqlite:///OUT/mlflow.db."""
+    data_root: Path | None = None
+    """Where torchvision datasets lie, or are downloaded to when missing."""
+    time_budget: float | None = None
+    """Minutes after which no more is trained; the same command goes on later."""
+    confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
+    """Skip the confirmation: the sweep ends after the search, without an answer."""
+    audit: float = 0.0
+    """Share of the trials stopped early that are trained to the end after all, to see whether a winner was stopped."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints of a trial in flight."""
+    retries: int = 3
+    """How often a trial whose process or node died goes on from its last checkpoint, before it is LOST."""
+    like: tuple[Path, ...] = ()
+    """Folders of earlier runs: their trials that fit into this space are known to the sampler from the start."""
+    enqueue: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JSON")] = ()
+    """Points to try first, in every arm that can: '{"lr": 0.01}'; what they leave open is suggested."""
+    widen: bool = False
+    """Go on although the space changed: the new one must contain the old one."""
+    accept_changed_model: bool = False
+    """Go on although a model of your own builds another network than when the run began."""
+    fresh: bool = False
+    """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
+    plan: bool = False
+    """Say what the sweep will cost, from a few timed steps, and stop there."""
+    price_per_hour: float | None = None
+    """Price of one device (GPU, or CPU core) for an hour, for --plan."""
+    one: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
+    """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
+    quiet: bool = False
+    """Print the result only."""
+
+    @property
+    def resources(self) -> TrialResources:
+        """What a process that trains takes."""
+        return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
+
+    @property
+    def together(self) -> int:
+        """Trials that a process trains at once, of a `pack` that is legal; 0 = as many as are fastest."""
+        return int({"off": "1", "auto": "0"}.get(self.pack, self.pack))
+
+
+def default_options(sweep: Sweep) -> Options:
+    """What an empty command line says: the script's own values.
+
+    Raises ModelError for a model that is a function which no worker could find.
+    """
+    return Options(
+        trials=sweep.trials,
+        epochs=sweep.epochs,
+        grace=sweep.grace,
+        eta=sweep.eta,
+        name=sweep.name,
+        model=sweep.model_name,
+        sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
+        confirm_configs=sweep.confirm_configs,
+        confirm_seeds=sweep.confirm_seeds,
+        sampler_options=json.dumps(dict(sweep.sampler_options)),
+        scheduler=sweep.scheduler,
+        patience=sweep.patience,
+        max_parameters=sweep.max_parameters,
+        data=sweep.data,
+        precision=str(sweep.fixed.get("precision", "fp32")),
+    )
+
+
+def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
+    """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
+    question = " ".join((sweep.question or "").split())
+    return tyro.cli(
+        Options,
+        args=arguments,
+        description=question or f"Sweep {sweep.name}.",
+        default=default_options(sweep),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )

@@ -1,0 +1,366 @@
+"""The search space: which hyperparameters are searched, and between which bounds.
+
+A space is a dict of distributions, or a define-by-run function of an Optuna trial that returns the hyperparameters
+(https://optuna.readthedocs.io, "Pythonic search space"), for widths per layer and other conditions.
+
+The three distributions here have the names and arguments of `optuna.distributions`, which are accepted too. They
+differ in one thing: a bad range does not raise where it is written, but is reported by `problems` together with
+everything else that is wrong with the sweep. They also keep Optuna's import out of `--help`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import math
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from rungwise.results.io.paths import shown
+from rungwise.results.io.text import printable
+from rungwise.trainable import config as hyper
+from rungwise.trainable.faults import ordinary, reason
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FixedTrial, Trial
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class FloatDistribution:
+    """A real number in [low, high]; uniform, or uniform in its logarithm, or on a grid of `step`."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+@dataclass(frozen=True)
+class IntDistribution:
+    """A whole number in [low, high], both included."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class CategoricalDistribution:
+    """One of `choices`: booleans, numbers, strings."""
+
+    choices: Sequence[Scalar]
+
+
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+DefineByRun = Callable[["Trial"], Mapping[str, Any]]
+Space = Mapping[str, "Distribution | BaseDistribution"] | DefineByRun
+
+SAMPLES = 64  # values of a range that are checked, when it has more
+PROBES = 16  # random draws of a define-by-run space that are checked before the sweep starts
+
+
+def plain(value: Any) -> Any:
+    """The value with Python's own numbers and text in place of NumPy's, torch's and those of an enumeration, in
+    mappings, lists and ranges too."""
+    if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
+        return value.item()
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Enum) and isinstance(value.value, bool | int | float | str):
+        return value.value
+    if type(value) is dict:
+        return {plain(name): plain(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, Distribution):
+        return replace(value, **{each.name: plain(getattr(value, each.name)) for each in fields(value)})
+    return value
+
+
+def is_distribution(value: object) -> bool:
+    """Whether a value is a range or a choice, ours or Optuna's."""
+    return isinstance(value, Distribution) or any(cls.__name__ == "BaseDistribution" for cls in type(value).__mro__)
+
+
+def to_optuna(space: Space) -> dict[str, BaseDistribution] | DefineByRun:
+    """The same space as Optuna takes it. Raises ValueError for a bad range, as Optuna does."""
+    return space if callable(space) else distributions(space)
+
+
+def distributions(space: Mapping[str, Distribution | BaseDistribution]) -> dict[str, BaseDistribution]:
+    """A dict of distributions as Optuna's."""
+    return {name: _to_optuna(distribution) for name, distribution in space.items()}
+
+
+def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistribution:
+    from optuna import distributions as od
+
+    match distribution:
+        case FloatDistribution(low, high, log, step):
+            return od.FloatDistribution(low, high, log=log, step=step)
+        case IntDistribution(low, high, log, step):
+            return od.IntDistribution(low, high, log=log, step=step)
+        case CategoricalDistribution(choices):
+            return od.CategoricalDistribution(tuple(choices))
+    return distribution
+
+
+def replayed(function: DefineByRun, params: Mapping[str, Any]) -> tuple[FixedTrial, dict[str, Any]]:
+    """The trial in which `function` was suggested `params`, and what it makes of them. Raises what the function does,
+    and for a value out of range, of which Optuna only warns, that warning."""
+    import optuna
+
+    trial = optuna.trial.FixedTrial(dict(params))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = dict(function(trial))  # type: ignore[arg-type]  # it has the methods of a Trial
+    return trial, values
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether `value` lies in the range, or is one of the choices."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """What the record keeps of a space: {name: distribution as JSON}, or a function's name, its source, and a digest of
+    what it makes of some draws, the same ones with the same Optuna: another source may be the same space.
+    """
+    if callable(space):
+        kept = {"function": getattr(space, "__name__", repr(space)), "source": source(space)}
+        drawn = _drawn(space)
+        return kept if drawn != _drawn(space) else {**kept, **drawn}  # one that has random numbers of its own
+    from optuna.distributions import distribution_to_json
+
+    return {name: distribution_to_json(_to_optuna(distribution)) for name, distribution in space.items()}
+
+
+def source(function: Callable[..., object]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except OSError:  # typed at a prompt
+        return repr(function)
+
+
+def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
+    """Everything wrong with a space, given the hyperparameters that the sweep and one arm fix: one line each.
+
+    Every choice and, of a range, both ends and what lies between (all of it, or `SAMPLES` of it) must be a legal
+    `Config`; a function is tried `PROBES` times.
+    """
+    if callable(space):
+        return _probe(space, given)
+    found: list[str] = []
+    if not space:
+        found.append("a space holds at least one hyperparameter, but got an empty dict")
+    known = hyper.config_class(given).model_fields
+    for name, distribution in space.items():
+        if name in given and name in known:
+            found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
+        if wrong := _range_problem(name, distribution):
+            found.append(wrong)
+            continue
+        if name in known and known[name].annotation is int and _is_real(distribution):
+            found.append(f"{name} takes whole numbers, but its range is one of real numbers; say IntDistribution")
+            continue
+        said = len(found)
+        for index, value in enumerate(values(distribution)):
+            if index >= 2 and len(found) > said and _has_ends(distribution):
+                break  # a line for each end, or for the first value between that will not do
+            found += [line for line in hyper.problems({**given, name: value}) if line not in found]
+    return found
+
+
+def _has_ends(distribution: Distribution | BaseDistribution) -> bool:
+    return not hasattr(distribution, "choices")
+
+
+def _is_real(distribution: Distribution | BaseDistribution) -> bool:
+    """Whether the range holds numbers that are not whole."""
+    real = type(distribution).__name__ == "FloatDistribution"
+    return real and any(value != int(value) for value in values(distribution))
+
+
+def values(distribution: Distribution | BaseDistribution) -> list[Any]:
+    """All choices; of a range both ends and up to `SAMPLES` values between, the whole range if it is a small one."""
+    known: Any = _to_optuna(distribution)
+    if not _has_ends(known):
+        return list(known.choices)
+    low, high, step = known.low, known.high, known.step
+    if step is not None and not known.log:
+        count = round((high - low) / step)
+        near = range(min(count, SAMPLES // 2))  # neighbours too, where only each second one may be legal
+        spread = (count * index // SAMPLES for index in range(SAMPLES))
+        return list(dict.fromkeys([low, high, *(min(low + step * index, high) for index in sorted({*near, *spread}))]))
+    share = [index / SAMPLES for index in range(1, SAMPLES)]
+    if known.log:
+        inner = [low * (high / low) ** part for part in share]
+    else:
+        inner = [low + (high - low) * part for part in share]
+    if isinstance(low, int):
+        inner = [round(value) for value in inner] + list(range(low, min(low + SAMPLES // 2, high)))
+    return list(dict.fromkeys([low, high, *inner]))
+
+
+def corners(space: Mapping[str, Distribution | BaseDistribution]) -> list[dict[str, Any]]:
+    """The point of all low ends and first choices, and that of all high ends and last choices."""
+    found = {name: values(distribution) for name, distribution in space.items()}
+    low = {name: some[0] for name, some in found.items()}
+    return [low, {name: some[1] if _has_ends(space[name]) else some[-1] for name, some in found.items()}]
+
+
+def _drawn(function: DefineByRun) -> dict[str, str]:
+    import optuna
+
+    found: list[Any] = []
+
+    def seen(trial: Trial) -> Mapping[str, Any]:
+        made = function(trial)
+        found.append([dict(made), {name: repr(kind) for name, kind in trial.distributions.items()}])
+        return made
+
+    list(draws(seen, PROBES))
+    text = json.dumps(found, sort_keys=True, default=repr)
+    return {"drawn": hashlib.sha256(text.encode()).hexdigest(), "by": f"optuna {optuna.__version__}"}
+
+
+def draws(function: DefineByRun, count: int) -> Iterator[dict[str, Any]]:
+    """What a function makes of the first `count` random draws, without those that it refuses or cannot take."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(count):
+        values = None
+        with contextlib.suppress(Exception), ordinary():  # `problems` says it
+            values = dict(function(study.ask()))
+        if values is not None:
+            yield values
+
+
+def suggested(function: DefineByRun) -> list[dict[str, Any]]:
+    """What a function returns at its first random draws, and the ranges that it asks for there."""
+    found: list[dict[str, Any]] = []
+
+    def seen(trial: Trial) -> Mapping[str, Any]:
+        made = function(trial)
+        found.extend([dict(made), dict(trial.distributions)])
+        return made
+
+    list(draws(seen, PROBES))
+    return found
+
+
+def misnamed(given: Mapping[str, Any]) -> list[str]:
+    """Names of hyperparameters, values and choices that the record would hold in another form: a line each."""
+    names: list[tuple[str, object]] = []
+    for name, value in given.items():
+        names.append(("a hyperparameter's name", name))
+        names += [(f"a value of {printable(name)}", part) for part in getattr(value, "choices", [value])]
+    return unnameable(names)
+
+
+def unnameable(names: Iterable[tuple[str, object]]) -> list[str]:
+    """A line for each (what it is, text) that is no name."""
+    return [
+        f"{what} must be one line without control characters or lone surrogates, but got {shown(name)}"
+        for what, name in names
+        if isinstance(name, str) and (printable(name) != name or "\n" in name or "\t" in name)
+    ]
+
+
+def _type_problem(name: object, distribution: object) -> str | None:
+    """What a range is made of that is none, before anything is compared."""
+    if not isinstance(name, str):
+        return f"a hyperparameter's name must be text, but got {name!r}"
+    if not is_distribution(distribution):
+        return (
+            f"{name}: a range must be a FloatDistribution, an IntDistribution or a CategoricalDistribution, but got "
+            f"{named(distribution)}"
+        )
+    match distribution:
+        case CategoricalDistribution(choices):
+            if not isinstance(choices, list | tuple):
+                return f"{name}: choices must be a list, but got {named(choices)}"
+            for choice in choices:
+                if not isinstance(choice, Scalar):
+                    way = f"; write {'-'.join(map(str, choice))!r}" if isinstance(choice, list | tuple) else ""
+                    return f"{name}: a choice must be a boolean, a number or text, but got {named(choice)}{way}"
+            if len(set(choices)) < len(choices):
+                return f"{name}: choices must differ, but got {named(choices)}"
+        case FloatDistribution(low, high, log, step) | IntDistribution(low, high, log, step):
+            whole = isinstance(distribution, IntDistribution)
+            kinds, words = (int, "a whole number") if whole else (int | float, "a number")
+            for what, value in (("low", low), ("high", high), ("step", step)):
+                if what == "step" and value is None and not whole:
+                    continue
+                if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+                    return f"{name}: {what} must be {words}, but got {named(value)}"
+            if log not in (True, False):
+                return f"{name}: log must be True or False, but got {named(log)}"
+    return None
+
+
+def named(value: object) -> str:
+    """A value in a message: in one line, short, and with its type where that says more."""
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> str | None:
+    if wrong := _type_problem(name, distribution):
+        return wrong
+    match distribution:
+        case FloatDistribution(low, high, log, _) | IntDistribution(low, high, log, _):
+            if low > high:
+                return f"{name}: low <= high must hold, but got low={low}, high={high}"
+            if log and low <= 0:
+                return (
+                    f"{name}: a log range cannot contain 0, but got low={low}, high={high}; "
+                    "start above 0 and make 0 an arm of its own"
+                )
+            if log and distribution.step not in (None, 1):
+                return f"{name}: log and step exclude each other, but got log=True, step={distribution.step}"
+        case CategoricalDistribution(choices):
+            if not choices:
+                return f"{name}: choices must not be empty"
+    try:
+        _to_optuna(distribution)
+    except ValueError as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found: list[str] = []
+    for _ in range(PROBES):
+        try:
+            with ordinary():
+                values = dict(function(study.ask()))
+        except optuna.TrialPruned:  # the function's word for a point that will not do
+            continue
+        except Exception as error:
+            return [f"the space function {getattr(function, '__name__', '')!r} raised {reason(error)}"]
+        found += [
+            f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})"
+            for name in values.keys() & given.keys()
+        ]
+        found += hyper.problems({**given, **values})
+    return list(dict.fromkeys(found))

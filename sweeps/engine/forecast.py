@@ -1,0 +1,201 @@
+"""What a sweep will cost, before it runs: `--plan`. A few timed probes, the real rungs on imagined scores, and sums.
+
+Probes run side by side, as many as trials will, because trials share the machine's memory. Imagined scores get
+better while a search learns; how much was set once by what mnist_l2 did, and the report shows forecast against actual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rungwise.engine.execution.session import CannotRun, Flight, ladder
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import Options
+from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.io.formatting import duration
+from rungwise.trainable.worker.checkpoints import KEPT
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from rungwise.engine.experiment.space import DefineByRun
+
+PROBES = 6  # configurations that are timed
+GAMES = 40  # imagined searches
+DRAWS = 100  # random points that a space function may refuse one after the other
+LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
+NOISE = 0.3  # of a report, in standard deviations between configurations
+START_SECONDS, END_SECONDS = 9.0, 8.0  # Ray and the imports; scoring, the model, tables and MLflow
+REPORT_BYTES, TRIAL_BYTES, MODEL_BYTES = (
+    1_500,
+    12_000,
+    2_000_000,
+)  # record, tables and MLflow together; page and program
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of a whole sweep."""
+
+    epochs: float
+    seconds: float
+    device_hours: float
+    bytes: int
+    money: float | None
+    seconds_an_epoch: float
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> str:
+        money = "" if self.money is None else f"\nmoney   {self.money:.2f}"
+        return (
+            f"epochs  {self.epochs:.0f} trial-epochs of {self.seconds_an_epoch:.2f} s, confirmation included\n"
+            f"time    about {duration(self.seconds)}\n"
+            f"devices {self.device_hours:.2f} device-hours{money}\n"
+            f"disk    {self.bytes / 1e6:.1f} MB"
+        )
+
+
+def forecast(experiment: Experiment, options: Options) -> Forecast:
+    """Time some configurations and add up. Takes about ten seconds."""
+    flight = Flight.of(experiment, options)
+    running = flight.running if options.pack == "off" else flight.lanes
+    probes = _probes(experiment, options, running, flight.share)
+    seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
+    searched = statistics.mean(_imagine(experiment, game) for game in range(GAMES))
+    repeats = experiment.confirmations
+    epochs = searched + repeats * experiment.epochs
+    training = epochs * seconds
+    wall = START_SECONDS + training / running + (END_SECONDS if repeats else END_SECONDS / 2)
+    hours = wall * running * (options.resources.gpus or options.resources.cpus) / 3600
+    return Forecast(
+        epochs=epochs,
+        seconds=wall,
+        device_hours=hours,
+        bytes=int(
+            REPORT_BYTES * epochs * experiment.reports_per_epoch
+            + TRIAL_BYTES * (experiment.trials + repeats)
+            + (MODEL_BYTES + state if repeats else 0)
+            + repeats * state * _states(experiment, options, seconds)
+        ),
+        money=None if options.price_per_hour is None else hours * options.price_per_hour,
+        seconds_an_epoch=seconds,
+    )
+
+
+def _states(experiment: Experiment, options: Options, seconds: float) -> int:
+    """How many states of a confirmed trial stay, which takes `seconds` an epoch: the last, and the one before it."""
+    before = experiment.epochs * seconds > options.checkpoint_seconds
+    return KEPT if before else 1
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """What a configuration takes."""
+
+    seconds: float  # an epoch
+    bytes: int  # of a state, the optimiser's included
+
+
+def _probes(experiment: Experiment, options: Options, running: int, share: int) -> list[_Probe]:
+    """`PROBES` random configurations, timed in `running` processes at a time.
+
+    Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
+    """
+    configs = list(_random_configs(experiment))
+    common = {
+        "path": list(map(str, sys.path)),
+        "data": (options.data, None if options.data_root is None else str(options.data_root)),
+        "resources": (options.resources.cpus, options.resources.gpus),
+        "together": min(options.together, share),
+        "limit": share,
+    }
+    portions = [portion for first in range(running) if (portion := configs[first::running])]
+    with contextlib.ExitStack() as stack:
+        processes = [_started(stack, {**common, "configs": portion}) for portion in portions]
+        return [probe for process in processes for probe in _answer(process)]
+
+
+def _started(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """A process that begins to work on `job`, and ends at the latest with `stack`."""
+    here = str(Path(__file__).absolute().parents[2])  # through the links of rungwise/
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        # -P: a folder `rungwise` in the user's working directory is not ours
+        [sys.executable, "-P", "-m", "rungwise.trainable.worker.timing"],
+        stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    stack.callback(process.kill)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as file:
+        file.write(json.dumps(job))
+    process.stdin = None
+    return process
+
+
+def _answer(process: subprocess.Popen[str]) -> list[_Probe]:
+    """One for each configuration. Raises CannotRun when they could not be trained."""
+    said, errors = process.communicate()
+    if process.returncode:
+        last = errors.strip().splitlines()[-1:] or [f"the process ended with status {process.returncode}"]
+        raise CannotRun(f"--plan times a few trials, but one could not be trained: {last[0]}")
+    found = json.loads(said)
+    return [_Probe(*pair) for pair in zip(found["seconds"], found["bytes"], strict=True)]
+
+
+def _random_configs(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
+    import optuna
+
+    from rungwise.engine.experiment.space import to_optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arms = list(experiment.arms)
+    for index in range(PROBES):
+        arm = arms[index % len(arms)]
+        study = optuna.create_study(
+            sampler=optuna.samplers.RandomSampler(seed=derived_seed(experiment.seed, "probe", index))
+        )
+        space = to_optuna(experiment.space_of(arm))
+        values = _drawn(space, study) if callable(space) else study.ask(space).params
+        yield {**experiment.given(arm), **values, "reports_per_epoch": experiment.reports_per_epoch}
+
+
+def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
+    """A random point that the function does not refuse."""
+    from optuna import TrialPruned
+
+    for _ in range(DRAWS):
+        with contextlib.suppress(TrialPruned):
+            return dict(space(study.ask()))
+    raise CannotRun(f"the space function refused {DRAWS} random points", code=2)
+
+
+def _imagine(experiment: Experiment, game: int) -> float:
+    """Epochs that one imagined search trains: real rungs, scores from a hat."""
+    from ray.tune.schedulers import TrialScheduler
+
+    from rungwise.engine.schedulers.per_arm import Rungs
+
+    hat = random.Random(game)
+    rungs = Rungs(experiment.arms, ladder(experiment), "max")
+    arms, reports = list(experiment.arms), 0
+    for number in range(experiment.trials):
+        quality = hat.gauss(0, 1) + LEARNING * number / experiment.trials
+        for step in range(1, rungs.ladder.budget + 1):
+            reports += 1
+            score = quality + hat.gauss(0, NOISE)
+            if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
+                break
+    return reports / experiment.reports_per_epoch

@@ -1,0 +1,1 @@
+"""Who is stopped early: ASHA, Hyperband, the median rule, patience."""

@@ -1,0 +1,90 @@
+"""What the terminal says at the end, from the record alone."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rungwise.results.analysis import pareto
+from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.analysis.epochs import cost_text, epoch_count
+from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
+from rungwise.results.analysis.phrasing import note_text
+from rungwise.results.exporters.tracking_uri import tracking_uri
+from rungwise.results.io.formatting import duration, settings, shown
+from rungwise.results.io.redaction import redacted_uri
+from rungwise.results.record.record import Reader, ReportRow, SweepState, Trial
+from rungwise.trainable.messages import FailureKind
+
+FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
+
+
+def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
+    """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
+    definition = reader.definition()
+    everything, curves, found = reader.trials(), reader.curves(), answer(reader)
+    trials = [trial for trial in everything if trial.phase == "search"]
+    lines = [f"{definition.sweep}: {reader.state().lower()} after {duration(seconds)}"]
+    if found.model is not None:
+        lines += ["", textwrap.fill(found.sentence, 110), ""]
+        edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
+        lines += [f"note    {note_text(note, found)}" for note in edges]
+    lines += [_best_line(arm, found) for arm in found.arms]
+    lines += pareto.lines(pareto.of(definition, trials, curves))
+    states = Counter(
+        "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
+        for trial in trials
+    )
+    lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
+    lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
+    lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
+    for view in ("parquet", "report"):
+        if isinstance(problem := exported.get(view), str):
+            lines.append(f"{view:<7} not up to date: {problem}")
+    if exported.get("mirror"):
+        lines.append(f"mirror  not up to date: {exported['mirror']}")
+    if reader.state() is not SweepState.FINISHED:
+        _, *arguments = reader.sessions()[-1].info["command"]
+        lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
+    return "\n".join(lines)
+
+
+def _best_line(arm: Arm, found: Answer) -> str:
+    best = arm.best_seen
+    if best is None:
+        return f"best    {arm.arm}: no trial that counts reported {found.metric}"
+    where = f"trial {best.trial}, epoch {best.epoch:g}"
+    value = shown(best.value, found.metric)
+    return f"best    {arm.arm}: {found.metric} {value} in the search ({where}) with {settings(best.params)}"
+
+
+def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], budget: float) -> str:
+    reached = {number: max(row.metrics["epoch"] for row in curve.values()) for number, curve in curves.items() if curve}
+    search = [(trial, reached.get(trial.trial, 0.0)) for trial in trials if trial.phase == "search"]
+    again = sum(reached.get(trial.trial, 0.0) for trial in trials if trial.phase != "search")
+    return cost_text(epoch_count(search, budget), again)
+
+
+def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
+    if exported.get("mlflow") != "complete":
+        where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted_uri(uri))}"
+        again = f"{shlex.quote(_beside_python('python'))} -m results export {shlex.quote(str(folder))}{where}"
+        return f"incomplete ({exported.get('mlflow')}); later: {again}"
+    if uri.startswith("http"):
+        return redacted_uri(uri)
+    return f"{shlex.quote(_beside_python('mlflow'))} ui --backend-store-uri {shlex.quote(redacted_uri(uri))}"
+
+
+def _beside_python(program: str) -> str:
+    """`program` of the environment that runs this, as one types it here: by name when PATH finds that very one."""
+    path = Path(sys.executable).with_name(program)
+    if shutil.which(program) == str(path):
+        return program
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

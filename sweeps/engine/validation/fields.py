@@ -1,0 +1,115 @@
+"""What each field of a `Sweep` may hold. Looked at first, so that nothing else meets None, text or a class instead.
+
+NumPy's numbers have become Python's by then (`Sweep`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from rungwise.engine.experiment.space import is_distribution, named
+from rungwise.engine.experiment.sweep import Sweep
+
+Rule = tuple[Callable[[Any], bool], str]  # whether a value is one, and what it must be
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return _whole(value) or (isinstance(value, float) and not math.isinf(value))  # a NaN is refused with the rule
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _function(value: object) -> bool:
+    return callable(value) and not inspect.isclass(value)
+
+
+def _or_none(rule: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or rule(value)
+
+
+TEXT: Rule = (_text, "text")
+WHOLE: Rule = (_whole, "a whole number")
+NUMBER: Rule = (_number, "a number")
+OPTIONS: Rule = (_mapping, "a dict of names and values")
+SAMPLERS = "a sampler's name, a function of a seed, or a dict of one for each arm"
+RULES: dict[str, Rule] = {
+    "name": TEXT,
+    "space": (lambda value: _mapping(value) or _function(value), "a dict of ranges, or a function of a trial"),
+    "question": (_or_none(_text), "text"),
+    "fixed": OPTIONS,
+    "arms": OPTIONS,
+    "model": (lambda value: _text(value) or callable(value), "a model's name, or a function of a Config"),
+    "data": TEXT,
+    "metric": TEXT,
+    "mode": (_or_none(_text), "'max' or 'min', or left out"),
+    "also": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "max_parameters": (_or_none(_whole), "a whole number"),
+    "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
+    "sampler_options": OPTIONS,
+    "scheduler": TEXT,
+    "patience": (_or_none(_number), "a number"),
+    "confirm_configs": WHOLE,
+    "confirm_seeds": WHOLE,
+    "trials": WHOLE,
+    "epochs": WHOLE,
+    "reports_per_epoch": WHOLE,
+    "grace": NUMBER,
+    "eta": NUMBER,
+}
+
+
+def problems(sweep: object) -> list[str]:
+    """One line for each field that holds what it cannot."""
+    if not isinstance(sweep, Sweep):
+        return [f"main takes a Sweep, but got {named(sweep)}"]
+    found = []
+    for each in fields(sweep):
+        fits, words = RULES[each.name]
+        if not fits(value := getattr(sweep, each.name)):
+            found.append(f"{each.name} must be {words}, but got {named(value)}")
+    if not found:
+        found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+        if sweep.metric in sweep.also:
+            found.append(f"objectives must differ, but {sweep.metric} is there twice")
+        found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
+    return found
+
+
+def _arm_problem(arm: str, says: object) -> str | None:
+    return None if _mapping(says) else f"arm {arm!r} must be a dict of names and values, but got {named(says)}"
+
+
+def _values(sweep: Sweep) -> list[tuple[str, Mapping[str, Any]]]:
+    arms = [(f"arm {arm!r}", says) for arm, says in sweep.arms.items() if _mapping(says)]
+    return [("fixed", sweep.fixed), *arms, ("sampler_options", sweep.sampler_options)]
+
+
+def _value_problems(where: str, values: Mapping[str, Any]) -> list[str]:
+    """What the record could not keep, as it is no JSON."""
+    return [
+        f"{where}: {name} must be a finite number, text, a boolean or a list of them, but got {named(value)}"
+        for name, value in values.items()
+        if not _json(value) and not (is_distribution(value) and where.startswith("arm "))
+    ]
+
+
+def _json(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_json, value))
+    if isinstance(value, Mapping):
+        return _mapping(value) and all(map(_json, value.values()))
+    return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))

@@ -1,0 +1,255 @@
+"""Data in memory: a dataset is arrays with a fixed split and the statistics of its training part.
+
+    dataset = load("mnist").without_test()    # what a search is given
+
+Where samples come from is `sources.py`; a process that trains puts them on its device (`tensors.py`). No torch here:
+the driver loads data, and never imports it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from rungwise.trainable.config import unknown
+from rungwise.trainable.data import memory, sources
+from rungwise.trainable.data.image_folder import DIM
+from rungwise.trainable.data.samples import (
+    MOST_CLASSES,
+    Split,
+    checked,
+    in_float32,
+    kind_of,
+    note_of_whole_numbers,
+    require_one_shape,
+)
+from rungwise.trainable.data.sources import Array, DataError
+
+__all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
+
+DATASETS: tuple[str, ...] = sources.NAMES
+SMALL = ("digits", *sources.SKLEARN)  # read in no time
+DEFAULT_ROOT = Path("~/.cache/rungwise/data")
+
+# Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
+SPLIT_SEED = 20_210_511
+VALIDATION_OF_PUBLISHED = 1 / 6  # 10,000 of MNIST's 60,000
+VALIDATION_OF_DIGITS = 0.2
+VALIDATION_OF_FILE = 0.15
+FEWEST = 2  # samples of a split: one alone has no spread, and r2 none either
+FEW_OF_A_CLASS = 4  # samples on average
+UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest are worth a note
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column.
+
+    A regression has no classes; `target` is the mean and standard deviation of the training split's targets.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    source: str
+    target: tuple[float, float] | None = None  # of a regression
+    offset: tuple[float, ...] | None = None  # taken from each column in float64, where float32 would lose digits
+    highest: float = 255.0  # of a pixel: white
+    changes: tuple[str, ...] = ()  # what was changed or left out while the samples were read
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One sample: (C, H, W) or (F,)."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return sum(part.x.nbytes + part.y.nbytes for part in (self.train, self.validation, self.test) if part)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of samples, labels and split, in hex. 0.1 s for MNIST, once."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            for array in (part.x, part.y) if part else ():
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+            digest.update(b"|")
+        return digest.hexdigest()
+
+    def without_test(self) -> Dataset:
+        """The same data with no test split in it: all that a search ever gets."""
+        return replace(self, test=None)
+
+
+def load(name: str, data_root: str | Path | None = None) -> Dataset:
+    """Load a dataset by name, or a user's `.npz` or `.parquet` file or folder of images by path, with its fixed split.
+
+    `data_root` is where torchvision's datasets are, or go when they must be downloaded.
+    Raises DataError for anything that cannot be used.
+    """
+    if found := problems(name, data_root):
+        raise DataError(found[0])
+    raw = sources.read(name, _root(data_root))
+    given = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
+    kind, changes = kind_of(raw, [y for _, y in given])
+    parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
+    train, validation, test = parts
+    assert train is not None
+    if validation is None:
+        needed = FEWEST * (3 if test is None else 2)
+        if len(train) < needed:
+            raise DataError(
+                f"{name!r} must have {needed} samples or more, {FEWEST} for each split that is drawn, "
+                f"but has {len(train)}"
+            )
+        share = VALIDATION_OF_DIGITS if name == "digits" else VALIDATION_OF_FILE
+        if test is None:
+            train, test = _draw(train, share, SPLIT_SEED + 1)
+            share /= 1 - share
+        else:
+            share = VALIDATION_OF_PUBLISHED
+        train, validation = _draw(train, share, SPLIT_SEED)
+    splits = [part for part in (train, validation, test) if part is not None]
+    require_one_shape(name, splits)
+    splits, offset = in_float32(splits)
+    if offset is not None:
+        changes.append(
+            f"{np.count_nonzero(offset)} of {len(offset)} columns hold numbers so large beside their spread that "
+            "float32 would lose their digits: their mean is taken away first"
+        )
+    changes += note_of_whole_numbers(train.x)
+    train = splits[0]
+    target, classes = None, raw.classes
+    if train.y.dtype == np.float32:
+        target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
+    else:
+        splits, classes = _classes(name, splits, raw.classes)
+    mean, std = _statistics(train.x)
+    frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
+    highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
+    told = (*raw.notes, *changes)
+    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source, target, offset, highest, told)
+
+
+def notes(dataset: Dataset) -> list[str]:
+    """What a user should know before he believes an accuracy: of samples that were changed, and of the labels."""
+    lines = list(dataset.changes)
+    if dataset.target is not None:
+        low, high = dataset.train.y.min(), dataset.train.y.max()
+        return [*lines, f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+    lines += _notes_of_classes(dataset)
+    counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
+    rarest, commonest = int(counts.argmin()), int(counts.argmax())
+    if len(counts) > MOST_CLASSES and len(counts) * FEW_OF_A_CLASS > len(dataset.train):
+        lines.append(
+            f"{len(counts)} classes share {len(dataset.train):,} training samples; for a regression save the labels as "
+            "real numbers, or give the column label the field metadata kind=target"
+        )
+    if counts[commonest] <= UNEVEN * counts[rarest]:
+        return lines
+    return [
+        *lines,
+        f"classes are uneven: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
+        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
+        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right",
+    ]
+
+
+def _notes_of_classes(dataset: Dataset) -> list[str]:
+    alike: dict[str, list[str]] = {}
+    for name in dataset.classes:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    lines = [
+        f"classes that differ in case or spaces alone: {', '.join(map(repr, names))}"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    for part, split in (("training", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+        there = set(np.unique(split.y).tolist()) if split else set(range(len(dataset.classes)))
+        if absent := [repr(name) for label, name in enumerate(dataset.classes) if label not in there]:
+            lines.append(f"no {part} sample is of class {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")
+    return lines
+
+
+def problems(name: str, data_root: str | Path | None = None) -> list[str]:
+    """What can be known to be wrong before anything is read whole or downloaded: one line each, [] = fine."""
+    if name in DATASETS:
+        root = _root(data_root)
+        if name not in sources.TORCHVISION:
+            return []
+        wrong = memory.problem(name, sources.TORCHVISION[name][1])
+        if root.exists() and not root.is_dir():
+            wrong = f"the data root must be a folder, but {str(root)!r} is a file"
+        return [wrong] if wrong else []
+    if not sources.is_file(name):
+        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
+    found = sources.check_file(Path(name))
+    return [found] if found else []
+
+
+def _root(data_root: str | Path | None) -> Path:
+    return Path(data_root or DEFAULT_ROOT).expanduser()
+
+
+def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Split off a random `share`; both parts keep the original order.
+
+    Ranks PCG64's raw stream, which NumPy keeps for ever; `Generator.permutation` may change (NEP 19).
+    """
+    count = max(round(len(split) * share), FEWEST)
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
+    drawn, rest = np.sort(order[:count]), np.sort(order[count:])
+    return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
+
+
+def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[list[Split], tuple[str, ...]]:
+    """The splits with labels 0..K-1, and the names of the classes; of labels that are text, in their order."""
+    labels = np.unique(np.concatenate([part.y for part in splits]))
+    if labels.dtype.kind == "U":
+        splits = [Split(part.x, np.searchsorted(labels, part.y)) for part in splits]
+        classes, labels = tuple(map(str, labels)), np.arange(len(labels))
+    count = len(classes) or len(labels)
+    if count < 2 or not np.array_equal(labels, np.arange(count)):
+        raise DataError(
+            f"labels must be 0..K-1 with each of K >= 2 present, but {name!r} has {len(labels)} labels from "
+            f"{labels.min()} to {labels.max()}"
+        )
+    return splits, classes or tuple(str(label) for label in labels)
+
+
+def _statistics(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel or column; a constant one gets std 1, so that it becomes 0."""
+    if x.ndim == 2:
+        mean, variance = x.mean(0, dtype=np.float64), x.var(0, dtype=np.float64)
+    else:
+        levels = np.arange(256)
+        counts = np.stack([_histogram(x[:, channel]) for channel in range(x.shape[1])])  # (C, 256)
+        total = counts.sum(1)
+        mean = (counts * levels).sum(1) / total
+        variance = np.maximum((counts * levels**2).sum(1) / total - mean**2, 0)
+    std = np.sqrt(variance)
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def _histogram(values: Array) -> Array:
+    """Counts of the 256 levels, a block at a time: bincount widens its input eightfold."""
+    counts = np.zeros(256, np.int64)
+    for block in np.array_split(values, 64):
+        counts += np.bincount(block.ravel(), minlength=256)
+    return counts
+
+
+def _frozen(array: Array) -> Array:
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,54 @@
+"""How much memory there is, asked before a dataset is read: a machine that swaps, or kills, says nothing useful.
+
+And a process that trains keeps what it frees."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+from rungwise.trainable import granted_resources as granted
+
+SHARE = 0.5  # of what is free: the driver and Ray's object store hold a copy each, and reading takes some
+_TRIM, _MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_KEPT = 2**30  # bytes
+
+
+def free() -> int | None:
+    """Bytes that can be had without swapping: the system's, or this container's when that is less; None = unknown."""
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if (left := granted.memory()) is not None:
+        found.append(left)
+    return min(found, default=None)
+
+
+def problem(name: str, needed: int) -> str | None:
+    """Why a dataset of `needed` bytes does not fit; None when it does."""
+    have = free()
+    if have is None or needed <= SHARE * have:
+        return None
+    return (
+        f"a dataset must fit into half of the free memory, but {name!r} takes {needed / 1e9:.1f} GB and "
+        f"{have / 1e9:.1f} GB are free"
+    )
+
+
+def keep() -> None:
+    """Let malloc keep up to a GiB of what this process frees, instead of giving it back after every step of a model.
+
+    By default glibc maps each block of 32 MB or more anew, and gives back what lies free at the heap's end; the next
+    step then pays for the same pages again: 5.5 of 15.7 CPU seconds of a CNN's epoch (24-48 channels, 28x28 images,
+    batch 128), and 1.7 of 2.4 of its validation. A C library without `mallopt` is left as it is.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        tune = ctypes.CDLL(None).mallopt
+        tune(_TRIM, _KEPT)
+        tune(_MMAP, _KEPT)

@@ -1,0 +1,105 @@
+"""A function of the user's by name, "package.module:function" or "file.py:function", so that every process finds it.
+
+A name travels where a function does not: into the record, a checkpoint, `--plan`'s probes, another host.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from rungwise.trainable.faults import Fault, ordinary, reason
+
+MOST = 3  # arguments of a model's function: config, shape, classes
+
+
+class ModelError(ValueError):
+    """A name that leads to no function: the rule, the value, and why."""
+
+
+def reference(function: Callable[..., Any]) -> str:
+    """The name of `function`: its file and name; its module and name when that lies in a package.
+
+    Raises ModelError for a lambda, a nested function, or one that was typed at a prompt.
+    """
+    name = getattr(function, "__qualname__", f"a {type(function).__name__}")
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    if not name.isidentifier() or module is None or file is None or not Path(file).is_file():
+        raise ModelError(f"a model must be a function at the top level of a file, but got {name}")
+    return f"{module.__name__}:{name}" if getattr(module, "__package__", "") else f"{Path(file).resolve()}:{name}"
+
+
+@functools.cache
+def function(name: str) -> Callable[..., Any]:
+    """The function called `name`. Runs the module or file that defines it. Raises ModelError."""
+    where, _, attribute = name.rpartition(":")
+    try:
+        with ordinary():
+            found = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
+    except Exception as error:  # whatever a user's module makes of being imported
+        way = "; processes that train run the file from its top, without your flags" if isinstance(error, Fault) else ""
+        raise ModelError(
+            f"a model of your own is named module:function or file.py:function, but {name!r} could not be found: "
+            f"{reason(error)}{way}"
+        ) from error
+    if wrong := _no_model(found):
+        raise ModelError(f"a model must be a function of a Config, but {name!r} is {wrong}")
+    return found  # type: ignore[no-any-return]
+
+
+def arguments(function: Callable[..., Any]) -> int:
+    """How many of (config, shape, classes) a model's function takes by position."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return MOST
+    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+
+
+def _no_model(found: Any) -> str | None:
+    """What an object is that cannot be a model's function; None = it can."""
+    if not callable(found):
+        return type(found).__name__
+    if inspect.isclass(found) and not any(base.__module__.startswith("torch.nn.") for base in found.__mro__):
+        return f"the class {found.__name__}"
+    if not (inspect.isfunction(inspect.unwrap(found)) or isinstance(found, type | functools.partial)):
+        return f"a {type(found).__name__}"
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError) as error:
+        return f"one of unknown parameters ({error})"
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if arguments(found) < 1:
+        return "one that takes nothing"
+    if len(needed) > MOST or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in needed):
+        return f"one of {', '.join(parameter.name for parameter in needed)}"
+    return None
+
+
+def _module(path: Path) -> Any:
+    """The module in `path`, run once a process; the script that was started is there already."""
+    main = sys.modules["__main__"]
+    if path.resolve() == Path(getattr(main, "__file__", None) or "/").resolve():
+        return main
+    alias = f"rungwise_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if alias not in sys.modules:
+        spec = spec_from_file_location(alias, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[alias] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[alias])
+        except BaseException:
+            del sys.modules[alias]
+            raise
+    return sys.modules[alias]

@@ -1,0 +1,1 @@
+"""Packs: many small networks trained at once as one."""

@@ -1,0 +1,215 @@
+"""Train several trials at once, as one batched network: for small networks a step costs little more than for one.
+
+    for group in groups(states):
+        reports = train_together(group, data)     # one report interval of each
+
+A trial in a pack is the trial that `train` would train: the same samples in the same order, the same noise, penalties
+and optimiser steps, from and to the same `State`. So it may enter and leave a pack, or go on alone, at every report.
+What it costs to stack the states and to take them apart again is about a millisecond a trial and interval.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
+from rungwise.trainable.faults import is_out_of_memory
+from rungwise.trainable.model import Dropout
+from rungwise.trainable.packing.batched_mlp import Batched
+from rungwise.trainable.packing.cuda_graph import forget, repeat
+from rungwise.trainable.packing.optimizers import OneByOne, Stacked, optimisers
+from rungwise.trainable.report import Report
+from rungwise.trainable.training.batches import bounds, interval, steps_per_epoch
+from rungwise.trainable.training.state import State, generator
+
+READY_BYTES, READY_SHARE = 2**28, 1 / 8  # of a process's own copy of the samples: on a CPU; of what a GPU has free
+NEARLY = 1.1  # times the least time
+
+
+def unpackable(config: Config, data: Tensors) -> str | None:
+    """Why a trial can only be trained alone; None when it can be packed."""
+    if config.model != "mlp":
+        return f"only model='mlp' can be packed, but got model={config.model!r}"
+    if config.augments:
+        return "a trial with augmentation cannot be packed: its random numbers are torch's own"
+    if data.target is not None:
+        return "a regression cannot be packed"
+    return None
+
+
+def shape(config: Config) -> tuple[Hashable, ...]:
+    """What trials must have in common to be packed."""
+    return config.hidden, config.activation, config.batch_norm, config.batch_size, config.precision
+
+
+def groups(states: Iterable[State], data: Tensors, most: int = 10**9) -> list[list[State]]:
+    """The states that can take their next interval together, at most so many: of one shape, and with as many steps."""
+    found: dict[Hashable, list[State]] = {}
+    for state in states:
+        first, last = bounds(state, len(data.y_train))
+        found.setdefault((shape(state.config), last - first), []).append(state)
+    return [some[first : first + most] for some in found.values() for first in range(0, len(some), most)]
+
+
+def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
+    """How many trials of one shape (the default network's, unless `config` says otherwise) to train together, up to
+    `limit`: the fewest that take nearly the least time for each, as they report sooner. Measured, as it depends on the
+    device's caches; half a second on a CPU. 1 for data that cannot be packed."""
+    config = config or Config()
+    if limit < 2 or unpackable(config, data):
+        return 1
+    size = min(config.batch_size, len(data.y_train))
+    cost: dict[int, float] = {}
+    count = 1
+    while count <= limit and (count < 4 or cost[count // 2] < 1.05 * min(cost.values())):  # past the best: no further
+        try:
+            cost[count] = _cost([State.fresh(config, data) for _ in range(count)], data, size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        count *= 2
+    forget()  # the largest pack's memory
+    enough = NEARLY * min(cost.values(), default=0.0)
+    return next((count for count in sorted(cost) if cost[count] <= enough), 1)
+
+
+def _cost(states: Sequence[State], data: Tensors, size: int) -> float:
+    """Seconds for each of the states of so many steps with `size` samples."""
+    count, on_cpu = len(states), data.device.type == "cpu"
+    # On a CPU the least of some turns of its time: other processes start at the same moment. On a GPU about as many
+    # steps as an interval has, since the first ones, and recording one, take long.
+    clock, turns, timed = (time.process_time, 4, 8) if on_cpu else (time.perf_counter, 1, 320)
+    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
+    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
+    draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
+    batches = torch.randint(len(data.y_train), (turns, timed, count, size), generator=draw).to(data.device)
+    _interval(batches[0, :3], batched, steppers, data)
+    if not on_cpu:
+        _scores(batched, data)  # needs more memory than a step
+    took = []
+    for turn in batches:
+        started = clock()
+        _interval(turn, batched, steppers, data)
+        took.append(clock() - started)
+    return min(took) / count
+
+
+def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
+    """Advance all states to their next report, in place. They must be of one group, and none at its end.
+
+    The reports are those of `train.train_alone`, to the rounding of sums, except that a GPU draws dropout's noise for
+    many steps at once; `seconds` is a trial's share of the time.
+    Raises ValueError for states that cannot be trained together.
+    """
+    for state in states:
+        if problem := unpackable(state.config, data):
+            raise ValueError(problem)
+        if state.step >= state.config.reports:
+            raise ValueError(f"a trial of {state.config.reports} reports cannot train beyond them")
+    if len(groups(states, data)) > 1:
+        raise ValueError("trials that train together must be of one shape and have as many steps to their report")
+    side_by_side = sorted(states, key=lambda state: state.config.optimizer)
+    try:
+        reports = _together(side_by_side, data, one_by_one=data.device.type == "cpu")
+    except torch.OutOfMemoryError:
+        forget()  # fewer are tried next
+        raise
+    found = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
+    return [found[id(state)] for state in states]
+
+
+def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> list[Report]:
+    """As `train_together`; unless one by one, trials of one optimiser lie side by side."""
+    started = time.perf_counter()
+    for state in states:
+        noise = generator(data.device, state.config.seed, "noise", state.step)
+        for module in state.model.modules():
+            if isinstance(module, Dropout):
+                module.generator = noise
+    intervals = [interval(state, data) for state in states]
+    batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
+    steps, _, batch = batches.shape
+    batched = Batched([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
+    budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
+    firsts = [first for _, first in intervals]
+    steppers = optimisers(states, batched.rows, firsts, budgets, None if one_by_one else steps)
+    losses = _interval(batches, batched, steppers, data)
+    scored = _scores(batched, data)
+    batched.release(steps)
+    for stepper in steppers:
+        stepper.release()
+    seconds = (time.perf_counter() - started) / len(states)
+    rates = [rate for stepper in steppers for rate in stepper.rates]
+    return [
+        state.report(loss, lr, {"loss": val_loss, "accuracy": accuracy}, seconds)
+        for state, lr, loss, (val_loss, accuracy) in zip(states, rates, losses, scored, strict=True)
+    ]
+
+
+def scored_together(states: Sequence[State], data: Tensors) -> list[tuple[float, float]]:
+    """Each trial's mean cross-entropy and accuracy on the validation split, as its reports have them."""
+    batched = Batched([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
+    found = _scores(batched, data)
+    batched.release(0)
+    return found
+
+
+def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
+    """Take the optimiser steps; returns each trial's mean data loss."""
+    _, count, batch = batches.shape
+    ready = _ready(batched, data)
+    source = ready[0] if ready else data.x_train
+    rows = torch.empty((count * batch, *source.shape[1:]), dtype=source.dtype, device=data.device)
+    x = rows if ready else torch.empty(rows.shape, device=data.device)
+    total = torch.zeros(count, device=data.device)
+
+    def step(index: Tensor, number: Tensor | None) -> None:
+        torch.index_select(source, 0, index, out=rows)
+        if x is not rows:
+            normalise(rows, data.mean, data.std, out=x)
+        y = data.y_train.index_select(0, index)
+        total.add_(batched.gradients(x.view(count, batch, -1), y.view(count, batch), number))
+        for stepper in steppers:
+            stepper.step()
+
+    repeat(step, batches.flatten(1), batched.prepare)
+    losses: list[float] = (total / len(batches)).tolist()
+    return losses
+
+
+def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
+    """Both splits as the networks take them, where a copy of the data is little: in bfloat16, and on a GPU in float32.
+    On a CPU all processes share the data as it is, and making a batch of it costs little."""
+    device = data.device
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.takes_low):
+        return None
+    kind = torch.bfloat16 if batched.takes_low else torch.float32
+    if not data.has_ready(kind):
+        size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
+        if size > (READY_BYTES if device.type == "cpu" else READY_SHARE * torch.cuda.mem_get_info(device)[0]):
+            return None
+    return data.ready(kind)
+
+
+@torch.no_grad()
+def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
+    """Each network's mean cross-entropy and accuracy on the validation split."""
+    ready, y = _ready(batched, data), data.y_validation
+    x = ready[1] if ready else data.x_validation
+    loss = torch.zeros(batched.count, device=x.device)
+    right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
+    for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
+        part = slice(start, start + EVALUATION_BATCH)
+        inputs = x[part] if ready else normalise(x[part], data.mean, data.std).flatten(1)
+        logits = batched.logits(inputs)  # (N, B, K)
+        true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
+        loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))
+        right += (logits.argmax(2) == true[:, :, 0]).sum(0)
+    accuracy = right.double() / len(x)
+    return list(zip((loss / len(x)).tolist(), accuracy.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""The built-in training: state, optimizer steps, schedules, evaluation."""

@@ -1,0 +1,221 @@
+"""Everything a trial is at a report boundary, and its one-file checkpoint.
+
+No random state is kept: every random number of a trial follows from (seed, purpose, position), so model,
+optimiser and step are all there is, and a restored trial goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from rungwise.trainable import faults
+from rungwise.trainable.config import Config
+from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.model import build, decaying, derived, penalty, weights
+from rungwise.trainable.report import Report
+from rungwise.trainable.storage import CheckpointError, MisfitError, read, write_whole
+from rungwise.trainable.training.optimizer_step import without_compiler
+
+FORMAT = 1
+
+
+def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.Generator:
+    """A generator whose stream depends on the seed, what it is for and where in the trial, and on nothing else."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return torch.Generator(device).manual_seed(key)
+
+
+def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """The optimiser over two groups: regularised weights, which decay, and all the rest, which never does."""
+    without_compiler()
+    decayed = decaying(model)
+    ids = {id(w) for w in decayed}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    betas = (config.momentum, 0.999)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, config.lr, betas=betas, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.lr, betas=betas, fused=True)
+    return torch.optim.RMSprop(groups, config.lr, momentum=config.momentum, foreach=True)
+
+
+@dataclass
+class State:
+    """A trial between two reports: `step` reports have been sent, and `history` holds them as dicts.
+
+    The history travels in the checkpoint because the driver may die after a checkpoint and before it has recorded
+    the reports that led to it.
+    """
+
+    config: Config
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, config: Config, tensors: Tensors) -> State:
+        """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
+        model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
+        model.to(tensors.device)
+        return cls(config, model, optimizer_of(model, config))
+
+    def report(self, train_loss: float, lr: float, scored: dict[str, float], seconds: float) -> Report:
+        """Go on to the next report: its steps are taken, and `scored` is the validation split's loss and all else."""
+        self.step += 1
+        report = Report(
+            step=self.step,
+            epoch=self.step / self.config.reports_per_epoch,
+            train_loss=train_loss,
+            penalty=self._penalty(),
+            val_loss=scored["loss"],
+            val_accuracy=scored.get("accuracy"),
+            lr=lr,
+            seconds=seconds,
+            val_mse=scored.get("mse"),
+            val_mae=scored.get("mae"),
+            val_r2=scored.get("r2"),
+        )
+        self.history.append(report.asdict())
+        return report
+
+    @torch.no_grad()
+    def _penalty(self) -> float:
+        return penalty([*weights(self.model), *derived(self.model)], self.config).item()
+
+    def content(self) -> bytes:
+        """The one file that holds it all. Raises CheckpointError for a module whose state is more than tensors."""
+        try:
+            with faults.ordinary():
+                return serialise(apart(self._tensors()), {"rungwise": self._header()})
+        except Exception as error:
+            raise CheckpointError(
+                f"a model's state must be tensors, but cannot be kept: {faults.reason(error)}"
+            ) from error
+
+    def save(self, path: str | Path) -> str:
+        """Write to `path`, whole or not at all; returns the content's SHA-256 in hex."""
+        content = self.content()
+        write_whole(Path(path), content)
+        return hashlib.sha256(content).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | Path, config: Config, tensors: Tensors, sha256: str | None = None) -> State:
+        """Read what `save` wrote, at a path or URI. Raises CheckpointError if it is torn, altered or another trial's.
+
+        Give `sha256`: safetensors itself notices a torn file, but no flipped bit.
+        """
+        try:
+            content = read(path)
+        except OSError as error:
+            raise CheckpointError(f"a checkpoint must be readable, but {str(path)!r} is not: {error}") from error
+        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise CheckpointError(f"checkpoint {str(path)!r} must have SHA-256 {sha256}, but has {found}")
+        try:
+            flat = parse(content)
+            size = int.from_bytes(content[:8], "little")
+            header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["rungwise"])
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint {str(path)!r} must be whole, but is not: {error}") from error
+        state = cls.fresh(config, tensors)
+        state._restore(str(path), header, flat)
+        return state
+
+    def _header(self) -> str:
+        # One key only: safetensors writes several in no fixed order, and the digest must not change.
+        config = self.config.model_dump(mode="json")
+        return json.dumps({"format": FORMAT, "config": config, "step": self.step, "history": self.history})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        flat = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            flat |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if value is not None}
+        return flat
+
+    def _restore(self, path: str, header: dict[str, Any], flat: dict[str, Tensor]) -> None:
+        wanted = self.config.model_dump(mode="json")
+        if header.get("format") != FORMAT:
+            raise CheckpointError(f"checkpoint {path!r} must have format {FORMAT}, but has {header.get('format')}")
+        saved = header.get("config", {})
+        fields = type(self.config).model_fields
+        for name in wanted.keys() - saved.keys():  # written before there was such a hyperparameter
+            if getattr(self.config, name) == fields[name].get_default(call_default_factory=True):
+                saved[name] = wanted[name]
+        differs = [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
+        if str(saved.get("model")).rpartition(":")[1:] == (":", wanted["model"].rpartition(":")[2]):
+            differs = [line for line in differs if not line.startswith("model is ")]  # its file may have been moved
+        if differs:
+            raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
+        state: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for name, value in flat.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                # Out of the file's buffer, aligned; and laid out as its parameter, because fused optimisers walk both
+                # through memory in one order, whatever their strides.
+                state.setdefault(int(index), {})[key] = _laid_out_as(parameters, int(index), value)
+        model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
+        try:
+            _load(self.model, model)
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            self.step = int(header["step"])
+            self.history = list(header["history"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise MisfitError(f"checkpoint {path!r} must fit the model, but does not: {error}") from error
+
+
+def _laid_out_as(parameters: list[Tensor], index: int, value: Tensor) -> Tensor:
+    """A copy of `value` with the strides of the parameter that it belongs to."""
+    if index < len(parameters) and parameters[index].shape == value.shape:
+        return torch.empty_like(parameters[index], dtype=value.dtype, requires_grad=False).copy_(value)
+    return value.clone()
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, contiguous, and no two in one memory: safetensors refuses tied weights."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        own = value.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in places else own
+        places.add(place)
+    return found
+
+
+def _load(model: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Take the saved state. Of a buffer that was expanded, whose numbers share memory, each is taken once."""
+    own = model.state_dict()
+    expanded = {name for name, value in own.items() if name in saved and _once(value).shape != value.shape}
+    for name in expanded:
+        if own[name].shape != saved[name].shape:
+            raise ValueError(f"{name} is {tuple(own[name].shape)} here and {tuple(saved[name].shape)} there")
+        _once(own[name]).copy_(_once(saved[name], like=own[name]))
+    rest = {name: value for name, value in saved.items() if name not in expanded}
+    missing, unexpected = model.load_state_dict(rest, strict=False)
+    if wrong := sorted({*missing} - expanded) + unexpected:
+        raise ValueError(f"{', '.join(wrong)} must be both there and here")
+
+
+def _once(value: Tensor, like: Tensor | None = None) -> Tensor:
+    """A view of one of those numbers that share memory along a dimension of `like`."""
+    for dimension, stride in enumerate((value if like is None else like).stride()):
+        if stride == 0 and value.shape[dimension] > 1:
+            value = value.narrow(dimension, 0, 1)
+    return value

@@ -1,0 +1,116 @@
+"""A process that trains, as Ray Tune sees it: the only file of this room that knows Ray. No training happens here.
+
+`Trial` trains one hyperparameter set after another: each `step` passes its next report on.
+
+A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again; so is a
+`sys.exit` in a user's code. Retries are for processes and nodes that die, and are Tune's; the new process finds the
+trial's checkpoints by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from rungwise.trainable.faults import ordinary
+from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.report import Report
+from rungwise.trainable.resources import ONE_CORE, TrialResources
+from rungwise.trainable.storage import Folder
+from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
+
+if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
+    from rungwise.trainable.data.dataset import Dataset
+
+
+class Worker(tune.Trainable):
+    """What every training process begins with."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        data: Dataset | None = None,
+        objectives: tuple[str, ...] = ("val_accuracy",),
+        max_parameters: int | None = None,
+        resources: TrialResources = ONE_CORE,
+        checkpoints: str = "",
+        checkpoint_seconds: float = 30.0,
+        mark: str = "",
+    ) -> None:
+        """`data` (without its test split) is mapped from Ray's object store and made resident once a process.
+
+        `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
+        `max_parameters` is not trained.
+        `resources`: what this process takes.
+        `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
+        """
+        from rungwise.trainable.data.tensors import Tensors
+        from rungwise.trainable.train import prepare_process
+
+        assert data is not None
+        if data.test is not None:
+            raise ValueError("a trial must not see the test split; give it data.without_test()")
+        tensors = Tensors.of(data, prepare_process(resources.threads, resources.device))
+        self._context = WorkerContext(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
+        self._root, self._mark = checkpoints, mark
+        self.reset_config(config)
+
+    def _unreachable(self) -> str | None:
+        if not self._mark:
+            return None
+        try:
+            seen = self._mark in Folder(self._root).names()
+        except OSError as error:
+            return f"{self._root} cannot be read here: {error}"
+        self._mark = "" if seen else self._mark  # once a process
+        return None if seen else f"{self._root} is not the driver's folder of that name"
+
+    def _itself(self) -> Any:
+        """What the driver needs to call this process; None where there is no Ray."""
+        import ray
+
+        return ray.get_runtime_context().current_actor if ray.is_initialized() else None
+
+
+class Trial(Worker):
+    """Trains one hyperparameter set after another in the same process, on the same resident data.
+
+    Its config is a TrialAssignment, its results are TrialResults.
+    """
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
+        self.config = new_config
+        self._run = TrialRun(TrialAssignment.from_tune(new_config), self._context)
+        self._reports: Iterator[Report] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return self._next_result().to_tune()
+
+    def cleanup(self) -> None:
+        """Tune ends this process: keep what the trial has reached."""
+        self._run.keep()
+
+    def _next_result(self) -> TrialResult:
+        run = self._run
+        try:
+            with ordinary():
+                if self._reports is None:
+                    if unreachable := self._unreachable():
+                        return TrialResult(run.assignment.trial, run.assignment.attempt, unreachable=unreachable)
+                    self._reports = self._begin()
+                result = run.result(next(self._reports))
+        except Exception as error:
+            result = run.failed(error)
+        return run.finalize_result(result)
+
+    def _begin(self) -> Iterator[Report]:
+        from rungwise.trainable.train import train
+
+        again, state = self._run.begin(), self._run.state
+        assert state is not None
+        return chain(again, train(state.config, self._context.data, state=state))
