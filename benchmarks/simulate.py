@@ -38,8 +38,8 @@ from rungwise.engine.execution.session import SHARE, Flight
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.schedulers.rules import Ladder
 from rungwise.engine.search.dispatcher import ArmStudy, initial_sampler, sampler_maker
 from rungwise.engine.search.samplers import STARTUP_TRIALS
 from rungwise.engine.search.seeds import derived_seed
@@ -79,9 +79,9 @@ class Setting:
     def sweep(self) -> Sweep:
         return replace(SWEEP, reports_per_epoch=self.reports, eta=self.eta, grace=self.grace, trials=self.trials)
 
-    def ladder(self) -> Ladder:
+    def ladder(self) -> RungSchedule:
         grace = None if self.scheduler == "none" else max(1, round(self.grace * self.reports))
-        return Ladder(SWEEP.epochs * self.reports, grace, self.eta, self.reports, self.scheduler)
+        return RungSchedule(SWEEP.epochs * self.reports, grace, self.eta, self.reports, self.scheduler)
 
     def flight(self) -> Flight:
         concurrency = 0 if self.share == SHARE else max(2, self.trials // self.share)
@@ -200,7 +200,7 @@ class Simulation:
         value = float(trial.curve.accuracy[trial.step * self._stride - 1])
         trial.values.append(value)
         result = TrialResult(trial.number, step=trial.step, objective=value)
-        if trial.step == self._rungs.ladder.budget:
+        if trial.step == self._rungs.schedule.budget:
             trial.state = State.COMPLETED
             result = replace(result, state=TrialEnd.COMPLETED)
         elif self._rungs.judge(ARM, trial.number, trial.step, value) == TrialScheduler.STOP:
@@ -231,7 +231,7 @@ class Options:
     sampler: tuple[str, ...] = (Setting.sampler,)
     """tpe, random, or another one of `engine.search.samplers` that takes categories and stopped trials."""
     scheduler: tuple[str, ...] = (Setting.scheduler,)
-    """asha, none, or another one of `engine.schedulers.rules`."""
+    """asha, none, or another one of `engine.schedulers.registry`."""
     eta: tuple[float, ...] = (Setting.eta,)
     grace: tuple[float, ...] = (Setting.grace,)
     """Epochs before the first rung; 0.5 needs an even number of reports an epoch."""

@@ -127,6 +127,8 @@ def test_no_files_need_each_other_in_a_circle(tmp_path: Path) -> None:
 
 def test_a_sweep_script_needs_the_engine_and_optuna_only() -> None:
     for file in files("sweeps"):
+        if file.name == "sweeps.py":  # an old name of the package
+            continue
         for module in imports(file):
             ours = within(module, "rungwise")
             # Names of `rungwise` itself: 'rungwise.Sweep', never 'rungwise.engine.run.main'.

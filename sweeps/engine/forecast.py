@@ -193,7 +193,7 @@ def _imagine(experiment: Experiment, game: int) -> float:
     arms, reports = list(experiment.arms), 0
     for number in range(experiment.trials):
         quality = hat.gauss(0, 1) + LEARNING * number / experiment.trials
-        for step in range(1, rungs.ladder.budget + 1):
+        for step in range(1, rungs.schedule.budget + 1):
             reports += 1
             score = quality + hat.gauss(0, NOISE)
             if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ray.tune.experiment import Trial as TuneTrial
 
+from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.schedulers.rules import Ladder
 from rungwise.results.record.record import Decision, Record, State
 from rungwise.trainable.messages import TrialAssignment, TrialEnd, TrialResult
 
@@ -21,7 +21,7 @@ GO, STOP = "CONTINUE", "STOP"
 
 def halving(mode: str = "max", arms: tuple[str, ...] = ("a",)) -> Rungs:
     """Rungs at 1, 2 and 4 of 8 epochs."""
-    return Rungs(arms, Ladder(budget=8, grace=1, eta=2.0, reports_per_epoch=1), mode)
+    return Rungs(arms, RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=1), mode)
 
 
 def verdicts(rungs: Rungs, rows: list[tuple[int, int, float, str, Decision | None]], arm: str = "a") -> None:
@@ -34,18 +34,21 @@ def verdicts(rungs: Rungs, rows: list[tuple[int, int, float, str, Decision | Non
 @pytest.mark.parametrize(
     ("ladder", "rungs"),
     [
-        (Ladder(budget=8, grace=1, eta=2.0, reports_per_epoch=1), [1, 2, 4, 8]),
-        (Ladder(budget=9, grace=1, eta=3.0, reports_per_epoch=1), [1, 3, 9]),
-        (Ladder(budget=10, grace=1, eta=3.0, reports_per_epoch=1), [1, 3, 9, 10]),
-        (Ladder(budget=6, grace=2, eta=3.0, reports_per_epoch=1), [2, 6]),
-        (Ladder(budget=6, grace=6, eta=3.0, reports_per_epoch=1), [6]),  # the first rung is the budget: nobody stops
-        (Ladder(budget=8, grace=1, eta=2.0, reports_per_epoch=4), [0.25, 0.5, 1, 2]),
-        (Ladder(budget=4, grace=1, eta=1.5, reports_per_epoch=1), [1, 1.5, 2.25, 3.375, 4]),
-        (Ladder(budget=6, grace=None, eta=3.0, reports_per_epoch=1), [6]),
+        (RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=1), [1, 2, 4, 8]),
+        (RungSchedule(budget=9, grace=1, eta=3.0, reports_per_epoch=1), [1, 3, 9]),
+        (RungSchedule(budget=10, grace=1, eta=3.0, reports_per_epoch=1), [1, 3, 9, 10]),
+        (RungSchedule(budget=6, grace=2, eta=3.0, reports_per_epoch=1), [2, 6]),
+        (
+            RungSchedule(budget=6, grace=6, eta=3.0, reports_per_epoch=1),
+            [6],
+        ),  # the first rung is the budget: nobody stops
+        (RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=4), [0.25, 0.5, 1, 2]),
+        (RungSchedule(budget=4, grace=1, eta=1.5, reports_per_epoch=1), [1, 1.5, 2.25, 3.375, 4]),
+        (RungSchedule(budget=6, grace=None, eta=3.0, reports_per_epoch=1), [6]),
     ],
 )
-def test_the_ladder_climbs_by_eta_from_grace_to_the_budget(ladder: Ladder, rungs: list[float]) -> None:
-    assert ladder.rungs() == rungs
+def test_the_ladder_climbs_by_eta_from_grace_to_the_budget(ladder: RungSchedule, rungs: list[float]) -> None:
+    assert ladder.epochs() == rungs
 
 
 def test_a_rung_lets_the_better_half_pass_with_eta_2() -> None:
@@ -71,7 +74,7 @@ def test_a_rung_lets_the_better_half_pass_with_eta_2() -> None:
 
 
 def test_a_rung_lets_the_best_third_pass_with_eta_3() -> None:
-    rungs = Rungs(["a"], Ladder(budget=9, grace=1, eta=3.0, reports_per_epoch=1), "max")
+    rungs = Rungs(["a"], RungSchedule(budget=9, grace=1, eta=3.0, reports_per_epoch=1), "max")
     # (trial, objective, verdict, cutoff); two thirds of the way up the sorted earlier ones
     for number, value, verdict, cutoff in [
         (1, 0.0, GO, None),
@@ -111,7 +114,7 @@ def test_the_bad_trials_rank_counts_at_its_rung_after_it_was_stopped() -> None:
 
 
 def test_rungs_finer_than_an_epoch_are_counted_in_reports_and_told_in_epochs() -> None:
-    rungs = Rungs(["a"], Ladder(budget=8, grace=1, eta=2.0, reports_per_epoch=4), "max")
+    rungs = Rungs(["a"], RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=4), "max")
     verdicts(
         rungs,
         [
@@ -127,7 +130,7 @@ def test_rungs_finer_than_an_epoch_are_counted_in_reports_and_told_in_epochs() -
 
 
 def test_a_rung_between_two_reports_is_judged_at_the_next_one() -> None:
-    rungs = Rungs(["a"], Ladder(budget=4, grace=1, eta=1.5, reports_per_epoch=1), "max")
+    rungs = Rungs(["a"], RungSchedule(budget=4, grace=1, eta=1.5, reports_per_epoch=1), "max")
     verdicts(
         rungs,
         [
@@ -141,7 +144,7 @@ def test_a_rung_between_two_reports_is_judged_at_the_next_one() -> None:
 
 
 def test_without_a_scheduler_only_a_non_finite_objective_stops_a_trial() -> None:
-    rungs = Rungs(["a"], Ladder(budget=4, grace=None, eta=3.0, reports_per_epoch=1), "max")
+    rungs = Rungs(["a"], RungSchedule(budget=4, grace=None, eta=3.0, reports_per_epoch=1), "max")
     verdicts(rungs, [(1, 1, 1.0, GO, None), (2, 1, 0.0, GO, None), (2, 3, -1.0, GO, None)])
     assert rungs.judge("a", 2, 4, None) == STOP
 

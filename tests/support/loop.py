@@ -19,8 +19,8 @@ from rungwise.engine.execution.recorder import Recorder
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.schedulers.rules import Ladder
 from rungwise.engine.search.dispatcher import Search
 from rungwise.engine.search.reruns import Repeat
 from rungwise.engine.terminal.progress import Board, View
@@ -51,14 +51,14 @@ class Loop:
         self.record.set_meta("definition", told)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch
-        ladder = Ladder(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
+        ladder = RungSchedule(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
                         sweep.scheduler)  # fmt: skip
         self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
         asked = replace(sweep, trials=trials, sampler=sampler)
         experiment = resolve(asked, replace(default_options(asked), seed=seed))
         self.search = Search(experiment, self.record, lambda: in_flight, repeats)
         sign = 1 if sweep.mode == "max" else -1
-        self.board = Board(trials, list(sweep.arms), ladder.rungs(), sign, sweep.metric)
+        self.board = Board(trials, list(sweep.arms), ladder.epochs(), sign, sweep.metric)
         self.ended: list[tuple[State, Failure | None]] = []
         self.notes = io.StringIO()
         view = View(self.board, self.notes)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rungwise.engine.cluster.nodes import Machines
     from rungwise.engine.execution.recorder import Recorder
     from rungwise.engine.execution.stopping import Stop
+    from rungwise.engine.schedulers.base import RungSchedule
     from rungwise.engine.schedulers.per_arm import Rungs
-    from rungwise.engine.schedulers.rules import Ladder
     from rungwise.engine.search.dispatcher import Search
     from rungwise.engine.search.reruns import Repeat
     from rungwise.engine.terminal.progress import View
@@ -131,7 +131,12 @@ class Session:
         asked, options = self.experiment, self.options
         rungs = Rungs(asked.arms, ladder(asked), asked.mode)
         board = Board(
-            asked.trials, list(asked.arms), rungs.ladder.rungs(), asked.sign, asked.metric, repeats=asked.confirmations
+            asked.trials,
+            list(asked.arms),
+            rungs.schedule.epochs(),
+            asked.sign,
+            asked.metric,
+            repeats=asked.confirmations,
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), asked), reader.curves()
@@ -328,12 +333,12 @@ def checkpoints(options: Options) -> str:
     return absolute(below(options.mirror or options.out, options.name, FOLDER))
 
 
-def ladder(experiment: Experiment) -> Ladder:
+def ladder(experiment: Experiment) -> RungSchedule:
     """The sweep's rungs, in reports."""
-    from rungwise.engine.schedulers.rules import Ladder
+    from rungwise.engine.schedulers.base import RungSchedule
 
     per_epoch, patience = experiment.reports_per_epoch, experiment.patience
-    return Ladder(
+    return RungSchedule(
         budget=experiment.epochs * per_epoch,
         grace=None if experiment.scheduler == "none" else max(1, round(experiment.grace * per_epoch)),
         eta=experiment.eta,

@@ -14,7 +14,7 @@ from rungwise.engine.experiment.sweep import Sweep
 from rungwise.trainable.resources import TrialResources
 
 OWN = "own"  # the sampler that the script's Sweep makes
-SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/rules.py, which knows Ray
+SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
 
 @dataclass(frozen=True)

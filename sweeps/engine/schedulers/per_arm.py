@@ -13,7 +13,9 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from rungwise.engine.schedulers.rules import SCHEDULERS, Judge, Ladder, Patience
+from rungwise.engine.schedulers.base import PendingReport, RungSchedule, StoppingRule
+from rungwise.engine.schedulers.patience import Patience
+from rungwise.engine.schedulers.registry import SCHEDULERS
 from rungwise.results.record.record import Decision, ReportRow, Trial
 from rungwise.trainable.messages import TrialAssignment, TrialResult
 
@@ -21,16 +23,16 @@ from rungwise.trainable.messages import TrialAssignment, TrialResult
 class Rungs(FIFOScheduler):
     """Deals every report to the scheduler of its arm, so that no arm's trials stop another's."""
 
-    def __init__(self, arms: Iterable[str], ladder: Ladder, mode: str) -> None:
+    def __init__(self, arms: Iterable[str], schedule: RungSchedule, mode: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ladder = ladder
-        kind = SCHEDULERS["none" if ladder.grace is None else ladder.scheduler]
-        self._arms: dict[str, list[Judge]] = {arm: [kind(ladder, mode)] for arm in arms}
-        if ladder.patience is not None:
-            for judges in self._arms.values():
-                judges.append(Patience(ladder, mode))
+        self.schedule = schedule
+        kind = SCHEDULERS["none" if schedule.grace is None else schedule.scheduler]
+        self._rules: dict[str, list[StoppingRule]] = {arm: [kind(schedule, mode)] for arm in arms}
+        if schedule.patience is not None:
+            for rules in self._rules.values():
+                rules.append(Patience(schedule, mode))
         self._decisions: dict[int, Decision] = {}
-        self._beside: dict[str, list[tuple[int, int, float]]] = {}  # arm -> announced and not judged yet
+        self._pending: dict[str, list[PendingReport]] = {}  # arm -> announced and not judged yet
 
     def replay(self, trials: Iterable[Trial], reports: Iterable[ReportRow], metric: str) -> None:
         """Fill the rungs from the record, in the order in which the reports came."""
@@ -42,21 +44,21 @@ class Rungs(FIFOScheduler):
 
     def judge(self, arm: str, number: int, step: int, value: float | None) -> str:
         """Tune's verdict on trial `number` of `arm` with objective `value` at report `step`."""
-        beside = self._beside[arm] = [other for other in self._beside.get(arm, ()) if other[0] != number]
-        verdicts = [judge.judge(number, step, value, beside) for judge in self._arms[arm]]
-        stop = next((one for one in verdicts if one[0] == TrialScheduler.STOP), verdicts[0])
-        if (decision := stop[1]) is not None:
-            self._decisions[number] = replace(decision, rung=decision.rung / self.ladder.reports_per_epoch)
-        return stop[0]
+        pending = self._pending[arm] = [report for report in self._pending.get(arm, ()) if report.trial != number]
+        verdicts = [rule.on_report(number, step, value, pending) for rule in self._rules[arm]]
+        verdict = next((one for one in verdicts if one.stop), verdicts[0])
+        if (decision := verdict.decision) is not None:
+            self._decisions[number] = replace(decision, rung=decision.rung / self.schedule.reports_per_epoch)
+        return str(TrialScheduler.STOP if verdict.stop else TrialScheduler.CONTINUE)
 
     def announce(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
         """Trials and results that came together and are judged next: each is compared with all the others too, so that
         their order decides nothing."""
-        self._beside = {arm: [] for arm in self._arms}
+        self._pending = {arm: [] for arm in self._rules}
         for assignment, result in cohort:
             value = result.objective
             if value is not None and assignment.phase == "search" and not result.is_stale(assignment):
-                self._beside[assignment.arm].append((assignment.trial, result.step, value))
+                self._pending[assignment.arm].append(PendingReport(assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
         """What was decided on the trial's latest report, once; None when it stood at no rung."""

@@ -1,0 +1,74 @@
+"""What a stopping rule is, and where its rungs lie. A rule knows no Ray, and is a function of the reports it has
+seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from rungwise.results.record.record import Decision
+
+
+class Verdict(NamedTuple):
+    """Whether a trial is stopped, and the comparison behind it: None when the trial was compared with nothing."""
+
+    stop: bool
+    decision: Decision | None = None
+
+
+CONTINUE = Verdict(stop=False)
+STOP = Verdict(stop=True)
+
+
+class PendingReport(NamedTuple):
+    """A report that arrived together with another and is judged after it."""
+
+    trial: int
+    step: int
+    value: float
+
+
+class StoppingRule(Protocol):
+    """One arm's rule. Deterministic in the reports it has seen, so that a resumed sweep rebuilds it from the record."""
+
+    def on_report(self, trial: int, step: int, value: float | None, pending: Sequence[PendingReport] = ()) -> Verdict:
+        """Judge one report of a search trial.
+
+        Args:
+            trial: The trial's number; a second attempt at a trial has the same one and may repeat its reports.
+            step: The report's index, from 1.
+            value: The objective; None when it is not finite, which always stops the trial.
+            pending: Reports that arrived together with this one. ASHA compares with them as well, so that the order
+                within such a batch decides nothing; the median rule and patience judge reports in order.
+
+        Returns:
+            The verdict. Its decision has the rung in reports and the cutoff in the objective's own sign.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RungSchedule:
+    """Where the rungs lie. `grace`, `budget` and `patience` are in reports; `grace=None`: no trial is stopped early."""
+
+    budget: int
+    grace: int | None
+    eta: float
+    reports_per_epoch: int
+    scheduler: str = "asha"
+    patience: int | None = None
+
+    def steps(self) -> list[float]:
+        """The rungs in reports, lowest first, the full budget last. A rung may lie between two reports."""
+        steps: list[float] = []
+        if self.grace is not None and self.scheduler != "median":
+            step: float = self.grace
+            while step < self.budget:
+                steps.append(step)
+                step *= self.eta
+        return [*steps, self.budget]
+
+    def epochs(self) -> list[float]:
+        """The rungs in epochs."""
+        return [step / self.reports_per_epoch for step in self.steps()]
