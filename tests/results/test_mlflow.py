@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from support.demo import INF, Rows, add, attempt, begin, metrics
+from support.mlflow_tables import TABLES
 
 from rungwise.results.exporters.mlflow import Exporter, export
 from rungwise.results.exporters.mlflow_client import ExportError, Store
 from rungwise.results.record.record import Reader, Record, State, SweepState
-
-TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")
 
 
 def everything(rows: Rows) -> dict[str, list[tuple[object, ...]]]:

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.confirmed import L2, NO_L2, keep_model, sweep, two_arms
 from support.demo import Rows
-from test_mlflow import TABLES
-from test_model import in_expressions, tampered
+from support.mlflow_tables import TABLES
+from support.tampering import in_expressions, tampered
 
 from rungwise.results.exporters.mlflow import Exporter, export
 from rungwise.results.exporters.mlflow_client import ExportError

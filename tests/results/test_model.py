@@ -7,13 +7,10 @@ import io
 import json
 import os
 import pickle
-import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.tampering import in_expressions, tampered
 
 from rungwise.results.model.images import ImageError, read
 from rungwise.results.model.model import ModelError, load
@@ -98,20 +96,6 @@ class Malice:
         return (Path.touch, (Path("owned"),))  # type: ignore[return-value]
 
 
-def tampered(folder: Path, change: Callable[[dict[str, bytes]], None]) -> None:
-    """Rewrite the archive, with digests that fit: whoever can write a model can write its config.json."""
-    path = folder / "model.pt2"
-    with zipfile.ZipFile(path) as archive:
-        records = {name: archive.read(name) for name in archive.namelist()}
-    change(records)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in records.items():
-            archive.writestr(name, content)
-    config = json.loads((folder / "config.json").read_text())
-    config["sha256"]["model.pt2"] = sha256(path.read_bytes()).hexdigest()
-    (folder / "config.json").write_text(json.dumps(config))
-
-
 def saved(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -135,13 +119,6 @@ def in_weights(records: dict[str, bytes]) -> None:
 def in_constants(records: dict[str, bytes]) -> None:
     (name,) = [name for name in records if name.endswith("constants_config.json")]
     records[name.rpartition("/")[0] + "/opaque_obj_0"] = pickle.dumps(Malice())
-
-
-def in_expressions(records: dict[str, bytes]) -> None:
-    """No pickle: the size of a batch as text, which torch gives to sympify, and that to eval."""
-    (name,) = [name for name in records if name.endswith("models/model.json")]
-    call = json.dumps("__import__('pathlib').Path('owned').touch()").encode()
-    records[name] = re.sub(rb'(?<="expr_str": )"[^"]*"', lambda _: call, records[name])
 
 
 CHANGES = [in_samples, in_weights, in_constants, in_expressions]

@@ -4,9 +4,8 @@
 tests/engine/test_schedulers.py holds it against Ray's (2.60), decision by decision and cutoff by cutoff. It differs
 where a sweep needs more:
 
-- A value that is not finite stops its trial and enters no rung. In Ray's a NaN passes every rung, because `nan <
-  cutoff`
-  is false, and an infinite value is the best one of a metric that is minimised.
+- A value that is not finite stops its trial and enters no rung. In Ray's a NaN passes every rung, because
+  `nan < cutoff` is false, and an infinite value is the best one of a metric that is minimised.
 - A trial enters a rung once, also when a second attempt repeats its reports and rungs lie closer together than these.
 - The verdict has the rung and the cutoff.
 - Finding a cutoff takes logarithmic time; numpy's percentile takes a millisecond after 5,000 trials.
