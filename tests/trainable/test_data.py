@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rungwise.trainable.build_mnist import read_idx, table
+from build_mnist import read_idx, table
 
 from rungwise.trainable.data.dataset import DATASETS, DataError, Dataset, Split, load, problems
 from rungwise.trainable.data.sources import MNIST, _channels_first, read, read_table
