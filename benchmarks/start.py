@@ -3,7 +3,7 @@
     python benchmarks/start.py [--repeats 5] [--only "as it is" "with Ray's agents"]
 
 Each row undoes one thing that `sweeps/engine/cluster/startup_patches.py`, `trainable/worker/preload.py` or
-`sweeps/engine/run.py` does. The sweep is benchmarks/contestants/ours.py with 4 trials of one epoch. The rows take
+`sweeps/engine/driver.py` does. The sweep is benchmarks/contestants/ours.py with 4 trials of one epoch. The rows take
 turns; the ratio is to the first of them in the same round.
 """
 

@@ -1,4 +1,4 @@
-"""A run in a notebook: `results.open("runs/mnist_l2")`, and then `.trials`, `.answer`, `.study("L2")`, `.model()`."""
+"""A run in a notebook: `rungwise.open_run("runs/mnist_l2")`, and then `.trials`, `.answer`, `.study("L2")`, `.model()`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Run:
             self._definition = reader.definition()
 
     def __repr__(self) -> str:
-        return f"results.open({str(self.folder)!r})"
+        return f"rungwise.open_run({str(self.folder)!r})"
 
     @property
     def name(self) -> str:

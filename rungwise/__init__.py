@@ -1,7 +1,8 @@
 """Hyperparameter sweeps that answer a question: does this help, how much, and how sure are we?
 
     from rungwise import FloatDistribution, Sweep, main     # a sweep script
-    run = rungwise.open_run("runs/mnist_l2")                # what came of it
+    result = rungwise.run(SWEEP, trials=8)                  # the same, from Python: returns the opened run
+    result = rungwise.open_run("runs/mnist_l2")             # a run that is there already
 
 Names are imported when they are first asked for (PEP 562), so that `--help` does not wait for Ray, torch and MLflow.
 The folders of the packages are `sweeps/engine`, `trainable` and `results` of a checkout; `rungwise/` links to them.
@@ -13,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rungwise.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
+    from rungwise.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, run
+    from rungwise.errors import RungwiseError
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
 
@@ -22,8 +24,10 @@ _HOMES = {
     "FloatDistribution": "rungwise.engine",
     "IntDistribution": "rungwise.engine",
     "Run": "rungwise.results.run",
+    "RungwiseError": "rungwise.errors",
     "Sweep": "rungwise.engine",
     "main": "rungwise.engine",
+    "run": "rungwise.engine",
     "open_run": "rungwise.results.run",
 }
 
@@ -32,10 +36,12 @@ __all__ = [
     "FloatDistribution",
     "IntDistribution",
     "Run",
+    "RungwiseError",
     "Sweep",
     "__version__",
     "main",
     "open_run",
+    "run",
 ]
 
 

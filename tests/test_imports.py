@@ -131,7 +131,7 @@ def test_a_sweep_script_needs_the_engine_and_optuna_only() -> None:
             continue
         for module in imports(file):
             ours = within(module, "rungwise")
-            # Names of `rungwise` itself: 'rungwise.Sweep', never 'rungwise.engine.run.main'.
+            # Names of `rungwise` itself: 'rungwise.Sweep', never 'rungwise.engine.driver.main'.
             assert not ours or re.fullmatch(r"rungwise\.\w+", module), f"{file.name} imports {module}"
             top = module.partition(".")[0]
             assert ours or top in {"optuna", *sys.stdlib_module_names}, f"{file.name} imports {module}"

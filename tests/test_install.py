@@ -49,7 +49,7 @@ def test_a_wheel_holds_the_package_and_nothing_else_at_its_top(wheel: Path) -> N
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"rungwise"}
     for needed in (
         "rungwise/py.typed",
-        "rungwise/engine/run.py",
+        "rungwise/engine/driver.py",
         "rungwise/trainable/data/mnist.parquet",
         "rungwise/results/report/page.css",
     ):

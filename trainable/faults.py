@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from rungwise.errors import RungwiseError
+
 LONGEST = 500  # characters of a reason
 LONGEST_TRACEBACK = 20_000
 _HERE = Path(__file__).absolute().parent  # rungwise/trainable, also where that is a link
@@ -26,7 +28,7 @@ _NOT_THE_USERS = tuple(
 _HANDLERS = ("ray", "rungwise.engine.execution.signals", __name__)  # where a signal becomes an exception
 
 
-class Fault(RuntimeError):
+class Fault(RungwiseError, RuntimeError):
     """What a user's code raised and is no Exception; that is its cause."""
 
 

@@ -15,12 +15,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from rungwise.errors import RungwiseError
 from rungwise.trainable.faults import Fault, ordinary, reason
 
 MOST = 3  # arguments of a model's function: config, shape, classes
 
 
-class ModelError(ValueError):
+class ModelError(RungwiseError, ValueError):
     """A name that leads to no function: the rule, the value, and why."""
 
 

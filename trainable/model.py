@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from rungwise.errors import RungwiseError
 from rungwise.trainable.config import Config, unfit
 from rungwise.trainable.import_path import arguments, function
 
@@ -145,7 +146,7 @@ def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.
     return model.train(mode)
 
 
-class OutputError(ValueError):
+class OutputError(RungwiseError, ValueError):
     """A model that makes something else than logits: what it makes, and what it must make."""
 
 

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rungwise.errors import RungwiseError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(RungwiseError, ValueError):
     """A state that cannot be kept, or a checkpoint that cannot be trusted or does not belong to this trial."""
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from rungwise.errors import RungwiseError
 from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import UnsafeName, resolve_below
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
@@ -34,7 +35,7 @@ _LONGEST = 2**16  # bytes of it that are read
 _LEFT = ("lock", "checkpoints")  # of a run's folder: this machine's, and what lies in the mirror anyway
 
 
-class MirrorError(RuntimeError):
+class MirrorError(RungwiseError, RuntimeError):
     """The mirror cannot be read or written, or holds something else; the message names it."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rungwise.errors import RungwiseError
 from rungwise.results.exporters import mlflow_database
 from rungwise.results.exporters.tracking_uri import sqlite_path, sqlite_uri
 from rungwise.results.io.redaction import redacted_uri, without_secrets
@@ -38,7 +39,7 @@ _ENVIRONMENT = {
 }
 
 
-class ExportError(RuntimeError):
+class ExportError(RungwiseError, RuntimeError):
     """MLflow could not be brought up to date; one line, without passwords."""
 
 

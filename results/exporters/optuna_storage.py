@@ -6,6 +6,7 @@ import warnings
 from contextlib import closing
 from typing import Any
 
+from rungwise.errors import RungwiseError
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.exporters.tracking_uri import sqlite_path
 from rungwise.results.io.files import replacing
@@ -15,7 +16,7 @@ from rungwise.results.record.record import Reader
 _OWNER = "rungwise.run"
 
 
-class StorageError(ValueError):
+class StorageError(RungwiseError, ValueError):
     """The storage cannot take the studies; one line, without passwords."""
 
 

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from pathlib import Path
 
+from rungwise.errors import RungwiseError
+
 LONGEST = 255  # bytes of a file's name, on every file system in use
 _LONGEST_RUN = 200  # characters: temporary names are longer
 _MLFLOW, _ARTIFACTS = (
@@ -19,7 +21,7 @@ _MLFLOW, _ARTIFACTS = (
 )  # `results.exporters.tracking_uri` and `results.exporters.mlflow_database` make them
 
 
-class UnsafeName(ValueError):
+class UnsafeName(RungwiseError, ValueError):
     """A name that is no path below the folder; the message says the rule and shows the name, escaped and cut."""
 
 

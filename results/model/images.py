@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from rungwise.errors import RungwiseError
 from rungwise.trainable.data.image_folder import DIM, PictureError, opened
 
 _MODES = {1: "L", 3: "RGB"}
 
 
-class ImageError(ValueError):
+class ImageError(RungwiseError, ValueError):
     """A file cannot be used as an image; the message names it."""
 
 

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import Answer
 from rungwise.results.record.record import Reader
 
@@ -19,7 +20,7 @@ FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
 _LONGEST = 2**24  # bytes of a config.json
 
 
-class ModelError(ValueError):
+class ModelError(RungwiseError, ValueError):
     """The model cannot be used; the message names the file and why."""
 
 

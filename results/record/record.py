@@ -24,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from rungwise.errors import RungwiseError
 from rungwise.results.io.files import replacing
 from rungwise.results.io.redaction import Verbatim, redacted, redacted_values
 from rungwise.results.io.text import one_line, printable, printable_json, tail
@@ -63,7 +64,7 @@ class SweepState(StrEnum):
     FAILED = "FAILED"
 
 
-class RecordError(RuntimeError):
+class RecordError(RungwiseError, RuntimeError):
     """The record cannot be read or is not ours; the message names the file."""
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from rungwise.errors import RungwiseError
 from rungwise.results.io.text import one_line, printable, printable_json, tail
 from rungwise.trainable.messages import FailureKind
 
@@ -38,7 +39,7 @@ COLUMNS: Mapping[str, frozenset[str]] = {
 }
 
 
-class Invalid(ValueError):
+class Invalid(RungwiseError, ValueError):
     """Something in a record is not what it may be; the message says what and where, but not in which file."""
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from rungwise.errors import RungwiseError
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.audit import audit
@@ -28,7 +29,7 @@ from rungwise.results.report.trial_table import searched, trial_list
 FILE = "report.html"
 
 
-class ReportError(RuntimeError):
+class ReportError(RungwiseError, RuntimeError):
     """The page cannot be written; the message names the file and the way out."""
 
 

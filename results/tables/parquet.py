@@ -15,6 +15,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rungwise.errors import RungwiseError
 from rungwise.results.io.files import replacing
 from rungwise.results.record.record import Record
 from rungwise.results.tables.tables import tables
@@ -23,7 +24,7 @@ TRIALS = "trials.parquet"
 REPORTS = "reports.parquet"
 
 
-class ParquetError(RuntimeError):
+class ParquetError(RungwiseError, RuntimeError):
     """A table cannot be written or read; the message names the file and the way out."""
 
 

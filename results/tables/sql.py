@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rungwise.errors import RungwiseError
 from rungwise.results.tables import parquet
 
 
-class SqlError(ValueError):
+class SqlError(RungwiseError, ValueError):
     """The query cannot be answered; DuckDB's words."""
 
 

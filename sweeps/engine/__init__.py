@@ -4,11 +4,11 @@ from rungwise.engine.execution.signals import ending_at_once, quiet_ctrl_c
 
 quiet_ctrl_c()
 with ending_at_once():
+    from rungwise.engine.driver import main, run
     from rungwise.engine.experiment.space import CategoricalDistribution, FloatDistribution, IntDistribution
     from rungwise.engine.experiment.sweep import Sweep
-    from rungwise.engine.run import main
 
-__all__ = ["CategoricalDistribution", "FloatDistribution", "IntDistribution", "Sweep", "main"]
+__all__ = ["CategoricalDistribution", "FloatDistribution", "IntDistribution", "Sweep", "main", "run"]
 
 if __name__ == "sweeps.engine":  # imported by its old name, from a checkout
     from rungwise._old_names import redirect

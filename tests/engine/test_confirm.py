@@ -18,13 +18,13 @@ from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
 from rungwise import Sweep, main
+from rungwise.engine.driver import _define
 from rungwise.engine.execution.session import Flight, Session, checkpoints, todo
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Unmade, due
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
-from rungwise.engine.run import _define
 from rungwise.results.analysis.answer import CONSTANT_SCORES
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise.engine.driver import _define
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import OWN, Options, default_options, parse
 from rungwise.engine.experiment.resume_check import differences, widening_problems
-from rungwise.engine.run import _define
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.record import Reader, Record

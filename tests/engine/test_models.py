@@ -13,12 +13,12 @@ from ray.tune.experiment import Trial as Tuned
 from support.loop import Loop
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
+from rungwise.engine.driver import _define
 from rungwise.engine.execution.session import CannotRun
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
-from rungwise.engine.run import _define
 from rungwise.engine.search.reruns import Repeat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.record import Reader, Record, State

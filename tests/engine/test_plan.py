@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.driver import _define
 from rungwise.engine.execution.session import CannotRun
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, parse
 from rungwise.engine.forecast import forecast
-from rungwise.engine.run import _define
 from rungwise.results.record.record import Reader, Record
 from rungwise.trainable.data.dataset import load
 

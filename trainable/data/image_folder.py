@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
+from rungwise.errors import RungwiseError
+
 Array = npt.NDArray[Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 PARTS = ("train", "validation", "test")
@@ -34,7 +36,7 @@ DIM = 128  # images whose brightest pixel is below have a range of their own, su
 FEW_LEVELS = 65535 // 4  # a 16-bit picture whose brightest pixel is darker keeps less than 64 of 256 levels
 
 
-class PictureError(ValueError):
+class PictureError(RungwiseError, ValueError):
     """Images that cannot be used: the rule, the value and the way out, in one line."""
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rungwise.errors import RungwiseError
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.idx import read_idx
 from rungwise.trainable.data.image_folder import PictureError, decoded, listed, parts, pixels, spoken
@@ -75,7 +76,7 @@ FEW_ROWS = 20
 NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_test")
 
 
-class DataError(ValueError):
+class DataError(RungwiseError, ValueError):
     """A dataset that cannot be used: the rule, the value and the way out, in one line."""
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rungwise.errors import RungwiseError
 from rungwise.trainable import faults
 from rungwise.trainable.config import parsed
 from rungwise.trainable.messages import (
@@ -141,7 +142,7 @@ class TrialRun:
         return saved
 
 
-class Infeasible(ValueError):
+class Infeasible(RungwiseError, ValueError):
     """A model that may not be trained."""
 
     def __init__(self, constraint: Constraint) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.engine.cluster import startup_patches as lean
+from rungwise.errors import RungwiseError
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.resources import Resources
 
@@ -74,7 +75,7 @@ def _visible(devices: str, present: int) -> int:
     return count
 
 
-class Unusable(RuntimeError):
+class Unusable(RungwiseError, RuntimeError):
     """The cluster, or its storage, cannot be used for this sweep; the message is for the user."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rungwise.errors import RungwiseError
 from rungwise.results.io.files import not_following
 
 LOCK = "lock"
@@ -17,7 +18,7 @@ SAYS = "pid {pid} on {host}"
 PAUSE, SILENCE = 0.01, 10.0  # seconds between two tries, and for which a holder may not have said who it is
 
 
-class Locked(RuntimeError):
+class Locked(RungwiseError, RuntimeError):
     """Another driver works on this run; the message names its host and process."""
 
 

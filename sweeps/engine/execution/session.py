@@ -21,6 +21,7 @@ from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
+from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
 from rungwise.results.record.record import Reader, Record, RecordError, State, SweepState, Trial
 from rungwise.trainable.storage import Folder, absolute, below
@@ -43,7 +44,7 @@ EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
 
 
-class CannotRun(RuntimeError):
+class CannotRun(RungwiseError, RuntimeError):
     """The sweep cannot start or go on; the message is for the user. `code` is the exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:

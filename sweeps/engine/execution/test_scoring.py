@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.engine.experiment.own_models import trusted
+from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
 from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.record import Reader, Record
@@ -73,7 +74,7 @@ def due(reader: Reader, checkpoints: str) -> Due:
     return Due(scores, model, diagnosis, gone=tuple(trial for trial in needed if trial not in files))
 
 
-class Unmade(RuntimeError):
+class Unmade(RungwiseError, RuntimeError):
     """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
 
     @classmethod

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from rungwise.engine.experiment.sweep import Sweep
+from rungwise.errors import RungwiseError
+from rungwise.trainable.config import unknown
 from rungwise.trainable.resources import TrialResources
 
 OWN = "own"  # the sampler that the script's Sweep makes
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
 
+class OptionError(RungwiseError, TypeError):
+    """Keyword arguments that are no options, or of another type; a line each."""
+
+    code = 2
+
+
 @dataclass(frozen=True)
 class Options:
+    """What the command line says."""
+
     trials: int
     """Hyperparameter sets to try in all. Asking for more than the run holds adds the difference."""
     epochs: int
@@ -135,6 +146,25 @@ def default_options(sweep: Sweep) -> Options:
         data=sweep.data,
         precision=str(sweep.fixed.get("precision", "fp32")),
     )
+
+
+def named_options(sweep: Sweep, values: Mapping[str, Any]) -> Options:
+    """Options from keyword arguments; what is left out is what an empty command line means.
+
+    Raises OptionError, which names every wrong option.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in fields(Options) if field.name != "one"]  # a trial in this process leaves no run
+    if strange := [unknown("option", name, known) for name in values if name not in known]:
+        raise OptionError("\nerror: ".join(strange))
+    default = default_options(sweep)
+    by_name = {field.name: getattr(default, field.name) for field in fields(Options)}
+    try:
+        return TypeAdapter(Options).validate_python({**by_name, **values})
+    except ValidationError as error:
+        found = (f"{item['loc'][0]}: {item['msg']}, but got {item['input']!r}" for item in error.errors())
+        raise OptionError("\nerror: ".join(found)) from None
 
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.engine.experiment.space import Space, distributions
 from rungwise.engine.search.seeds import derived_seed
+from rungwise.errors import RungwiseError
 from rungwise.trainable.config import unknown
 from rungwise.trainable.faults import ordinary, reason
 
@@ -31,7 +32,7 @@ LARGEST_GRID = 100_000  # points: GridSampler holds them all
 Make = Callable[[int], "BaseSampler"]  # the user's own: a seed -> any Optuna sampler
 
 
-class SamplerError(RuntimeError):
+class SamplerError(RungwiseError, RuntimeError):
     """A sampler that suggests nothing: no trial is to blame, and the sweep ends."""
 
 

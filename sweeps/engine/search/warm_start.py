@@ -14,6 +14,7 @@ from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.space import Space, contains, distributions, replayed
+from rungwise.errors import RungwiseError
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.record import Reader, RecordError, ReportRow, State, Trial
 from rungwise.trainable.config import unknown
@@ -21,7 +22,7 @@ from rungwise.trainable.config import unknown
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
 
 
-class Cold(ValueError):
+class Cold(RungwiseError, ValueError):
     """What was given is of no use to this sweep: one line."""
 
 

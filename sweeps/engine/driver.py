@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
 import time
 import uuid
@@ -14,14 +15,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rungwise.engine.cluster.local_ray import Ray
 from rungwise.engine.execution.process_state import undisturbed
 from rungwise.engine.execution.session import CannotRun, Flight, Session, checkpoints, todo
 from rungwise.engine.execution.signals import Interrupted, Signals
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import Options, parse
+from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
 from rungwise.results.io.paths import run_name_problem
@@ -35,6 +36,7 @@ from rungwise.trainable.import_path import ModelError
 if TYPE_CHECKING:
     from rungwise.engine.execution.ray_watch import Watch
     from rungwise.results.exporters.live import Follower
+    from rungwise.results.run import Run
     from rungwise.trainable.data.dataset import Dataset
 
 
@@ -56,6 +58,48 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
         sys.exit(code)
 
 
+def run(sweep: Sweep, **options: Any) -> Run:
+    """Run `sweep` from Python, and return the opened run.
+
+        run(SWEEP, trials=8, out="runs").answer
+
+    Args:
+        sweep: The question.
+        **options: Flags by name, with underscores: `trials=8`, `confirm=False`, `gpus_per_trial=1`. What is left out
+            is what an empty command line means.
+
+    Raises:
+        RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
+        KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
+        SystemExit: SIGTERM.
+    """
+    from rungwise.results.run import open as open_run
+
+    print_anything()
+    with Signals() as signals, undisturbed():
+        try:
+            _refuse(fields.problems(sweep))
+            given = named_options(sweep, options)
+            remember(given.tracking_uri, given.mirror)
+            ended = _sweep(sweep, given, signals)
+        except Interrupted:
+            ended = None
+    if signals.caught == signal.SIGINT:
+        raise KeyboardInterrupt
+    if signals.caught is not None or ended is None:
+        raise SystemExit(128 + (signals.caught or 0))
+    if ended.code:
+        raise CannotRun("the sweep could not finish; its record says why, and the same call goes on", ended.code)
+    return open_run(ended.folder)
+
+
+class _Ended(NamedTuple):
+    """How a driver's work ended."""
+
+    code: int  # exit code
+    folder: Path  # of the run
+
+
 def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
         _refuse(fields.problems(sweep))
@@ -63,7 +107,7 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         remember(options.tracking_uri, options.mirror)
         if options.one is not None:
             return _one(resolve(sweep, options), options)
-        return _sweep(sweep, options, signals)
+        return _sweep(sweep, options, signals).code
     except ModelError as problem:  # the sweep's model is no function that a worker could find
         say(f"error: {problem}", sys.stderr)
         return 2
@@ -133,7 +177,7 @@ def _load(options: Options) -> Dataset:
         raise CannotRun(str(error), code=2) from None
 
 
-def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
+def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     from rungwise.engine.execution.run_lock import Locked, locked
     from rungwise.engine.validation import check
 
@@ -147,9 +191,8 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> int:
     try:
         with locked(options.out / options.name):
             _say_notes(options, check.idle_flags(sweep, options))
-            if options.plan:
-                return _plan(experiment, options)
-            return _locked_sweep(experiment, options, signals, started)
+            code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
+            return _Ended(code, options.out / options.name)
     except Locked as problem:
         if options.fresh:  # another driver took that name in the same instant
             return _sweep(sweep, given, signals)
