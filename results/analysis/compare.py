@@ -94,7 +94,7 @@ def table(found: Comparison) -> Table:
 
 def _score(score_format: MetricFormat, score: Estimate) -> str:
     interval = "" if score.low is None or score.high is None else f"{score_format.interval(score.low, score.high)}, "
-    return f"{score_format.value(score.mean)} ({interval}n = {score.n})"
+    return f"{score_format.value(score.mean)} ({interval}n={score.n})"
 
 
 def _difference(score_format: MetricFormat, found: Difference | None) -> str:

@@ -99,9 +99,9 @@ def comparison_text(comparison: Comparison, findings: Findings) -> str:
 
 
 def level_text(score: Estimate, score_format: MetricFormat, replicate: Replicate = Replicate.SEED) -> str:
-    """'98.31% test accuracy (n = 5 seeds, 95% interval 98.23 to 98.39%)'"""
+    """'98.31% test accuracy (n=5 seeds, 95% interval 98.23 to 98.39%)'"""
     value = f"{score_format.value(score.mean)} {score_format.measure}"
-    count = f"n = {score.n} {_counted(score.n, replicate)}"
+    count = f"n={score.n} {_counted(score.n, replicate)}"
     if score.low is None or score.high is None:
         return f"{value} ({count}, so no interval)"
     if score.low == score.high:

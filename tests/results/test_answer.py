@@ -50,7 +50,7 @@ def test_two_arms_are_compared_by_their_chosen_configurations_test_scores(tmp_pa
     )
     assert found.headlines == (told,)
     assert found.details == (
-        f"{ONE_SEARCH}Best by validation is L2: 98.40% test accuracy (n = 5 seeds, 95% interval 98.27 to 98.53%), "
+        f"{ONE_SEARCH}Best by validation is L2: 98.40% test accuracy (n=5 seeds, 95% interval 98.27 to 98.53%), "
         "with lr=0.003."
     )
     assert found.sentence == f"{told} {found.details}"
@@ -202,7 +202,7 @@ def test_one_arm_is_not_compared(tmp_path: Path) -> None:
     made.score(made.confirmed("all", made.search("all", 0.99, lr=0.02), L2), L2)
     found = asked(tmp_path / "run")
     assert (found.comparisons, found.best) == ((), "all")
-    assert found.sentence == "98.40% test accuracy (n = 5 seeds, 95% interval 98.27 to 98.53%), with lr=0.02."
+    assert found.sentence == "98.40% test accuracy (n=5 seeds, 95% interval 98.27 to 98.53%), with lr=0.02."
     assert found.headlines == (found.sentence,)
 
 
@@ -311,7 +311,7 @@ def test_without_test_scores_there_is_no_verdict(tmp_path: Path) -> None:
     assert (only.verdict, only.difference) == (Verdict.NO_TEST_SCORES, None)
     assert found.sentence == (
         "No verdict on L2 against no L2 yet: the test scores are missing. Best by validation is L2: 98.40% validation "
-        "accuracy (n = 5 seeds, 95% interval 98.27 to 98.53%), with lr=0.01. There are no test scores yet: this is a "
+        "accuracy (n=5 seeds, 95% interval 98.27 to 98.53%), with lr=0.01. There are no test scores yet: this is a "
         "validation score, by which configurations were chosen."
     )
 
@@ -324,7 +324,7 @@ def test_an_arm_that_is_not_confirmed_yet_is_named(tmp_path: Path) -> None:
     assert found.comparisons == ()
     assert found.sentence == (
         "Nothing of L2 is confirmed yet, so it is not compared. Best by validation is no L2: 98.10% test accuracy "
-        "(n = 5 seeds, 95% interval 98.01 to 98.19%), with lr=0.01."
+        "(n=5 seeds, 95% interval 98.01 to 98.19%), with lr=0.01."
     )
 
 
@@ -337,7 +337,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
         "The configuration found with L2 has 1.00 points more test accuracy than the one found with no L2 "
         "(over 1 seed: no interval, for these two configurations)."
     )
-    assert "99.00% test accuracy (n = 1 seed, so no interval)" in found.sentence
+    assert "99.00% test accuracy (n=1 seed, so no interval)" in found.sentence
     assert "L2 has one seed, which has no spread: confirm on two or more for an interval." in found.note_texts
 
 
@@ -550,4 +550,4 @@ def test_no_interval_of_an_accuracy_leaves_0_to_100(tmp_path: Path) -> None:
         "(over 2 seeds, which differ too much for an interval, for these two configurations).",
     )
     assert "98.00" not in found.sentence
-    assert "93.00% test accuracy (n = 2 seeds, which differ too much for an interval)" in found.sentence
+    assert "93.00% test accuracy (n=2 seeds, which differ too much for an interval)" in found.sentence

@@ -104,7 +104,7 @@ def test_compare_prints_both_answers(two: Path, tmp_path: Path, capsys: pytest.C
     assert main(["compare", str(two), str(other)]) == 0
     shown = capsys.readouterr().out
     assert "two: test accuracy" in shown
-    assert "98.40% (98.27 to 98.53%, n = 5)" in shown
+    assert "98.40% (98.27 to 98.53%, n=5)" in shown
     assert "0.00 (-0.13 to 0.13, contains 0)" in shown
     assert "other: The configuration found with L2 has 0.40 points more test accuracy" in shown
 
