@@ -1,4 +1,4 @@
-"""A run in a notebook: `rungwise.open_run("runs/mnist_l2")`, and then `.trials`, `.answer`, `.study("L2")`, `.model()`."""
+"""An opened run: `rungwise.open_run("runs/mnist_l2")` has `.trials`, `.answer`, `.study("L2")` and `.model()`."""
 
 from __future__ import annotations
 
