@@ -22,7 +22,7 @@ import psutil
 from rungwise.results.record.record import Reader
 
 SCRIPT = """
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 main(Sweep(name="nothing", space={"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0, 0.5)},
            fixed={"hidden": (2,), "batch_size": 8}, epochs=1))

@@ -64,8 +64,8 @@ def sleep(slots: int, seconds: float, own: bool, arguments: list[str]) -> None:
             START(ray, cpus, gpus, nbytes)
 
         there = Resources(slots, 0)
-        for name in ("check", "session"):
-            stack.enter_context(patch(f"sweeps.engine.{name}.local_resources", lambda: there))
+        for module in ("validation.check", "execution.session"):
+            stack.enter_context(patch(f"rungwise.engine.{module}.local_resources", lambda: there))
         stack.enter_context(patch("rungwise.results.exporters.live.Follower.start", lambda *_: Nobody()))
         stack.enter_context(patch.dict(lean.ENVIRONMENT, RAY_preload_python_modules="ray.tune"))  # without torch
         stack.enter_context(patch.object(cluster.Ray, "start", start))

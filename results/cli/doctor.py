@@ -194,7 +194,7 @@ def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
 def _afresh(run: Path, uri: str, database: Path) -> None:
     """Set the file aside and export into a new one: in a process of its own, for MLflow keeps files open."""
     set_aside(database)
-    command = [sys.executable, "-P", "-m", "results", "export", str(run.absolute())]
+    command = [sys.executable, "-P", "-m", "rungwise", "export", str(run.absolute())]
     environment = {**os.environ, VARIABLES[0]: uri, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -285,4 +285,4 @@ def _copy(run: Path, where: str, stop: threading.Event, progress: _Progress) -> 
 def _told(error: Exception) -> str:
     """One line; the names of errors that are not our own say more than their text."""
     text = redacted((str(error).splitlines() or [""])[0])
-    return text if type(error).__module__.startswith("results.") else f"{type(error).__name__}: {text}"
+    return text if type(error).__module__.startswith("rungwise.") else f"{type(error).__name__}: {text}"

@@ -42,9 +42,10 @@ def bare(tmp_path: Path) -> dict[str, str]:
     for entry in (ENVIRONMENT / "lib").glob("python3.*/site-packages/*"):
         if "rungwise" not in entry.name:
             (site / entry.name).symlink_to(entry)
-    for name in ("sweeps", "trainable", "results", "pyproject.toml"):
+    for name in ("rungwise", "sweeps", "trainable", "results", "pyproject.toml"):
         if (CHECKOUT / name).is_dir():
-            shutil.copytree(CHECKOUT / name, tmp_path / "rungwise" / name, ignore=shutil.ignore_patterns("__pycache__"))
+            unwanted = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(CHECKOUT / name, tmp_path / "rungwise" / name, symlinks=True, ignore=unwanted)
         else:
             shutil.copy(CHECKOUT / name, tmp_path / "rungwise")
     return {"PATH": SYSTEM_PATH, "HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}/rungwise:{site}"}

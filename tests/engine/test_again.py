@@ -25,7 +25,7 @@ def test_levels_of_loggers_that_came_within_are_their_librarys(monkeypatch: pyte
 CELLS = (
     """
 import gc, logging, os, signal, sys, threading
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 def state():
     levels = {name: logging.getLogger(name).level for name in ("", "ray", "ray.tune", "optuna")}

@@ -318,7 +318,7 @@ def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_pa
 
 def test_a_name_given_twice_is_refused(refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "twice.py"
-    script.write_text('from sweeps.engine import Sweep\n\nSweep(name="a", arms={"L2": {"l2": 0.0}, "L2": {}})\n')
+    script.write_text('from rungwise import Sweep\n\nSweep(name="a", arms={"L2": {"l2": 0.0}, "L2": {}})\n')
     monkeypatch.setattr(sys, "argv", [str(script)])
     assert refused(SWEEP) == ["error: a name must be given once, but arms says 'L2' twice (line 3)"]
 
@@ -471,7 +471,7 @@ def test_a_flag_that_does_nothing_beside_others_is_told(flags: list[str], says: 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:
     script = tmp_path / "question.py"
     script.write_text(
-        "from sweeps.engine import FloatDistribution, Sweep, main\n"
+        "from rungwise import FloatDistribution, Sweep, main\n"
         "if __name__ == '__main__':\n"
         "    main(Sweep(name='q', space={'lr': FloatDistribution(0.0, 0.1, log=True)}, fixed={'drop': 0.1}))\n"
     )

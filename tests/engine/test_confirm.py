@@ -275,6 +275,7 @@ class Owned:
     def changes(self) -> None:
         self._bias = not self._bias
         self.bench.sweep = self._sweep("second")
+        self.bench.options = replace(self.bench.options, model=self.bench.sweep.model_name)
 
     def define(self, *more: str) -> bool:
         """What a driver does before it searches; returns whether there is work."""
@@ -311,8 +312,8 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert arm.chosen is not None
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
-    assert arm.flattered is None  # so is what the search saw
-    assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.notes)
+    assert arm.optimism is None  # so is what the search saw
+    assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.note_texts)
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
     assert not todo(bench.folder, resolve(bench.sweep, bench.options), checkpoints(bench.options))

@@ -78,7 +78,11 @@ def test_a_plan_counts_the_states_of_confirmed_models() -> None:
     fixed = {"hidden": (1000,), "optimizer": "adamw"}
     sweep = Sweep(name="planned", data="digits", space=SPACE, fixed=fixed, trials=2, epochs=1)
     flags = ["--concurrency", "1", "--confirm-configs", "1", "--confirm-seeds", "4"]
-    with_models, without = (forecast(sweep, parse(sweep, [*flags, *more])) for more in ([], ["--no-confirm"]))
+    with_models, without = (
+        forecast(resolve(sweep, options), options)
+        for more in ([], ["--no-confirm"])
+        if (options := parse(sweep, [*flags, *more]))
+    )
     state = 3 * 4 * (64 * 1000 + 1000 * 10)  # weights and Adam's two numbers beside each, in bytes
     assert with_models.bytes - without.bytes > 4 * state
 

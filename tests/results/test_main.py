@@ -21,7 +21,7 @@ COMMANDS = ("export", "follow", "list", "show")
 
 def start(*words: object, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "results", *map(str, words)],
+        [sys.executable, "-m", "rungwise", *map(str, words)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -177,7 +177,7 @@ def test_show_stops_at_top(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_help_is_quick_and_names_every_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "results", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "rungwise", "--help"], capture_output=True, text=True, check=True
     )
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "scipy", "plotly", "optuna"}
@@ -186,7 +186,7 @@ def test_help_is_quick_and_names_every_command() -> None:
 
 def test_a_closed_pipe_is_no_error(run: Path) -> None:
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m results show {run} | head -1"],
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m rungwise show {run} | head -1"],
         capture_output=True,
         text=True,
         check=False,

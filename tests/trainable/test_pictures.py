@@ -126,11 +126,11 @@ def test_a_process_that_trains_keeps_the_memory_it_frees() -> None:
         pytest.skip("this C library has no mallopt, and is left as it is")
     code = """
 import resource, torch
-from trainable import memory
+from rungwise.trainable.data import memory
 
 def faults():
-    for index in range(15):
-        if index == 5:
+    for index in range(30):
+        if index == 20:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.empty(10_000_000).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
