@@ -11,7 +11,13 @@ set -eu
 watcher=~/.ray/watcher.pid
 [ ! -f "$watcher" ] || kill -- "-$(cat "$watcher")" 2>/dev/null || true    # of an earlier start: it would end this one
 ray stop
-RAY_gcs_rpc_server_reconnect_timeout_s=10 ray start --address="$1"
+# `ray start` gives up after 30 s (ray 2.60, _private/node.py), which a machine that is busy, or only just up, may exceed.
+tries=1
+until RAY_gcs_rpc_server_reconnect_timeout_s=10 ray start --address="$1"; do
+    [ "$tries" -lt 3 ] || exit 1
+    tries=$((tries + 1))
+    ray stop
+done
 setsid sh -c '
     echo $$ >"$1"
     while pgrep -u "$(id -u)" -x raylet >/dev/null; do sleep 1; done
