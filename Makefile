@@ -51,6 +51,7 @@ test-lowest test-newest: test-%: system
 	rm -rf $(VENV)-$*
 
 wheel: $(READY)  ## dist/rungwise-VERSION-py3-none-any.whl
+	rm -rf build  # setuptools would add its files to the wheel
 	$(PYTHON) -m $(subst install,wheel,$(PIP)) --no-deps --wheel-dir dist .
 	rm -rf build rungwise.egg-info
 
