@@ -2,11 +2,11 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-LOWEST := .venv-lowest
 PIP := pip install --quiet --disable-pip-version-check
 ROUNDS := 3
 
-.PHONY: sweep test test-busy test-cluster test-long test-lowest lint types unit ready system bench clean
+.PHONY: sweep test test-busy test-cluster test-long test-versions test-lowest test-newest wheel docs lint types unit \
+	ready system bench clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -36,16 +36,27 @@ test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
 	$(PYTHON) -m pytest -m long $(ARGS)
 
-# A virtual environment of 7 GB, made anew each time and removed when all has passed.
-test-lowest: system  ## the main job and the tests of the rooms with the lowest versions that pyproject.toml allows
-	rm -rf $(LOWEST)
-	python3 -m venv $(LOWEST)
-	python3 scripts/lowest.py samplers cluster > $(LOWEST)/floors.txt
-	$(LOWEST)/bin/python -m $(PIP) -c $(LOWEST)/floors.txt -e '.[dev]'
-	$(LOWEST)/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(LOWEST)/runs
-	$(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
+test-versions: test-lowest test-newest  ## main job and tests with the lowest and the newest versions of dependencies
+
+# A virtual environment of 7 GB, made anew each time and removed when all has passed. Warnings are not errors here.
+test-lowest test-newest: test-%: system
+	rm -rf $(VENV)-$*
+	python3 -m venv $(VENV)-$*
+	python3 scripts/versions.py $* > $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m $(PIP) -r $(VENV)-$*/requirements.txt
+	$(VENV)-$*/bin/python -m $(PIP) --no-deps -e .
+	$(VENV)-$*/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(VENV)-$*/runs
+	$(VENV)-$*/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
-	rm -rf $(LOWEST)
+	rm -rf $(VENV)-$*
+
+wheel: $(READY)  ## dist/rungwise-VERSION-py3-none-any.whl
+	rm -rf build  # setuptools would add its files to the wheel
+	$(PYTHON) -m $(subst install,wheel,$(PIP)) --no-deps --wheel-dir dist .
+	rm -rf build rungwise.egg-info
+
+docs: $(READY)  ## the documentation site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 ready: $(READY)
 
@@ -62,4 +73,4 @@ bench: $(READY)  ## this project and its peers on the same search, n = 5: hours;
 	$(PYTHON) benchmarks/peers.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest dist site .mypy_cache .ruff_cache .pytest_cache

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One sweep's folder. Everything is read from its record when it is asked for, also while the sweep runs."""
+    """The folder of one sweep. Each property reads the record anew, so it is up to date while the sweep runs.
+
+    Args:
+        folder: The run's folder, which holds sweep.sqlite.
+
+    Raises:
+        RecordError: The folder has no record, or a damaged one.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises RecordError when there is no whole record in `folder`."""
         self.folder = Path(folder)
         with Reader(self.folder) as reader:
             self._definition = reader.definition()
@@ -33,19 +39,22 @@ class Run:
 
     @property
     def name(self) -> str:
+        """Name of the run."""
         return self._definition.name
 
     @property
     def question(self) -> str:
+        """The question of the sweep."""
         return self._definition.question
 
     @property
     def arms(self) -> list[str]:
+        """Names of the arms; the first one is the control."""
         return list(self._definition.arms)
 
     @property
     def definition(self) -> Mapping[str, Any]:
-        """What was asked, as the record keeps it: metric, budget, space, data."""
+        """The resolved experiment as JSON: metric, budget, space, data, flags."""
         return self._definition.to_json()
 
     @property
@@ -56,26 +65,30 @@ class Run:
 
     @property
     def trials(self) -> pa.Table:
-        """One row a trial; `.to_pandas()` makes a DataFrame. Units are in the columns' metadata."""
+        """One row per trial; `.to_pandas()` makes a DataFrame. Units are in the metadata of the columns."""
         with Reader(self.folder) as reader:
             return tables(reader).trials
 
     @property
     def reports(self) -> pa.Table:
-        """One row a report: the learning curves."""
+        """One row per report: the learning curves."""
         with Reader(self.folder) as reader:
             return tables(reader).reports
 
     @property
     def answer(self) -> Answer:
-        """What the sweep found, with intervals; `.sentence` says it."""
+        """The answer to the question, with intervals; `.sentence` is its text."""
         with Reader(self.folder) as reader:
             return answer(reader)
 
     def study(self, arm: str | None = None) -> optuna.Study:
-        """The Optuna study of an arm, in memory, for `optuna.visualization`. With one arm it needs no name.
+        """The Optuna study of an arm, in memory, for `optuna.visualization`.
 
-        Raises ValueError for an arm that is not there.
+        Args:
+            arm: Name of the arm; optional if there is only one.
+
+        Raises:
+            ValueError: The sweep has no such arm.
         """
         from rungwise.results.exporters.optuna_study import studies
 
@@ -88,16 +101,28 @@ class Run:
         return found[arm]
 
     def sql(self, query: str, *, external: bool = False) -> pa.Table:
-        """A DuckDB query over the tables `trials` and `reports`; with `external` over files, too. Raises SqlError."""
+        """Run a DuckDB query over the tables `trials` and `reports`.
+
+        Args:
+            query: The SQL text.
+            external: Whether the query may access other files.
+
+        Raises:
+            SqlError: DuckDB rejects the query.
+        """
         from rungwise.results.tables.sql import run
 
         return run(query, {"trials": self.trials, "reports": self.reports}, external=external)
 
     def model(self, trust: bool = False) -> Model:
-        """The confirmed model: `.predict(images)`. Raises ModelError when there is none or it is damaged.
+        """The confirmed model, with `.predict(samples)`.
 
-        `trust`: a model function of your own is used through its torch.export program, which can run any code of
-        whoever made the run; say whether you trust them.
+        Args:
+            trust: Whether a torch.export program may be loaded, which a model function of your own needs. Such a
+                program can run arbitrary code: load only runs from people you trust.
+
+        Raises:
+            ModelError: There is no model, it is damaged, or it needs `trust`.
         """
         from rungwise.results.model.model import load
 
@@ -105,5 +130,12 @@ class Run:
 
 
 def open(folder: str | Path) -> Run:  # noqa: A001 (results.open)
-    """Look at the run in `folder`. Raises RecordError when there is no whole record in it."""
+    """Open the run in `folder`, also while its sweep runs.
+
+    Args:
+        folder: The run's folder, which holds sweep.sqlite.
+
+    Raises:
+        RecordError: The folder has no record, or a damaged one.
+    """
     return Run(folder)

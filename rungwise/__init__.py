@@ -1,11 +1,11 @@
-"""Hyperparameter sweeps that answer a question: does this help, how much, and how sure are we?
+"""Hyperparameter sweeps on Ray Tune that compare alternatives, with an interval for the difference.
 
-    from rungwise import FloatDistribution, Sweep, main     # a sweep script
-    result = rungwise.run(SWEEP, trials=8)                  # the same, from Python: returns the opened run
-    result = rungwise.open_run("runs/mnist_l2")             # a run that is there already
+    from rungwise import FloatDistribution, Sweep, main     # in a sweep script, which ends with main(SWEEP)
+    run = rungwise.run(SWEEP, trials=8)                     # from Python: returns the opened run
+    run = rungwise.open_run("runs/mnist_l2")                # open an existing run
 
-Names are imported when they are first asked for (PEP 562), so that `--help` does not wait for Ray, torch and MLflow.
-The folders of the packages are `sweeps/engine`, `trainable` and `results` of a checkout; `rungwise/` links to them.
+Names are imported on first use (PEP 562), so that `--help` does not wait for Ray, torch and MLflow. In a checkout the
+packages are the folders `sweeps/engine`, `trainable` and `results`; `rungwise/` holds links to them.
 """
 
 from __future__ import annotations

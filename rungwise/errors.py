@@ -1,12 +1,13 @@
-"""The one base of all errors that Rungwise raises for its callers. No imports here: every package may use it."""
+"""The base class of all exceptions that Rungwise raises for its callers. It imports nothing: every package uses it."""
 
 from __future__ import annotations
 
 
 class RungwiseError(Exception):
-    """Something that a caller can do something about; the message is for people, and says what.
+    """An error that the caller can act on; the message names the problem and, where there is one, the remedy.
 
-    `code` is the exit code of a command that ends with it: 2 for bad input, found before Ray starts, else 1.
+    Attributes:
+        code: Exit code of a command that ends with this error. 2: bad input, before Ray starts; otherwise 1.
     """
 
     code = 1

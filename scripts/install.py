@@ -1,10 +1,10 @@
-"""Fill a virtual environment with this project, editable, and what its extra `dev` asks for (`make ready`).
+"""Install this project, editable, and its extra `dev` into a virtual environment (`make ready`).
 
     python3 scripts/install.py .venv
 
-pip unpacks and compiles on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two run at once: one
-for those and some others, without asking what they need, and one for what remains. The pip that comes last knows all
-requirements, finds nearly all of them there, and alone decides; what the first two could not do, it does.
+pip unpacks and compiles on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
+one installs those and some others without resolving dependencies, the other installs the rest. A last pip resolves all
+requirements, finds nearly all of them installed, and installs what the first two could not.
 
 constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
 """
@@ -18,17 +18,17 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Names in constraints.txt that none of the other dependencies needs. cu12: of the benchmarks' packages.
+# Packages of constraints.txt on which none of the other dependencies depends. cu12 belongs to the benchmarks' packages.
 ALONE = re.compile(r"(?!.*cu12)(torch|triton|cuda|nvidia|sympy|mpmath|networkx|plotly|duckdb|playwright|ruff)")
 
 
 def in_two_parts(root: Path = ROOT) -> tuple[list[str], list[str]]:
-    """Pins that can be installed without asking what they need; the other requirements of this project and of `dev`."""
+    """(pins to install without their dependencies, the other requirements of this project and of `dev`)."""
     pins = (root / "constraints.txt").read_text().split()
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["dev"] + extras["cluster"]
-    others = [one for one in wanted if not ALONE.match(one) and not one.startswith("rungwise")]
+    wanted = project["dependencies"] + extras["dev"] + extras["docs"] + extras["cluster"]
+    others = [line for line in wanted if not ALONE.match(line) and not line.startswith("rungwise")]
     return [pin for pin in pins if ALONE.match(pin)], others
 
 

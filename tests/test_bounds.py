@@ -1,9 +1,10 @@
-"""What pyproject.toml allows: every dependency has a lowest version, and the tested one is not below it."""
+"""Version bounds of pyproject.toml: constraints.txt, the tested versions, lies within them."""
 
-import re
 import runpy
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -14,20 +15,45 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pinned(lines: str) -> dict[str, Version]:
-    """{package, spelled as pip compares names: version} of lines `name==version`."""
-    pairs = (line.partition("==") for line in lines.splitlines() if "==" in line)
-    return {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, _, version in pairs}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_every_direct_dependency_has_a_lowest_version_and_is_tested_at_it_or_above() -> None:
-    """`make test-lowest` installs these; that they work is for it to show."""
-    command = [sys.executable, str(ROOT / "scripts/lowest.py"), "samplers", "cluster", "dev"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lowest, tested = pinned(done.stdout), pinned((ROOT / "constraints.txt").read_text())
-    assert len(lowest) > 20
-    assert {name: (low, tested[name]) for name, low in lowest.items() if low > tested[name]} == {}
+PINS = map(Requirement, (ROOT / "constraints.txt").read_text().split())
+TESTED = {canonicalize_name(pin.name): Version(next(iter(pin.specifier)).version) for pin in PINS}
+
+
+def bounds(lines: list[str]) -> Iterator[tuple[str, Version | None, Version | None]]:
+    """(package, lower bound, upper bound) of each requirement, but for other extras of this project."""
+    for requirement in map(Requirement, lines):
+        by_operator = {each.operator: Version(each.version) for each in requirement.specifier}
+        if requirement.name != "rungwise":
+            yield canonicalize_name(requirement.name), by_operator.get(">="), by_operator.get("<")
+
+
+def test_every_direct_dependency_has_a_lower_bound_that_is_not_above_the_tested_version() -> None:
+    extras = PROJECT["optional-dependencies"]
+    lines = PROJECT["dependencies"] + [line for name in ("samplers", "cluster", "docs", "dev") for line in extras[name]]
+    for package, lower, _ in bounds(lines):
+        assert lower is not None, package
+        assert lower <= TESTED[package], package
+
+
+def test_the_upper_bound_of_a_dependency_is_the_minor_version_after_the_tested_one() -> None:
+    for package, _, upper in bounds(PROJECT["dependencies"]):
+        major, minor = TESTED[package].release[:2]
+        assert upper == Version(f"{major}.{minor + 1}"), package
+
+
+def test_requirements_at_either_end_name_every_dependency_once() -> None:
+    """`make test-versions` installs these; whether they work is for it to show."""
+    packages = {requirement.name for requirement in map(Requirement, PROJECT["dependencies"])}
+    for end, operators in {"lowest": {"=="}, "newest": set()}.items():
+        command = [sys.executable, str(ROOT / "scripts/versions.py"), end]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        requirements = [each for each in map(Requirement, done.stdout.split()) if each.name in packages]
+        assert {each.name for each in requirements} == packages
+        assert {each.operator for requirement in requirements for each in requirement.specifier} == operators
 
 
 def closure(requirements: list[str]) -> set[str]:

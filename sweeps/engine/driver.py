@@ -41,10 +41,17 @@ if TYPE_CHECKING:
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
-    """Run `sweep` as the command line (or `arguments`) asks, and exit; at a prompt and in a notebook, return when all
-    went well. There the command line is the notebook's, and nobody's flags are read.
+    """Run `sweep` with the flags of the command line, and exit.
 
-    0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
+    At a Python prompt and in a notebook no flags are read, and a sweep that succeeded returns.
+
+    Args:
+        sweep: The question.
+        arguments: Flags in place of those of the command line.
+
+    Raises:
+        SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
+            143: SIGTERM.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -65,12 +72,12 @@ def run(sweep: Sweep, **options: Any) -> Run:
 
     Args:
         sweep: The question.
-        **options: Flags by name, with underscores: `trials=8`, `confirm=False`, `gpus_per_trial=1`. What is left out
-            is what an empty command line means.
+        **options: Flags by name, with underscores: `trials=8`, `confirm=False`, `gpus_per_trial=1`. Defaults are
+            those of the command line.
 
     Raises:
-        RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
-        KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
+        RungwiseError: The sweep cannot start (`code` is 2) or could not finish (`code` is 1).
+        KeyboardInterrupt: Ctrl-C. The record is intact; the same call resumes the sweep.
         SystemExit: SIGTERM.
     """
     from rungwise.results.run import open as open_run

@@ -36,7 +36,14 @@ Scalar = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class FloatDistribution:
-    """A real number in [low, high]; uniform, or uniform in its logarithm, or on a grid of `step`."""
+    """A real number in [low, high].
+
+    Args:
+        low: Lower bound, included.
+        high: Upper bound, included.
+        log: Whether the logarithm is uniform instead of the value.
+        step: Distance of two values on a grid that begins at `low`; None: any value.
+    """
 
     low: float
     high: float
@@ -46,7 +53,14 @@ class FloatDistribution:
 
 @dataclass(frozen=True)
 class IntDistribution:
-    """A whole number in [low, high], both included."""
+    """A whole number in [low, high].
+
+    Args:
+        low: Lower bound, included.
+        high: Upper bound, included.
+        log: Whether the logarithm is uniform instead of the value.
+        step: Distance of two values on a grid that begins at `low`.
+    """
 
     low: int
     high: int
@@ -56,7 +70,11 @@ class IntDistribution:
 
 @dataclass(frozen=True)
 class CategoricalDistribution:
-    """One of `choices`: booleans, numbers, strings."""
+    """One of several values.
+
+    Args:
+        choices: Booleans, numbers, strings or None. Widths of layers are a string: "256-128".
+    """
 
     choices: Sequence[Scalar]
 

@@ -1,4 +1,4 @@
-"""A sweep: one question, as a value. A sweep script is a docstring, one `Sweep` and one call of `main`."""
+"""The class `Sweep`, which a sweep script fills in: a docstring, one `Sweep` and one call of `main`."""
 
 from __future__ import annotations
 
@@ -16,39 +16,65 @@ Sampler = str | Callable[[int], Any]  # a name, or a function: seed -> optuna.sa
 
 @dataclass(frozen=True)
 class Sweep:
-    """The question, the space, the arms it compares, and the budget.
+    """One question: the search space, the arms to compare, and the budget.
 
-    Every trial trains to `epochs` unless ASHA stops it: after `grace` epochs, and then at every eta-fold of that,
-    a trial goes on only when its `metric` is within the best 1/eta of what its arm reported there before
-    (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
+    Every trial trains for `epochs` unless ASHA stops it. Trials are compared after `grace` epochs and then at every
+    eta-fold of that; a trial continues only if its `metric` is within the best 1/eta of what its arm reported there so
+    far (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
+
+    Args:
+        name: Name of the sweep, and of its run folder unless `--name` is given.
+        space: What is searched: a dict of distributions by hyperparameter, or a function of an Optuna trial that
+            returns the hyperparameters (docs/sweep.md).
+        question: One sentence; usually the script's docstring, `question=__doc__`.
+        fixed: Hyperparameters that are the same in every trial.
+        arms: The alternatives: {arm: {hyperparameter: value}}. A value fixes the hyperparameter in that arm; a
+            distribution replaces the one of `space`.
+        model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
+        data: Name of a dataset, or path of a file or folder (docs/data.md).
+        metric: The reported metric that selects and stops trials.
+        mode: "max" or "min". Follows from `metric` by default: losses and errors are minimised.
+        also: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
+        max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
+            sampler treats the point as infeasible.
+        sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
+        sampler_options: Keyword arguments of the sampler's constructor.
+        scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
+        patience: Epochs without improvement of the metric after which a trial is stopped; None: never.
+        confirm_configs: Configurations per arm that are trained again on fresh seeds after the search.
+        confirm_seeds: Fresh seeds for each of these configurations.
+        trials: Trials of the search, over all arms.
+        epochs: Epochs of a trial that is not stopped.
+        reports_per_epoch: Evaluations, and therefore reports, per epoch.
+        grace: Epochs before the first rung.
+        eta: Reduction factor: about 1/eta of the trials pass a rung.
     """
 
-    name: str  # of the sweep, and of its run's folder unless --name says otherwise
-    space: Space  # what is searched
-    question: str | None = ""  # one sentence; the script's docstring is a good place: question=__doc__
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that no trial varies
-    # name -> what the arm fixes; a distribution is what it searches instead
+    name: str
+    space: Space
+    question: str | None = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})
-    model: str | Callable[..., Any] = "mlp"  # mlp, cnn, or a function Config -> torch.nn.Module (docs/model.md)
+    model: str | Callable[..., Any] = "mlp"
     data: str = "mnist"
     metric: str = "val_accuracy"
-    mode: Mode = None  # type: ignore[assignment]  # max or min; follows from the metric: losses and errors are minimised
-    also: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)  # more objectives: a Pareto front
-    max_parameters: int | None = None  # a larger model is refused before it trains, and the sampler told
-    sampler: Sampler | Mapping[str, Sampler] = "tpe"  # of all arms, or {arm: its own}
-    sampler_options: Mapping[str, Any] = field(default_factory=dict)  # of the sampler's constructor
+    mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
+    also: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
+    max_parameters: int | None = None
+    sampler: Sampler | Mapping[str, Sampler] = "tpe"
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"
-    patience: float | None = None  # epochs without a better metric after which a trial is stopped
-    confirm_configs: int = 3  # of each arm, trained again on fresh seeds
+    patience: float | None = None
+    confirm_configs: int = 3
     confirm_seeds: int = 5
     trials: int = 32
     epochs: int = 6
     reports_per_epoch: int = 1
-    grace: float = 1.0  # epochs before the first rung
-    eta: float = 3.0  # a rung lets about 1/eta of the trials pass
+    grace: float = 1.0
+    eta: float = 3.0
 
     def __post_init__(self) -> None:
-        """NumPy's numbers become Python's, and what follows from a metric is filled in. `check` says what is wrong."""
+        """Convert NumPy numbers to Python's and derive modes from metrics; validation comes later, all at once."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         if cast(Mode | None, self.mode) is None:
@@ -60,12 +86,16 @@ class Sweep:
 
     @property
     def objectives(self) -> dict[str, str]:
-        """{metric: max or min}, the one that stops trials first."""
+        """{metric: "max" or "min"}; the first one selects and stops trials."""
         return {self.metric: self.mode, **cast(Mapping[str, str], self.also)}
 
     @property
     def model_name(self) -> str:
-        """The model as `Config.model` says it. Raises ModelError for a function that no worker could find."""
+        """The model as `Config.model` names it.
+
+        Raises:
+            ModelError: The model is a function that a worker process could not import.
+        """
         return self.model if isinstance(self.model, str) else reference(self.model)
 
 
