@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
 from rungwise.results.tables.tables import tables
 

@@ -39,7 +39,8 @@ from rungwise.results.analysis.findings import (
 from rungwise.results.analysis.statistics import difference, estimate
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import DatasetSummary
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 Curves = Mapping[int, Mapping[int, ReportRow]]

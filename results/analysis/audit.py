@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.results.record.record import Reader, ReportRow, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State
 
 FORESIGHT = 0.7  # rank correlation with the end from which a rung is worth stopping at
 FEWEST = 4  # pairs below which a correlation is not worth a number

@@ -11,7 +11,7 @@ from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.findings import Arm
 from rungwise.results.analysis.statistics import Difference, Estimate, difference
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)

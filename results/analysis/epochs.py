@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rungwise.results.io.formatting import percent
-from rungwise.results.record.record import State, Trial
+from rungwise.results.record.types import State, Trial
 
 
 @dataclass(frozen=True, slots=True)

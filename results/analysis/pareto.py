@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from rungwise.results.io.formatting import short, shown
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
 
 K = TypeVar("K")
 

@@ -25,7 +25,7 @@ from rungwise.results.analysis.findings import (
 from rungwise.results.analysis.statistics import CONFIDENCE, Difference, Estimate
 from rungwise.results.io.formatting import conjunction, named, settings
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 
 _PERCENT = f"{CONFIDENCE:.0%}"
 _ENDED = {

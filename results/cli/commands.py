@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.io.text import say
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 if TYPE_CHECKING:
     import pyarrow as pa

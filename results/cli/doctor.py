@@ -26,8 +26,10 @@ from rungwise.results.io.files import locked
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
 from rungwise.results.record import integrity as whole
-from rungwise.results.record.record import FILE, Reader, Record, RecordError, State, SweepState
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
+from rungwise.results.record.types import FILE, RecordError, State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 

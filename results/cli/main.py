@@ -23,7 +23,8 @@ from pathlib import Path
 
 from rungwise.results.cli import commands as others
 from rungwise.results.io.text import print_anything, say
-from rungwise.results.record.record import FILE, Reader, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,9 @@ from rungwise.results.io.formatting import duration, short, shown
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.io.text import REASON as REASON_LENGTH
 from rungwise.results.io.text import one_line
-from rungwise.results.record.record import FILE, Reader, RecordError, ReportRow, State, SweepState
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.types import FILE, RecordError, ReportRow, State, SweepState
 from rungwise.results.tables.tables import tables
 
 _BARS = "▁▂▃▄▅▆▇█"

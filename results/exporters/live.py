@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rungwise.results.io.redaction import redacted, without_secrets
-from rungwise.results.record.record import Record
+from rungwise.results.record.reader import Reader
 
 NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
@@ -195,7 +195,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
     from rungwise.results.tables import parquet
 
     pause, exported = PARQUET_EVERY, -1
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while True:
             last = stop.wait(pause)
             version = reader.version()
@@ -234,7 +234,7 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
 
     MLflow's imports wait for the first report: until then trials need the processor for their own.
     """
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while next(reader.reports(), None) is None and not stop.wait(every):
             pass
     from rungwise.results.exporters.mlflow import Exporter
@@ -246,7 +246,7 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
         progress.mlflow = _told(error)
         return
     pause, exported = every, -1
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while True:
             last = stop.wait(pause)
             version = reader.version()

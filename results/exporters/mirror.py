@@ -27,7 +27,8 @@ from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import UnsafeName, resolve_below
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
 from rungwise.results.record.integrity import MARK_SUFFIX
-from rungwise.results.record.record import FILE, Reader, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
 
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"

@@ -35,8 +35,9 @@ from rungwise.results.io.garbage import rare_collections
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model.model_folder import FOLDER, PROGRAM, difference
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, Record, ReportRow, Session, State, SweepState, Trial
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.types import ReportRow, Session, State, SweepState, Trial
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -125,7 +126,7 @@ class Exporter:
 
         Raises ExportError; the next pass then looks at MLflow afresh, as it does when another exporter was at work.
         """
-        with Record.reader(self.run) as reader, locked(self.run / ".mlflow.lock") as turn:
+        with Reader(self.run) as reader, locked(self.run / ".mlflow.lock") as turn:
             if turn.read() != self._token:
                 self._forget()
                 turn.seek(0)

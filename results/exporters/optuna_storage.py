@@ -11,7 +11,7 @@ from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.exporters.tracking_uri import sqlite_path
 from rungwise.results.io.files import replacing
 from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 _OWNER = "rungwise.run"
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.validation import Invalid
 
 if TYPE_CHECKING:

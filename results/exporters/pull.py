@@ -11,7 +11,7 @@ from pathlib import Path
 from rungwise.results.exporters.mirror import ABOUT, Mirror, MirrorError, bringing
 from rungwise.results.io.paths import UnsafeName, resolve_below, run_name_problem, shown
 from rungwise.results.io.redaction import redacted
-from rungwise.results.record.record import FILE
+from rungwise.results.record.types import FILE
 
 _STAGE = ".rungwise-pull"  # on the head: a copy of one moment
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rungwise.results.analysis.answer import answer
 from rungwise.results.model.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described, difference
-from rungwise.results.record.record import FILE, Reader, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
 
 __all__ = ["Model", "ModelError", "load"]
 

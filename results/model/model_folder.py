@@ -11,7 +11,7 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import Answer
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 FORMAT = 1
 FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.record import Reader, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:

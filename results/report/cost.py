@@ -9,7 +9,7 @@ from typing import Any
 from rungwise.results.analysis.audit import Audit
 from rungwise.results.analysis.epochs import EpochCount, epoch_count
 from rungwise.results.io.formatting import change, duration, epochs, moment, percent, short, size
-from rungwise.results.record.record import SweepState
+from rungwise.results.record.types import SweepState
 from rungwise.results.report.page import Html, join, pairs, table, tag
 from rungwise.results.report.snapshot import Entry, Snapshot
 

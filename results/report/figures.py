@@ -14,7 +14,7 @@ from typing import Any
 
 from rungwise.results.io.formatting import named, shown
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 from rungwise.results.report.snapshot import EPSILON, Entry, Snapshot, best_of, by_state
 
 Json = dict[str, Any]

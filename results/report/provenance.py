@@ -9,7 +9,7 @@ from typing import Any
 
 from rungwise.results.io.formatting import moment, short, size
 from rungwise.results.io.redaction import redacted
-from rungwise.results.record.record import Session
+from rungwise.results.record.types import Session
 from rungwise.results.report.page import Html, join, pairs, raw, table, tag
 from rungwise.results.report.snapshot import Snapshot
 

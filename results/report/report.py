@@ -17,7 +17,7 @@ from rungwise.results.analysis.audit import audit
 from rungwise.results.analysis.findings import Arm
 from rungwise.results.io.files import replacing
 from rungwise.results.io.formatting import conjunction, duration, epochs, moment, named, percent, settings, short, shown
-from rungwise.results.record.record import State, SweepState
+from rungwise.results.record.types import State, SweepState
 from rungwise.results.report import cost, figures, landscape, pareto_plot
 from rungwise.results.report import error_gallery as mistakes
 from rungwise.results.report.figures import Bar, Figure, safe

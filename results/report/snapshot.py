@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, Session, State, SweepState, Trial
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.types import Session, State, SweepState, Trial
 from rungwise.results.tables.tables import NEVER_BEST, tables
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float

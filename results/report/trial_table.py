@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rungwise.results.io.formatting import duration, named, short, shown
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 from rungwise.results.report.page import Html, join, raw, tag
 from rungwise.results.report.snapshot import Entry, Snapshot
 

@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 
 from rungwise.results.analysis.pareto import front
 from rungwise.results.io.garbage import rare_collections
+from rungwise.results.record.database import FORMAT
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import FORMAT, Reader, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, Trial
 from rungwise.results.record.validation import Invalid
 
 UTC = pa.timestamp("us", tz="UTC")

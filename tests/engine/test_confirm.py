@@ -29,7 +29,9 @@ from rungwise.results.analysis.answer import CONSTANT_SCORES
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
 from rungwise.results.model.model import load as load_model
-from rungwise.results.record.record import FILE, Reader, Record, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind

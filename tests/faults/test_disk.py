@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost
 
-from rungwise.results.record.record import Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
+from rungwise.results.record.writer import Record
 
 FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27", "--concurrency", "1")
 

@@ -19,7 +19,8 @@ from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_t
 from rungwise.engine.cluster.local_ray import OWNER
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.model import model_folder
-from rungwise.results.record.record import Reader, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
 
 # -- one run, struck three times ---------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from rungwise.results.cli.main import main
 from rungwise.results.exporters.mlflow import export
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.exporters.mlflow_database import unusable
-from rungwise.results.record.record import SweepState
+from rungwise.results.record.types import SweepState
 
 KILLED = -9
 

@@ -19,7 +19,9 @@ import pytest
 from support.sweeping import ROOT, Run
 
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import FILE, Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.writer import Record
 
 WAL, MARK = f"{FILE}-wal", f"{FILE}-mark"
 STEP = 512
@@ -30,7 +32,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from support.demo import add, attempt, begin
-from rungwise.results.record.record import State, SweepState
+from rungwise.results.record.types import State, SweepState
 folder = Path(sys.argv[1])
 for trials in (range(1, 9), range(9, 17)):
     record, session = begin(folder)

@@ -22,7 +22,8 @@ from rungwise.engine.execution.session import todo
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import FILE, Reader, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")

@@ -15,7 +15,8 @@ from support.demo import Rows
 
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.mlflow import export
-from rungwise.results.record.record import FILE, Record
+from rungwise.results.record.types import FILE
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 
 

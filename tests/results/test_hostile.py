@@ -12,7 +12,9 @@ from support.hostile import MUTATIONS, mutate
 
 from rungwise import results
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
+from rungwise.results.record.writer import Record
 
 ODD_BUT_HARMLESS = "an arm that nobody defined"
 

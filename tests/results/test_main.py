@@ -14,7 +14,8 @@ from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
 from rungwise.results.cli.main import main
 from rungwise.results.cli.show import sparkline
-from rungwise.results.record.record import Record, State, SweepState
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.writer import Record
 
 COMMANDS = ("export", "follow", "list", "show")
 

@@ -15,7 +15,9 @@ import pytest
 
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.mirror import ABOUT, Mirror, MirrorError, fetch_if_absent
-from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
+from rungwise.results.record.writer import Record
 
 
 def start(folder: Path, identity: str = "one") -> Record:

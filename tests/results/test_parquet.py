@@ -14,7 +14,9 @@ import pytest
 from support.demo import add, attempt, begin
 
 from rungwise.results.io.files import locked, replacing
-from rungwise.results.record.record import Reader, Record, RecordError, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, State
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 

@@ -18,7 +18,7 @@ import pytest
 from support import confirmed, demo, showcase
 
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import Decision, State, SweepState
+from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.report import figures, landscape
 from rungwise.results.report.page import embedded, text
 from rungwise.results.report.png import data_uri
@@ -390,6 +390,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 
 
 def test_the_record_needs_no_plotly() -> None:
-    code = "import sys, rungwise.results.record.record, rungwise.results.cli.main; print('plotly' in sys.modules)"
+    code = "import sys, rungwise.results.record.reader, rungwise.results.cli.main; print('plotly' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

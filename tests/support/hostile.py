@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.results.record import integrity as whole
-from rungwise.results.record.record import FILE, _metric_columns
+from rungwise.results.record.database import metric_columns
+from rungwise.results.record.types import FILE
 
 Mutation = Callable[[sqlite3.Connection], object]
 DEEP = "[" * 900 + "]" * 900
@@ -56,7 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
     "another version": sql("PRAGMA user_version = 7"),
     "an impossible version": sql("PRAGMA user_version = -2147483648"),
     "without any metric": lambda database: [
-        database.execute(f'ALTER TABLE reports DROP COLUMN "{name}"') for name in _metric_columns(database)
+        database.execute(f'ALTER TABLE reports DROP COLUMN "{name}"') for name in metric_columns(database)
     ],
     "without the epoch": sql("ALTER TABLE reports DROP COLUMN epoch"),
     "without seconds": sql("ALTER TABLE reports DROP COLUMN seconds"),

@@ -21,7 +21,8 @@ from rungwise.engine.experiment.own_models import trusted
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
 from rungwise.results.model.model_folder import FOLDER, difference
-from rungwise.results.record.record import Reader, Record
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.writer import Record
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.faults import reason
 from rungwise.trainable.resources import TrialResources

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from rungwise.results.record.record import Decision
+from rungwise.results.record.types import Decision
 
 
 class Verdict(NamedTuple):

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from rungwise.results.io.formatting import duration, shown
 from rungwise.results.io.terminal import Terminal
-from rungwise.results.record.record import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are

@@ -19,7 +19,8 @@ from rungwise.results.analysis.phrasing import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, settings, shown
 from rungwise.results.io.redaction import redacted_uri
-from rungwise.results.record.record import Reader, ReportRow, SweepState, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
