@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rungwise.results.report.figures import Figure, confusion
+from PIL import Image
+
 from rungwise.results.report.page import Html, join, tag
-from rungwise.results.report.png import data_uri
+from rungwise.results.report.plots.confusion import plot_confusion
+from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
 
 MOST = 24  # images
+_MODES = {1: "L", 3: "RGB"}  # by number of channels
 
 
 def matrix(now: Snapshot) -> tuple[list[list[int]], list[str]] | None:
@@ -25,9 +30,9 @@ def matrix(now: Snapshot) -> tuple[list[list[int]], list[str]] | None:
     return counts, classes if len(classes) == len(counts) else [str(i) for i in range(len(counts))]
 
 
-def figure(now: Snapshot) -> Figure | None:
+def confusion_plot(now: Snapshot) -> Figure | None:
     found = matrix(now)
-    return confusion(*found) if found else None
+    return plot_confusion(*found) if found else None
 
 
 def gallery(now: Snapshot) -> Html:
@@ -65,3 +70,16 @@ def _class(value: object, classes: Sequence[str]) -> str:
     if isinstance(value, int) and 0 <= value < len(classes):
         return classes[value]
     return str(value)
+
+
+def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
+    """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI: the page asks nobody for a
+    file. Raises ValueError for anything else."""
+    if len(shape) != 3 or shape[0] not in _MODES or min(shape) < 1 or len(pixels) != math.prod(shape):
+        raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
+    channels, height, width = shape
+    size = height * width
+    planes = [Image.frombytes("L", (width, height), pixels[c * size : (c + 1) * size]) for c in range(channels)]
+    file = io.BytesIO()
+    Image.merge(_MODES[channels], planes).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

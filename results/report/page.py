@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 from rungwise.results.io.text import printable
-from rungwise.results.report.figures import Figure
+from rungwise.results.report.plots.primitives import Figure
 
 _VOID = {"br", "img", "input"}  # elements without an end
 
@@ -74,6 +74,12 @@ def table(heads: Sequence[object], rows: Iterable[Sequence[object]], caption: st
     body = tag("tbody", *(tag("tr", *(tag("td", cell) for cell in row)) for row in rows))
     whole = tag("table", tag("caption", caption, class_="unseen"), head, body, class_=class_ or None)
     return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def unfoldable(title: str, lines: Iterable[str], unfolded: bool = True) -> Html:
+    """Lines below a title that unfolds; nothing without lines."""
+    items = [tag("li", line) for line in lines]
+    return tag("details", tag("summary", title), tag("ul", *items), open=unfolded) if items else Html("")
 
 
 def figure(drawn: Figure, title: str = "") -> Html:

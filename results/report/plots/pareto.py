@@ -7,11 +7,11 @@ from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
 from rungwise.results.io.formatting import named, short
-from rungwise.results.report.figures import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
 from rungwise.results.report.page import Html, table
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
 
 
-def figure(found: Sequence[Point], arms: Sequence[str]) -> Figure | None:
+def plot_pareto(found: Sequence[Point], arms: Sequence[str]) -> Figure | None:
     """The first objective over each other one; the front is a line."""
     if not found:
         return None
@@ -52,7 +52,7 @@ def figure(found: Sequence[Point], arms: Sequence[str]) -> Figure | None:
     )
 
 
-def listed(found: Sequence[Point]) -> Html:
+def pareto_table(found: Sequence[Point]) -> Html:
     """The front as a table."""
     if not found:
         return Html("")
