@@ -27,6 +27,9 @@ class State(StrEnum):
         return self is not State.RUNNING
 
 
+NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
+
+
 class SweepState(StrEnum):
     """How a driver session of the sweep ended."""
 

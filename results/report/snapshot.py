@@ -14,8 +14,8 @@ from typing import Any
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.record.types import Session, State, SweepState, Trial
-from rungwise.results.tables.tables import NEVER_BEST, tables
+from rungwise.results.record.types import NEVER_BEST, Session, State, SweepState, Trial
+from rungwise.results.tables.tables import tables
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
 MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
