@@ -35,7 +35,7 @@ def pull(source: str, name: str, out: Path) -> Path:
     if not Path(source).is_file():
         raise MirrorError(f"a cluster's YAML file must exist, but {source} does not")
     stage = f"~/{_STAGE}"
-    run = f"python -P -m results copy {shlex.quote(f'runs/{name}')} {_STAGE}"
+    run = f"python -P -m rungwise copy {shlex.quote(f'runs/{name}')} {_STAGE}"
     _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
     with bringing(folder) as copy:
         _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")

@@ -25,7 +25,7 @@ from rungwise.results.record.types import State, SweepState
 # -- one run, struck three times ---------------------------------------------------------------------------------
 
 STRUCK = ("--checkpoint-seconds", "0", "--trials", "4", "--epochs", "27", "--scheduler", "none")
-EXPORTER = f"{sys.executable} -P -m results follow"
+EXPORTER = f"{sys.executable} -P -m rungwise follow"
 
 
 def kill_driver(run: Run) -> None:

@@ -98,8 +98,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
 def test_a_full_disk_is_one_clear_error(run: Path) -> None:
     program = (
-        "import resource, signal, sys; from pathlib import Path; from results import parquet, record\n"
-        "run = Path(sys.argv[1]); reader = record.Reader(run); reader.trials()  # SQLite's own files are there\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from rungwise.results.record.reader import Reader; from rungwise.results.tables import parquet\n"
+        "run = Path(sys.argv[1]); reader = Reader(run); reader.trials()  # SQLite's own files are there\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: parquet.export(run)\n"

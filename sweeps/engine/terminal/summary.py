@@ -76,7 +76,7 @@ def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], 
 def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
     if exported.get("mlflow") != "complete":
         where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted_uri(uri))}"
-        again = f"{shlex.quote(_beside_python('python'))} -m results export {shlex.quote(str(folder))}{where}"
+        again = f"{shlex.quote(_beside_python('python'))} -m rungwise export {shlex.quote(str(folder))}{where}"
         return f"incomplete ({exported.get('mlflow')}); later: {again}"
     if uri.startswith("http"):
         return redacted_uri(uri)
