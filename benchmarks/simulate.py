@@ -368,7 +368,7 @@ def main() -> None:
     if options.out:
         import pyarrow as pa
 
-        from rungwise.results.io.files import replacing
+        from rungwise.files import replacing
         from rungwise.results.tables.parquet import content
 
         with replacing(options.out) as file:

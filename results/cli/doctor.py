@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rungwise.files import locked
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.exporters.mlflow import STATUS, Exporter
 from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
 from rungwise.results.exporters.mlflow_database import set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
-from rungwise.results.io.files import locked
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
 from rungwise.results.record import integrity as whole

@@ -14,12 +14,12 @@ from rich.table import Table
 from rungwise.results.analysis.pareto import amount
 from rungwise.results.io.formatting import duration, short, shown
 from rungwise.results.io.terminal import Terminal
-from rungwise.results.io.text import REASON as REASON_LENGTH
-from rungwise.results.io.text import one_line
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
 from rungwise.results.record.types import FILE, RecordError, ReportRow, State, SweepState
 from rungwise.results.tables.tables import tables
+from rungwise.text import REASON as REASON_LENGTH
+from rungwise.text import one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes

@@ -20,15 +20,13 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from rungwise.errors import RungwiseError
-from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import UnsafeName, resolve_below
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
 from rungwise.results.record.integrity import MARK_SUFFIX
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.types import FILE, HALF, RecordError
+from rungwise.storage import Folder, absolute, below, is_uri
 
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
@@ -46,15 +44,14 @@ class Mirror:
     def __init__(self, where: str, run: str) -> None:
         """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError if nobody can serve it."""
         remember(where)
-        there = where if "://" in where else str(Path(where).expanduser().absolute())
-        shown = redacted_uri(there).partition("?")[0] if "://" in where else there
+        there = absolute(where)
+        shown = redacted_uri(there).partition("?")[0] if is_uri(where) else there
         self.place = f"{shown.rstrip('/')}/{run}"  # for messages
         try:
-            self._fs, base = fs.FileSystem.from_uri(there)
-        except (OSError, ValueError) as error:
-            why = redacted(str(error))
+            self._folder = Folder(below(there, run))
+        except OSError as error:
+            why = redacted(str(error.__cause__ or error))
             raise MirrorError(f"the mirror must be a path or a URI such as s3://bucket/runs, but {why}") from None
-        self._path = f"{base.rstrip('/')}/{run}"
         self._known: dict[str, tuple[int, int]] = {}  # file -> its time and size when it was copied
         self._version = -1
 
@@ -71,7 +68,7 @@ class Mirror:
                     continue
                 status = file.stat()
                 if self._known.get(name) != (seen := (status.st_mtime_ns, status.st_size)):
-                    self._write(name, file.read_bytes())
+                    self._folder.write(name, file.read_bytes())
                     self._known[name] = seen
         except (OSError, sqlite3.Error) as error:
             raise MirrorError(f"{self.place} could not be brought up to date: {redacted(str(error))}") from error
@@ -86,14 +83,13 @@ class Mirror:
             ):
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file
-            self._write(FILE, copy.read_bytes())
-        self._write(ABOUT, json.dumps(about | {"at": time.time()}).encode())
+            self._folder.write(FILE, copy.read_bytes())
+        self._folder.write(ABOUT, json.dumps(about | {"at": time.time()}).encode())
 
     def about(self) -> dict[str, Any] | None:
         """Whose copy lies there; None when there is none. Raises MirrorError."""
         try:
-            with self._fs.open_input_stream(f"{self._path}/{ABOUT}") as stream:
-                about = json.loads(stream.read(_LONGEST))
+            about = json.loads(self._folder.read(ABOUT, _LONGEST))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -106,15 +102,12 @@ class Mirror:
         """Make `run`, which holds no record, from the copy, checkpoints left aside. Raises MirrorError, RecordError."""
         with bringing(run) as copy:
             try:
-                found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
-                for info in found:
-                    name = info.path.removeprefix(f"{self._path}/")
-                    if info.type != fs.FileType.File or name == ABOUT or name.partition("/")[0] in _LEFT:
+                for name in self._folder.files():
+                    if name == ABOUT or name.partition("/")[0] in _LEFT:
                         continue
                     target = resolve_below(copy, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with self._fs.open_input_stream(info.path) as stream:
-                        target.write_bytes(stream.read())
+                    target.write_bytes(self._folder.read(name))
             except UnsafeName as error:
                 raise MirrorError(f"{self.place} holds what no run has: {error}") from None
             except OSError as error:
@@ -135,17 +128,6 @@ class Mirror:
             raise MirrorError(
                 f"{self.place} is ahead of {run}; move {run} away, and the same command goes on from there"
             )
-
-    def _write(self, name: str, content: bytes) -> None:
-        """Whole or not at all: an object appears when its upload is complete, a file on a disk when it is renamed."""
-        target = f"{self._path}/{name}"
-        on_disk = self._fs.type_name == "local"
-        if on_disk:
-            self._fs.create_dir(target.rpartition("/")[0], recursive=True)
-        with self._fs.open_output_stream(f"{target}.tmp" if on_disk else target) as stream:
-            stream.write(content)
-        if on_disk:
-            self._fs.move(f"{target}.tmp", target)
 
 
 @contextmanager

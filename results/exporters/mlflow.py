@@ -24,13 +24,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rungwise.files import locked
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.exporters.legal_names import LegalNames, legal_name
 from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
 from rungwise.results.exporters.mlflow_database import unusable
 from rungwise.results.exporters.mlflow_model import Confirmed
 from rungwise.results.exporters.tracking_uri import sqlite_path, tracking_uri, valid_uri
-from rungwise.results.io.files import locked
 from rungwise.results.io.garbage import rare_collections
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model.model_folder import FOLDER, PROGRAM, difference

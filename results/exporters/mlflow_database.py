@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.io.files import locked, replacing
+from rungwise.files import locked, replacing
 
 ARTIFACTS = "mlartifacts"  # beside the database
 

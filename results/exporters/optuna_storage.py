@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import Any
 
 from rungwise.errors import RungwiseError
+from rungwise.files import replacing
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.exporters.tracking_uri import sqlite_path
-from rungwise.results.io.files import replacing
 from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
 from rungwise.results.record.reader import Reader
 

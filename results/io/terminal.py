@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rungwise.results.io.text import printable
+from rungwise.text import printable
 
 _WIDEST = 10_000  # characters
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rungwise.results.io.files import replacing
+from rungwise.files import replacing
 from rungwise.results.record import integrity
 from rungwise.results.record.types import RecordError, Trial
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rungwise.results.io.files import not_following
+from rungwise.files import not_following
 
 CHECKSUM = "checksum"
 SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made

@@ -10,6 +10,7 @@ from rungwise.errors import RungwiseError
 from rungwise.trainable.messages import Failure
 
 FILE = "sweep.sqlite"  # in a run's folder
+HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
 
 
 class State(StrEnum):

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.text import one_line, printable, printable_json, tail
+from rungwise.text import one_line, printable, printable_json, tail
 from rungwise.trainable.messages import FailureKind
 
 if TYPE_CHECKING:

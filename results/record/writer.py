@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from rungwise.results.io.redaction import Verbatim, redacted, redacted_values
-from rungwise.results.io.text import one_line, printable, printable_json, tail
 from rungwise.results.record import integrity
 from rungwise.results.record.database import connect, create, has_failures, metric_columns, quoted, writing
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, Decision, RecordError, State, SweepState
+from rungwise.text import one_line, printable, printable_json, tail
 from rungwise.trainable.messages import CheckpointSaved, Failure
 
 ABANDON_SECONDS = 2.0  # that a writer may be in the middle of a statement

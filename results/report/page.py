@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from rungwise.results.io.text import printable
 from rungwise.results.report.plots.primitives import Figure
+from rungwise.text import printable
 
 _VOID = {"br", "img", "input"}  # elements without an end
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rungwise.errors import RungwiseError
+from rungwise.files import replacing
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.audit import audit
-from rungwise.results.io.files import replacing
 from rungwise.results.io.formatting import epochs, moment, short
 from rungwise.results.report import cost, error_gallery
 from rungwise.results.report.arm_table import arm_bars, arm_table

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.files import replacing
+from rungwise.files import replacing
 from rungwise.results.record.reader import Reader
 from rungwise.results.tables.tables import tables
 

@@ -10,8 +10,8 @@ from support.loop import Loop
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.results.record.reader import Reader
+from rungwise.storage import Folder
 from rungwise.trainable.messages import TrialResult
-from rungwise.trainable.storage import Folder
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
 

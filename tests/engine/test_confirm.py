@@ -32,10 +32,10 @@ from rungwise.results.model.model import load as load_model
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.results.record.writer import Record
+from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
-from rungwise.trainable.storage import Folder
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 

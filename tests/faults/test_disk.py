@@ -103,7 +103,8 @@ def fill_half_way(run: Run, flags: tuple[str, ...], folder: Path, leave: int = 0
 
 
 def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path, disk: Callable[[Path, str], None]) -> None:
-    from rungwise.trainable.storage import Folder, install
+    from rungwise.storage import Folder
+    from rungwise.trainable.storage import install
 
     small = tmp_path / "small"
     disk(small, "64k")

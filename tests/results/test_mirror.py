@@ -280,7 +280,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def test_runs_below_one_uri_with_a_query_do_not_collide_and_no_key_leads_out_of_a_run(
     tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rungwise.trainable.storage import Folder, below, read
+    from rungwise.storage import Folder, below, read
 
     for name in ("one", "two"):
         start(tmp_path / "runs" / name, name).close()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.demo import add, attempt, begin
 
-from rungwise.results.io.files import locked, replacing
+from rungwise.files import locked, replacing
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record

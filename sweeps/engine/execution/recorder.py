@@ -14,8 +14,8 @@ from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.progress import View
 from rungwise.results.record.types import Decision, ReportRow, State
 from rungwise.results.record.writer import Record
+from rungwise.storage import is_uri
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
-from rungwise.trainable.storage import is_uri
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 

@@ -26,7 +26,7 @@ from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
 from rungwise.results.record.writer import Record
-from rungwise.trainable.storage import Folder, absolute, below
+from rungwise.storage import Folder, absolute, below
 from rungwise.trainable.worker.checkpoints import FOLDER, Checkpoints, owner
 
 if TYPE_CHECKING:

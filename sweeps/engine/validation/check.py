@@ -23,10 +23,9 @@ from rungwise.engine.search import samplers
 from rungwise.engine.search import warm_start as warm
 from rungwise.engine.search.samplers import SAMPLERS, Situation
 from rungwise.results.exporters.tracking_uri import valid_uri
-from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import run_name_problem, shown
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.types import FILE, HALF, RecordError
 from rungwise.trainable import config as hyper
 from rungwise.trainable.report import MODES, Report
 
