@@ -25,7 +25,7 @@ from rungwise.results.exporters.mlflow_database import set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
-from rungwise.results.record import integrity as whole
+from rungwise.results.record import integrity
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
 from rungwise.results.record.types import FILE, RecordError, State, SweepState
@@ -38,35 +38,36 @@ CHECKPOINTS = "checkpoints"  # what rungwise.trainable.worker.checkpoints calls 
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
-    """Something that is not as the record says. `mend` is None when nothing can be done about it from here."""
+class Finding:
+    """Something that is not as the record says. `fix` is None when nothing can be done about it from here."""
 
-    where: str  # record, tables, checkpoints, model or mlflow
-    what: str  # one line
-    mend: Callable[[], object] | None = None
+    area: str  # record, tables, checkpoints, model or mlflow
+    message: str  # one line
+    fix: Callable[[], object] | None = None
 
 
-def examine(run: Path, uri: str | None = None) -> Iterator[Ailment]:
-    """What is wrong with the run. Look on while mending: the record comes first, and all else depends on it."""
-    if lost := _lost(run):
-        yield Ailment("record", lost, partial(_accept, run, lost))
+def examine(run: Path, uri: str | None = None) -> Iterator[Finding]:
+    """Everything that is wrong with the run. Fix each finding before the next is asked for: the record comes first, and
+    all else depends on it."""
+    if lost := _describe_loss(run):
+        yield Finding("record", lost, partial(_accept_loss, run, lost))
     try:
         with Reader(run) as reader:
             reader.verify()
             working = sweep_state(reader) is SweepState.RUNNING
     except RecordError as error:
-        yield Ailment("record", str(error))
+        yield Finding("record", str(error))
         return
     if working:
-        yield Ailment("record", "a driver is at work on this run: what follows from the record may lag behind it")
+        yield Finding("record", "a driver is at work on this run: what follows from the record may lag behind it")
         return
-    yield from _tables(run)
-    yield from _checkpoints(run)
-    yield from _model(run)
-    yield from _mlflow(run, uri)
+    yield from _check_tables(run)
+    yield from _check_checkpoints(run)
+    yield from _check_model(run)
+    yield from _check_mlflow(run, uri)
 
 
-def _lost(run: Path) -> str | None:
+def _describe_loss(run: Path) -> str | None:
     """What the mark says is missing. Raises RecordError when there is no record at all."""
     path = run / FILE
     try:
@@ -79,14 +80,14 @@ def _lost(run: Path) -> str | None:
     return None if missing is None else f"{path} {missing}"
 
 
-def _accept(run: Path, lost: str) -> None:
+def _accept_loss(run: Path, lost: str) -> None:
     """Go on from what is left: from now on that is all there ever was."""
-    whole.Mark(run / FILE).path.unlink(missing_ok=True)
+    integrity.Mark(run / FILE).path.unlink(missing_ok=True)
     with Record(run) as record:
         record.event("accepted a loss", what=lost)
 
 
-def _tables(run: Path) -> Iterator[Ailment]:
+def _check_tables(run: Path) -> Iterator[Finding]:
     with Reader(run) as reader:
         made = tables(reader)
     for name, table in ((parquet.TRIALS, made.trials), (parquet.REPORTS, made.reports)):
@@ -96,10 +97,10 @@ def _tables(run: Path) -> Iterator[Ailment]:
             if path.read_bytes() == parquet.content(table):
                 continue
             wrong = "is not what the record says"
-        yield Ailment("tables", f"{path} {wrong}", partial(parquet.export, run))
+        yield Finding("tables", f"{path} {wrong}", partial(parquet.export, run))
 
 
-def _checkpoints(run: Path) -> Iterator[Ailment]:
+def _check_checkpoints(run: Path) -> Iterator[Finding]:
     """Files against the digests in the record; and files of trials that will not go on."""
     with Reader(run) as reader:
         known, trials = reader.checkpoints(), reader.trials()
@@ -112,21 +113,23 @@ def _checkpoints(run: Path) -> Iterator[Ailment]:
             # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
             if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):
                 path = attempts[-1]
-                yield Ailment(
-                    "checkpoints", f"{path} is damaged: its SHA-256 is not the record's", partial(_drop, path)
+                yield Finding(
+                    "checkpoints",
+                    f"{path} is damaged: its SHA-256 is not the record's",
+                    partial(_drop_checkpoint, path),
                 )
     for folder in sorted(root.glob("[0-9]*")):
         if folder.name.isdigit() and int(folder.name) not in needed | known.keys():
-            yield Ailment("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
+            yield Finding("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
 
 
-def _drop(path: Path) -> None:
+def _drop_checkpoint(path: Path) -> None:
     """The trial goes on from an older checkpoint, or from its start."""
     path.unlink()
     path.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-def _model(run: Path) -> Iterator[Ailment]:
+def _check_model(run: Path) -> Iterator[Finding]:
     """What the sweep's command should have made of what is confirmed: scores on the test split, and the answer's model.
     It needs the data, so it is made by that command only.
     """
@@ -134,7 +137,7 @@ def _model(run: Path) -> Iterator[Ailment]:
         try:
             model_folder.described(folder)
         except model_folder.ModelError as error:
-            yield Ailment("model", str(error), partial(shutil.rmtree, folder))
+            yield Finding("model", str(error), partial(shutil.rmtree, folder))
     with Reader(run) as reader:
         ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
         found = answer(reader)
@@ -145,41 +148,41 @@ def _model(run: Path) -> Iterator[Ailment]:
         return  # it is to be continued, and says so
     if unfit:
         those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
-        yield Ailment(
+        yield Finding(
             "model",
             f"what is confirmed in {run} is not scored on the test split, as the model's file builds another network "
             f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
         )
         return
     if found.split != "test":
-        yield Ailment("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
+        yield Finding("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
     if other:
-        yield Ailment("model", f"{other}: {AGAIN}")
+        yield Finding("model", f"{other}: {AGAIN}")
 
 
-def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
+def _check_mlflow(run: Path, asked: str | None) -> Iterator[Finding]:
     uri = tracking_uri(run, asked)
     shown = redacted_uri(uri)
     database = sqlite_path(uri)
     if problem := valid_uri(uri):
-        yield Ailment("mlflow", problem)
+        yield Finding("mlflow", problem)
         return
 
     def export() -> None:
         Exporter(run, uri).sync()
 
     if database is not None and not database.is_file():
-        yield Ailment("mlflow", f"{shown} is missing", export)
+        yield Finding("mlflow", f"{shown} is missing", export)
         return
     if database is not None and (why := unusable(database)):
-        yield Ailment("mlflow", f"{database} {why}; it will be kept aside", partial(_afresh, run, uri, database))
+        yield Finding("mlflow", f"{database} {why}; it will be kept aside", partial(_replace_store, run, uri, database))
         return
     try:
         with errors(uri), locked(run / ".mlflow.lock"):
             store = Store(uri)
             found = list(_differences(run, store))
     except ExportError as error:
-        yield Ailment("mlflow", str(error))
+        yield Finding("mlflow", str(error))
         return
     for what, runs, surplus in found:
 
@@ -190,13 +193,13 @@ def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
             (run / ".mlflow.lock").unlink(missing_ok=True)  # an exporter at work looks at MLflow afresh
             export()
 
-        yield Ailment("mlflow", f"{what} in {shown}", again)
+        yield Finding("mlflow", f"{what} in {shown}", again)
 
 
-def _afresh(run: Path, uri: str, database: Path) -> None:
+def _replace_store(run: Path, uri: str, database: Path) -> None:
     """Set the file aside and export into a new one: in a process of its own, for MLflow keeps files open."""
     set_aside(database)
-    command = [sys.executable, "-P", "-m", "results", "export", str(run.absolute())]
+    command = [sys.executable, "-P", "-m", "rungwise", "export", str(run.absolute())]
     environment = {**os.environ, VARIABLES[0]: uri, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

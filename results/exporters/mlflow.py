@@ -147,7 +147,7 @@ class Exporter:
                 if (database := sqlite_path(self.uri)) and (why := unusable(database)):
                     raise ExportError(
                         f"MLflow's {database} {why}; it is kept aside, and this run exported to a new one, by: "
-                        f"rungwise doctor --mend {shlex.quote(str(self.run))}"
+                        f"rungwise doctor --fix {shlex.quote(str(self.run))}"
                     ) from None
                 raise
 

@@ -47,7 +47,7 @@ class Reader:
             if complete and (missing := self.missing()):
                 raise RecordError(
                     f"{path} {missing}: its end is lost, as when {path.name}-wal was removed or cut; bring it back, or "
-                    f"accept what is left: rungwise doctor --mend {shlex.quote(str(folder))}"
+                    f"accept what is left: rungwise doctor --fix {shlex.quote(str(folder))}"
                 )
         except RecordError:
             self._db.close()

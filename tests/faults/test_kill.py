@@ -187,7 +187,7 @@ def assert_answered(run: Run) -> Answer:
         assert db.execute("SELECT count(*) FROM model_versions").fetchone()[0] >= 1
     doctor = [sys.executable, "-P", "-m", "results", "doctor", str(run.folder)]
     done = subprocess.run(doctor, env=run.environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"{run.folder} is in good health\n")
+    assert (done.returncode, done.stdout) == (0, f"{run.folder}: no problems found\n")
     return found
 
 

@@ -120,9 +120,9 @@ def test_a_record_without_its_log_is_refused_and_the_doctor_makes_the_rest_usabl
     ):
         Record(folder)
     assert main(["doctor", str(folder)]) == 1
-    assert "but holds 8 and 24 (to mend it: --mend)" in capsys.readouterr().out
-    assert main(["doctor", str(folder), "--mend"]) == 0
-    assert "but holds 8 and 24 (mended)" in capsys.readouterr().out
+    assert "but holds 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
+    assert main(["doctor", str(folder), "--fix"]) == 0
+    assert "but holds 8 and 24 (fixed)" in capsys.readouterr().out
     identity, trials, reports = held(folder)
     assert (identity, trials, reports) == (truth[0], truth[1][:8], truth[2][:24])
     with Record(folder) as record, Reader(folder) as reader:

@@ -118,7 +118,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(
     shown = capsys.readouterr().out
     for folder in (two, other):
         assert f"{folder}: test accuracy" in shown
-        assert f"{folder}: L2 helps by" in shown
+        assert f"{folder}: The configuration found with L2 has" in shown
 
 
 def test_what_does_not_compare_is_said_and_not_subtracted(

@@ -66,7 +66,7 @@ def test_every_command_takes_a_hostile_record_or_refuses_it_in_a_line(
         ["copy", run, str(tmp_path / "copy")],
     ):
         said(words, capsys)
-    assert main(["doctor", str(altered)]) in (0, 1, 2)  # an ailment a line, on standard output
+    assert main(["doctor", str(altered)]) in (0, 1, 2)  # a finding a line, on standard output
     assert "Traceback" not in capsys.readouterr().out
 
 

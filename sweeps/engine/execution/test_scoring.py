@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `
     from rungwise.trainable.data.dataset import Dataset
 
 ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
-MEND = "what is damaged is dropped by: rungwise doctor --mend"
+MEND = "what is damaged is dropped by: rungwise doctor --fix"
 Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
