@@ -96,15 +96,15 @@ def answer(reader: Reader) -> Answer:
     metric, mode = definition.metric, definition.mode
     names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
-    if not any(measured in known for known in scores.values()):
+    if not any(measured in metrics for metrics in scores.values()):
         measured = "accuracy"  # a metric of the user's own is not scored on the test split
     tested = {
-        trial: known[measured] for trial, known in scores.items() if abs(known.get(measured, math.nan)) <= LARGEST
+        trial: metrics[measured] for trial, metrics in scores.items() if abs(metrics.get(measured, math.nan)) <= LARGEST
     }
 
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        mine = [trial for trial in trials if trial.arm == name]
-        return tuple(_ranked(_candidates(mine, superseded, curves, tested, metric), mode))
+        arm_trials = [trial for trial in trials if trial.arm == name]
+        return tuple(_ranked(_candidates(arm_trials, superseded, curves, tested, metric), mode))
 
     candidates = {name: candidates_of(name) for name in names}
     chosen = {name: next((c for c in candidates[name] if c.validation), None) for name in names}
@@ -180,8 +180,8 @@ def _candidates(
         other_network = 0
         for trial in repeats:
             value = _last(curves.get(trial.trial, {}), metric)
-            given = trial.config.get("seed")
-            seed = given if isinstance(given, int) else trial.trial
+            configured = trial.config.get("seed")
+            seed = configured if isinstance(configured, int) else trial.trial
             if trial.trial in superseded:
                 other_network += 1
             elif trial.state is State.COMPLETED and value is not None:
@@ -217,8 +217,12 @@ def _ranked(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:
     decides.
     """
     spread = [c.validation for c in candidates if c.validation and c.validation.n > 1]
-    freedom = sum(one.n - 1 for one in spread)
-    sd = math.sqrt(sum((one.n - 1) * (one.sd or 0.0) ** 2 for one in spread) / freedom) if freedom else 0.0
+    freedom = sum(validation.n - 1 for validation in spread)
+    sd = (
+        math.sqrt(sum((validation.n - 1) * (validation.sd or 0.0) ** 2 for validation in spread) / freedom)
+        if freedom
+        else 0.0
+    )
 
     def rank(candidate: Candidate) -> tuple[float, float, int]:
         validation = candidate.validation
@@ -301,9 +305,9 @@ def _compare(arms: Sequence[Arm], score_format: MetricFormat, samples: int | Non
             compared.append(Comparison(arm.arm, control.arm, Verdict.NO_TEST_SCORES, None))
         else:
             a, b = list(arm.scores.values()), list(control.scores.values())
-            found = difference(a, b, len(others), share=score_format.share, samples=samples)
-            verdict = verdict_of(found, Replicate.SEED, score_format.higher)
-            compared.append(Comparison(arm.arm, control.arm, verdict, found))
+            interval = difference(a, b, len(others), share=score_format.share, samples=samples)
+            verdict = verdict_of(interval, Replicate.SEED, score_format.higher)
+            compared.append(Comparison(arm.arm, control.arm, verdict, interval))
     return tuple(compared)
 
 

@@ -82,8 +82,8 @@ def audit(reader: Reader) -> Audit | None:
 
 def _scores(curve: Mapping[int, ReportRow], metric: str, sign: float) -> dict[float, float]:
     """{epoch: score}, higher is better."""
-    told = {row.metrics["epoch"]: sign * row.metrics.get(metric, math.nan) for row in curve.values()}
-    return {epoch: score for epoch, score in told.items() if math.isfinite(score)}
+    scores = {row.metrics["epoch"]: sign * row.metrics.get(metric, math.nan) for row in curve.values()}
+    return {epoch: score for epoch, score in scores.items() if math.isfinite(score)}
 
 
 def _rung(epoch: float, full: Mapping[int, Mapping[float, float]], last: Mapping[int, float]) -> Rung:

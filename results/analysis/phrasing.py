@@ -44,13 +44,15 @@ def whole_answer(findings: Findings) -> str:
     """Everything that is to be said at once."""
     if not findings.confirmed:
         return f"No answer yet. {details(findings)}"
-    return " ".join([*(comparison_text(one, findings) for one in findings.comparisons), details(findings)])
+    return " ".join(
+        [*(comparison_text(comparison, findings) for comparison in findings.comparisons), details(findings)]
+    )
 
 
 def headlines(findings: Findings) -> tuple[str, ...]:
     """A sentence for each comparison; without one, all that is known."""
-    told = tuple(comparison_text(one, findings) for one in findings.comparisons)
-    return told or (details(findings),)
+    texts = tuple(comparison_text(comparison, findings) for comparison in findings.comparisons)
+    return texts or (details(findings),)
 
 
 def details(findings: Findings) -> str:
@@ -75,7 +77,7 @@ def details(findings: Findings) -> str:
 def comparison_text(comparison: Comparison, findings: Findings) -> str:
     """One comparison in words."""
     arm, control = comparison.arm, comparison.against
-    arms = {one.arm: one for one in findings.arms}
+    arms = {arm.arm: arm for arm in findings.arms}
     found = comparison.difference
     match comparison.verdict:
         case Verdict.ARM_FAILED:
@@ -173,7 +175,7 @@ def _nothing_confirmed(findings: Findings) -> str:
 
 def _limits(findings: Findings) -> list[str]:
     """What the comparisons do not tell, once for all of them."""
-    arms = [one.arm for one in findings.comparisons if one.verdict is Verdict.ONE_SEARCH]
+    arms = [comparison.arm for comparison in findings.comparisons if comparison.verdict is Verdict.ONE_SEARCH]
     if not arms:
         return []
     several = len(arms) > 1

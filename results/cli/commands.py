@@ -68,11 +68,11 @@ def add(commands: Subparsers) -> None:
 def _list(arguments: argparse.Namespace) -> int:
     from rungwise.results.cli.show import console, run_table, runs
 
-    found = runs(arguments.out)
-    if not found:
+    folders = runs(arguments.out)
+    if not folders:
         say(f"a folder of runs holds RUN/{FILE}, but {arguments.out} has none", sys.stderr)
         return 2
-    console().print_whole(run_table(found), ["time", "started"])
+    console().print_whole(run_table(folders), ["time", "started"])
     return 0
 
 
@@ -111,15 +111,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     from rungwise.results.analysis.compare import compare_folders, table
     from rungwise.results.cli.show import console
 
-    found = compare_folders(arguments.run, arguments.other)
+    comparison = compare_folders(arguments.run, arguments.other)
     shown = console()
-    if found.rows:
-        shown.print_whole(table(found))
-    for name, one in (found.first, found.second):
-        shown.print(f"{name}: {one.sentence}", soft_wrap=True)
-    for problem in found.problems:
+    if comparison.rows:
+        shown.print_whole(table(comparison))
+    for name, answer in (comparison.first, comparison.second):
+        shown.print(f"{name}: {answer.sentence}", soft_wrap=True)
+    for problem in comparison.problems:
         say(problem, sys.stderr)
-    return 1 if found.problems else 0
+    return 1 if comparison.problems else 0
 
 
 def _predict(arguments: argparse.Namespace) -> int:

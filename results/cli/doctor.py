@@ -140,11 +140,11 @@ def _check_model(run: Path) -> Iterator[Finding]:
             yield Finding("model", str(error), partial(shutil.rmtree, folder))
     with Reader(run) as reader:
         ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
-        found = answer(reader)
-        other = model_folder.difference(reader, found)
-        chosen = {trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()}
+        result = answer(reader)
+        other = model_folder.difference(reader, result)
+        chosen = {trial for arm in result.arms if arm.chosen for trial in arm.chosen.trials.values()}
         unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
-    if found.model is None or not ended:
+    if result.model is None or not ended:
         return  # it is to be continued, and says so
     if unfit:
         those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
@@ -154,15 +154,15 @@ def _check_model(run: Path) -> Iterator[Finding]:
             f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
         )
         return
-    if found.split != "test":
+    if result.split != "test":
         yield Finding("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
     if other:
         yield Finding("model", f"{other}: {AGAIN}")
 
 
-def _check_mlflow(run: Path, asked: str | None) -> Iterator[Finding]:
-    uri = tracking_uri(run, asked)
-    shown = redacted_uri(uri)
+def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
+    uri = tracking_uri(run, requested_uri)
+    shown_uri = redacted_uri(uri)
     database = sqlite_path(uri)
     if problem := valid_uri(uri):
         yield Finding("mlflow", problem)
@@ -172,7 +172,7 @@ def _check_mlflow(run: Path, asked: str | None) -> Iterator[Finding]:
         Exporter(run, uri).sync()
 
     if database is not None and not database.is_file():
-        yield Finding("mlflow", f"{shown} is missing", export)
+        yield Finding("mlflow", f"{shown_uri} is missing", export)
         return
     if database is not None and (why := unusable(database)):
         yield Finding("mlflow", f"{database} {why}; it will be kept aside", partial(_replace_store, run, uri, database))
@@ -180,20 +180,20 @@ def _check_mlflow(run: Path, asked: str | None) -> Iterator[Finding]:
     try:
         with errors(uri), locked(run / ".mlflow.lock"):
             store = Store(uri)
-            found = list(_differences(run, store))
+            differences = list(_differences(run, store))
     except ExportError as error:
         yield Finding("mlflow", str(error))
         return
-    for what, runs, surplus in found:
+    for what, runs, surplus in differences:
 
         def again(runs: list[Known] = runs, surplus: bool = surplus) -> None:
             with errors(uri):
-                for known in runs:
-                    store.delete(known) if surplus else store.log(known, [], {}, {"rungwise.seq": "0"})
+                for mlflow_run in runs:
+                    store.delete(mlflow_run) if surplus else store.log(mlflow_run, [], {}, {"rungwise.seq": "0"})
             (run / ".mlflow.lock").unlink(missing_ok=True)  # an exporter at work looks at MLflow afresh
             export()
 
-        yield Finding("mlflow", f"{what} in {shown}", again)
+        yield Finding("mlflow", f"{what} in {shown_uri}", again)
 
 
 def _replace_store(run: Path, uri: str, database: Path) -> None:
@@ -214,8 +214,8 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bo
         identity = str(reader.meta("id") or definition.name).replace("'", "")
     experiment = store.experiment(definition.sweep or definition.name)
     runs: dict[int, list[Known]] = {}
-    for known in store.find(experiment, "rungwise.run", identity):
-        runs.setdefault(int(known.tags.get("rungwise.trial", 0)), []).append(known)  # 0: the parent
+    for mlflow_run in store.find(experiment, "rungwise.run", identity):
+        runs.setdefault(int(mlflow_run.tags.get("rungwise.trial", 0)), []).append(mlflow_run)  # 0: the parent
     if 0 not in runs:
         yield f"the sweep's run is missing{' and so are its trials' if not runs else ''}", [], False
     for number, several in sorted(runs.items()):
@@ -228,10 +228,10 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bo
     for trial in trials:
         if trial.trial not in runs:
             continue
-        known = runs[trial.trial][0]
+        mlflow_run = runs[trial.trial][0]
         status = "KILLED" if trial.state is State.RUNNING else STATUS[trial.state]
-        if known.status != status:
-            yield f"trial {trial.trial} is {known.status} and must be {status}", [], False
+        if mlflow_run.status != status:
+            yield f"trial {trial.trial} is {mlflow_run.status} and must be {status}", [], False
         steps = {step for step, row in curves.get(trial.trial, {}).items() if metric in row.metrics}
-        if lacking := steps - store.steps(known, legal_name(metric)):
-            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [known], False
+        if lacking := steps - store.steps(mlflow_run, legal_name(metric)):
+            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [mlflow_run], False

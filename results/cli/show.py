@@ -69,7 +69,8 @@ def _run_cells(folder: Path) -> list[str]:
     return [
         definition.sweep,
         state,
-        ", ".join(f"{counts[one]} {_now(one, state)}" for one in State if counts[one]) or "none",
+        ", ".join(f"{counts[trial_state]} {_now(trial_state, state)}" for trial_state in State if counts[trial_state])
+        or "none",
         _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), definition.metric),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else duration(end - began),

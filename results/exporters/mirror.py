@@ -67,9 +67,9 @@ class Mirror:
                 if not file.is_file() or name.startswith(FILE) or name.partition("/")[0] in _LEFT or "/." in f"/{name}":
                     continue
                 status = file.stat()
-                if self._known.get(name) != (seen := (status.st_mtime_ns, status.st_size)):
+                if self._known.get(name) != (stamp := (status.st_mtime_ns, status.st_size)):
                     self._folder.write(name, file.read_bytes())
-                    self._known[name] = seen
+                    self._known[name] = stamp
         except (OSError, sqlite3.Error) as error:
             raise MirrorError(f"{self.place} could not be brought up to date: {redacted(str(error))}") from error
 

@@ -85,20 +85,20 @@ class Store:
         """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             beside = None
             if self.database:
                 beside = (self.database.absolute().parent / mlflow_database.ARTIFACTS).as_uri()
             try:
                 return str(self._client.create_experiment(name, artifact_location=beside))
             except MlflowException:  # another sweep made it between the two calls
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise MlflowException(f"its experiment {name!r} is deleted; restore it, or delete it for good (mlflow gc)")
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def find(self, experiment: str, tag: str, value: str) -> Iterator[Known]:
         """All runs that are not deleted and carry the tag, the oldest first."""
@@ -225,9 +225,9 @@ def _line(error: Exception, uri: str) -> str:
     return (text.splitlines() or [type(error).__name__])[0]
 
 
-def _known(found: Run) -> Known:
-    info, data = found.info, found.data
-    has_input = bool(found.inputs and found.inputs.dataset_inputs)
+def _known(mlflow_run: Run) -> Known:
+    info, data = mlflow_run.info, mlflow_run.data
+    has_input = bool(mlflow_run.inputs and mlflow_run.inputs.dataset_inputs)
     return Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input, certain=False)
 
 

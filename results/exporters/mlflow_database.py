@@ -68,11 +68,11 @@ def set_aside(database: Path) -> Path:
     """Give the file and its logs another name, which is returned: nothing is thrown away."""
     with locked(_lock(database)):
         names = (database.with_name(f"{database.name}.broken-{number}") for number in count(1))
-        kept = next(name for name in names if not name.exists())
+        backup = next(name for name in names if not name.exists())
         for suffix in ("-wal", "-shm", "-journal", ""):
             if (path := Path(f"{database}{suffix}")).exists():
-                path.rename(f"{kept}{suffix}")
-    return kept
+                path.rename(f"{backup}{suffix}")
+    return backup
 
 
 def _lock(database: Path) -> Path:

@@ -71,8 +71,8 @@ def _logged(
     """The logged model, complete; one that a killed exporter left half-way is completed."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    found = client.search_logged_models([experiment], f"tags.`{_DIGEST}` = '{confirmed.digest}'")
-    mine = [model for model in found if model.source_run_id == run_id]
+    models = client.search_logged_models([experiment], f"tags.`{_DIGEST}` = '{confirmed.digest}'")
+    mine = [model for model in models if model.source_run_id == run_id]
     model = next((model for model in mine if model.status is LoggedModelStatus.READY), mine[0] if mine else None)
     if model is None:
         tags = {_DIGEST: confirmed.digest, "rungwise.run": confirmed.identity}

@@ -34,7 +34,7 @@ def write(reader: Reader, url: str) -> list[str]:
     definition = reader.definition()
     run = definition.name
     identity = str(reader.meta("id") or run)
-    found = studies(reader)
+    studies_by_arm = studies(reader)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = []
@@ -44,7 +44,7 @@ def write(reader: Reader, url: str) -> list[str]:
                 file.write(_empty())
         storage = optuna.storages.get_storage(url)
         there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
-        wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
+        wanted = {run if len(studies_by_arm) == 1 else f"{run}: {arm}": study for arm, study in studies_by_arm.items()}
         if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
             raise StorageError(
                 f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "

@@ -57,9 +57,9 @@ def redacted_values(value: Any) -> Any:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
-        return {key: redacted_values(one) for key, one in value.items()}
+        return {key: redacted_values(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted_values(one) for one in value]
+        return [redacted_values(part) for part in value]
     return value
 
 
@@ -77,12 +77,12 @@ def _starred(match: re.Match[str]) -> str:
 
 def _replacements(uri: str) -> dict[str, str]:
     """{text that must not be shown: what is shown}: the URI itself, and each of its secrets as it may be repeated."""
-    found = {uri: redacted_uri(uri)} if redacted_uri(uri) != uri else {}
+    replacements = {uri: redacted_uri(uri)} if redacted_uri(uri) != uri else {}
     for secret in _secrets(uri):
         for text in (secret, unquote(secret), quote(unquote(secret), safe=""), repr(unquote(secret))[1:-1]):
             if len(text) >= _SHORTEST:
-                found[text] = STARS
-    return found
+                replacements[text] = STARS
+    return replacements
 
 
 def _secrets(uri: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ class DatasetSummary:
     @classmethod
     def from_json(cls, text: Mapping[str, Any]) -> Self:
         """Unknown keys are left out."""
-        return cls(**_known(cls, text))
+        return cls(**_known_fields(cls, text))
 
     def to_json(self) -> dict[str, Any]:
         """{} when nothing is known."""
@@ -81,17 +81,17 @@ class Definition:
     @classmethod
     def from_json(cls, text: Mapping[str, Any] | None) -> Self:
         """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
-        known = _known(cls, text or {})
-        known["data"] = DatasetSummary.from_json(known.get("data", {}))
-        known["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
-        return cls(**known)
+        values = _known_fields(cls, text or {})
+        values["data"] = DatasetSummary.from_json(values.get("data", {}))
+        values["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
+        return cls(**values)
 
     def to_json(self) -> Verbatim:
         """What the record keeps: all that differs from the defaults, and a few words that are never left out."""
-        kept: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
-        if kept["objectives"] == {self.metric: self.mode}:
-            kept["objectives"] = {}
-        said = {key: value for key, value in kept.items() if key in _ALWAYS or value != _DEFAULTS[key]}
+        values: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
+        if values["objectives"] == {self.metric: self.mode}:
+            values["objectives"] = {}
+        said = {key: value for key, value in values.items() if key in _ALWAYS or value != _DEFAULTS[key]}
         return Verbatim(said | dict(self.unknown))
 
     @property
@@ -109,7 +109,7 @@ _KEYS = tuple(each.name for each in fields(Definition) if each.name != "unknown"
 _ALWAYS = frozenset({"question", "metric", "mode", "reports_per_epoch", "seed", "fixed"})
 
 
-def _known(cls: type, text: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(cls: type, text: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `cls` has as fields, without those that say nothing."""
     names = {each.name for each in fields(cls)} - {"unknown"}
     return {key: value for key, value in text.items() if key in names and value is not None}

@@ -81,9 +81,9 @@ class Reader:
         """Raises RecordError when anything in the record is not as it was written."""
         path = self.folder / FILE
         with reading(path):
-            found = list(integrity.damage(self._db))
-        if found:
-            raise broken(path, "; ".join(found))
+            problems = list(integrity.damage(self._db))
+        if problems:
+            raise broken(path, "; ".join(problems))
 
     def __enter__(self) -> Self:
         return self
@@ -118,8 +118,8 @@ class Reader:
 
     def definition(self) -> Definition:
         """What the sweep was asked for; a run that was given no name has its folder's."""
-        found = Definition.from_json(self.meta("definition"))
-        return found if found.name else replace(found, name=self.folder.name)
+        definition = Definition.from_json(self.meta("definition"))
+        return definition if definition.name else replace(definition, name=self.folder.name)
 
     def sessions(self) -> list[Session]:
         rows = self._known("session", "SELECT session, state, started, ended, info FROM sessions ORDER BY session")
@@ -187,19 +187,19 @@ class Reader:
 
     def scores(self, split: str = "test") -> dict[int, dict[str, float]]:
         """{trial: {metric: value}} of final models on `split`."""
-        found: dict[int, dict[str, float]] = {}
+        scores: dict[int, dict[str, float]] = {}
         for row in self._known(
             "score", "SELECT trial, metric, value FROM scores WHERE split = ? ORDER BY trial, metric", (split,)
         ):
-            found.setdefault(row["trial"], {})[row["metric"]] = row["value"]
-        return found
+            scores.setdefault(row["trial"], {})[row["metric"]] = row["value"]
+        return scores
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
         """{trial: {step: sha256}} of the trials in flight, and of confirmed models."""
-        found: dict[int, dict[int, str]] = {}
+        digests: dict[int, dict[int, str]] = {}
         for row in self._known("checkpoint", "SELECT trial, step, sha256 FROM checkpoints ORDER BY trial, step"):
-            found.setdefault(row["trial"], {})[row["step"]] = row["sha256"]
-        return found
+            digests.setdefault(row["trial"], {})[row["step"]] = row["sha256"]
+        return digests
 
     def superseded(self) -> set[int]:
         """Trials of a network that a model of the user's own built before another one was accepted: no mean holds
@@ -214,7 +214,7 @@ class Reader:
         """The trials that events of `kind` name under `key`."""
         rows = self._known("event", "SELECT at, kind, trial, data FROM events WHERE kind = ? ORDER BY seq", (kind,))
         lists = [row["data"].get(key) for row in rows if isinstance(row["data"], Mapping)]
-        return {one for some in lists if isinstance(some, list) for one in some if isinstance(one, int)}
+        return {trial for trials in lists if isinstance(trials, list) for trial in trials if isinstance(trial, int)}
 
     def events(self) -> list[tuple[float, str, int | None, dict[str, Any]]]:
         """(time, kind, trial, data) in order."""
@@ -239,6 +239,6 @@ def _legacy_failure(state: State, reason: str, error: str | None) -> Failure | N
         kind = FailureKind.OUT_OF_MEMORY
     elif state is State.FAILED and reason.startswith("infeasible"):
         kind = FailureKind.INFEASIBLE
-    found = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason)
-    constraint = Constraint(found[1], float(found[2]), float(found[3])) if found else None
+    match = re.match(r"infeasible: (\w+) <= (\d+) must hold, but got (\d+)", reason)
+    constraint = Constraint(match[1], float(match[2]), float(match[3])) if match else None
     return Failure(kind, reason, constraint, error)

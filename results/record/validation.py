@@ -79,11 +79,11 @@ def require_reports(db: sqlite3.Connection, metrics: Sequence[str], after: int) 
         },
     }
     bad = " ".join(f"WHEN {test} THEN {index}" for index, test in enumerate(wrong.values()))
-    found = db.execute(
+    invalid = db.execute(
         f"SELECT seq, CASE {bad} END AS bad FROM main.reports WHERE seq > ? AND bad IS NOT NULL LIMIT 1", (after,)
     ).fetchone()
-    if found:
-        raise Invalid(f"report {found[0]} has no valid value of {list(wrong)[found[1]]}")
+    if invalid:
+        raise Invalid(f"report {invalid[0]} has no valid value of {list(wrong)[invalid[1]]}")
 
 
 def row_of(kind: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class Record:
                 phase,
                 source,
                 State.RUNNING,
-                *(to_json(Verbatim(kept)) for kept in (params, distributions, config)),
+                *(to_json(Verbatim(values)) for values in (params, distributions, config)),
                 time.time(),
             ),
         )
@@ -251,8 +251,8 @@ class Record:
         score. Other checkpoints are forgotten, because the trial will not go on.
         """
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
-        told = reason if failure is None else failure.message
-        reason = None if told is None else one_line(redacted(told))
+        text = reason if failure is None else failure.message
+        reason = None if text is None else one_line(redacted(text))
         error = None if failure is None or failure.error is None else tail(redacted(failure.error))
         cursor = self._write(
             "UPDATE trials SET state = ?, reason = ?, error = ?, failure = ?, stop_rung = ?, cutoff = ?, ended = ? "

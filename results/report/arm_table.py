@@ -10,38 +10,41 @@ from rungwise.results.report.plots.arms import Bar
 from rungwise.results.report.snapshot import Entry, Snapshot
 
 
-def arm_bars(now: Snapshot, found: Answer) -> list[Bar]:
-    if not found.confirmed:
-        able: dict[str, list[Entry]] = {arm: [] for arm in now.arms}
-        for entry in now.search:
+def arm_bars(snapshot: Snapshot, findings: Answer) -> list[Bar]:
+    if not findings.confirmed:
+        rankable: dict[str, list[Entry]] = {arm: [] for arm in snapshot.arms}
+        for entry in snapshot.search:
             if entry.able:
-                able[entry.trial.arm].append(entry)
-        return [Bar(arm, [entry.best for entry in mine if entry.best is not None]) for arm, mine in able.items()]
+                rankable[entry.trial.arm].append(entry)
+        return [
+            Bar(arm, [entry.best for entry in entries if entry.best is not None]) for arm, entries in rankable.items()
+        ]
     return [
         Bar(arm.arm, list(arm.scores.values()), arm.score.mean, arm.score.low, arm.score.high)
-        for arm in found.arms
+        for arm in findings.arms
         if arm.score
     ]
 
 
-def arm_table(now: Snapshot, found: Answer) -> Html:
+def arm_table(snapshot: Snapshot, findings: Answer) -> Html:
     """Per arm: seen in the search, confirmed, the gap between them, the score that counts, the settings."""
-    if not found.arms:
+    if not findings.arms:
         return Html("")
     heads = ["arm", "trials", "best seen"]
-    if found.confirmed:
+    if findings.confirmed:
         heads += ["same settings in the search", "confirmed on validation", "winner's-curse gap"]
-        heads += [found.measure] if found.split == "test" else []
+        heads += [findings.measure] if findings.split == "test" else []
         heads += ["95% interval", "sd", "n", "settings"]
     rows = []
-    for arm in found.arms:
-        row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in now.search)]
-        row.append(shown(arm.seen, found.metric))
-        if found.confirmed:
-            row += _confirmed_cells(arm, found) or [_unconfirmed(arm), *[""] * (len(heads) - 4)]
+    for arm in findings.arms:
+        row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in snapshot.search)]
+        row.append(shown(arm.seen, findings.metric))
+        if findings.confirmed:
+            row += _confirmed_cells(arm, findings) or [_unconfirmed(arm), *[""] * (len(heads) - 4)]
         rows.append(row)
     compared = [
-        (f"{one.arm} against {one.against}", one.verdict, found.comparison_text(one)) for one in found.comparisons
+        (f"{comparison.arm} against {comparison.against}", comparison.verdict, findings.comparison_text(comparison))
+        for comparison in findings.comparisons
     ]
     return join(
         [
@@ -51,23 +54,23 @@ def arm_table(now: Snapshot, found: Answer) -> Html:
     )
 
 
-def _confirmed_cells(arm: Arm, found: Answer) -> list[object]:
+def _confirmed_cells(arm: Arm, findings: Answer) -> list[object]:
     """What the arm's table says of its chosen configuration; nothing without one."""
     chosen, score = arm.chosen, arm.score
     if chosen is None or score is None:
         return []
-    objective, optimism = found.objective_format, arm.optimism
+    objective, optimism = findings.objective_format, arm.optimism
     cells: list[object] = [
-        shown(chosen.searched, found.metric),
-        shown(chosen.validation.mean, found.metric) if chosen.validation else "",
+        shown(chosen.searched, findings.metric),
+        shown(chosen.validation.mean, findings.metric) if chosen.validation else "",
         objective.amount(optimism) if optimism and optimism > 0 else "",
     ]
-    cells += [tag("b", found.format.value(score.mean))] if found.split == "test" else []
+    cells += [tag("b", findings.format.value(score.mean))] if findings.split == "test" else []
     if score.low is None or score.high is None:
         cells += ["none: one seed", ""]
     else:
-        cells.append(found.format.interval(score.low, score.high))
-        cells.append("" if score.sd is None else found.format.amount(score.sd))
+        cells.append(findings.format.interval(score.low, score.high))
+        cells.append("" if score.sd is None else findings.format.amount(score.sd))
     return [*cells, score.n, settings(chosen.params)]
 
 

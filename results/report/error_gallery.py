@@ -20,40 +20,40 @@ MOST = 24  # images
 _MODES = {1: "L", 3: "RGB"}  # by number of channels
 
 
-def matrix(now: Snapshot) -> tuple[list[list[int]], list[str]] | None:
+def matrix(snapshot: Snapshot) -> tuple[list[list[int]], list[str]] | None:
     """(counts, classes), or None while no model was scored on the test set."""
-    told = now.meta.get("test") or {}
-    counts = told.get("confusion")
+    test_scores = snapshot.meta.get("test") or {}
+    counts = test_scores.get("confusion")
     if not counts or any(len(row) != len(counts) for row in counts):
         return None
-    classes = [str(name) for name in told.get("classes") or range(len(counts))]
+    classes = [str(name) for name in test_scores.get("classes") or range(len(counts))]
     return counts, classes if len(classes) == len(counts) else [str(i) for i in range(len(counts))]
 
 
-def confusion_plot(now: Snapshot) -> Figure | None:
-    found = matrix(now)
-    return plot_confusion(*found) if found else None
+def confusion_plot(snapshot: Snapshot) -> Figure | None:
+    confusion_matrix = matrix(snapshot)
+    return plot_confusion(*confusion_matrix) if confusion_matrix else None
 
 
-def gallery(now: Snapshot) -> Html:
+def gallery(snapshot: Snapshot) -> Html:
     """The most confident mistakes; nothing when none were kept."""
-    told = now.meta.get("test") or {}
-    kept: Sequence[Mapping[str, Any]] = told.get("mistakes") or []
-    if not kept:
+    test_scores = snapshot.meta.get("test") or {}
+    mistakes: Sequence[Mapping[str, Any]] = test_scores.get("mistakes") or []
+    if not mistakes:
         return Html("")
-    found = matrix(now)
-    classes = found[1] if found else []
-    ranked = sorted(kept, key=lambda one: -float(one.get("probability") or 0.0))[:MOST]
+    confusion_matrix = matrix(snapshot)
+    classes = confusion_matrix[1] if confusion_matrix else []
+    ranked = sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]
     return join(
         [
             tag("h3", "Most confident mistakes"),
-            tag("p", f"Test images of trial {told.get('trial', '?')} that it was surest about, and wrong."),
-            tag("ul", *(_one(mistake, classes) for mistake in ranked), class_="gallery"),
+            tag("p", f"Test images of trial {test_scores.get('trial', '?')} that it was surest about, and wrong."),
+            tag("ul", *(_gallery_item(mistake, classes) for mistake in ranked), class_="gallery"),
         ]
     )
 
 
-def _one(mistake: Mapping[str, Any], classes: Sequence[str]) -> Html:
+def _gallery_item(mistake: Mapping[str, Any], classes: Sequence[str]) -> Html:
     true, said = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
     sure = float(mistake.get("probability") or 0.0)
     words = f"test image {mistake.get('index', '?')}: is {true}, taken for {said} with probability {sure:.1%}"

@@ -46,63 +46,63 @@ class ImportanceAnalysis:
     level: Sequence[tuple[Entry, float]]  # the trials that reached it, with their objective there
 
 
-def analyse(now: Snapshot) -> ImportanceAnalysis:
+def analyse(snapshot: Snapshot) -> ImportanceAnalysis:
     """Importances of every rung, and the order of hyperparameters that follows from them."""
-    use_fanova = len(now.search) <= FANOVA_MOST
-    least = FANOVA_LEAST if use_fanova else PED_LEAST
-    views = {arm: [entry for entry in now.search if entry.trial.arm == arm] for arm in now.arms}
+    use_fanova = len(snapshot.search) <= FANOVA_MOST
+    fewest = FANOVA_LEAST if use_fanova else PED_LEAST
+    views = {arm: [entry for entry in snapshot.search if entry.trial.arm == arm] for arm in snapshot.arms}
     views = {arm: entries for arm, entries in views.items() if entries}
     if len(views) > 1:
-        views = {"all arms": list(now.search), **views}
-    found = [
-        _importance(view, entries, rung, least, use_fanova, now)
+        views = {"all arms": list(snapshot.search), **views}
+    importances = [
+        _importance(view, entries, rung, fewest, use_fanova, snapshot)
         for view, entries in views.items()
-        for rung in now.rungs
+        for rung in snapshot.rungs
     ]
-    names = list(dict.fromkeys(name for entry in now.search for name in entry.trial.params))
+    names = list(dict.fromkeys(name for entry in snapshot.search for name in entry.trial.params))
     score: dict[str, float] = {}
     for view in views:
-        told = [one for one in found if one.view == view and one.shares]
-        for name, share in (told[-1].shares if told else {}).items():
+        computed = [importance for importance in importances if importance.view == view and importance.shares]
+        for name, share in (computed[-1].shares if computed else {}).items():
             score.setdefault(name, share)  # an arm's own word counts only for what is not in all arms
     names.sort(key=lambda name: -score.get(name, 0.0))  # stable: the space's order where nothing is known
     rung: float | None = None
     level: list[tuple[Entry, float]] = []
-    for candidate in reversed(now.rungs):
-        reached = [(entry, value) for entry in now.search if (value := entry.at(candidate)) is not None]
-        if len(reached) > len(level) and len(level) < least:
+    for candidate in reversed(snapshot.rungs):
+        reached = [(entry, value) for entry in snapshot.search if (value := entry.at(candidate)) is not None]
+        if len(reached) > len(level) and len(level) < fewest:
             rung, level = candidate, reached
-    return ImportanceAnalysis("fANOVA" if use_fanova else "PED-ANOVA", found, names, rung, level)
+    return ImportanceAnalysis("fANOVA" if use_fanova else "PED-ANOVA", importances, names, rung, level)
 
 
 def _importance(
-    view: str, entries: Sequence[Entry], rung: float, least: int, use_fanova: bool, now: Snapshot
+    view: str, entries: Sequence[Entry], rung: float, fewest: int, use_fanova: bool, snapshot: Snapshot
 ) -> Importance:
     level = [(entry, value) for entry in entries if (value := entry.at(rung)) is not None]
-    if len(level) < least:
-        return Importance(view, rung, len(level), {}, f"n={len(level)} is too few, {least} are needed")
+    if len(level) < fewest:
+        return Importance(view, rung, len(level), {}, f"n={len(level)} is too few, {fewest} are needed")
     if len({value for _, value in level}) < 2:
         return Importance(view, rung, len(level), {}, "all trials have the same value")
     pooled = len({entry.trial.arm for entry, _ in level}) > 1
     common = _common(entry for entry, _ in level)
     if not common:
         return Importance(view, rung, len(level), {}, "the trials share no searched hyperparameter")
-    study = _study(level, common, pooled, now)
+    study = _study(level, common, pooled, snapshot)
     return Importance(view, rung, len(level), _shares(study, use_fanova))
 
 
 def _common(entries: Iterator[Entry]) -> dict[str, str]:
     """Hyperparameters with one and the same distribution in every trial; of one that was widened, the last."""
     first, *others = entries
-    found = dict(first.trial.distributions)
+    common = dict(first.trial.distributions)
     for entry in others:
-        theirs = entry.trial.distributions
-        found = {name: theirs[name] for name in found if name in theirs}
-    return found
+        distributions = entry.trial.distributions
+        common = {name: distributions[name] for name in common if name in distributions}
+    return common
 
 
 def _study(
-    level: Sequence[tuple[Entry, float]], common: Mapping[str, str], pooled: bool, now: Snapshot
+    level: Sequence[tuple[Entry, float]], common: Mapping[str, str], pooled: bool, snapshot: Snapshot
 ) -> optuna.Study:
     import optuna
 
@@ -112,7 +112,7 @@ def _study(
         distributions[ARM] = optuna.distributions.CategoricalDistribution(
             tuple(sorted({entry.trial.arm for entry, _ in level}))
         )
-    study = optuna.create_study(direction="maximize" if now.sign > 0 else "minimize")
+    study = optuna.create_study(direction="maximize" if snapshot.sign > 0 else "minimize")
     for entry, value in level:
         params = {name: entry.trial.params[name] for name in common} | ({ARM: entry.trial.arm} if pooled else {})
         if not all(_contains(distributions[name], value) for name, value in params.items()):

@@ -17,36 +17,36 @@ _BUDGET = ("trials", "epochs", "reports_per_epoch", "scheduler", "grace", "eta",
 _SHOWN = {*_BUDGET, "name", "sweep", "question", "arms", "fixed", "space", "data"}
 
 
-def provenance(now: Snapshot) -> Html:
+def provenance(snapshot: Snapshot) -> Html:
     """All that is needed to run it again."""
-    definition = now.definition.to_json()
-    about = [("run", now.name), ("sweep", now.definition.sweep), ("run id", now.meta.get("id"))]
+    definition = snapshot.definition.to_json()
+    about = [("run", snapshot.name), ("sweep", snapshot.definition.sweep), ("run id", snapshot.meta.get("id"))]
     about += [(name.replace("_", " "), short(definition[name])) for name in _BUDGET if name in definition]
     about += [(name.replace("_", " "), _json(value)) for name, value in definition.items() if name not in _SHOWN]
     parts: list[Html] = [pairs((name, value) for name, value in about if value not in (None, ""))]
-    if space := _space(now):
+    if space := _space(snapshot):
         parts += [tag("h3", "Space"), space]
-    if arms := now.definition.arms:
+    if arms := snapshot.definition.arms:
         rows = [(name, _settings(fixes) or "nothing more") for name, fixes in arms.items()]
         parts += [tag("h3", "Arms"), table(("arm", "fixes"), rows, "arms and what they fix")]
-    if fixed := now.definition.fixed:
-        given = [(name, _json(value), *_meaning(now, name)) for name, value in fixed.items()]
+    if fixed := snapshot.definition.fixed:
+        settings = [(name, _json(value), *_meaning(snapshot, name)) for name, value in fixed.items()]
         parts += [
             tag("h3", "Fixed"),
-            table(("hyperparameter", "value", "unit", "meaning"), given, "fixed hyperparameters"),
+            table(("hyperparameter", "value", "unit", "meaning"), settings, "fixed hyperparameters"),
         ]
-    if data := now.definition.data.to_json():
+    if data := snapshot.definition.data.to_json():
         parts += [tag("h3", "Data"), pairs((name, _json(value)) for name, value in data.items())]
-    if now.sessions:
+    if snapshot.sessions:
         parts.append(tag("h3", "Made by"))
-        parts += [_session(session) for session in now.sessions[-3:]]
-        if len(now.sessions) > 3:
-            parts.append(tag("p", f"The last 3 of {len(now.sessions)} sessions are shown."))
+        parts += [_session(session) for session in snapshot.sessions[-3:]]
+        if len(snapshot.sessions) > 3:
+            parts.append(tag("p", f"The last 3 of {len(snapshot.sessions)} sessions are shown."))
     return join(parts)
 
 
-def _space(now: Snapshot) -> Html:
-    space = now.definition.space
+def _space(snapshot: Snapshot) -> Html:
+    space = snapshot.definition.space
     if not space:
         return Html("")
     if not isinstance(space, Mapping):
@@ -54,7 +54,7 @@ def _space(now: Snapshot) -> Html:
     rows = []
     for name, told in space.items():
         low, high, scale = _range(told)
-        rows.append((name, low, high, scale, *_meaning(now, name)))
+        rows.append((name, low, high, scale, *_meaning(snapshot, name)))
     heads = ("hyperparameter", "from", "to", "scale", "unit", "meaning")
     return table(heads, rows, "searched hyperparameters")
 
@@ -76,8 +76,8 @@ def _range(told: Any) -> tuple[str, str, str]:
     return short(given.get("low")), short(given.get("high")), scale
 
 
-def _meaning(now: Snapshot, name: str) -> tuple[str, str]:
-    about = now.about.get(name, {})
+def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
+    about = snapshot.about.get(name, {})
     return str(about.get("unit", "")), str(about.get("help", ""))
 
 

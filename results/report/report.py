@@ -43,10 +43,10 @@ class ReportError(RungwiseError, RuntimeError):
 def write(run: Path) -> Path:
     """Make `report.html` in the run's folder. Raises RecordError without a whole record, ReportError without room."""
     path = run / FILE
-    whole = render(run).encode()
+    page_bytes = render(run).encode()
     try:
         with replacing(path) as file:
-            file.write(whole)
+            file.write(page_bytes)
     except OSError as error:
         raise ReportError(f"{path} must be writable, but {error}; the record is untouched: make it again") from error
     return path
@@ -55,23 +55,23 @@ def write(run: Path) -> Path:
 def render(run: Path) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
     with Still(run) as reader:
-        now, found, seen, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
-    land = analyse(now)
-    slices = plot_slices(land, now)
-    score_format = found.format if found.confirmed else found.objective_format
+        snapshot, findings, audit_result, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
+    analysis = analyse(snapshot)
+    slices = plot_slices(analysis, snapshot)
+    score_format = findings.format if findings.confirmed else findings.objective_format
     drawn = {
-        "arms": plot_arms(arm_bars(now, found), score_format, confirmed=found.confirmed),
-        "pareto": plot_pareto(points, now.arms),
-        "history": plot_history(now),
-        "curves": plot_curves(now),
-        "importances": plot_importances(land),
-        "contour": plot_contour(land, now),
-        "parallel": plot_parallel(land, now),
-        "confusion": error_gallery.confusion_plot(now),
+        "arms": plot_arms(arm_bars(snapshot, findings), score_format, confirmed=findings.confirmed),
+        "pareto": plot_pareto(points, snapshot.arms),
+        "history": plot_history(snapshot),
+        "curves": plot_curves(snapshot),
+        "importances": plot_importances(analysis),
+        "contour": plot_contour(analysis, snapshot),
+        "parallel": plot_parallel(analysis, snapshot),
+        "confusion": error_gallery.confusion_plot(snapshot),
     }
     # Every part is here, in the order of the page; one without content leaves no heading.
     parts = [
-        ("arms", "Arms", [_figure(drawn["arms"]), arm_table(now, found)]),
+        ("arms", "Arms", [_figure(drawn["arms"]), arm_table(snapshot, findings)]),
         ("pareto", "Pareto front", [_figure(drawn["pareto"]), pareto_table(points)]),
         ("history", "Best so far", [_figure(drawn["history"])]),
         ("curves", "Learning curves", [_figure(drawn["curves"])]),
@@ -80,35 +80,35 @@ def render(run: Path) -> str:
             "Hyperparameters",
             [
                 _figure(drawn["importances"], "What matters"),
-                unfoldable("Rungs without importances", list_missing(land), unfolded=False),
-                _slices(slices, land),
+                unfoldable("Rungs without importances", list_missing(analysis), unfolded=False),
+                _slices(slices, analysis),
                 _figure(drawn["contour"], "The two most important together"),
                 _figure(drawn["parallel"], "All together"),
             ],
         ),
-        ("trials", "Trials", [trial_list(now)]),
-        ("mistakes", "Where the model errs", [_figure(drawn["confusion"]), error_gallery.gallery(now)]),
-        ("forecast", "Forecast and actual", [cost.forecast(now, _bytes(run))]),
-        ("audit", "Audit of early stopping", [cost.audited(now, seen)]),
-        ("cost", "Time and cost", [cost.time_and_cost(now)]),
-        ("made", "What made it", [provenance(now)]),
+        ("trials", "Trials", [trial_list(snapshot)]),
+        ("mistakes", "Where the model errs", [_figure(drawn["confusion"]), error_gallery.gallery(snapshot)]),
+        ("forecast", "Forecast and actual", [cost.forecast(snapshot, _bytes(run))]),
+        ("audit", "Audit of early stopping", [cost.audited(snapshot, audit_result)]),
+        ("cost", "Time and cost", [cost.time_and_cost(snapshot)]),
+        ("made", "What made it", [provenance(snapshot)]),
     ]
     sections = [(key, title, section(key, title, *inside)) for key, title, inside in parts]
     body = [
         tag("a", "to the answer", href="#answer", class_="skip"),
-        header(now),
-        tag("main", answer_section(now, found), _contents(sections), *(told for _, _, told in sections)),
+        header(snapshot),
+        tag("main", answer_section(snapshot, findings), _contents(sections), *(html for _, _, html in sections)),
         tag(
             "noscript", tag("p", "The plots and the sorting need JavaScript; all words and tables are here without it.")
         ),
-        tag("footer", f"Made by Rungwise from the record of {now.name} on {moment(time.time())}."),
+        tag("footer", f"Made by Rungwise from the record of {snapshot.name} on {moment(time.time())}."),
     ]
     every = [each for each in [*drawn.values(), *slices] if each is not None]
-    return page(f"{now.name} · Rungwise", body, payload(every, _hover(now)))
+    return page(f"{snapshot.name} · Rungwise", body, payload(every, _hover(snapshot)))
 
 
 def _contents(sections: Iterable[tuple[str, str, Html]]) -> Html:
-    links = (tag("a", title, href=f"#{key}") for key, title, told in sections if told)
+    links = (tag("a", title, href=f"#{key}") for key, title, html in sections if html)
     return tag("nav", *links, aria_label="Contents")
 
 
@@ -116,34 +116,34 @@ def _figure(drawn: Figure | None, title: str = "") -> Html:
     return figure(drawn, title) if drawn else Html("")
 
 
-def _slices(slices: list[Figure], land: ImportanceAnalysis) -> Html:
-    if not slices or land.rung is None:
+def _slices(slices: list[Figure], analysis: ImportanceAnalysis) -> Html:
+    if not slices or analysis.rung is None:
         return Html("")
     return join(
         [
             tag("h3", "One at a time"),
             tag(
                 "p",
-                f"The score at {epochs(land.rung)} of the {len(land.level)} trials that got there, over each "
+                f"The score at {epochs(analysis.rung)} of the {len(analysis.level)} trials that got there, over each "
                 "hyperparameter; the most important first.",
             ),
-            tag("div", *(figure(one) for one in slices), class_="grid"),
+            tag("div", *(figure(slice_plot) for slice_plot in slices), class_="grid"),
         ]
     )
 
 
-def _hover(now: Snapshot) -> dict[int, str]:
+def _hover(snapshot: Snapshot) -> dict[int, str]:
     """What a plot says of a trial under the pointer, in plotly.js's own markup."""
-    names = searched(now)[:10]
-    told = {}
-    for entry in now.entries:
+    names = searched(snapshot)[:10]
+    texts = {}
+    for entry in snapshot.entries:
         trial = entry.trial
         lines = [f"trial {trial.trial} · {trial.arm} · {trial.state.lower()}"]
         lines += [f"{name} = {short(trial.params[name])}"[:80] for name in names if name in trial.params]
         if trial.reason:
             lines.append(trial.reason[:80])
-        told[trial.trial] = "<br>".join(map(safe, lines))
-    return told
+        texts[trial.trial] = "<br>".join(map(safe, lines))
+    return texts
 
 
 def _bytes(run: Path) -> int:

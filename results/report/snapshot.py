@@ -113,30 +113,30 @@ class Snapshot:
     @cached_property
     def rungs(self) -> list[float]:
         """Where trials are compared, in epochs, lowest first, the full budget last."""
-        found = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
+        rungs = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
         grace, eta = self.definition.grace, self.definition.eta
         per_epoch = self.definition.reports_per_epoch or 1
         if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
             step = float(max(1, round(grace * per_epoch)))
-            while step < self.epochs * per_epoch - EPSILON and len(found) < MOST_RUNGS:
-                found.add(step / per_epoch)
+            while step < self.epochs * per_epoch - EPSILON and len(rungs) < MOST_RUNGS:
+                rungs.add(step / per_epoch)
                 step *= eta
-        below = sorted(rung for rung in found if rung < self.epochs - EPSILON)
+        below = sorted(rung for rung in rungs if rung < self.epochs - EPSILON)
         return [*below, self.epochs] if self.epochs else below
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
         """(start, end) of each session, seconds since the epoch; a killed one ends with its last report."""
-        found = []
+        spans = []
         for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=False):
             end = session.ended
             if end is None and later is None:
                 end = self.ended
             elif end is None and later is not None:
-                known = bisect_left(self.signs, later.started)
-                end = self.signs[known - 1] if known else session.started
-            found.append((session.started, max(session.started, end or session.started)))
-        return found
+                index = bisect_left(self.signs, later.started)
+                end = self.signs[index - 1] if index else session.started
+            spans.append((session.started, max(session.started, end or session.started)))
+        return spans
 
     def worked(self, at: float) -> float:
         """Seconds that drivers had been at work by the time `at`: nights between two sessions do not count."""
@@ -161,8 +161,8 @@ def read(reader: Reader) -> Snapshot:
     entries = []
     for trial in reader.trials():
         row = rows.get(trial.trial, {})
-        told = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
-        entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **told))
+        summary = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
+        entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **summary))
     return Snapshot(
         definition=definition,
         about=reader.meta("hyperparameters") or {},
@@ -184,4 +184,6 @@ def best_of(entries: Iterable[Entry]) -> Entry | None:
 
 def by_state(entries: Sequence[Entry]) -> dict[State, list[Entry]]:
     """Entries of each state that occurs, in the order of `State`."""
-    return {state: found for state in State if (found := [entry for entry in entries if entry.trial.state is state])}
+    return {
+        state: members for state in State if (members := [entry for entry in entries if entry.trial.state is state])
+    }

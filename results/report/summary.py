@@ -12,105 +12,109 @@ from rungwise.results.report.page import Html, tag, unfoldable
 from rungwise.results.report.snapshot import Snapshot, by_state
 
 
-def header(now: Snapshot) -> Html:
-    question = now.definition.question.strip()
+def header(snapshot: Snapshot) -> Html:
+    question = snapshot.definition.question.strip()
     first, mark, rest = question.partition("?")
-    title = first + mark if mark else question or now.name
+    title = first + mark if mark else question or snapshot.name
     if not mark and len(title) > 120:
-        title, rest = now.name, question
+        title, rest = snapshot.name, question
     return tag(
         "header",
-        tag("p", f"Rungwise · {now.name}", class_="eyebrow"),
+        tag("p", f"Rungwise · {snapshot.name}", class_="eyebrow"),
         tag("h1", title),
         tag("p", rest.strip(), class_="lead") if rest.strip() else "",
     )
 
 
-def answer_section(now: Snapshot, found: Answer) -> Html:
-    confirmed = found.confirmed
+def answer_section(snapshot: Snapshot, answer: Answer) -> Html:
+    confirmed = answer.confirmed
     inside = [
         tag("h2", "Answer" if confirmed else "No answer yet", id="answer-title"),
-        *_lead(now, found),
-        *(tag("p", told, class_="warning", role="note") for told in _warnings(now, found)),
-        _tiles(now),
-        unfoldable("Before you believe it", found.note_texts),
+        *_lead(snapshot, answer),
+        *(tag("p", warning, class_="warning", role="note") for warning in _warnings(snapshot, answer)),
+        _tiles(snapshot),
+        unfoldable("Before you believe it", answer.note_texts),
     ]
     return tag("section", *inside, id="answer", aria_labelledby="answer-title", class_="" if confirmed else "open")
 
 
-def _lead(now: Snapshot, found: Answer) -> list[Html]:
+def _lead(snapshot: Snapshot, answer: Answer) -> list[Html]:
     """The answer in large letters, what belongs to it in smaller ones."""
-    if found.confirmed:
-        details = [tag("p", found.details)] if found.comparisons else []
-        if len(found.headlines) == 1:
-            return [tag("p", found.headlines[0], class_="sentence"), *details]
-        return [tag("ul", *(tag("li", line) for line in found.headlines), class_="sentence"), *details]
-    if now.best is None or now.best.best is None:
-        return [tag("p", found.details, class_="sentence")]
-    told = [
-        f"{arm.arm} {shown(arm.seen, found.metric)}" if len(found.arms) > 1 else shown(arm.seen, found.metric)
-        for arm in found.arms
+    if answer.confirmed:
+        details = [tag("p", answer.details)] if answer.comparisons else []
+        if len(answer.headlines) == 1:
+            return [tag("p", answer.headlines[0], class_="sentence"), *details]
+        return [tag("ul", *(tag("li", line) for line in answer.headlines), class_="sentence"), *details]
+    if snapshot.best is None or snapshot.best.best is None:
+        return [tag("p", answer.details, class_="sentence")]
+    scores = [
+        f"{arm.arm} {shown(arm.seen, answer.metric)}" if len(answer.arms) > 1 else shown(arm.seen, answer.metric)
+        for arm in answer.arms
         if arm.seen is not None
     ]
-    chosen = ", ".join(f"{name} = {short(value)}" for name, value in now.best.trial.params.items())
+    chosen = ", ".join(f"{name} = {short(value)}" for name, value in snapshot.best.trial.params.items())
     return [
-        tag("p", f"Best {named(now.metric)} so far: {', '.join(told)}.", class_="sentence"),
-        tag("p", f"The best is trial {now.best.number}" + (f" with {chosen}." if chosen else ".")),
+        tag("p", f"Best {named(snapshot.metric)} so far: {', '.join(scores)}.", class_="sentence"),
+        tag("p", f"The best is trial {snapshot.best.number}" + (f" with {chosen}." if chosen else ".")),
     ]
 
 
-def _warnings(now: Snapshot, found: Answer) -> Iterable[str]:
+def _warnings(snapshot: Snapshot, answer: Answer) -> Iterable[str]:
     """What a reader must know at once."""
-    states = by_state(now.entries)
+    states = by_state(snapshot.entries)
     running = len(states.get(State.RUNNING, []))
-    if not now.entries:
+    if not snapshot.entries:
         yield "This sweep is empty: no trial has been dealt yet."
-    elif not found.confirmed:
+    elif not answer.confirmed:
         yield (
             "Nothing is confirmed yet. These are the luckiest of many noisy validation scores; "
             "expect less of the same settings on fresh seeds."
         )
-    if now.state is SweepState.RUNNING:
-        ended = len(now.entries) - running
+    if snapshot.state is SweepState.RUNNING:
+        ended = len(snapshot.entries) - running
         yield (
             f"The sweep is still running: {ended} trials have ended, {running} are in flight. "
             "This page does not renew itself."
         )
-    elif now.state is SweepState.PLANNED:
+    elif snapshot.state is SweepState.PLANNED:
         yield "The sweep is planned, and has not begun."
-    elif now.state is not SweepState.FINISHED:
+    elif snapshot.state is not SweepState.FINISHED:
         yield (
-            f"The sweep was {'interrupted' if now.state is SweepState.INTERRUPTED else 'ended by an error'}: "
+            f"The sweep was {'interrupted' if snapshot.state is SweepState.INTERRUPTED else 'ended by an error'}: "
             f"{running} trials are unfinished. The same command goes on where it stopped."
         )
-    if now.search and not any(entry.able for entry in now.search):
-        over = {state: mine for state, mine in by_state(now.search).items() if state.ended}
-        words = ", ".join(f"{len(mine)} {state.lower()}" for state, mine in over.items())
+    if snapshot.search and not any(entry.able for entry in snapshot.search):
+        over = {state: entries for state, entries in by_state(snapshot.search).items() if state.ended}
+        words = ", ".join(f"{len(entries)} {state.lower()}" for state, entries in over.items())
         yield f"No trial can be called best: {words or 'none has reported'}."
-    if len(now.search) == 1:
+    if len(snapshot.search) == 1:
         yield "One trial compares nothing: there is no curve to compare with, and no importance."
 
 
-def _tiles(now: Snapshot) -> Html:
-    count = cost.epochs_of(now.search, now.epochs)
-    again = sum(entry.epochs or 0.0 for entry in now.entries if entry.trial.phase != "search")
-    counts = by_state(now.search)
-    asked = now.definition.trials
-    of = f" of {asked}" if asked > len(now.search) else ""
-    told: list[tuple[str, object, str]] = [
-        ("search trials", f"{len(now.search)}{of}", ", ".join(f"{len(v)} {k.lower()}" for k, v in counts.items()))
+def _tiles(snapshot: Snapshot) -> Html:
+    count = cost.epochs_of(snapshot.search, snapshot.epochs)
+    again = sum(entry.epochs or 0.0 for entry in snapshot.entries if entry.trial.phase != "search")
+    counts = by_state(snapshot.search)
+    planned = snapshot.definition.trials
+    planned_text = f" of {planned}" if planned > len(snapshot.search) else ""
+    tiles: list[tuple[str, object, str]] = [
+        (
+            "search trials",
+            f"{len(snapshot.search)}{planned_text}",
+            ", ".join(f"{len(v)} {k.lower()}" for k, v in counts.items()),
+        )
     ]
-    if now.best:
-        best = shown(now.best.best, now.metric)
-        told.append((f"best {named(now.metric)}", best, f"seen in the search, trial {now.best.number}"))
+    if snapshot.best:
+        best = shown(snapshot.best.best, snapshot.metric)
+        tiles.append((f"best {named(snapshot.metric)}", best, f"seen in the search, trial {snapshot.best.number}"))
     if count.saved is not None:
         more = f"; {epochs(again)} more to confirm and audit" if again else ""
         trained = f"{count.trained:,.6g} of {count.full:,.6g} trained in the search{more}"
-        told.append(("epochs saved in the search", percent(count.saved), trained))
-    if now.sessions:
-        work = sum(entry.seconds or 0.0 for entry in now.entries)
-        told.append(("wall time", duration(cost.wall_seconds(now)), f"{duration(work)} of training"))
-    tiles = (
-        tag("div", tag("dt", name), tag("dd", value), tag("dd", more, class_="more")) for name, value, more in told
+        tiles.append(("epochs saved in the search", percent(count.saved), trained))
+    if snapshot.sessions:
+        work = sum(entry.seconds or 0.0 for entry in snapshot.entries)
+        tiles.append(("wall time", duration(cost.wall_seconds(snapshot)), f"{duration(work)} of training"))
+    elements = (
+        tag("div", tag("dt", name), tag("dd", value), tag("dd", more, class_="more")) for name, value, more in tiles
     )
-    return tag("dl", *tiles, class_="tiles")
+    return tag("dl", *elements, class_="tiles")

@@ -21,8 +21,8 @@ _CHUNK = 1024  # rows turned into columns at a time: their objects stay in the c
 
 def reports_table(reader: Reader, definition: Definition) -> pa.Table:
     names, chunks = reader.report_chunks(_CHUNK)
-    whole = {"seq", "trial", "attempt", "step", "stopped"}
-    raw = {name: pa.int64() if name in whole else pa.float64() for name in names}  # what SQLite holds
+    integers = {"seq", "trial", "attempt", "step", "stopped"}
+    raw = {name: pa.int64() if name in integers else pa.float64() for name in names}  # what SQLite holds
     columns: dict[str, list[pa.Array]] = {name: [] for name in names}
     for rows in chunks:
         for name, values in zip(names, zip(*rows, strict=True), strict=True):

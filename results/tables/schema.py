@@ -77,8 +77,8 @@ def schema_field(name: str, kind: pa.DataType, unit: str, description: str) -> p
 
 def metric_about(name: str, definition: Definition) -> tuple[str, str]:
     """Unit and description."""
-    known = {**METRICS, **_OTHERS, **(_OF_REGRESSION if definition.is_regression else {})}
-    return known.get(name, ("", "metric reported by the trial"))
+    descriptions = {**METRICS, **_OTHERS, **(_OF_REGRESSION if definition.is_regression else {})}
+    return descriptions.get(name, ("", "metric reported by the trial"))
 
 
 def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -32,8 +32,8 @@ def trials_table(
     trials: Sequence[Trial], reports: pa.Table, definition: Definition, described: Mapping[str, Any]
 ) -> pa.Table:
     metric, mode = definition.metric, definition.mode
-    known = set(TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
-    values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in known}
+    copied = set(TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
+    values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in copied}
     values["seed"] = [trial.config.get("seed") for trial in trials]
     summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, metric, mode)
     values.update(summary)
@@ -128,11 +128,11 @@ def _ranks(trials: Sequence[Trial], best: pa.Array, mode: str) -> list[int | Non
     """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none."""
     sign = -1.0 if mode == "max" else 1.0
     ranks: list[int | None] = [None] * len(trials)
-    seen: dict[str, int] = {}
+    last_rank: dict[str, int] = {}
     values = best.to_pylist()
-    able = [i for i, trial in enumerate(trials) if trial.state not in NEVER_BEST and values[i] is not None]
-    for i in sorted(able, key=lambda i: (sign * values[i], i)):
-        ranks[i] = seen[trials[i].phase] = seen.get(trials[i].phase, 0) + 1
+    rankable = [i for i, trial in enumerate(trials) if trial.state not in NEVER_BEST and values[i] is not None]
+    for i in sorted(rankable, key=lambda i: (sign * values[i], i)):
+        ranks[i] = last_rank[trials[i].phase] = last_rank.get(trials[i].phase, 0) + 1
     return ranks
 
 
@@ -140,10 +140,10 @@ def _hyperparameters(
     trials: Sequence[Trial], described: Mapping[str, Any]
 ) -> Iterator[tuple[str, pa.DataType, list[Any]]]:
     """(name, type, values) of everything that was set: the whole Config, and suggestions that are not in it."""
-    whole = [{**trial.params, **trial.config} for trial in trials]
+    configs = [{**trial.params, **trial.config} for trial in trials]
     floats = {name for trial in trials for name, text in trial.distributions.items() if '"FloatDistribution"' in text}
-    for name in dict.fromkeys(chain(described, *whole)):
-        values = [config.get(name) for config in whole]
+    for name in dict.fromkeys(chain(described, *configs)):
+        values = [config.get(name) for config in configs]
         declared = described.get(name, {}).get("type", "float" if name in floats else None)
         kind = _TYPES[declared] if declared in _TYPES else _kind(values)
         column = [_scalar(value, kind) for value in values]

@@ -185,7 +185,7 @@ def assert_answered(run: Run) -> Answer:
     with closing(sqlite3.connect(run.out / "mlflow.db")) as db:
         assert db.execute("SELECT count(*) FROM registered_models").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM model_versions").fetchone()[0] >= 1
-    doctor = [sys.executable, "-P", "-m", "results", "doctor", str(run.folder)]
+    doctor = [sys.executable, "-P", "-m", "rungwise", "doctor", str(run.folder)]
     done = subprocess.run(doctor, env=run.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{run.folder}: no problems found\n")
     return found

@@ -395,7 +395,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "results", "predict", *map(str, arguments)]
+    command = [sys.executable, "-m", "rungwise", "predict", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 

@@ -45,16 +45,16 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         if bar.mean is None:
             continue
         whiskers: Json = {"type": "data", "thickness": 2.5, "width": 9, "color": arm_colour(index)}
-        known = bar.low is not None and bar.high is not None
+        has_interval = bar.low is not None and bar.high is not None
         if bar.low is not None and bar.high is not None:
             whiskers |= {"symmetric": False, "array": [bar.high - bar.mean], "arrayminus": [bar.mean - bar.low]}
-        words = f"{names[index]}: mean {shown(bar.mean, metric)}"
-        words += f", 95% interval {_interval(bar, score_format)}" if known else ""
+        text = f"{names[index]}: mean {shown(bar.mean, metric)}"
+        text += f", 95% interval {_interval(bar, score_format)}" if has_interval else ""
         data.append(
             {"mode": "markers", "x": [bar.mean], "y": [index], "showlegend": False}
             | {"marker": {"color": arm_colour(index), "size": 14, "symbol": SYMBOLS[index % 8]}}
-            | ({"error_x": whiskers} if known else {})
-            | {"hovertemplate": f"{words}, n={len(bar.values)}<extra></extra>"}
+            | ({"error_x": whiskers} if has_interval else {})
+            | {"hovertemplate": f"{text}, n={len(bar.values)}<extra></extra>"}
         )
     layout = {
         "xaxis": axis(
@@ -67,7 +67,7 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         }
         | {"zeroline": False, "showgrid": False},
     }
-    words = "; ".join(
+    text = "; ".join(
         f"{bar.arm}: {shown(bar.mean, metric)}"
         + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
         + f", n={len(bar.values)}"
@@ -80,7 +80,7 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         else "Every dot is one trial of the search, at its best report. No interval is drawn: scores that were "
         "searched for are not a sample of what to expect."
     )
-    alt = words or "Best scores of the search per arm: " + "; ".join(
+    alt = text or "Best scores of the search per arm: " + "; ".join(
         f"{bar.arm}: {len(bar.values)} trials from {shown(min(bar.values), metric)} to {shown(max(bar.values), metric)}"
         for bar in bars
     )

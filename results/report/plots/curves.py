@@ -22,28 +22,28 @@ _MARKS = {
 _QUIET = {State.COMPLETED, State.STOPPED}  # small ends: the lines say it
 
 
-def plot_curves(now: Snapshot) -> Figure | None:
+def plot_curves(snapshot: Snapshot) -> Figure | None:
     """The objective of every trial over its epochs, coloured by how it ended, with the rungs."""
-    drawn = [entry for entry in now.search if any(math.isfinite(value) for _, value, _ in entry.curve)]
+    drawn = [entry for entry in snapshot.search if any(math.isfinite(value) for _, value, _ in entry.curve)]
     if not drawn:
         return None
     each = max(8, POINTS // len(drawn))
     thinned = any(len(entry.curve) > each for entry in drawn)
-    whole, close = _ranges(drawn, now.sign)
-    views = [View("whole", _curve_traces(drawn, each, now), _curve_layout(now, whole))]
+    whole, close = _ranges(drawn, snapshot.sign)
+    views = [View("whole", _curve_traces(drawn, each, snapshot), _curve_layout(snapshot, whole))]
     if close[1] - close[0] < 0.6 * (whole[1] - whole[0]):
-        views.append(View("close-up", views[0].data, _curve_layout(now, close)))
-    if len(now.arms) > 1:
+        views.append(View("close-up", views[0].data, _curve_layout(snapshot, close)))
+    if len(snapshot.arms) > 1:
         views += [
-            View(arm, _curve_traces(mine, each, now), _curve_layout(now, whole))
-            for arm in now.arms
-            if (mine := [entry for entry in drawn if entry.trial.arm == arm])
+            View(arm, _curve_traces(arm_entries, each, snapshot), _curve_layout(snapshot, whole))
+            for arm in snapshot.arms
+            if (arm_entries := [entry for entry in drawn if entry.trial.arm == arm])
         ]
-    counts = ", ".join(f"{len(found)} {state.lower()}" for state, found in by_state(now.search).items())
-    rungs = ", ".join(f"{rung:g}" for rung in now.rungs[:-1])
+    counts = ", ".join(f"{len(members)} {state.lower()}" for state, members in by_state(snapshot.search).items())
+    rungs = ", ".join(f"{rung:g}" for rung in snapshot.rungs[:-1])
     return Figure(
         "curves",
-        f"{named(now.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
+        f"{named(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
         + (f" Rungs at epochs {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
@@ -52,21 +52,21 @@ def plot_curves(now: Snapshot) -> Figure | None:
     )
 
 
-def _curve_traces(entries: Sequence[Entry], each: int, now: Snapshot) -> list[Json]:
+def _curve_traces(entries: Sequence[Entry], each: int, snapshot: Snapshot) -> list[Json]:
     data: list[Json] = []
     order = [State.STOPPED, State.LOST, State.FAILED, State.DIVERGED, State.RUNNING, State.COMPLETED]
-    found = by_state(entries)
+    entries_by_state = by_state(entries)
     for state in order:
-        mine = found.get(state, [])
+        members = entries_by_state.get(state, [])
         x: list[float | None] = []
         y: list[float | None] = []
         trials: list[int | None] = []
         ends: list[tuple[float, float, int]] = []
-        for entry in mine:
+        for entry in members:
             finite = [(epoch, value) for epoch, value, _ in entry.curve if math.isfinite(value)]
             if not finite:
                 continue
-            for epoch, value in _thinned(finite, each, now.rungs):
+            for epoch, value in _thinned(finite, each, snapshot.rungs):
                 x.append(epoch)
                 y.append(value)
                 trials.append(entry.number)
@@ -108,9 +108,9 @@ def _thinned(points: list[tuple[float, float]], each: int, rungs: Sequence[float
     return [points[i] for i in sorted(keep)]
 
 
-def _curve_layout(now: Snapshot, limits: tuple[float, float]) -> Json:
+def _curve_layout(snapshot: Snapshot, limits: tuple[float, float]) -> Json:
     shapes, notes = [], []
-    for index, rung in enumerate(now.rungs[:-1], 1):
+    for index, rung in enumerate(snapshot.rungs[:-1], 1):
         shapes.append(
             {"type": "line", "x0": rung, "x1": rung, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
             | {"line": {"color": colour("muted"), "width": 1, "dash": "dash"}}
@@ -123,9 +123,9 @@ def _curve_layout(now: Snapshot, limits: tuple[float, float]) -> Json:
         "xaxis": {
             "title": {"text": "epochs"},
             "showgrid": False,
-            "range": [0, now.epochs * 1.03] if now.epochs else None,
+            "range": [0, snapshot.epochs * 1.03] if snapshot.epochs else None,
         },
-        "yaxis": axis(now.metric, range=list(limits)),
+        "yaxis": axis(snapshot.metric, range=list(limits)),
         "shapes": shapes,
         "annotations": notes,
         "hovermode": "closest",

@@ -9,41 +9,41 @@ from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View
 from rungwise.results.report.snapshot import Entry, Snapshot, best_of
 
 
-def plot_history(now: Snapshot) -> Figure | None:
+def plot_history(snapshot: Snapshot) -> Figure | None:
     """Best value so far per arm, over the trials' numbers and over the hours that drivers worked."""
-    able = [entry for entry in now.search if entry.able]
-    if not able:
+    rankable = [entry for entry in snapshot.search if entry.able]
+    if not rankable:
         return None
     views = []
-    low, high = _upper([entry.best for entry in able if entry.best is not None], now.sign)
-    unit, seconds = _unit(max(now.worked(entry.curve[-1][2]) for entry in able if entry.curve))
+    low, high = _upper([entry.best for entry in rankable if entry.best is not None], snapshot.sign)
+    unit, seconds = _unit(max(snapshot.worked(entry.curve[-1][2]) for entry in rankable if entry.curve))
     for label, title in (("by trial", "trial"), ("by time", f"{unit} of work"), ("all scores", "trial")):
         data: list[Json] = []
-        for index, arm in enumerate(now.arms):
-            mine = []
-            for entry in able:
+        for index, arm in enumerate(snapshot.arms):
+            points = []
+            for entry in rankable:
                 if entry.trial.arm == arm and entry.best is not None:
-                    x = now.worked(_at_best(entry)) / seconds if label == "by time" else entry.number
-                    mine.append((x, entry.best, entry.number))
-            if mine:
-                data += _steps(sorted(mine), index, arm, now)
+                    x = snapshot.worked(_at_best(entry)) / seconds if label == "by time" else entry.number
+                    points.append((x, entry.best, entry.number))
+            if points:
+                data += _steps(sorted(points), index, arm, snapshot)
         last = max(x for trace in data for x in trace["x"])
         for trace in data[1::2]:  # the lines go on to the end
             trace["x"].append(last)
             trace["y"].append(trace["y"][-1])
         limits = {} if label == "all scores" else {"range": [low, high]}
-        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(now.metric, **limits)}))
-    worse = sum(not low <= entry.best <= high for entry in able if entry.best is not None)
+        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(snapshot.metric, **limits)}))
+    worse = sum(not low <= entry.best <= high for entry in rankable if entry.best is not None)
     if not worse:
         views.pop()
-    words = [
-        f"{arm}: {shown(best.best, now.metric)} by trial {best.number}"
-        for arm in now.arms
-        if (best := best_of([entry for entry in able if entry.trial.arm == arm]))
+    best_texts = [
+        f"{arm}: {shown(best.best, snapshot.metric)} by trial {best.number}"
+        for arm in snapshot.arms
+        if (best := best_of([entry for entry in rankable if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
-        f"Best {named(now.metric)} so far. " + "; ".join(words) + ".",
+        f"Best {named(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
         views,
         "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
         "noisy scores flatters: the more trials, the more."
@@ -51,10 +51,10 @@ def plot_history(now: Snapshot) -> Figure | None:
     )
 
 
-def _steps(points: list[tuple[float, float, int]], index: int, arm: str, now: Snapshot) -> list[Json]:
+def _steps(points: list[tuple[float, float, int]], index: int, arm: str, snapshot: Snapshot) -> list[Json]:
     best: list[float] = []
     for _, value, _ in points:
-        best.append(value if not best else now.sign * max(now.sign * value, now.sign * best[-1]))
+        best.append(value if not best else snapshot.sign * max(snapshot.sign * value, snapshot.sign * best[-1]))
     x: list[float] = [point[0] for point in points]
     y = [point[1] for point in points]
     look = {"legendgroup": str(index), "name": safe(arm)}

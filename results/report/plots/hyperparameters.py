@@ -18,58 +18,60 @@ TITLE = 26  # characters that fit below the narrowest plot
 _GRID = 36
 
 
-def plot_slices(land: ImportanceAnalysis, now: Snapshot) -> list[Figure]:
+def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure]:
     """The objective over each hyperparameter, the most important first."""
-    if land.rung is None:
+    if analysis.rung is None:
         return []
-    found: list[Figure] = []
-    for name in land.names[:SLICES]:
-        points = [(entry, entry.trial.params[name], value) for entry, value in land.level if name in entry.trial.params]
+    figures: list[Figure] = []
+    for name in analysis.names[:SLICES]:
+        points = [
+            (entry, entry.trial.params[name], value) for entry, value in analysis.level if name in entry.trial.params
+        ]
         if len(points) < 2:
             continue
         scale = scale_of([entry for entry, _, _ in points], name)
         data: list[Json] = []
-        for index, arm in enumerate(now.arms):
-            mine = [point for point in points if point[0].trial.arm == arm]
-            if mine:
+        for index, arm in enumerate(snapshot.arms):
+            arm_points = [point for point in points if point[0].trial.arm == arm]
+            if arm_points:
                 data.append(
                     {
                         "mode": "markers",
                         "name": safe(arm),
                         "legendgroup": str(index),
-                        "x": [scale.tick(value) for _, value, _ in mine],
-                        "y": [value for _, _, value in mine],
+                        "x": [scale.tick(value) for _, value, _ in arm_points],
+                        "y": [value for _, _, value in arm_points],
                         "marker": {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], "size": 8, "opacity": 0.7},
-                        "meta": {"trials": [entry.number for entry, _, _ in mine]},
+                        "meta": {"trials": [entry.number for entry, _, _ in arm_points]},
                     }
                 )
-        best = max(points, key=lambda point: now.sign * point[2])
+        best = max(points, key=lambda point: snapshot.sign * point[2])
         layout = {
-            "xaxis": scale.axis(_with_unit(name, now)),
-            "yaxis": axis(now.metric, range=_robust([value for _, _, value in points], now.sign)),
+            "xaxis": scale.axis(_with_unit(name, snapshot)),
+            "yaxis": axis(snapshot.metric, range=_robust([value for _, _, value in points], snapshot.sign)),
         }
-        alt = f"{named(now.metric).capitalize()} over {name} at {epochs(land.rung)}, n={len(points)}. "
-        alt += f"Best: {shown(best[2], now.metric)} at {name} = {short(best[1])}."
-        found.append(Figure(f"slice-{len(found)}", alt, [View(name, data, layout)], height=300))
-    return found
+        alt = f"{named(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
+        alt += f"Best: {shown(best[2], snapshot.metric)} at {name} = {short(best[1])}."
+        figures.append(Figure(f"slice-{len(figures)}", alt, [View(name, data, layout)], height=300))
+    return figures
 
 
-def plot_contour(land: ImportanceAnalysis, now: Snapshot) -> Figure | None:
+def plot_contour(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | None:
     """The objective over the two most important numeric hyperparameters, smoothed between the trials."""
-    if land.rung is None:
+    if analysis.rung is None:
         return None
-    numeric = [name for name in land.names if scale_of([entry for entry, _ in land.level], name).numeric]
+    numeric = [name for name in analysis.names if scale_of([entry for entry, _ in analysis.level], name).numeric]
     pairs = [(a, b) for i, a in enumerate(numeric[:3]) for b in numeric[i + 1 : 3]]
     views = []
     for a, b in pairs:
-        points = [(entry, value) for entry, value in land.level if {a, b} <= entry.trial.params.keys()]
+        points = [(entry, value) for entry, value in analysis.level if {a, b} <= entry.trial.params.keys()]
         if len(points) >= FANOVA_LEAST:
-            views.append(_contour(points, (a, b), now))
+            views.append(_contour(points, (a, b), snapshot))
     if not views:
         return None
     return Figure(
         "contour",
-        f"{named(now.metric).capitalize()} over pairs of hyperparameters at {epochs(land.rung)}: "
+        f"{named(snapshot.metric).capitalize()} over pairs of hyperparameters at {epochs(analysis.rung)}: "
         + ", ".join(v.label for v in views),
         views,
         "Dots are trials, coloured by their score; the surface is the mean of its neighbours' scores, weighted by "
@@ -78,7 +80,7 @@ def plot_contour(land: ImportanceAnalysis, now: Snapshot) -> Figure | None:
     )
 
 
-def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: Snapshot) -> View:
+def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snapshot: Snapshot) -> View:
     entries = [entry for entry, _ in points]
     a, b = (scale_of(entries, name) for name in pair)
     x, y = (np.array([s.place(e.trial.params[s.name]) for e in entries]) for s in (a, b))
@@ -90,11 +92,11 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: 
     )  # (GRID y, GRID x, n)
     mass = weights.sum(axis=2)
     surface = np.where(mass > 0.3, (weights @ z) / np.maximum(mass, 1e-12), np.nan)
-    low, high = _robust(z.tolist(), now.sign)
-    scale: list[list[Any]] = [[i / 4, colour(f"map-{i if now.sign > 0 else 4 - i}")] for i in range(5)]
+    low, high = _robust(z.tolist(), snapshot.sign)
+    scale: list[list[Any]] = [[i / 4, colour(f"map-{i if snapshot.sign > 0 else 4 - i}")] for i in range(5)]
     look = {"colorscale": scale, "zmin": low, "zmax": high}
-    bar = {"title": {"text": safe(named(now.metric)), "side": "right"}, "thickness": 12}
-    bar |= {"tickformat": ".4~%"} if "accuracy" in now.metric else {}
+    bar = {"title": {"text": safe(named(snapshot.metric)), "side": "right"}, "thickness": 12}
+    bar |= {"tickformat": ".4~%"} if "accuracy" in snapshot.metric else {}
     return View(
         f"{pair[0]} × {pair[1]}",  # noqa: RUF001
         [
@@ -134,7 +136,11 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], now: 
                 "meta": {"trials": [e.number for e in entries]},
             },
         ],
-        {"xaxis": a.axis(_with_unit(pair[0], now)), "yaxis": b.axis(_with_unit(pair[1], now)), "hovermode": "closest"},
+        {
+            "xaxis": a.axis(_with_unit(pair[0], snapshot)),
+            "yaxis": b.axis(_with_unit(pair[1], snapshot)),
+            "hovermode": "closest",
+        },
     )
 
 
@@ -151,6 +157,6 @@ def _robust(values: Sequence[float], sign: float) -> list[float]:
     return [low - room, high + room]
 
 
-def _with_unit(name: str, now: Snapshot) -> str:
-    unit = now.about.get(name, {}).get("unit", "")
+def _with_unit(name: str, snapshot: Snapshot) -> str:
+    unit = snapshot.about.get(name, {}).get("unit", "")
     return brief(f"{name} ({unit})" if unit else name, TITLE)

@@ -12,28 +12,28 @@ AXES = 8
 _LINES = ("q-1", "q-2", "q-3", "q-4", "q-5")  # worst fifth to best fifth
 
 
-def plot_parallel(land: ImportanceAnalysis, now: Snapshot) -> Figure | None:
+def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | None:
     """Every trial as a line over its hyperparameters, coloured by the fifth its score falls into."""
-    if land.rung is None or len(land.level) < 2:
+    if analysis.rung is None or len(analysis.level) < 2:
         return None
-    names = [*([ARM] if len(now.arms) > 1 else []), *land.names[: AXES - 1]]
-    entries = [entry for entry, _ in land.level]
-    scales = [ChoiceScale(ARM, now.arms) if name == ARM else scale_of(entries, name) for name in names]
-    values = [value for _, value in land.level]
+    names = [*([ARM] if len(snapshot.arms) > 1 else []), *analysis.names[: AXES - 1]]
+    entries = [entry for entry, _ in analysis.level]
+    scales = [ChoiceScale(ARM, snapshot.arms) if name == ARM else scale_of(entries, name) for name in names]
+    values = [value for _, value in analysis.level]
     low, high = min(values), max(values)
-    order = sorted(land.level, key=lambda item: now.sign * item[1])
+    order = sorted(analysis.level, key=lambda item: snapshot.sign * item[1])
     classes = min(5, len(order))
     data: list[Json] = []
     for group in range(classes):
-        mine = order[group * len(order) // classes : (group + 1) * len(order) // classes]
+        members = order[group * len(order) // classes : (group + 1) * len(order) // classes]
         x: list[float | None] = []
         y: list[float | None] = []
         trials: list[int | None] = []
-        for entry, value in mine:
+        for entry, value in members:
             for i, scale in enumerate(scales):
-                told = entry.trial.arm if scale.name == ARM else entry.trial.params.get(scale.name)
+                setting = entry.trial.arm if scale.name == ARM else entry.trial.params.get(scale.name)
                 x.append(i)
-                y.append(-0.12 if told is None else scale.place(told))
+                y.append(-0.12 if setting is None else scale.place(setting))
             x += [len(scales), None]
             y += [(value - low) / (high - low) if high > low else 0.5, None]
             trials += [entry.number] * (len(scales) + 1) + [None]
@@ -56,12 +56,12 @@ def plot_parallel(land: ImportanceAnalysis, now: Snapshot) -> Figure | None:
     for i, scale in enumerate(scales):
         for place, text in scale.labels():
             notes.append(_label(i, place, text))
-    for place, told in ((0.0, low), (1.0, high)):
-        notes.append(_label(len(scales), place, shown(told, now.metric)))
+    for place, setting in ((0.0, low), (1.0, high)):
+        notes.append(_label(len(scales), place, shown(setting, snapshot.metric)))
     for i, scale in enumerate(scales):
         if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
             notes.append(_label(i, -0.12, "not searched"))
-    titles = [brief(name) for name in names] + [safe(named(now.metric))]
+    titles = [brief(name) for name in names] + [safe(named(snapshot.metric))]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(titles))),
@@ -79,8 +79,8 @@ def plot_parallel(land: ImportanceAnalysis, now: Snapshot) -> Figure | None:
     }
     return Figure(
         "parallel",
-        f"{len(order)} trials that reached {epochs(land.rung)} as lines over "
-        f"{', '.join(names)} and {named(now.metric)}.",
+        f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
+        f"{', '.join(names)} and {named(snapshot.metric)}.",
         [View("parallel", data, layout)],
         "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
         "buttons hide and show a part of the trials.",

@@ -45,10 +45,10 @@ def safe(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
-def brief(value: object, most: int = LABEL) -> str:
+def brief(value: object, length: int = LABEL) -> str:
     """A name for the edge of a plot: its beginning, when it is longer than `most` characters."""
-    told = str(value)
-    return safe(told if len(told) <= most else told[: most - 1] + "\N{HORIZONTAL ELLIPSIS}")
+    text = str(value)
+    return safe(text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}")
 
 
 def colour(name: str) -> str:
@@ -65,18 +65,18 @@ def state_colour(state: State) -> str:
 
 def axis(metric: str, **more: Any) -> Json:
     """An axis of the objective."""
-    told: Json = {"title": {"text": safe(named(metric))}}
+    layout: Json = {"title": {"text": safe(named(metric))}}
     if "accuracy" in metric:
-        told["tickformat"] = ".4~%"
-    return told | more
+        layout["tickformat"] = ".4~%"
+    return layout | more
 
 
 def category(values: Sequence[str], **more: Any) -> Json:
     """An axis of names, in the order given."""
-    told: Json = {"type": "category", "categoryorder": "array", "categoryarray": [safe(value) for value in values]}
+    layout: Json = {"type": "category", "categoryorder": "array", "categoryarray": [safe(value) for value in values]}
     if any(len(value) > LABEL for value in values):
-        told |= {"tickvals": told["categoryarray"], "ticktext": [brief(value) for value in values]}
-    return told | more
+        layout |= {"tickvals": layout["categoryarray"], "ticktext": [brief(value) for value in values]}
+    return layout | more
 
 
 def padded(low: float, high: float) -> tuple[float, float]:

@@ -25,14 +25,14 @@ class NumericScale:
 
     def place(self, value: Any) -> float:
         """Where on the axis, 0 to 1."""
-        low, high, told = (self._in(v) for v in (self.low, self.high, float(value)))
-        return (told - low) / (high - low) if high > low else 0.5
+        low, high, scaled = (self._in(v) for v in (self.low, self.high, float(value)))
+        return (scaled - low) / (high - low) if high > low else 0.5
 
     def at(self, place: float) -> float:
         """The value at a place on the axis."""
         low, high = self._in(self.low), self._in(self.high)
-        told = low + place * (high - low)
-        return math.exp(told) if self.log else told
+        scaled = low + place * (high - low)
+        return math.exp(scaled) if self.log else scaled
 
     def tick(self, value: Any) -> float:
         return float(value)
@@ -43,11 +43,11 @@ class NumericScale:
     def axis(self, title: str) -> Json:
         low, high = self._in(self.low), self._in(self.high)
         room = 0.03 * (high - low) or 0.5
-        told: Json = {"title": {"text": title}, "zeroline": False}
+        layout: Json = {"title": {"text": title}, "zeroline": False}
         if self.log:
             ends = [(low - room) / math.log(10), (high + room) / math.log(10)]
-            return told | {"type": "log", "range": ends, "exponentformat": "e", "dtick": _decades(ends)}
-        return told | {"type": "linear", "range": [low - room, high + room]}
+            return layout | {"type": "log", "range": ends, "exponentformat": "e", "dtick": _decades(ends)}
+        return layout | {"type": "linear", "range": [low - room, high + room]}
 
     def _in(self, value: float) -> float:
         return math.log(value) if self.log and value > 0 else value
@@ -79,15 +79,15 @@ class ChoiceScale:
 
 def scale_of(entries: Sequence[Entry], name: str) -> NumericScale | ChoiceScale:
     """The scale that holds everything that was tried, from the distributions and the values."""
-    told = [json.loads(text) for e in entries if (text := e.trial.distributions.get(name))]
+    distributions = [json.loads(text) for e in entries if (text := e.trial.distributions.get(name))]
     values = [e.trial.params[name] for e in entries if name in e.trial.params]
-    bounds = [one["attributes"] for one in told if "low" in one["attributes"]]
+    bounds = [distribution["attributes"] for distribution in distributions if "low" in distribution["attributes"]]
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
-    if len(numbers) == len(values) and values and len(bounds) == len(told):
+    if len(numbers) == len(values) and values and len(bounds) == len(distributions):
         low = min([float(v) for v in numbers] + [float(b["low"]) for b in bounds])
         high = max([float(v) for v in numbers] + [float(b["high"]) for b in bounds])
         return NumericScale(name, low, high, low > 0 and any(b.get("log") for b in bounds))
-    choices = [choice for one in told for choice in one["attributes"].get("choices", [])]
+    choices = [choice for distribution in distributions for choice in distribution["attributes"].get("choices", [])]
     return ChoiceScale(name, list(dict.fromkeys(short(v) for v in [*choices, *values])))
 
 
