@@ -141,8 +141,7 @@ def _copy(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from rungwise.results.exporters.mirror import MirrorError
-    from rungwise.results.exporters.pull import pull
+    from rungwise.results.exporters.mirror import MirrorError, pull
 
     try:
         say(pull(arguments.source, arguments.name, arguments.out))

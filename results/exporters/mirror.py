@@ -11,8 +11,11 @@ pyarrow's file systems, so `where` is a path or a URI such as s3://bucket/runs.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.paths import UnsafeName, resolve_below
+from rungwise.results.io.paths import UnsafeName, resolve_below, run_name_problem, shown
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
 from rungwise.results.record.integrity import MARK_SUFFIX
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, HALF, RecordError
 from rungwise.storage import Folder, absolute, below, is_uri
 
+_STAGE = ".rungwise-pull"  # on a cluster's head: a copy of one moment
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
 _LONGEST = 2**16  # bytes of it that are read
@@ -177,3 +181,38 @@ def fetch_if_absent(where: str, run: Path) -> bool:
 def _version(run: Path) -> int:
     """Changes when the record does: SQLite writes to one of these two files."""
     return sum(path.stat().st_mtime_ns for path in (run / FILE, run / f"{FILE}-wal") if path.exists())
+
+
+def pull(source: str, name: str, out: Path) -> Path:
+    """Make out/NAME from the copy below `source` (a path or URI), or, of a cluster's YAML file, from its head's ~/runs.
+
+    Raises MirrorError when out/NAME holds a record, or the run cannot be had; RecordError when the copy is damaged.
+    """
+    if problem := run_name_problem(name):
+        raise MirrorError(f"{problem}, but got {shown(name)}")
+    try:
+        folder = resolve_below(out, name)
+    except UnsafeName as error:
+        raise MirrorError(str(error)) from None
+    if (folder / FILE).exists():
+        raise MirrorError(f"{folder} holds a run; choose another --out, or move it away")
+    if not source.endswith((".yaml", ".yml")):
+        Mirror(source, name).fetch(folder)
+        return folder
+    if not Path(source).is_file():
+        raise MirrorError(f"a cluster's YAML file must exist, but {source} does not")
+    stage = f"~/{_STAGE}"
+    run = f"python -P -m rungwise copy {shlex.quote(f'runs/{name}')} {_STAGE}"
+    _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
+    with bringing(folder) as copy:
+        _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")
+        (copy / ABOUT).unlink(missing_ok=True)
+    return folder
+
+
+def _ray(*words: str) -> None:
+    ray = shutil.which("ray") or str(Path(sys.executable).with_name("ray"))
+    done = subprocess.run([ray, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip().splitlines()
+        raise MirrorError(f"ray {words[0]} {words[1]} failed: {redacted(said[-1]) if said else 'no word'}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.exporters.legal_names import legal_name
+from rungwise.results.io.formatting import exact
 from rungwise.results.model.model_folder import CONFIG, EXAMPLES, FOLDER, described
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ def _logged(
     model = next((model for model in mine if model.status is LoggedModelStatus.READY), mine[0] if mine else None)
     if model is None:
         tags = {_DIGEST: confirmed.digest, "rungwise.run": confirmed.identity}
-        params = {
-            legal_name(key): "-".join(map(str, value)) if isinstance(value, list) else str(value)
-            for key, value in about["config"].items()
-        }
+        params = {legal_name(key): exact(value) for key, value in about["config"].items()}
         model = client.create_logged_model(experiment, FOLDER, run_id, tags, params)
     if model.status is not LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as temporary:

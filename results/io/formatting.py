@@ -36,6 +36,11 @@ def short(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
+    return exact(value)
+
+
+def exact(value: object) -> str:
+    """A value as text with all its digits; layer widths are '128-64'."""
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

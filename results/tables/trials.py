@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rungwise.results.analysis.pareto import front
+from rungwise.results.io.formatting import exact
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import NEVER_BEST, State, Trial
 from rungwise.results.record.validation import Invalid
@@ -168,4 +169,4 @@ def _kind(values: Iterable[Any]) -> pa.DataType:
 def _scalar(value: Any, kind: pa.DataType) -> Any:
     if value is None or kind != pa.string():
         return value
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return exact(value)
