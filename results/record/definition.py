@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -123,3 +123,11 @@ def _listed(value: Any) -> Any:
 
 
 _DEFAULTS = {name: getattr(Definition(), name) for name in _KEYS} | {"objectives": {}, "data": {}}
+
+
+def rung_steps(grace: float, budget: float, eta: float) -> Iterator[float]:
+    """The rungs below `budget`, lowest first: grace, grace * eta, grace * eta**2, ... All in one unit."""
+    step = grace
+    while step < budget:
+        yield step
+        step *= eta

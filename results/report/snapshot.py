@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.definition import Definition
+from rungwise.results.record.definition import Definition, rung_steps
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
 from rungwise.results.record.types import NEVER_BEST, Session, State, SweepState, Trial
@@ -117,10 +118,8 @@ class Snapshot:
         grace, eta = self.definition.grace, self.definition.eta
         per_epoch = self.definition.reports_per_epoch or 1
         if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
-            step = float(max(1, round(grace * per_epoch)))
-            while step < self.epochs * per_epoch - EPSILON and len(rungs) < MOST_RUNGS:
-                rungs.add(step / per_epoch)
-                step *= eta
+            steps = rung_steps(max(1, round(grace * per_epoch)), self.epochs * per_epoch - EPSILON, eta)
+            rungs |= {step / per_epoch for step in islice(steps, MOST_RUNGS)}
         below = sorted(rung for rung in rungs if rung < self.epochs - EPSILON)
         return [*below, self.epochs] if self.epochs else below
 
