@@ -1,4 +1,4 @@
-"""Was early stopping right? A view of the record: what became of stopped trials that were trained on after all.
+"""Audit of early stopping: what stopped trials score when they are trained to the end after all.
 
 An audit repeats a stopped trial with its own seed, so its curve is the one that stopping cut off. Together with the
 trials that reached the end by themselves they tell how well a rung foresees the end.

@@ -1,4 +1,4 @@
-"""Where a chosen configuration lies in its space: at an end of a range, or at next to nothing of what its arm adds."""
+"""Chosen configurations at an edge of their space: at an end of a range, or near zero of what their arm adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many epochs were trained, and how many it would have been without early stopping: the search and the rest."""
+"""Epochs trained, and epochs that a sweep without early stopping would have trained."""
 
 from __future__ import annotations
 

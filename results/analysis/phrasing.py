@@ -23,7 +23,7 @@ from rungwise.results.analysis.findings import (
     WinnersCurse,
 )
 from rungwise.results.analysis.statistics import CONFIDENCE, Difference, Estimate
-from rungwise.results.io.formatting import conjunction, named, settings
+from rungwise.results.io.formatting import conjunction, metric_label, settings
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.types import State
 
@@ -169,7 +169,7 @@ def _nothing_confirmed(findings: Findings) -> str:
     if not seen:
         return " ".join(["No trial has reported.", *failed])
     return " ".join(
-        ["Nothing is confirmed.", f"Best {named(findings.metric)} in the search: {', '.join(seen)}.", *failed]
+        ["Nothing is confirmed.", f"Best {metric_label(findings.metric)} in the search: {', '.join(seen)}.", *failed]
     )
 
 
@@ -179,11 +179,13 @@ def _limits(findings: Findings) -> list[str]:
     if not arms:
         return []
     several = len(arms) > 1
-    who = "any of them" if several else arms[0]
-    told = [f"Whether {who} helps cannot be told from one search per arm: another search finds other configurations."]
+    arm_text = "any of them" if several else arms[0]
+    texts = [
+        f"Whether {arm_text} helps cannot be told from one search per arm: another search finds other configurations."
+    ]
     if several:
-        told.insert(0, f"The {_PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")
-    return told
+        texts.insert(0, f"The {_PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")
+    return texts
 
 
 def _scope(replicate: Replicate, comparisons: int, findings: Findings) -> str:

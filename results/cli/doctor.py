@@ -1,7 +1,7 @@
-"""Whether a run is in good health: its record, tables, checkpoints, model and MLflow, held against each other.
+"""Consistency checks of a run: its record, tables, checkpoints, model and MLflow are compared with each other.
 
 The record is the truth. What differs from it is made again from it; what the record itself has lost is gone, and the
-doctor can only make the rest usable.
+checks can only make the rest usable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rungwise.files import locked
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.exporters.mlflow import STATUS, Exporter
-from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
+from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
 from rungwise.results.io.redaction import redacted_uri
@@ -82,7 +82,7 @@ def _describe_loss(run: Path) -> str | None:
 
 def _accept_loss(run: Path, lost: str) -> None:
     """Go on from what is left: from now on that is all there ever was."""
-    integrity.Mark(run / FILE).path.unlink(missing_ok=True)
+    integrity.RowCountFile(run / FILE).path.unlink(missing_ok=True)
     with Record(run) as record:
         record.event("accepted a loss", what=lost)
 
@@ -186,7 +186,7 @@ def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
         return
     for what, runs, surplus in differences:
 
-        def again(runs: list[Known] = runs, surplus: bool = surplus) -> None:
+        def again(runs: list[RunInfo] = runs, surplus: bool = surplus) -> None:
             with errors(uri):
                 for mlflow_run in runs:
                     store.delete(mlflow_run) if surplus else store.log(mlflow_run, [], {}, {"rungwise.seq": "0"})
@@ -206,14 +206,14 @@ def _replace_store(run: Path, uri: str, database: Path) -> None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed"])[-1])
 
 
-def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bool]]:
+def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[RunInfo], bool]]:
     """(what differs, the MLflow runs it is about, whether they are too many)."""
     with Reader(run) as reader:
         definition = reader.definition()
         trials, curves = reader.trials(), reader.curves()
         identity = str(reader.meta("id") or definition.name).replace("'", "")
     experiment = store.experiment(definition.sweep or definition.name)
-    runs: dict[int, list[Known]] = {}
+    runs: dict[int, list[RunInfo]] = {}
     for mlflow_run in store.find(experiment, "rungwise.run", identity):
         runs.setdefault(int(mlflow_run.tags.get("rungwise.trial", 0)), []).append(mlflow_run)  # 0: the parent
     if 0 not in runs:

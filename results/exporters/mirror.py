@@ -46,7 +46,8 @@ class Mirror:
     """The copy of one run below `where`."""
 
     def __init__(self, where: str, run: str) -> None:
-        """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError if nobody can serve it."""
+        """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError for a URI without a file
+        system."""
         remember(where)
         there = absolute(where)
         shown = redacted_uri(there).partition("?")[0] if is_uri(where) else there
@@ -138,8 +139,8 @@ class Mirror:
 def bringing(run: Path) -> Iterator[Path]:
     """A folder for all of a run that is brought home; when the block ends well, `run` holds it. The record comes last.
 
-    It lies in `run` under the name `HALF`, and is there as long as the run is not whole: whoever was killed half-way
-    begins anew. Raises RecordError when the record that came is damaged.
+    It lies in `run` under the name `HALF`, and is there as long as the run is not whole: a process that was killed
+    half-way begins anew. Raises RecordError when the record that came is damaged.
     """
     run.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(run / HALF, ignore_errors=True)
@@ -215,4 +216,4 @@ def _ray(*words: str) -> None:
     done = subprocess.run([ray, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr + done.stdout).strip().splitlines()
-        raise MirrorError(f"ray {words[0]} {words[1]} failed: {redacted(said[-1]) if said else 'no word'}")
+        raise MirrorError(f"ray {words[0]} {words[1]} failed: {redacted(said[-1]) if said else 'no output'}")

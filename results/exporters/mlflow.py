@@ -6,7 +6,7 @@ the report's own, so MLflow's primary key refuses what was logged twice. An expo
 the next one.
 
 A metric's step is the report's index in its trial, which is the epoch when there is one report an epoch; with more,
-`epoch` is a metric too. Of a step reported by several attempts the last attempt's word counts (MLflow cannot take
+`epoch` is a metric too. Of a step reported by several attempts the last attempt's value counts (MLflow cannot take
 back what an earlier attempt said while it was followed live; where both said the same, nothing is added). MLflow
 keeps NaN; its SQL stores keep an infinity as the largest float.
 """
@@ -22,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 
 from rungwise.files import locked
-from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
+from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import unusable
 from rungwise.results.exporters.mlflow_model import Confirmed
 from rungwise.results.exporters.mlflow_values import (
@@ -98,8 +98,8 @@ class Exporter:
     def _forget(self) -> None:
         self._store: Store | None = None
         self._experiment = ""
-        self._parent: Known | None = None
-        self._children: dict[int, Known] = {}
+        self._parent: RunInfo | None = None
+        self._children: dict[int, RunInfo] = {}
         self._seq = 0  # reports up to here are in MLflow
         self._logged = 0
         self._names = RunNames()
@@ -170,7 +170,7 @@ class Exporter:
             self._store.add_model(self._experiment, self._parent, confirmed)
         self._store.settle()
 
-    def _sync_parent(self, view: RecordView, store: Store) -> Known:
+    def _sync_parent(self, view: RecordView, store: Store) -> RunInfo:
         tags = parent_tags(view) | self._names.as_tag()
         sessions, trials = view.sessions, view.trials
         if self._parent is None:

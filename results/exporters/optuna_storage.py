@@ -1,4 +1,4 @@
-"""The studies of a run in an Optuna storage, where optuna-dashboard and every `optuna.visualization` find them."""
+"""The studies of a run in an Optuna storage, for optuna-dashboard and `optuna.visualization`."""
 
 from __future__ import annotations
 

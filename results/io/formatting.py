@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def shown(value: float | None, metric: str) -> str:
+def format_metric(value: float | None, metric: str) -> str:
     """A score or an objective as text: '98.31%' of an accuracy, '0.0712' of anything else."""
     if value is None or not math.isfinite(value):
         return "none" if value is None else str(value)
     return f"{100 * value:.2f}%" if "accuracy" in metric else f"{value:.4g}"
 
 
-def named(metric: str) -> str:
+def metric_label(metric: str) -> str:
     """A metric's name for people: 'validation accuracy'."""
     words = metric.replace("_", " ")
     return f"validation {words.removeprefix('val ')}" if metric.startswith("val_") else words

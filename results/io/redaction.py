@@ -1,8 +1,8 @@
-"""Secrets are starred out of whatever leaves this process as text: records, pages, terminals, MLflow.
+"""Secrets in text are replaced by *** before it leaves this process: records, pages, terminals, MLflow.
 
 Where a URI ends and its password begins is known of the URIs that this process was given (`remember`); in any other
 text a URI ends at white space. When in doubt more is starred out, never less: passwords hold /, ?, # and @, and
-whoever reads such a URI (SQLAlchemy, urllib, libpq, Arrow) reads it differently.
+the programs that read such a URI (SQLAlchemy, urllib, libpq, Arrow) differ in how they read it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def without_secrets(text: str, uri: str) -> str:
 
 
 def redacted_uri(uri: str) -> str:
-    """The same of a text that is one URI, or a command line's word with one: its password may hold white space."""
+    """The same of a text that is one URI, or an argument of a command line that holds one: its password may hold white
+    space."""
     return _PARAMETER.sub(_starred, _WHOLE.sub(f"{STARS}@", uri))
 
 

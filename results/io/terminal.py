@@ -1,4 +1,4 @@
-"""The one way to rich: text is shown as it is, never read as markup, and what a terminal would obey is escaped."""
+"""The console for all output through rich: text is never read as markup, and control characters are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures from files as a model wants them: its number of channels, its size, its range."""
+"""Image files converted to a model's input: number of channels, size, range."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The confirmed model of a run: `load("runs/mnist_l2").predict(images)`. The only file here that knows torch.
 
-A run may be somebody else's. Its built-in network is made again from hyperparameters and weights, which are numbers. A
-`torch.export` program is code that runs when it is loaded: it is used only when the user says that he trusts its maker.
+A run may come from another person. Its built-in network is made again from hyperparameters and weights, which are
+numbers. A `torch.export` program is code that runs when it is loaded: it is used only when the user says that its maker
+is trusted.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """An empty record, whole from its first moment: a file cut to nothing is never taken for a new one."""
+    """Create an empty record in one step: a file that was cut to nothing is never taken for a new one."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(f"{_SCHEMA} PRAGMA user_version = {FORMAT};")
         content = db.serialize()
@@ -81,7 +81,7 @@ def reading(path: Path) -> Iterator[None]:
         raise RecordError(f"{path} cannot be read: {error}") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise broken(path, error) from error
-    except ValueError as error:  # validation.Invalid, and a state that nobody knows
+    except ValueError as error:  # validation.Invalid, and an unknown state
         raise broken(path, error) from None
 
 

@@ -1,4 +1,5 @@
-"""What a sweep was asked for, as its record keeps it: the definition. Every view reads it here, with these defaults.
+"""The definition of a sweep as its record keeps it: question, arms, space, budget. Every view reads it with these
+defaults.
 
 `engine.experiment.experiment.Experiment` is the same, with the Python objects that JSON cannot hold.
 """

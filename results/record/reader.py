@@ -75,13 +75,13 @@ class Reader:
         """What the record held after its last commit and does not hold now; None when all is there."""
         path = self.folder / FILE
         with reading(path):
-            return integrity.Mark(path).missing(self._db)
+            return integrity.RowCountFile(path).missing(self._db)
 
     def verify(self) -> None:
         """Raises RecordError when anything in the record is not as it was written."""
         path = self.folder / FILE
         with reading(path):
-            problems = list(integrity.damage(self._db))
+            problems = list(integrity.find_corruption(self._db))
         if problems:
             raise broken(path, "; ".join(problems))
 
@@ -127,8 +127,8 @@ class Reader:
             return [Session(**row | {"state": SweepState(row["state"])}) for row in rows]
 
     def state(self) -> SweepState:
-        """How the last session ended; RUNNING while a driver works, or when it died without a word; PLANNED when there
-        is none."""
+        """How the last session ended; RUNNING while a driver works, or when it died without recording its end; PLANNED
+        when there is none."""
         rows = self._read("SELECT state FROM sessions ORDER BY session DESC LIMIT 1")
         with self.refusing():
             return SweepState(rows[0][0]) if rows else SweepState.PLANNED
@@ -179,7 +179,7 @@ class Reader:
         return None if at is None else min(max(0.0, float(at)), validation.LATEST)
 
     def curves(self) -> dict[int, dict[int, ReportRow]]:
-        """{trial: {step: report}}: the last attempt's word on every step, for studies, rungs and plots."""
+        """{trial: {step: report}}: the last attempt's report of every step, for studies, rungs and plots."""
         curves: dict[int, dict[int, ReportRow]] = {}
         for report in sorted(self.reports(), key=lambda row: (row.attempt, row.step)):
             curves.setdefault(report.trial, {})[report.step] = report

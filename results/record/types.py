@@ -34,7 +34,7 @@ NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
 class SweepState(StrEnum):
     """How a driver session of the sweep ended."""
 
-    PLANNED = "PLANNED"  # no session yet: the sweep is defined, and nobody has begun it
+    PLANNED = "PLANNED"  # no session yet: the sweep is defined, and no driver has begun it
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
     INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command goes on
@@ -49,7 +49,7 @@ class RecordError(RungwiseError, RuntimeError):
 class Trial:
     """One hyperparameter set and what became of it. Times are seconds since the epoch (UTC)."""
 
-    trial: int  # 1, 2, 3, ... in the order of dealing
+    trial: int  # 1, 2, 3, ... in the order of suggestion
     arm: str
     phase: str  # search, confirm, audit
     source: int | None  # the search trial that a confirmation or an audit repeats
@@ -72,10 +72,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the scheduler said at a rung: `stopped` when the objective was on the wrong side of `cutoff`."""
+    """What the scheduler decided at a rung: `stopped` when the objective was on the wrong side of `cutoff`."""
 
     rung: float  # epochs
-    cutoff: float | None  # None: nobody was there before
+    cutoff: float | None  # None: no trial had reported there before
     stopped: bool
     why: str | None = None  # when it is not the cutoff; it becomes the trial's reason
 

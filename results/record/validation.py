@@ -1,4 +1,4 @@
-"""What a record may hold. Every reader passes its rows through here, so that views meet only what they know.
+"""Validation of what a record holds: every row that is read passes through here, so views see valid values only.
 
 A record is a file that may come from anybody and may have been altered by anything. Checksums show that it was
 altered by accident (`results.record.integrity`); this shows that it makes sense.

@@ -39,7 +39,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         """Open the record in `folder`, creating it when absent. Raises RecordError when it is damaged or incomplete."""
         self.path = folder / FILE
-        self._mark = integrity.Mark(self.path)
+        self._mark = integrity.RowCountFile(self.path)
         with writing(self.path):
             if not self.path.exists():
                 create(self.path)
@@ -54,7 +54,7 @@ class Record:
             self._db.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut, not only a kill
             self._db.execute("PRAGMA foreign_keys = ON")
             for table in integrity.tables(self._db):
-                integrity.guard(self._db, table)
+                integrity.install_checksum_triggers(self._db, table)
             self._metrics = metric_columns(self._db)
             self._trials, self._reports = integrity.counted(self._db)
             self._add_columns()
@@ -98,15 +98,15 @@ class Record:
             self.commit()
 
     def _add_columns(self) -> None:
-        """What an earlier version's record lacks: in one transaction with the seal, which says what its tables are."""
+        """Add what an earlier version's record lacks, in one transaction with the digest of the schema."""
         if not has_failures(self._db):
             self._write("ALTER TABLE trials ADD COLUMN failure TEXT")
-            integrity.guard(self._db, "trials")
+            integrity.install_checksum_triggers(self._db, "trials")
             self._seal()
             self.commit()
 
     def _seal(self) -> None:
-        """The tables are as they should be."""
+        """Record the digest of the schema as it is now."""
         sealed = self._db.execute("SELECT value FROM meta WHERE key = ?", (integrity.SCHEMA,)).fetchone()
         if not sealed or sealed[0] != integrity.schema(self._db):
             self.set_meta(integrity.SCHEMA, int(integrity.schema(self._db)))
@@ -134,7 +134,7 @@ class Record:
         self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, to_json(value)))
 
     def start_session(self, info: Mapping[str, object]) -> int:
-        """A driver begins to work on this run."""
+        """Record that a driver begins to work on this run; returns the session's number."""
         cursor = self._write(
             "INSERT INTO sessions(state, started, info) VALUES (?, ?, ?)",
             (SweepState.RUNNING, time.time(), to_json(info)),
@@ -148,7 +148,7 @@ class Record:
         self.commit()
 
     def event(self, kind: str, trial: int | None = None, **data: object) -> None:
-        """Something worth knowing later that is not a report: a retry, a checkpoint refused, a signal."""
+        """Record an event that is not a report: a retry, a checkpoint that was refused, a signal."""
         self._write(
             "INSERT INTO events(at, kind, trial, data) VALUES (?, ?, ?, ?)",
             (time.time(), kind, trial, to_json(data)),
@@ -167,7 +167,7 @@ class Record:
         distributions: Mapping[str, str],
         source: int | None = None,
     ) -> None:
-        """A suggestion was dealt. Raises sqlite3.IntegrityError when `trial` exists."""
+        """Record a suggestion that becomes a trial. Raises sqlite3.IntegrityError when `trial` exists."""
         self._write(
             "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -193,7 +193,7 @@ class Record:
         return int(cursor.fetchone()[0])
 
     def place(self, trial: int, node: str, device: str) -> None:
-        """Where the current attempt runs: known from its first report."""
+        """Record where the current attempt runs: its first report says so."""
         self._write(
             "UPDATE trials SET node = ?, device = ? WHERE trial = ?", (printable(node), printable(device), trial)
         )
@@ -201,10 +201,10 @@ class Record:
     def add_report(
         self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
     ) -> None:
-        """One row a trial sent. Raises sqlite3.IntegrityError when (trial, attempt, step) exists."""
+        """Record one report of a trial. Raises sqlite3.IntegrityError when (trial, attempt, step) exists."""
         for name in metrics.keys() - self._metrics:
             self._write(f"ALTER TABLE reports ADD COLUMN {quoted(name)} REAL")
-            integrity.guard(self._db, "reports")
+            integrity.install_checksum_triggers(self._db, "reports")
             self._seal()
             self._metrics.add(name)
         judged = (decision.rung, decision.cutoff, int(decision.stopped)) if decision else (None, None, None)
@@ -217,21 +217,22 @@ class Record:
         self._reports += 1
 
     def add_score(self, trial: int, split: str, metric: str, value: float) -> None:
-        """What the trial's final model scores on a split that no search saw. The first word counts: once is once."""
+        """What the trial's final model scores on a split that no search saw. The first value counts: it is never
+        replaced."""
         self._write(
             "INSERT OR IGNORE INTO scores(trial, split, metric, value) VALUES (?, ?, ?, ?)",
             (trial, split, metric, value),
         )
 
     def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:
-        """The trial can go on from report `step`, with a file of this digest."""
+        """Record that the trial can be resumed from report `step`, with a file of this digest."""
         self._write(
             "INSERT OR REPLACE INTO checkpoints(trial, step, sha256, at) VALUES (?, ?, ?, ?)",
             (trial, step, sha256, time.time()),
         )
 
     def forget_checkpoints(self, trial: int) -> None:
-        """The trial's files are gone."""
+        """Delete the checkpoints of a trial: its files are gone."""
         self._write("DELETE FROM checkpoints WHERE trial = ?", (trial,))
 
     def end_trial(
@@ -244,11 +245,11 @@ class Record:
         decision: Decision | None = None,
         model: CheckpointSaved | None = None,
     ) -> None:
-        """The trial is over. Commits, together with its last report. The first word counts: no end is rewritten.
+        """The trial is over. Commits, together with its last report. The first end counts: it is never rewritten.
 
         `reason`: why, in a line, of one that did not fail; `failure`: why it did.
-        `model`: the final state that is kept, of a confirmation: an end without it would be an answer that nobody can
-        score. Other checkpoints are forgotten, because the trial will not go on.
+        `model`: the final state that is kept, of a confirmation: an end without it would be an answer that cannot be
+        scored. Other checkpoints are forgotten, because the trial will not go on.
         """
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
         text = reason if failure is None else failure.message

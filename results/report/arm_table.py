@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rungwise.results.analysis.answer import Answer
 from rungwise.results.analysis.findings import Arm
-from rungwise.results.io.formatting import conjunction, settings, shown
+from rungwise.results.io.formatting import conjunction, format_metric, settings
 from rungwise.results.report.page import Html, join, table, tag
 from rungwise.results.report.plots.arms import Bar
 from rungwise.results.report.snapshot import Entry, Snapshot
@@ -14,7 +14,7 @@ def arm_bars(snapshot: Snapshot, findings: Answer) -> list[Bar]:
     if not findings.confirmed:
         rankable: dict[str, list[Entry]] = {arm: [] for arm in snapshot.arms}
         for entry in snapshot.search:
-            if entry.able:
+            if entry.rankable:
                 rankable[entry.trial.arm].append(entry)
         return [
             Bar(arm, [entry.best for entry in entries if entry.best is not None]) for arm, entries in rankable.items()
@@ -38,7 +38,7 @@ def arm_table(snapshot: Snapshot, findings: Answer) -> Html:
     rows = []
     for arm in findings.arms:
         row: list[object] = [arm.arm, sum(entry.trial.arm == arm.arm for entry in snapshot.search)]
-        row.append(shown(arm.seen, findings.metric))
+        row.append(format_metric(arm.seen, findings.metric))
         if findings.confirmed:
             row += _confirmed_cells(arm, findings) or [_unconfirmed(arm), *[""] * (len(heads) - 4)]
         rows.append(row)
@@ -61,8 +61,8 @@ def _confirmed_cells(arm: Arm, findings: Answer) -> list[object]:
         return []
     objective, optimism = findings.objective_format, arm.optimism
     cells: list[object] = [
-        shown(chosen.searched, findings.metric),
-        shown(chosen.validation.mean, findings.metric) if chosen.validation else "",
+        format_metric(chosen.searched, findings.metric),
+        format_metric(chosen.validation.mean, findings.metric) if chosen.validation else "",
         objective.amount(optimism) if optimism and optimism > 0 else "",
     ]
     cells += [tag("b", findings.format.value(score.mean))] if findings.split == "test" else []

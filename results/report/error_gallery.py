@@ -1,4 +1,4 @@
-"""Where the confirmed model errs on the test set: confusion, and the images that it was surest about, and wrong."""
+"""Errors of the confirmed model on the test set: the confusion matrix, and the most confident wrong predictions."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def _class(value: object, classes: Sequence[str]) -> str:
 
 
 def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
-    """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI: the page asks nobody for a
-    file. Raises ValueError for anything else."""
+    """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI, part of the page. Raises
+    ValueError for anything else."""
     if len(shape) != 3 or shape[0] not in _MODES or min(shape) < 1 or len(pixels) != math.prod(shape):
         raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
     channels, height, width = shape

@@ -64,7 +64,7 @@ def analyse(snapshot: Snapshot) -> ImportanceAnalysis:
     for view in views:
         computed = [importance for importance in importances if importance.view == view and importance.shares]
         for name, share in (computed[-1].shares if computed else {}).items():
-            score.setdefault(name, share)  # an arm's own word counts only for what is not in all arms
+            score.setdefault(name, share)  # an arm's own importance counts only for what is not in all arms
     names.sort(key=lambda name: -score.get(name, 0.0))  # stable: the space's order where nothing is known
     rung: float | None = None
     level: list[tuple[Entry, float]] = []
@@ -135,7 +135,7 @@ def _shares(study: optuna.Study, use_fanova: bool) -> dict[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna's word that an evaluator is experimental
+        warnings.simplefilter("ignore")  # Optuna warns that an evaluator is experimental
         if use_fanova:
             raw = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(study)
         else:

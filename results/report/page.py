@@ -1,4 +1,4 @@
-"""One HTML page that asks nobody for anything: style, script, plotly.js and data are in it.
+"""A self-contained HTML page: style, script, plotly.js and data are in it, and nothing is requested from elsewhere.
 
 Every value is escaped by `text`; what is HTML already is `Html`. The page's Content-Security-Policy lets only scripts
 with the right SHA-256 run, so that even a value that slipped through could not.

@@ -52,22 +52,22 @@ def _space(snapshot: Snapshot) -> Html:
     if not isinstance(space, Mapping):
         return tag("pre", str(space), tabindex=0)
     rows = []
-    for name, told in space.items():
-        low, high, scale = _range(told)
+    for name, value in space.items():
+        low, high, scale = _range(value)
         rows.append((name, low, high, scale, *_meaning(snapshot, name)))
     heads = ("hyperparameter", "from", "to", "scale", "unit", "meaning")
     return table(heads, rows, "searched hyperparameters")
 
 
-def _range(told: Any) -> tuple[str, str, str]:
+def _range(value: Any) -> tuple[str, str, str]:
     """(from, to, scale) of a distribution as Optuna writes it; choices stand in the first."""
     try:
-        read = json.loads(told) if isinstance(told, str) else told
+        read = json.loads(value) if isinstance(value, str) else value
         given = read["attributes"]
         if "choices" in given:
             return ", ".join(map(short, given["choices"])), "", "choices"
     except (ValueError, KeyError, TypeError):  # the source of a function
-        return str(told), "", ""
+        return str(value), "", ""
     kind = "whole numbers" if read.get("name", "").startswith("Int") else "linear"
     scale = "logarithmic" if given.get("log") else kind
     step = given.get("step")
@@ -82,9 +82,9 @@ def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
 
 
 def _session(session: Session) -> Html:
-    told = dict(session.info)
-    command = told.pop("command", None)
-    versions = told.pop("versions", None)
+    value = dict(session.info)
+    command = value.pop("command", None)
+    versions = value.pop("versions", None)
     rows: list[tuple[object, object]] = [("started", moment(session.started))]
     if command:
         words = shlex.join(map(str, command)) if isinstance(command, list) else str(command)
@@ -92,7 +92,7 @@ def _session(session: Session) -> Html:
         rows.append(("command", tag("code", raw(words))))
     if versions:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    rows += [(_names(name), _json(value, name)) for name, value in told.items()]
+    rows += [(_names(name), _json(value, name)) for name, value in value.items()]
     return pairs(rows)
 
 

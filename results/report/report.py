@@ -1,4 +1,4 @@
-"""`report.html`: what a sweep found, on one self-contained page. A view of the record, at any time of the sweep.
+"""`report.html`: the results of a sweep on one self-contained page. A view of the record, at any time of the sweep.
 
 The answer comes first; then what it rests on, from the arms down to what made it. The page holds its style, its
 script, plotly.js and its data, and asks no other place for anything.
@@ -29,7 +29,7 @@ from rungwise.results.report.plots.parallel import plot_parallel
 from rungwise.results.report.plots.pareto import pareto_table, plot_pareto
 from rungwise.results.report.plots.primitives import Figure, safe
 from rungwise.results.report.provenance import provenance
-from rungwise.results.report.snapshot import Snapshot, Still, read
+from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
 from rungwise.results.report.summary import answer_section, header
 from rungwise.results.report.trial_table import searched, trial_list
 
@@ -54,7 +54,7 @@ def write(run: Path) -> Path:
 
 def render(run: Path) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
-    with Still(run) as reader:
+    with FrozenReader(run) as reader:
         snapshot, findings, audit_result, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
     analysis = analyse(snapshot)
     slices = plot_slices(analysis, snapshot)

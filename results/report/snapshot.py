@@ -1,4 +1,4 @@
-"""One moment of a run: every part of the report sees the same trials, while the driver writes on."""
+"""A snapshot of a run: every part of the report sees the same trials while the driver continues to write."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
 MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
 
 
-class Still(Reader):
-    """A reader that stands at one state of the record from its first word to its last."""
+class FrozenReader(Reader):
+    """A reader of one state of the record: all its reads are one transaction."""
 
     def __init__(self, folder: Path) -> None:
         """Raises RecordError when there is no whole record in `folder`."""
@@ -37,7 +37,7 @@ class Still(Reader):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A trial with what it reported. `curve` is its last attempt's word: (epoch, objective, time), by epoch."""
+    """A trial with what it reported. `curve` is what its last attempt reported: (epoch, objective, time), by epoch."""
 
     trial: Trial
     curve: list[tuple[float, float, float]]  # the objective may be NaN or infinite
@@ -52,7 +52,7 @@ class Entry:
         return self.trial.trial
 
     @property
-    def able(self) -> bool:
+    def rankable(self) -> bool:
         """Whether it may be called best."""
         return self.best is not None and self.trial.state not in NEVER_BEST
 
@@ -75,7 +75,7 @@ class Snapshot:
     sessions: Sequence[Session]
     state: SweepState
     ended: float | None  # seconds since the epoch: the last session's end, or its last sign of life
-    signs: Sequence[float]  # times of all reports, in order
+    report_times: Sequence[float]  # times of all reports, in order
     reports: int
 
     @property
@@ -132,8 +132,8 @@ class Snapshot:
             if end is None and later is None:
                 end = self.ended
             elif end is None and later is not None:
-                index = bisect_left(self.signs, later.started)
-                end = self.signs[index - 1] if index else session.started
+                index = bisect_left(self.report_times, later.started)
+                end = self.report_times[index - 1] if index else session.started
             spans.append((session.started, max(session.started, end or session.started)))
         return spans
 
@@ -143,11 +143,11 @@ class Snapshot:
 
 
 def read(reader: Reader) -> Snapshot:
-    """The whole of one moment. `reader` should be a `Still`, or parts may be a second apart."""
+    """Read everything at one moment. `reader` should be a `FrozenReader`, or parts may be a second apart."""
     definition = reader.definition()
     rows = {row["trial"]: row for row in tables(reader).trials.to_pylist()}
     curves: dict[int, list[tuple[float, float, float]]] = {}
-    signs = []
+    report_times = []
     reports = 0
     for number, curve in reader.curves().items():
         reports += len(curve)
@@ -156,7 +156,7 @@ def read(reader: Reader) -> Snapshot:
             for step, row in curve.items()
         ]
         curves[number] = sorted(point for point in points if math.isfinite(point[0]))
-        signs += [point[2] for point in points]
+        report_times += [point[2] for point in points]
     entries = []
     for trial in reader.trials():
         row = rows.get(trial.trial, {})
@@ -170,7 +170,7 @@ def read(reader: Reader) -> Snapshot:
         sessions=reader.sessions(),
         state=sweep_state(reader),
         ended=ended_at(reader),
-        signs=sorted(signs),
+        report_times=sorted(report_times),
         reports=reports,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rungwise.results.analysis.answer import Answer
-from rungwise.results.io.formatting import duration, epochs, named, percent, short, shown
+from rungwise.results.io.formatting import duration, epochs, format_metric, metric_label, percent, short
 from rungwise.results.record.types import State, SweepState
 from rungwise.results.report import cost
 from rungwise.results.report.page import Html, tag, unfoldable
@@ -48,13 +48,15 @@ def _lead(snapshot: Snapshot, answer: Answer) -> list[Html]:
     if snapshot.best is None or snapshot.best.best is None:
         return [tag("p", answer.details, class_="sentence")]
     scores = [
-        f"{arm.arm} {shown(arm.seen, answer.metric)}" if len(answer.arms) > 1 else shown(arm.seen, answer.metric)
+        f"{arm.arm} {format_metric(arm.seen, answer.metric)}"
+        if len(answer.arms) > 1
+        else format_metric(arm.seen, answer.metric)
         for arm in answer.arms
         if arm.seen is not None
     ]
     chosen = ", ".join(f"{name} = {short(value)}" for name, value in snapshot.best.trial.params.items())
     return [
-        tag("p", f"Best {named(snapshot.metric)} so far: {', '.join(scores)}.", class_="sentence"),
+        tag("p", f"Best {metric_label(snapshot.metric)} so far: {', '.join(scores)}.", class_="sentence"),
         tag("p", f"The best is trial {snapshot.best.number}" + (f" with {chosen}." if chosen else ".")),
     ]
 
@@ -83,7 +85,7 @@ def _warnings(snapshot: Snapshot, answer: Answer) -> Iterable[str]:
             f"The sweep was {'interrupted' if snapshot.state is SweepState.INTERRUPTED else 'ended by an error'}: "
             f"{running} trials are unfinished. The same command goes on where it stopped."
         )
-    if snapshot.search and not any(entry.able for entry in snapshot.search):
+    if snapshot.search and not any(entry.rankable for entry in snapshot.search):
         over = {state: entries for state, entries in by_state(snapshot.search).items() if state.ended}
         words = ", ".join(f"{len(entries)} {state.lower()}" for state, entries in over.items())
         yield f"No trial can be called best: {words or 'none has reported'}."
@@ -105,8 +107,10 @@ def _tiles(snapshot: Snapshot) -> Html:
         )
     ]
     if snapshot.best:
-        best = shown(snapshot.best.best, snapshot.metric)
-        tiles.append((f"best {named(snapshot.metric)}", best, f"seen in the search, trial {snapshot.best.number}"))
+        best = format_metric(snapshot.best.best, snapshot.metric)
+        tiles.append(
+            (f"best {metric_label(snapshot.metric)}", best, f"seen in the search, trial {snapshot.best.number}")
+        )
     if count.saved is not None:
         more = f"; {epochs(again)} more to confirm and audit" if again else ""
         trained = f"{count.trained:,.6g} of {count.full:,.6g} trained in the search{more}"

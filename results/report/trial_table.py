@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rungwise.results.io.formatting import duration, named, short, shown
+from rungwise.results.io.formatting import duration, format_metric, metric_label, short
 from rungwise.results.record.types import State
 from rungwise.results.report.page import Html, join, raw, tag
 from rungwise.results.report.snapshot import Entry, Snapshot
@@ -22,7 +22,7 @@ def trial_list(snapshot: Snapshot) -> Html:
     phased = any(entry.trial.phase != "search" for entry in snapshot.entries)
     varied = searched(snapshot)
     units = {name: snapshot.about.get(name, {}).get("unit", "") for name in varied}
-    heads = ["rank", "trial", named(snapshot.metric), "state", "arm", *(["phase"] if phased else [])]
+    heads = ["rank", "trial", metric_label(snapshot.metric), "state", "arm", *(["phase"] if phased else [])]
     heads += ["epochs", "time", *varied, "why it ended"]
     head = tag("tr", *(_head(name, units.get(name, "")) for name in heads))
     rows = join(_row(entry, snapshot, varied, phased) for entry in sorted(snapshot.entries, key=_order))
@@ -74,7 +74,7 @@ def _row(entry: Entry, snapshot: Snapshot, varied: Sequence[str], phased: bool) 
     cells = [
         _cell(entry.rank),
         _cell(trial.trial),
-        _cell(entry.best, shown(entry.best, snapshot.metric) if entry.best is not None else ""),
+        _cell(entry.best, format_metric(entry.best, snapshot.metric) if entry.best is not None else ""),
         tag("td", tag("span", trial.state.lower(), class_=f"state {trial.state.lower()}")),
         _cell(trial.arm),
         *([_cell(trial.phase)] if phased else []),

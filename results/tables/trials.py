@@ -91,7 +91,7 @@ def _summary(trials: np.ndarray, reports: pa.Table, metric: str, mode: str) -> d
     slot = np.searchsorted(trials, trial)
     seconds = np.bincount(slot, weights=np.nan_to_num(columns["seconds"]), minlength=len(trials))
 
-    # The last attempt's word on each step: sort by (trial, step, attempt), keep the last of each (trial, step).
+    # The last attempt's report of each step: sort by (trial, step, attempt), keep the last of each (trial, step).
     order = np.arange(len(trial)) if (attempt == 1).all() else np.lexsort((attempt, step, trial))
     last_word = np.ones(len(order), dtype=bool)
     same = (trial[order][1:] == trial[order][:-1]) & (step[order][1:] == step[order][:-1])

@@ -25,7 +25,7 @@ from rungwise.results.report.page import embedded, text
 from rungwise.results.report.plots import curves
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.report import render, write
-from rungwise.results.report.snapshot import Snapshot, Still, read
+from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
 
 ODD = {
     "empty": (showcase.empty, "This sweep is empty: no trial has been dealt yet."),
@@ -57,7 +57,7 @@ def words(page: str) -> str:
 
 
 def snapshot(run: Path) -> Snapshot:
-    with Still(run) as reader:
+    with FrozenReader(run) as reader:
         return read(reader)
 
 
@@ -141,7 +141,7 @@ def test_history_is_the_best_so_far_of_each_arm(tmp_path: Path) -> None:
 def test_less_is_better_where_the_sweep_says_so(tmp_path: Path) -> None:
     now = snapshot(showcase.loss(tmp_path / "run"))
     assert now.best is not None
-    assert now.best.best == min(entry.best for entry in now.search if entry.able and entry.best is not None)
+    assert now.best.best == min(entry.best for entry in now.search if entry.rankable and entry.best is not None)
     drawn = plot_history(now)
     assert drawn is not None
     for trace in drawn.views[0].data[1::2]:
@@ -324,7 +324,7 @@ def test_a_page_is_made_while_a_driver_writes_and_tells_of_one_moment(tmp_path: 
     with demo.begin(tmp_path / "run")[0] as record:
         demo.add(record, 1)
         demo.attempt(record, 1, 0.5)
-        with Still(tmp_path / "run") as reader:
+        with FrozenReader(tmp_path / "run") as reader:
             assert len(read(reader).entries) == 1
             demo.add(record, 2)
             demo.attempt(record, 2, 0.6)

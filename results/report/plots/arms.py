@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import named, shown
+from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, safe
 
@@ -48,7 +48,7 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         has_interval = bar.low is not None and bar.high is not None
         if bar.low is not None and bar.high is not None:
             whiskers |= {"symmetric": False, "array": [bar.high - bar.mean], "arrayminus": [bar.mean - bar.low]}
-        text = f"{names[index]}: mean {shown(bar.mean, metric)}"
+        text = f"{names[index]}: mean {format_metric(bar.mean, metric)}"
         text += f", 95% interval {_interval(bar, score_format)}" if has_interval else ""
         data.append(
             {"mode": "markers", "x": [bar.mean], "y": [index], "showlegend": False}
@@ -58,7 +58,12 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         )
     layout = {
         "xaxis": axis(
-            metric, title={"text": safe(named(metric) if split in named(metric) else f"{split} {named(metric)}")}
+            metric,
+            title={
+                "text": safe(
+                    metric_label(metric) if split in metric_label(metric) else f"{split} {metric_label(metric)}"
+                )
+            },
         ),
         "yaxis": {
             "tickvals": list(range(len(bars))),
@@ -68,7 +73,7 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         | {"zeroline": False, "showgrid": False},
     }
     text = "; ".join(
-        f"{bar.arm}: {shown(bar.mean, metric)}"
+        f"{bar.arm}: {format_metric(bar.mean, metric)}"
         + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
         + f", n={len(bar.values)}"
         for bar in bars
@@ -81,7 +86,8 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
         "searched for are not a sample of what to expect."
     )
     alt = text or "Best scores of the search per arm: " + "; ".join(
-        f"{bar.arm}: {len(bar.values)} trials from {shown(min(bar.values), metric)} to {shown(max(bar.values), metric)}"
+        f"{bar.arm}: {len(bar.values)} trials from {format_metric(min(bar.values), metric)} "
+        f"to {format_metric(max(bar.values), metric)}"
         for bar in bars
     )
     return Figure("arms", alt, [View("arms", data, layout)], note, height=110 + 62 * len(bars))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rungwise.results.io.formatting import named
+from rungwise.results.io.formatting import metric_label
 from rungwise.results.record.types import State
 from rungwise.results.report.plots.primitives import Figure, Json, View, axis, colour, padded, state_colour
 from rungwise.results.report.snapshot import EPSILON, Entry, Snapshot, by_state
@@ -43,7 +43,7 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
     rungs = ", ".join(f"{rung:g}" for rung in snapshot.rungs[:-1])
     return Figure(
         "curves",
-        f"{named(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
+        f"{metric_label(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
         + (f" Rungs at epochs {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "

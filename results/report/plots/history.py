@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rungwise.results.io.formatting import named, shown
+from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, padded, safe
 from rungwise.results.report.snapshot import Entry, Snapshot, best_of
 
 
 def plot_history(snapshot: Snapshot) -> Figure | None:
     """Best value so far per arm, over the trials' numbers and over the hours that drivers worked."""
-    rankable = [entry for entry in snapshot.search if entry.able]
+    rankable = [entry for entry in snapshot.search if entry.rankable]
     if not rankable:
         return None
     views = []
@@ -37,13 +37,13 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
     if not worse:
         views.pop()
     best_texts = [
-        f"{arm}: {shown(best.best, snapshot.metric)} by trial {best.number}"
+        f"{arm}: {format_metric(best.best, snapshot.metric)} by trial {best.number}"
         for arm in snapshot.arms
         if (best := best_of([entry for entry in rankable if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
-        f"Best {named(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
+        f"Best {metric_label(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
         views,
         "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
         "noisy scores flatters: the more trials, the more."

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rungwise.results.io.formatting import epochs, named, short, shown
+from rungwise.results.io.formatting import epochs, format_metric, metric_label, short
 from rungwise.results.report.importance import FANOVA_LEAST, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
 from rungwise.results.report.plots.scales import scale_of
@@ -50,8 +50,8 @@ def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure
             "xaxis": scale.axis(_with_unit(name, snapshot)),
             "yaxis": axis(snapshot.metric, range=_robust([value for _, _, value in points], snapshot.sign)),
         }
-        alt = f"{named(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
-        alt += f"Best: {shown(best[2], snapshot.metric)} at {name} = {short(best[1])}."
+        alt = f"{metric_label(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
+        alt += f"Best: {format_metric(best[2], snapshot.metric)} at {name} = {short(best[1])}."
         figures.append(Figure(f"slice-{len(figures)}", alt, [View(name, data, layout)], height=300))
     return figures
 
@@ -71,7 +71,7 @@ def plot_contour(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | N
         return None
     return Figure(
         "contour",
-        f"{named(snapshot.metric).capitalize()} over pairs of hyperparameters at {epochs(analysis.rung)}: "
+        f"{metric_label(snapshot.metric).capitalize()} over pairs of hyperparameters at {epochs(analysis.rung)}: "
         + ", ".join(v.label for v in views),
         views,
         "Dots are trials, coloured by their score; the surface is the mean of its neighbours' scores, weighted by "
@@ -95,7 +95,7 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
     low, high = _robust(z.tolist(), snapshot.sign)
     scale: list[list[Any]] = [[i / 4, colour(f"map-{i if snapshot.sign > 0 else 4 - i}")] for i in range(5)]
     look = {"colorscale": scale, "zmin": low, "zmax": high}
-    bar = {"title": {"text": safe(named(snapshot.metric)), "side": "right"}, "thickness": 12}
+    bar = {"title": {"text": safe(metric_label(snapshot.metric)), "side": "right"}, "thickness": 12}
     bar |= {"tickformat": ".4~%"} if "accuracy" in snapshot.metric else {}
     return View(
         f"{pair[0]} × {pair[1]}",  # noqa: RUF001

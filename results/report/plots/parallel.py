@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rungwise.results.io.formatting import epochs, named, shown
+from rungwise.results.io.formatting import epochs, format_metric, metric_label
 from rungwise.results.report.importance import ARM, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe
 from rungwise.results.report.plots.scales import ChoiceScale, scale_of
@@ -57,11 +57,11 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         for place, text in scale.labels():
             notes.append(_label(i, place, text))
     for place, setting in ((0.0, low), (1.0, high)):
-        notes.append(_label(len(scales), place, shown(setting, snapshot.metric)))
+        notes.append(_label(len(scales), place, format_metric(setting, snapshot.metric)))
     for i, scale in enumerate(scales):
         if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
             notes.append(_label(i, -0.12, "not searched"))
-    titles = [brief(name) for name in names] + [safe(named(snapshot.metric))]
+    titles = [brief(name) for name in names] + [safe(metric_label(snapshot.metric))]
     layout = {
         "xaxis": {
             "tickvals": list(range(len(titles))),
@@ -80,7 +80,7 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
     return Figure(
         "parallel",
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
-        f"{', '.join(names)} and {named(snapshot.metric)}.",
+        f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
         "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
         "buttons hide and show a part of the trials.",

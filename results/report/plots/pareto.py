@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
-from rungwise.results.io.formatting import named, short
+from rungwise.results.io.formatting import metric_label, short
 from rungwise.results.report.page import Html, table
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
 
@@ -40,12 +40,12 @@ def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
         edge = sorted((point.values[other], point.values[first]) for point in points if point.front)
         line = {"mode": "lines", "name": "front", "x": [x for x, _ in edge], "y": [y for _, y in edge]}
         data.append(line | {"line": {"color": colour("muted"), "width": 1.5, "dash": "dot"}, "hoverinfo": "skip"})
-        views.append(View(named(other), data, {"xaxis": axis(other), "yaxis": axis(first)}))
+        views.append(View(metric_label(other), data, {"xaxis": axis(other), "yaxis": axis(first)}))
     count = sum(point.front for point in points)
     return Figure(
         "pareto",
-        f"{named(first).capitalize()} over {' and '.join(named(other) for other in others)} of {len(points)} completed "
-        f"trials; {count} of them are on the Pareto front.",
+        f"{metric_label(first).capitalize()} over {' and '.join(metric_label(other) for other in others)} "
+        f"of {len(points)} completed trials; {count} of them are on the Pareto front.",
         views,
         "A dot is a completed trial with its last values; a large one is on the front: no other is as good in every "
         "objective and better in one. Early stopping looked at the first objective only.",
@@ -67,4 +67,4 @@ def pareto_table(points: Sequence[Point]) -> Html:
         for point in points
         if point.front
     ]
-    return table(["trial", "arm", *map(named, names), "settings"], rows, "the Pareto front", "figures")
+    return table(["trial", "arm", *map(metric_label, names), "settings"], rows, "the Pareto front", "figures")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rungwise.results.io.formatting import named
+from rungwise.results.io.formatting import metric_label
 from rungwise.results.record.types import State
 
 Json = dict[str, Any]
@@ -65,7 +65,7 @@ def state_colour(state: State) -> str:
 
 def axis(metric: str, **more: Any) -> Json:
     """An axis of the objective."""
-    layout: Json = {"title": {"text": safe(named(metric))}}
+    layout: Json = {"title": {"text": safe(metric_label(metric))}}
     if "accuracy" in metric:
         layout["tickformat"] = ".4~%"
     return layout | more
