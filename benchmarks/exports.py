@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rungwise.results.exporters import mlflow
-from rungwise.results.record.record import Record, State, SweepState
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.trainable.config import Config, described
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 SCRIPT = """
 from rungwise import FloatDistribution, Sweep, main

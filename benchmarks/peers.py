@@ -39,7 +39,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 from rungwise.trainable.data.dataset import load
 
 HERE = Path(__file__).resolve().parent / "contestants"

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 HERE = Path(__file__).resolve().parent
 FIFTHS = 5

@@ -43,7 +43,7 @@ from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.search.dispatcher import ArmStudy, initial_sampler, sampler_maker
 from rungwise.engine.search.samplers import STARTUP_TRIALS
 from rungwise.engine.search.seeds import derived_seed
-from rungwise.results.record.record import Decision, State
+from rungwise.results.record.types import Decision, State
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.messages import TrialEnd, TrialResult
 
@@ -368,7 +368,7 @@ def main() -> None:
     if options.out:
         import pyarrow as pa
 
-        from rungwise.results.io.files import replacing
+        from rungwise.files import replacing
         from rungwise.results.tables.parquet import content
 
         with replacing(options.out) as file:

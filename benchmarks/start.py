@@ -23,7 +23,7 @@ from pack import spread
 
 from rungwise.engine.cluster import startup_patches as lean
 from rungwise.results.exporters import live as follow
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("--trials", "4", "--epochs", "1", "--no-confirm", "--quiet")

@@ -1,4 +1,4 @@
-"""What comes out of a sweep: `rungwise.open_run("runs/mnist_l2")` in Python, `rungwise` on the command line."""
+"""The results of a sweep: `rungwise.open_run("runs/mnist_l2")` in Python, `rungwise` on the command line."""
 
 from __future__ import annotations
 

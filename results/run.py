@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
 from rungwise.results.tables.tables import tables
 
@@ -93,12 +93,12 @@ class Run:
         from rungwise.results.exporters.optuna_study import studies
 
         with Reader(self.folder) as reader:
-            found = studies(reader)
-        if arm is None and len(found) == 1:
-            return next(iter(found.values()))
-        if arm not in found:
-            raise ValueError(f"an arm must be one of {', '.join(map(repr, found))}, but got {arm!r}")
-        return found[arm]
+            arm_studies = studies(reader)
+        if arm is None and len(arm_studies) == 1:
+            return next(iter(arm_studies.values()))
+        if arm not in arm_studies:
+            raise ValueError(f"an arm must be one of {', '.join(map(repr, arm_studies))}, but got {arm!r}")
+        return arm_studies[arm]
 
     def sql(self, query: str, *, external: bool = False) -> pa.Table:
         """Run a DuckDB query over the tables `trials` and `reports`.

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from rungwise.errors import RungwiseError
+from rungwise.text import one_line, printable
 
 LONGEST = 500  # characters of a reason
 LONGEST_TRACEBACK = 20_000
@@ -53,7 +54,7 @@ def reason(error: BaseException) -> str:
     words = [type(error).__name__ + (f": {lines[0]}" if lines else "")[:LONGEST]]
     if place := _place(error):
         words.append(f"({place})")
-    return printable(" ".join(words))
+    return one_line(" ".join(words))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -74,22 +75,9 @@ def message(error: BaseException) -> str:
 
 def report(error: BaseException) -> str:
     """The traceback, printable; of a very long one both ends."""
-    text = printable("".join(traceback.format_exception(_itself(error))), keep="\n\t")
+    text = printable("".join(traceback.format_exception(_itself(error))))
     half = LONGEST_TRACEBACK // 2
     return text if len(text) <= LONGEST_TRACEBACK else f"{text[:half]}\n...\n{text[-half:]}"
-
-
-def printable(text: str, keep: str = "") -> str:
-    r"""The text with what no file or terminal takes (control characters, halves of characters) as Python writes it.
-
-    A byte of a file name that is not UTF-8, which Python holds as half of a character, is written as that byte: \xe9.
-    """
-    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    byte = ord(character) - 0xDC00
-    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
 
 
 def _itself(error: BaseException) -> BaseException:

@@ -111,7 +111,7 @@ def curve(trial: int, data: Any) -> list[dict[str, Any]]:
 
 def measure(minutes: float) -> None:
     """Train what nobody has trained or is training, until none is left or the time is up."""
-    from rungwise.results.io.files import replacing
+    from rungwise.files import replacing
     from rungwise.trainable.data.dataset import load
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.train import prepare_process
@@ -148,7 +148,7 @@ def _claimed(trial: int) -> Iterator[Path | None]:
 
 def gather() -> bool:
     """Write the table when every trial is there."""
-    from rungwise.results.io.files import replacing
+    from rungwise.files import replacing
     from rungwise.results.tables.parquet import content
 
     parts = [PARTS / f"{trial:03}.json" for trial in range(TRIALS)]

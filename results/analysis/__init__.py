@@ -1,1 +1,1 @@
-"""What the record means: the answer, its statistics, comparisons, costs."""
+"""Analysis of the record: the answer, its statistics, comparisons, costs."""

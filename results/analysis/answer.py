@@ -1,21 +1,29 @@
 """The answer to a sweep's question: how the arms' configurations compare, by how much, and how sure one can be of it.
 
 A view of the record. Each arm's best configurations were trained again on fresh seeds. An arm is represented by the one
-with the best mean validation objective (`_ranked`), judged by its test scores. A seed whose training diverged or failed
-is an outcome and counts as what a constant prediction scores (intention to treat); one that was LOST is missing until
-it is trained again. While scores on the test split are not complete there is no verdict.
+with the best mean validation objective (`rank_candidates`), judged by its test scores. A seed whose training diverged
+or failed is an outcome and counts as what a constant prediction scores (intention to treat); one that was LOST is
+missing until it is trained again. While scores on the test split are not complete there is no verdict.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rungwise.results.analysis import phrasing
 from rungwise.results.analysis.best import LARGEST, best_report
+from rungwise.results.analysis.candidates import (
+    collect_candidates,
+    compute_optimism,
+    count_failed,
+    find_constant_score,
+    rank_candidates,
+    select_scores,
+)
 from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
@@ -38,11 +46,9 @@ from rungwise.results.analysis.findings import (
 )
 from rungwise.results.analysis.statistics import difference, estimate
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.definition import DatasetSummary
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
-Curves = Mapping[int, Mapping[int, ReportRow]]
 K = TypeVar("K")
 
 
@@ -95,15 +101,15 @@ def answer(reader: Reader) -> Answer:
     metric, mode = definition.metric, definition.mode
     names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
-    if not any(measured in known for known in scores.values()):
+    if not any(measured in metrics for metrics in scores.values()):
         measured = "accuracy"  # a metric of the user's own is not scored on the test split
     tested = {
-        trial: known[measured] for trial, known in scores.items() if abs(known.get(measured, math.nan)) <= LARGEST
+        trial: metrics[measured] for trial, metrics in scores.items() if abs(metrics.get(measured, math.nan)) <= LARGEST
     }
 
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        mine = [trial for trial in trials if trial.arm == name]
-        return tuple(_ranked(_candidates(mine, superseded, curves, tested, metric), mode))
+        arm_trials = [trial for trial in trials if trial.arm == name]
+        return tuple(rank_candidates(collect_candidates(arm_trials, superseded, curves, tested, metric), mode))
 
     candidates = {name: candidates_of(name) for name in names}
     chosen = {name: next((c for c in candidates[name] if c.validation), None) for name in names}
@@ -113,12 +119,12 @@ def answer(reader: Reader) -> Answer:
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
     regression = definition.is_regression
     score_format = MetricFormat(measured if split == "test" else metric, split, higher, regression)
-    constant_score = _constant_score(measured, constant, diagnosis, definition.data) if split == "test" else None
+    constant_score = find_constant_score(measured, constant, diagnosis, definition.data) if split == "test" else None
     samples = definition.data.samples(split)
 
     arms = []
     for name in names:
-        values = _scores(chosen[name], split, constant_score)
+        values = select_scores(chosen[name], split, constant_score)
         arms.append(
             Arm(
                 arm=name,
@@ -127,8 +133,8 @@ def answer(reader: Reader) -> Answer:
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
                 best_seen=best_report(name, trials, curves, metric, mode),
-                optimism=_optimism(chosen[name], mode),
-                failed={} if chosen[name] else _failed([t for t in trials if t.arm == name]),
+                optimism=compute_optimism(chosen[name], mode),
+                failed={} if chosen[name] else count_failed([t for t in trials if t.arm == name]),
             )
         )
     best = _best(arms, mode)
@@ -157,122 +163,9 @@ def answer(reader: Reader) -> Answer:
     )
 
 
-# -- arms --------------------------------------------------------------------------------------------------------
-
-
-def _candidates(
-    trials: Sequence[Trial], superseded: Set[int], curves: Curves, tested: Mapping[int, float], metric: str
-) -> list[Candidate]:
-    """An arm's configurations that were trained again. Of another network than the one that was accepted since
-    (`superseded`) no seed counts, nor what it scored in the search."""
-    by_source: dict[int, list[Trial]] = {}
-    for trial in trials:
-        if trial.phase == "confirm" and trial.source is not None:
-            by_source.setdefault(trial.source, []).append(trial)
-    sources = {trial.trial: trial for trial in trials}
-    candidates = []
-    for source, repeats in sorted(by_source.items()):
-        values: dict[int, float] = {}
-        numbers: dict[int, int] = {}
-        failed: dict[int, State] = {}
-        missing: dict[int, State] = {}
-        other_network = 0
-        for trial in repeats:
-            value = _last(curves.get(trial.trial, {}), metric)
-            given = trial.config.get("seed")
-            seed = given if isinstance(given, int) else trial.trial
-            if trial.trial in superseded:
-                other_network += 1
-            elif trial.state is State.COMPLETED and value is not None:
-                values[seed], numbers[seed] = value, trial.trial
-            elif trial.state in (State.LOST, State.RUNNING):
-                missing[seed] = trial.state
-            else:
-                failed[seed] = trial.state
-        config = {name: value for name, value in repeats[0].config.items() if name != "seed"}
-        candidates.append(
-            Candidate(
-                source=source,
-                params=sources[source].params if source in sources else repeats[0].params,
-                config=config,
-                searched=None if source in superseded else _last(curves.get(source, {}), metric),
-                trials=numbers,
-                values=values,
-                validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
-                test={seed: tested[trial] for seed, trial in numbers.items() if trial in tested},
-                failed=failed,
-                missing=missing,
-                superseded=other_network,
-            )
-        )
-    return candidates
-
-
-def _ranked(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:
-    """Best first: the fewest seeds that failed, as a share; then the best mean, less one standard error of it.
-
-    The record grows, so candidates may have different numbers of seeds: a mean of few is a luckier one, and a seed that
-    is missing is not the configuration's fault. All share one standard deviation, so that with equal numbers the mean
-    decides.
-    """
-    spread = [c.validation for c in candidates if c.validation and c.validation.n > 1]
-    freedom = sum(one.n - 1 for one in spread)
-    sd = math.sqrt(sum((one.n - 1) * (one.sd or 0.0) ** 2 for one in spread) / freedom) if freedom else 0.0
-
-    def rank(candidate: Candidate) -> tuple[float, float, int]:
-        validation = candidate.validation
-        if validation is None:
-            return math.inf, math.inf, candidate.source
-        failed = len(candidate.failed)
-        mean = validation.mean if mode == "min" else -validation.mean
-        return failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
-
-    return sorted(candidates, key=rank)
-
-
-def _scores(candidate: Candidate | None, split: str, constant_score: float | None) -> dict[int, float]:
-    """Seed -> score on the split. On the test split failed seeds count, where it is known as what."""
-    if candidate is None or split == "validation":
-        return dict(candidate.values) if candidate else {}
-    failed = {} if constant_score is None else dict.fromkeys(candidate.failed, constant_score)
-    return candidate.test | failed
-
-
-def _constant_score(
-    measured: str, constant: Mapping[str, float], diagnosis: Mapping[str, Any], data: DatasetSummary
-) -> float | None:
-    """What a constant prediction scores on the test split; of an earlier version's record as far as it says so."""
-    if measured in constant:
-        return float(constant[measured])
-    if measured == "accuracy" and (confusion := diagnosis.get("confusion")):
-        of_class = [int(sum(row)) for row in confusion]  # test samples
-        return max(of_class) / sum(of_class) if any(of_class) else None
-    classes = len(data.classes or ())
-    return {"accuracy": 1 / classes, "loss": math.log(classes)}.get(measured) if classes else None
-
-
-def _optimism(chosen: Candidate | None, mode: str) -> float | None:
-    if chosen is None or chosen.searched is None or chosen.validation is None:
-        return None
-    return (chosen.searched - chosen.validation.mean) * (1 if mode == "max" else -1)
-
-
-def _failed(trials: Sequence[Trial]) -> dict[State, int]:
-    """How an arm's trials ended of which none gave a score; {} while one may still do so."""
-    confirmed = {trial.trial: trial.state for trial in trials if trial.phase == "confirm"}
-    ended = confirmed or {trial.trial: trial.state for trial in trials if trial.phase == "search"}
-    hopeless = all(state in (State.DIVERGED, State.FAILED) for state in ended.values())
-    return seeds_by_state(ended) if hopeless else {}
-
-
-def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
-    value = curve[max(curve)].metrics.get(metric, math.nan) if curve else math.nan
-    return value if abs(value) <= LARGEST else None
-
-
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
     """The arm whose chosen configuration ranks first: seeds that failed count here, too."""
-    ranked = _ranked([arm.chosen for arm in arms if arm.chosen], mode)
+    ranked = rank_candidates([arm.chosen for arm in arms if arm.chosen], mode)
     return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
 
 
@@ -300,9 +193,9 @@ def _compare(arms: Sequence[Arm], score_format: MetricFormat, samples: int | Non
             compared.append(Comparison(arm.arm, control.arm, Verdict.NO_TEST_SCORES, None))
         else:
             a, b = list(arm.scores.values()), list(control.scores.values())
-            found = difference(a, b, len(others), share=score_format.share, samples=samples)
-            verdict = verdict_of(found, Replicate.SEED, score_format.higher)
-            compared.append(Comparison(arm.arm, control.arm, verdict, found))
+            interval = difference(a, b, len(others), share=score_format.share, samples=samples)
+            verdict = verdict_of(interval, Replicate.SEED, score_format.higher)
+            compared.append(Comparison(arm.arm, control.arm, verdict, interval))
     return tuple(compared)
 
 

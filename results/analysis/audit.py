@@ -1,4 +1,4 @@
-"""Was early stopping right? A view of the record: what became of stopped trials that were trained on after all.
+"""Audit of early stopping: what stopped trials score when they are trained to the end after all.
 
 An audit repeats a stopped trial with its own seed, so its curve is the one that stopping cut off. Together with the
 trials that reached the end by themselves they tell how well a rung foresees the end.
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.results.record.record import Reader, ReportRow, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State
 
 FORESIGHT = 0.7  # rank correlation with the end from which a rung is worth stopping at
 FEWEST = 4  # pairs below which a correlation is not worth a number
@@ -81,8 +82,8 @@ def audit(reader: Reader) -> Audit | None:
 
 def _scores(curve: Mapping[int, ReportRow], metric: str, sign: float) -> dict[float, float]:
     """{epoch: score}, higher is better."""
-    told = {row.metrics["epoch"]: sign * row.metrics.get(metric, math.nan) for row in curve.values()}
-    return {epoch: score for epoch, score in told.items() if math.isfinite(score)}
+    scores = {row.metrics["epoch"]: sign * row.metrics.get(metric, math.nan) for row in curve.values()}
+    return {epoch: score for epoch, score in scores.items() if math.isfinite(score)}
 
 
 def _rung(epoch: float, full: Mapping[int, Mapping[float, float]], last: Mapping[int, float]) -> Rung:

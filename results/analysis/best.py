@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.results.record.record import ReportRow, Trial
-from rungwise.results.tables.tables import NEVER_BEST
+from rungwise.results.record.types import NEVER_BEST, ReportRow, Trial
 
 LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
 

@@ -11,7 +11,7 @@ from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.findings import Arm
 from rungwise.results.analysis.statistics import Difference, Estimate, difference
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,10 @@ def compare(first: Reader, second: Reader) -> Comparison:
             f"{names[0]} has {answers[0].measure}, {names[1]} has {answers[1].measure}: they do not compare"
         )
     if data[0].digest != data[1].digest:
-        told = [f"{one.name or 'data'} {one.digest[:8]}" for one in data]
-        problems.append(f"scores compare on the same samples only, but the runs have {told[0]} and {told[1]}")
+        data_texts = [f"{one.name or 'data'} {one.digest[:8]}" for one in data]
+        problems.append(
+            f"scores compare on the same samples only, but the runs have {data_texts[0]} and {data_texts[1]}"
+        )
     arms = [{arm.arm: arm for arm in one.arms if arm.score} for one in answers]
     if not arms[0].keys() & arms[1].keys():
         problems.append(

@@ -1,4 +1,4 @@
-"""Where a chosen configuration lies in its space: at an end of a range, or at next to nothing of what its arm adds."""
+"""Chosen configurations at an edge of their space: at an end of a range, or near zero of what their arm adds."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def edges(arm: Arm, control: Arm | None, distributions: Mapping[str, str]) -> It
         return
     without = control.chosen.config if control and control.chosen else {}
     for name, value in arm.chosen.params.items():
-        found = _range(distributions.get(name, ""))
-        if found is None or isinstance(value, bool) or not isinstance(value, int | float):
+        bounds = _range(distributions.get(name, ""))
+        if bounds is None or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        position = found.position(value) if found.low <= value <= found.high else math.nan
+        position = bounds.position(value) if bounds.low <= value <= bounds.high else math.nan
         none = name in without and without[name] == 0
-        if control and none and position <= (_NEXT_TO_NOTHING if found.log else _EDGE):
-            yield AsGoodAsNone(arm.arm, name, value, found.low, found.high, control.arm)
+        if control and none and position <= (_NEXT_TO_NOTHING if bounds.log else _EDGE):
+            yield AsGoodAsNone(arm.arm, name, value, bounds.low, bounds.high, control.arm)
         elif position <= _EDGE or position >= 1 - _EDGE:
-            yield EdgeOfSpace(arm.arm, name, value, found.low, found.high)
+            yield EdgeOfSpace(arm.arm, name, value, bounds.low, bounds.high)
 
 
 def _range(text: str) -> _Range | None:
     """Of a distribution as JSON; None for choices, for too few values, and for what is no distribution."""
     try:
-        told = json.loads(text)["attributes"]
-        low, high, step = float(told["low"]), float(told["high"]), told.get("step")
-        log = bool(told.get("log"))
+        attributes = json.loads(text)["attributes"]
+        low, high, step = float(attributes["low"]), float(attributes["high"]), attributes.get("step")
+        log = bool(attributes.get("log"))
         values = (high - low) / float(step) + 1 if step and not log else math.inf
     except (ValueError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""How many epochs were trained, and how many it would have been without early stopping: the search and the rest."""
+"""Epochs trained, and epochs that a sweep without early stopping would have trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rungwise.results.io.formatting import percent
-from rungwise.results.record.record import State, Trial
+from rungwise.results.record.types import State, Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from rungwise.results.analysis.best import BestReport
 from rungwise.results.analysis.statistics import Difference, Estimate
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 
 
 class Replicate(StrEnum):

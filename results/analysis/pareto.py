@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rungwise.results.io.formatting import short, shown
+from rungwise.results.io.formatting import format_metric, short
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
 
 K = TypeVar("K")
 
@@ -26,13 +27,15 @@ class Point:
 def front(points: Mapping[K, Sequence[float]], modes: Sequence[str]) -> set[K]:
     """Those of `points` that no other point beats: as good in every objective, and better in one."""
     signs = [1.0 if mode == "max" else -1.0 for mode in modes]
-    told = {
+    signed = {
         key: tuple(sign * value for sign, value in zip(signs, values, strict=True)) for key, values in points.items()
     }
     return {
         key
-        for key, mine in told.items()
-        if not any(other != mine and all(o >= m for o, m in zip(other, mine, strict=True)) for other in told.values())
+        for key, point in signed.items()
+        if not any(
+            other != point and all(o >= m for o, m in zip(other, point, strict=True)) for other in signed.values()
+        )
     }
 
 
@@ -52,22 +55,22 @@ def of(definition: Definition, trials: Sequence[Trial], curves: Mapping[int, Map
     for trial in trials:
         curve = curves.get(trial.trial, {})
         last = curve[max(curve)].metrics if curve else {}
-        mine = [last.get(name, math.nan) for name in objectives]
-        if trial.phase == "search" and trial.state is State.COMPLETED and all(map(math.isfinite, mine)):
-            values[trial.trial] = mine
+        last_values = [last.get(name, math.nan) for name in objectives]
+        if trial.phase == "search" and trial.state is State.COMPLETED and all(map(math.isfinite, last_values)):
+            values[trial.trial] = last_values
     best = front(values, list(objectives.values()))
     sign = 1 if next(iter(objectives.values())) == "max" else -1
-    found = [
+    points_ = [
         Point(trial, dict(zip(objectives, values[trial.trial], strict=True)), trial.trial in best)
         for trial in trials
         if trial.trial in values
     ]
-    return sorted(found, key=lambda point: -sign * next(iter(point.values.values())))
+    return sorted(points_, key=lambda point: -sign * next(iter(point.values.values())))
 
 
 def amount(value: float, metric: str) -> str:
     """A value of an objective as text; counts in full."""
-    return f"{value:,.0f}" if metric == "parameters" else shown(value, metric)
+    return f"{value:,.0f}" if metric == "parameters" else format_metric(value, metric)
 
 
 def lines(found: Sequence[Point]) -> list[str]:

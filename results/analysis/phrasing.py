@@ -23,9 +23,9 @@ from rungwise.results.analysis.findings import (
     WinnersCurse,
 )
 from rungwise.results.analysis.statistics import CONFIDENCE, Difference, Estimate
-from rungwise.results.io.formatting import conjunction, named, settings
+from rungwise.results.io.formatting import conjunction, metric_label, settings
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 
 _PERCENT = f"{CONFIDENCE:.0%}"
 _ENDED = {
@@ -44,13 +44,15 @@ def whole_answer(findings: Findings) -> str:
     """Everything that is to be said at once."""
     if not findings.confirmed:
         return f"No answer yet. {details(findings)}"
-    return " ".join([*(comparison_text(one, findings) for one in findings.comparisons), details(findings)])
+    return " ".join(
+        [*(comparison_text(comparison, findings) for comparison in findings.comparisons), details(findings)]
+    )
 
 
 def headlines(findings: Findings) -> tuple[str, ...]:
     """A sentence for each comparison; without one, all that is known."""
-    told = tuple(comparison_text(one, findings) for one in findings.comparisons)
-    return told or (details(findings),)
+    texts = tuple(comparison_text(comparison, findings) for comparison in findings.comparisons)
+    return texts or (details(findings),)
 
 
 def details(findings: Findings) -> str:
@@ -75,7 +77,7 @@ def details(findings: Findings) -> str:
 def comparison_text(comparison: Comparison, findings: Findings) -> str:
     """One comparison in words."""
     arm, control = comparison.arm, comparison.against
-    arms = {one.arm: one for one in findings.arms}
+    arms = {arm.arm: arm for arm in findings.arms}
     found = comparison.difference
     match comparison.verdict:
         case Verdict.ARM_FAILED:
@@ -167,21 +169,23 @@ def _nothing_confirmed(findings: Findings) -> str:
     if not seen:
         return " ".join(["No trial has reported.", *failed])
     return " ".join(
-        ["Nothing is confirmed.", f"Best {named(findings.metric)} in the search: {', '.join(seen)}.", *failed]
+        ["Nothing is confirmed.", f"Best {metric_label(findings.metric)} in the search: {', '.join(seen)}.", *failed]
     )
 
 
 def _limits(findings: Findings) -> list[str]:
     """What the comparisons do not tell, once for all of them."""
-    arms = [one.arm for one in findings.comparisons if one.verdict is Verdict.ONE_SEARCH]
+    arms = [comparison.arm for comparison in findings.comparisons if comparison.verdict is Verdict.ONE_SEARCH]
     if not arms:
         return []
     several = len(arms) > 1
-    who = "any of them" if several else arms[0]
-    told = [f"Whether {who} helps cannot be told from one search per arm: another search finds other configurations."]
+    arm_text = "any of them" if several else arms[0]
+    texts = [
+        f"Whether {arm_text} helps cannot be told from one search per arm: another search finds other configurations."
+    ]
     if several:
-        told.insert(0, f"The {_PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")
-    return told
+        texts.insert(0, f"The {_PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")
+    return texts
 
 
 def _scope(replicate: Replicate, comparisons: int, findings: Findings) -> str:

@@ -1,24 +1,43 @@
-"""Commands that ask a finished run, or move one: predict, compare, study, sql, copy, pull."""
+"""Commands that look at runs: list, show, report, compare, predict, sql."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import shlex
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rungwise.results.io.text import say
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argparse.ArgumentParser) -> None:
-    """Each command sets `call`, which takes the parsed arguments and returns the exit status."""
+
+def run_argument() -> argparse.ArgumentParser:
+    """The positional argument RUN, a parent of most commands."""
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("run", type=Path, metavar="RUN", help=f"the run's folder, which holds {FILE}")
+    return run
+
+
+def add(commands: Subparsers) -> None:
+    """Add a parser for each command. It sets `call`, which takes the parsed arguments and returns the exit status."""
+    run = run_argument()
+    list_ = commands.add_parser("list", help="list the runs in a folder")
+    list_.add_argument("out", type=Path, nargs="?", default=Path("runs"), metavar="OUT", help="default: runs")
+    list_.set_defaults(call=_list)
+    show = commands.add_parser("show", parents=[run], help="show the trials of a run, best first")
+    show.add_argument("--top", type=int, default=30, metavar="N", help="lines at most (default: 30)")
+    show.set_defaults(call=_show)
+    report = commands.add_parser("report", parents=[run], help="write report.html, one page with the answer first")
+    report.add_argument("--open", action="store_true", help="show it in the browser")
+    report.set_defaults(call=_report)
     predict = commands.add_parser("predict", help="classify images with a run's confirmed model")
     predict.add_argument("run", type=Path, metavar="RUN", help="the run's folder, or one that holds a model")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="png, jpeg, ...")
@@ -32,36 +51,78 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], run: argp
         "program is code; built-in models do not need it",
     )
     predict.set_defaults(call=_predict)
-    compare = commands.add_parser("compare", help="two runs' answers side by side, and their difference")
+    compare = commands.add_parser("compare", help="compare two runs' answers, and print their difference")
     compare.add_argument("run", type=Path, metavar="RUN", help="the one")
     compare.add_argument(
         "other", type=Path, metavar="RUN", help="the other; differences are its scores minus the one's"
     )
     compare.set_defaults(call=_compare)
-    study = commands.add_parser("study", parents=[run], help="write an Optuna study of each arm")
-    study.add_argument(
-        "--storage", required=True, metavar="URL", help="such as sqlite:///study.db; for optuna-dashboard"
-    )
-    study.set_defaults(call=_study)
-    sql = commands.add_parser(
-        "sql", parents=[run], help="ask the run's Parquet, tables trials and reports, with DuckDB"
-    )
+    sql = commands.add_parser("sql", parents=[run], help="query the tables trials and reports of a run with DuckDB")
     sql.add_argument("query", metavar="QUERY", help="such as: select arm, max(best_value) from trials group by arm")
     sql.add_argument(
         "--allow-external", action="store_true", help="the query may read and write files and load extensions, too"
     )
     sql.set_defaults(call=_sql)
-    copy = commands.add_parser("copy", parents=[run], help="copy a run as it is at one moment, also while it runs")
-    copy.add_argument("where", metavar="WHERE", help="the folder or URI (s3://bucket/runs) that gets the run's folder")
-    copy.set_defaults(call=_copy)
-    pull = commands.add_parser("pull", help="bring a run home, from a cluster's head or a mirror")
-    pull.add_argument("source", metavar="SOURCE", help="the cluster's YAML file, or what --mirror named")
-    pull.add_argument("name", metavar="NAME", help="the run's name")
-    pull.add_argument("--out", type=Path, default=Path("runs"), metavar="OUT", help="default: runs")
-    pull.set_defaults(call=_pull)
 
 
-def _predict(given: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
+    from rungwise.results.cli.show import console, run_table, runs
+
+    folders = runs(arguments.out)
+    if not folders:
+        say(f"a folder of runs holds RUN/{FILE}, but {arguments.out} has none", sys.stderr)
+        return 2
+    console().print_whole(run_table(folders), ["time", "started"])
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from rungwise.results.cli.show import CURVE, REASON, console, trial_table
+    from rungwise.results.record.sessions import sweep_state
+
+    with Reader(arguments.run) as reader:
+        definition = reader.definition()
+        shown = console()
+        shown.print(f"{definition.name}: {sweep_state(reader).lower()}", style="bold")
+        if definition.question:
+            shown.print(definition.question)
+        shown.print_whole(trial_table(reader, arguments.top, brief=shown.is_terminal), [CURVE, REASON])
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from rungwise.results.report.report import ReportError, write
+
+    try:
+        path = write(arguments.run)
+    except ReportError as error:
+        say(error, sys.stderr)
+        return 1
+    say(path)
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(path.absolute().as_uri())
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Exit status 1 when there is nothing to compare."""
+    from rungwise.results.analysis.compare import compare_folders, table
+    from rungwise.results.cli.show import console
+
+    comparison = compare_folders(arguments.run, arguments.other)
+    shown = console()
+    if comparison.rows:
+        shown.print_whole(table(comparison))
+    for name, answer in (comparison.first, comparison.second):
+        shown.print(f"{name}: {answer.sentence}", soft_wrap=True)
+    for problem in comparison.problems:
+        say(problem, sys.stderr)
+    return 1 if comparison.problems else 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
     """A line for each image: file, class, probability; of a regression file, target. Notes go to standard error."""
     import numpy as np
 
@@ -69,67 +130,36 @@ def _predict(given: argparse.Namespace) -> int:
     from rungwise.results.model.model import ModelError, load
 
     try:
-        model = load(given.run, given.trust)
+        model = load(arguments.run, arguments.trust)
     except ModelError as error:
-        return _refused(error)
+        return refuse(error)
     pictures, problems = [], []
-    for path in given.images:
+    for path in arguments.images:
         try:
-            pictures.append(read(path, model.description, given.invert))
+            pictures.append(read(path, model.description, arguments.invert))
         except ImageError as error:
             problems.append(str(error))
     if problems:
-        return _refused("\n".join(dict.fromkeys(problems)))
+        return refuse("\n".join(dict.fromkeys(problems)))
     predicted = model.predict(np.stack([picture.pixels for picture in pictures]))
-    for path, picture, row in zip(given.images, pictures, predicted, strict=True):
+    for path, picture, row in zip(arguments.images, pictures, predicted, strict=True):
         for note in picture.notes:
             say(f"{path}: {note}", sys.stderr)
         say(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
     return 0
 
 
-def _compare(given: argparse.Namespace) -> int:
-    """Exit status 1 when there is nothing to compare."""
-    from rungwise.results.analysis.compare import compare_folders, table
-    from rungwise.results.cli.show import console
-
-    found = compare_folders(given.run, given.other)
-    shown = console()
-    if found.rows:
-        shown.print_whole(table(found))
-    for name, one in (found.first, found.second):
-        shown.print(f"{name}: {one.sentence}", soft_wrap=True)
-    for problem in found.problems:
-        say(problem, sys.stderr)
-    return 1 if found.problems else 0
-
-
-def _study(given: argparse.Namespace) -> int:
-    from rungwise.results.exporters.optuna_storage import StorageError, write
-    from rungwise.results.io.redaction import redacted_uri
-
-    try:
-        with Reader(given.run) as reader:
-            names = write(reader, given.storage)
-    except StorageError as error:
-        return _refused(error)
-    for name in names:
-        say(f"study {name}")
-    say(f"look at them: optuna-dashboard {shlex.quote(redacted_uri(given.storage))}")
-    return 0
-
-
-def _sql(given: argparse.Namespace) -> int:
+def _sql(arguments: argparse.Namespace) -> int:
     """A table on a terminal, CSV when piped."""
     from rungwise.results.tables.parquet import ParquetError
     from rungwise.results.tables.sql import SqlError, query
 
     try:
-        table = query(given.run, given.query, external=given.allow_external)
+        table = query(arguments.run, arguments.query, external=arguments.allow_external)
     except (SqlError, ParquetError) as error:
-        return _refused(error)
+        return refuse(error)
     if sys.stdout.isatty():
-        _show(table)
+        _print_table(table)
     else:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # '?' would make two names of other programs' data one
@@ -139,44 +169,24 @@ def _sql(given: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(given: argparse.Namespace) -> int:
-    from rungwise.results.exporters.mirror import Mirror, MirrorError
-
-    try:
-        Mirror(given.where, given.run.absolute().name).push(given.run)
-    except MirrorError as error:
-        return _refused(error)
-    return 0
-
-
-def _pull(given: argparse.Namespace) -> int:
-    from rungwise.results.exporters.mirror import MirrorError
-    from rungwise.results.exporters.pull import pull
-
-    try:
-        say(pull(given.source, given.name, given.out))
-    except MirrorError as error:
-        return _refused(error)
-    return 0
-
-
-def _show(table: pa.Table) -> None:
+def _print_table(table: pa.Table) -> None:
     from rich.table import Table
 
     from rungwise.results.cli.show import console
 
     shown = Table(*table.column_names, box=None, header_style="bold")
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        shown.add_row(*map(_text, row))
+        shown.add_row(*map(_cell_text, row))
     console().print_whole(shown)
 
 
-def _text(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _refused(problem: object) -> int:
+def refuse(problem: object) -> int:
+    """Say what is wrong with the command; the exit status for it."""
     say(problem, sys.stderr)
     return 2

@@ -1,7 +1,7 @@
-"""Whether a run is in good health: its record, tables, checkpoints, model and MLflow, held against each other.
+"""Consistency checks of a run: its record, tables, checkpoints, model and MLflow are compared with each other.
 
 The record is the truth. What differs from it is made again from it; what the record itself has lost is gone, and the
-doctor can only make the rest usable.
+checks can only make the rest usable.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rungwise.files import locked
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.exporters.mlflow import STATUS, Exporter
-from rungwise.results.exporters.mlflow_client import ExportError, Known, Store, errors
+from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
-from rungwise.results.io.files import locked
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
-from rungwise.results.record import integrity as whole
-from rungwise.results.record.record import FILE, Reader, Record, RecordError, State, SweepState
+from rungwise.results.record import integrity
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
+from rungwise.results.record.types import FILE, RecordError, State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 
@@ -36,35 +38,36 @@ CHECKPOINTS = "checkpoints"  # what rungwise.trainable.worker.checkpoints calls 
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
-    """Something that is not as the record says. `mend` is None when nothing can be done about it from here."""
+class Finding:
+    """Something that is not as the record says. `fix` is None when nothing can be done about it from here."""
 
-    where: str  # record, tables, checkpoints, model or mlflow
-    what: str  # one line
-    mend: Callable[[], object] | None = None
+    area: str  # record, tables, checkpoints, model or mlflow
+    message: str  # one line
+    fix: Callable[[], object] | None = None
 
 
-def examine(run: Path, uri: str | None = None) -> Iterator[Ailment]:
-    """What is wrong with the run. Look on while mending: the record comes first, and all else depends on it."""
-    if lost := _lost(run):
-        yield Ailment("record", lost, partial(_accept, run, lost))
+def examine(run: Path, uri: str | None = None) -> Iterator[Finding]:
+    """Everything that is wrong with the run. Fix each finding before the next is asked for: the record comes first, and
+    all else depends on it."""
+    if lost := _describe_loss(run):
+        yield Finding("record", lost, partial(_accept_loss, run, lost))
     try:
         with Reader(run) as reader:
             reader.verify()
             working = sweep_state(reader) is SweepState.RUNNING
     except RecordError as error:
-        yield Ailment("record", str(error))
+        yield Finding("record", str(error))
         return
     if working:
-        yield Ailment("record", "a driver is at work on this run: what follows from the record may lag behind it")
+        yield Finding("record", "a driver is at work on this run: what follows from the record may lag behind it")
         return
-    yield from _tables(run)
-    yield from _checkpoints(run)
-    yield from _model(run)
-    yield from _mlflow(run, uri)
+    yield from _check_tables(run)
+    yield from _check_checkpoints(run)
+    yield from _check_model(run)
+    yield from _check_mlflow(run, uri)
 
 
-def _lost(run: Path) -> str | None:
+def _describe_loss(run: Path) -> str | None:
     """What the mark says is missing. Raises RecordError when there is no record at all."""
     path = run / FILE
     try:
@@ -77,14 +80,14 @@ def _lost(run: Path) -> str | None:
     return None if missing is None else f"{path} {missing}"
 
 
-def _accept(run: Path, lost: str) -> None:
+def _accept_loss(run: Path, lost: str) -> None:
     """Go on from what is left: from now on that is all there ever was."""
-    whole.Mark(run / FILE).path.unlink(missing_ok=True)
+    integrity.RowCountFile(run / FILE).path.unlink(missing_ok=True)
     with Record(run) as record:
         record.event("accepted a loss", what=lost)
 
 
-def _tables(run: Path) -> Iterator[Ailment]:
+def _check_tables(run: Path) -> Iterator[Finding]:
     with Reader(run) as reader:
         made = tables(reader)
     for name, table in ((parquet.TRIALS, made.trials), (parquet.REPORTS, made.reports)):
@@ -94,10 +97,10 @@ def _tables(run: Path) -> Iterator[Ailment]:
             if path.read_bytes() == parquet.content(table):
                 continue
             wrong = "is not what the record says"
-        yield Ailment("tables", f"{path} {wrong}", partial(parquet.export, run))
+        yield Finding("tables", f"{path} {wrong}", partial(parquet.export, run))
 
 
-def _checkpoints(run: Path) -> Iterator[Ailment]:
+def _check_checkpoints(run: Path) -> Iterator[Finding]:
     """Files against the digests in the record; and files of trials that will not go on."""
     with Reader(run) as reader:
         known, trials = reader.checkpoints(), reader.trials()
@@ -110,21 +113,23 @@ def _checkpoints(run: Path) -> Iterator[Ailment]:
             # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
             if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):
                 path = attempts[-1]
-                yield Ailment(
-                    "checkpoints", f"{path} is damaged: its SHA-256 is not the record's", partial(_drop, path)
+                yield Finding(
+                    "checkpoints",
+                    f"{path} is damaged: its SHA-256 is not the record's",
+                    partial(_drop_checkpoint, path),
                 )
     for folder in sorted(root.glob("[0-9]*")):
         if folder.name.isdigit() and int(folder.name) not in needed | known.keys():
-            yield Ailment("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
+            yield Finding("checkpoints", f"{folder} belongs to no trial in flight", partial(shutil.rmtree, folder))
 
 
-def _drop(path: Path) -> None:
+def _drop_checkpoint(path: Path) -> None:
     """The trial goes on from an older checkpoint, or from its start."""
     path.unlink()
     path.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-def _model(run: Path) -> Iterator[Ailment]:
+def _check_model(run: Path) -> Iterator[Finding]:
     """What the sweep's command should have made of what is confirmed: scores on the test split, and the answer's model.
     It needs the data, so it is made by that command only.
     """
@@ -132,66 +137,66 @@ def _model(run: Path) -> Iterator[Ailment]:
         try:
             model_folder.described(folder)
         except model_folder.ModelError as error:
-            yield Ailment("model", str(error), partial(shutil.rmtree, folder))
+            yield Finding("model", str(error), partial(shutil.rmtree, folder))
     with Reader(run) as reader:
         ended = reader.state() in (SweepState.FINISHED, SweepState.FAILED)
-        found = answer(reader)
-        other = model_folder.difference(reader, found)
-        chosen = {trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()}
+        result = answer(reader)
+        other = model_folder.difference(reader, result)
+        chosen = {trial for arm in result.arms if arm.chosen for trial in arm.chosen.trials.values()}
         unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
-    if found.model is None or not ended:
+    if result.model is None or not ended:
         return  # it is to be continued, and says so
     if unfit:
         those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
-        yield Ailment(
+        yield Finding(
             "model",
             f"what is confirmed in {run} is not scored on the test split, as the model's file builds another network "
             f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
         )
         return
-    if found.split != "test":
-        yield Ailment("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
+    if result.split != "test":
+        yield Finding("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
     if other:
-        yield Ailment("model", f"{other}: {AGAIN}")
+        yield Finding("model", f"{other}: {AGAIN}")
 
 
-def _mlflow(run: Path, asked: str | None) -> Iterator[Ailment]:
-    uri = tracking_uri(run, asked)
-    shown = redacted_uri(uri)
+def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
+    uri = tracking_uri(run, requested_uri)
+    shown_uri = redacted_uri(uri)
     database = sqlite_path(uri)
     if problem := valid_uri(uri):
-        yield Ailment("mlflow", problem)
+        yield Finding("mlflow", problem)
         return
 
     def export() -> None:
         Exporter(run, uri).sync()
 
     if database is not None and not database.is_file():
-        yield Ailment("mlflow", f"{shown} is missing", export)
+        yield Finding("mlflow", f"{shown_uri} is missing", export)
         return
     if database is not None and (why := unusable(database)):
-        yield Ailment("mlflow", f"{database} {why}; it will be kept aside", partial(_afresh, run, uri, database))
+        yield Finding("mlflow", f"{database} {why}; it will be kept aside", partial(_replace_store, run, uri, database))
         return
     try:
         with errors(uri), locked(run / ".mlflow.lock"):
             store = Store(uri)
-            found = list(_differences(run, store))
+            differences = list(_differences(run, store))
     except ExportError as error:
-        yield Ailment("mlflow", str(error))
+        yield Finding("mlflow", str(error))
         return
-    for what, runs, surplus in found:
+    for what, runs, surplus in differences:
 
-        def again(runs: list[Known] = runs, surplus: bool = surplus) -> None:
+        def again(runs: list[RunInfo] = runs, surplus: bool = surplus) -> None:
             with errors(uri):
-                for known in runs:
-                    store.delete(known) if surplus else store.log(known, [], {}, {"rungwise.seq": "0"})
+                for mlflow_run in runs:
+                    store.delete(mlflow_run) if surplus else store.log(mlflow_run, [], {}, {"rungwise.seq": "0"})
             (run / ".mlflow.lock").unlink(missing_ok=True)  # an exporter at work looks at MLflow afresh
             export()
 
-        yield Ailment("mlflow", f"{what} in {shown}", again)
+        yield Finding("mlflow", f"{what} in {shown_uri}", again)
 
 
-def _afresh(run: Path, uri: str, database: Path) -> None:
+def _replace_store(run: Path, uri: str, database: Path) -> None:
     """Set the file aside and export into a new one: in a process of its own, for MLflow keeps files open."""
     set_aside(database)
     command = [sys.executable, "-P", "-m", "rungwise", "export", str(run.absolute())]
@@ -201,16 +206,16 @@ def _afresh(run: Path, uri: str, database: Path) -> None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["the export failed"])[-1])
 
 
-def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bool]]:
+def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[RunInfo], bool]]:
     """(what differs, the MLflow runs it is about, whether they are too many)."""
     with Reader(run) as reader:
         definition = reader.definition()
         trials, curves = reader.trials(), reader.curves()
         identity = str(reader.meta("id") or definition.name).replace("'", "")
     experiment = store.experiment(definition.sweep or definition.name)
-    runs: dict[int, list[Known]] = {}
-    for known in store.find(experiment, "rungwise.run", identity):
-        runs.setdefault(int(known.tags.get("rungwise.trial", 0)), []).append(known)  # 0: the parent
+    runs: dict[int, list[RunInfo]] = {}
+    for mlflow_run in store.find(experiment, "rungwise.run", identity):
+        runs.setdefault(int(mlflow_run.tags.get("rungwise.trial", 0)), []).append(mlflow_run)  # 0: the parent
     if 0 not in runs:
         yield f"the sweep's run is missing{' and so are its trials' if not runs else ''}", [], False
     for number, several in sorted(runs.items()):
@@ -223,10 +228,10 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[Known], bo
     for trial in trials:
         if trial.trial not in runs:
             continue
-        known = runs[trial.trial][0]
+        mlflow_run = runs[trial.trial][0]
         status = "KILLED" if trial.state is State.RUNNING else STATUS[trial.state]
-        if known.status != status:
-            yield f"trial {trial.trial} is {known.status} and must be {status}", [], False
+        if mlflow_run.status != status:
+            yield f"trial {trial.trial} is {mlflow_run.status} and must be {status}", [], False
         steps = {step for step, row in curves.get(trial.trial, {}).items() if metric in row.metrics}
-        if lacking := steps - store.steps(known, legal_name(metric)):
-            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [known], False
+        if lacking := steps - store.steps(mlflow_run, legal_name(metric)):
+            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [mlflow_run], False

@@ -12,19 +12,20 @@ from typing import Any
 from rich.table import Table
 
 from rungwise.results.analysis.pareto import amount
-from rungwise.results.io.formatting import duration, short, shown
+from rungwise.results.io.formatting import duration, format_metric, short
 from rungwise.results.io.terminal import Terminal
-from rungwise.results.io.text import REASON as REASON_LENGTH
-from rungwise.results.io.text import one_line
-from rungwise.results.record.record import FILE, Reader, RecordError, ReportRow, State, SweepState
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.types import FILE, RecordError, ReportRow, State, SweepState
 from rungwise.results.tables.tables import tables
+from rungwise.text import REASON as REASON_LENGTH
+from rungwise.text import one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
 CURVE, REASON = "curve", "reason"  # columns that give way on a narrow terminal
 _REASON = 40  # characters of a reason on a terminal
-_PIPED = 10_000  # characters a line at most when nobody looks at a terminal
+_PIPED = 10_000  # characters a line at most when the output is piped
 _COLOURS = {
     State.COMPLETED: "green",
     State.STOPPED: "dim",
@@ -37,8 +38,8 @@ _COLOURS = {
 
 def console() -> Terminal:
     """Standard output; wide when it is piped, so that no column is cut."""
-    shown = Terminal()
-    return shown if shown.is_terminal else Terminal(width=_PIPED)
+    terminal = Terminal()
+    return terminal if terminal.is_terminal else Terminal(width=_PIPED)
 
 
 def runs(out: Path) -> list[Path]:
@@ -68,7 +69,8 @@ def _run_cells(folder: Path) -> list[str]:
     return [
         definition.sweep,
         state,
-        ", ".join(f"{counts[one]} {_now(one, state)}" for one in State if counts[one]) or "none",
+        ", ".join(f"{counts[trial_state]} {_now(trial_state, state)}" for trial_state in State if counts[trial_state])
+        or "none",
         _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), definition.metric),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else duration(end - began),
@@ -82,7 +84,7 @@ def _now(trial: State, sweep: SweepState) -> str:
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     best = [row["best_value"] for row in rows if row["phase"] == "search" and row["rank"] == 1]
-    return f"{metric} {shown(best[0], metric)}" if best else ""
+    return f"{metric} {format_metric(best[0], metric)}" if best else ""
 
 
 def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
@@ -110,7 +112,7 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
             f"{row['trial']}{phase}",
             row["arm"],
             row["state"],
-            "" if row["best_value"] is None else shown(row["best_value"], metric),
+            "" if row["best_value"] is None else format_metric(row["best_value"], metric),
             *("" if row.get(f"last_{name}") is None else amount(row[f"last_{name}"], name) for name in others),
             *("yes" if row["pareto"] else "" for _ in front),
             short(row["epochs"]),

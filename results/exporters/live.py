@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from rungwise.results.io.redaction import redacted, without_secrets
-from rungwise.results.record.record import Record
+from rungwise.results.record.reader import Reader
 
 NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
-LIMIT = 600.0  # seconds for the last pass when the driver died and nobody waits
-REPORT_LIMIT = 20.0  # seconds for the last pass below which nobody waits for a report
+LIMIT = 600.0  # seconds for the last pass when the driver died and no user waits
+REPORT_LIMIT = 20.0  # seconds for the last pass below which no user waits for a report
 MIRROR_LIMIT = 10.0  # seconds that the last copy may take in any case
 _GRACE = 2.0  # of the driver's deadline: what starting and printing may take
 _SLOWEST = 60.0  # seconds between two tries while MLflow cannot be reached
@@ -88,7 +88,8 @@ class Follower:
         self._timeout = timeout
 
     def finish(self, timeout: float = 60.0, allowed: Callable[[], float] | None = None) -> dict[str, Any]:
-        """Wait for what `ask` asked for (asks first, if nobody did). Never raises: errors are in the answer.
+        """Wait for what `ask` asked for (and ask first, if that has not been done). Never raises: errors are in the
+        answer.
 
         `allowed`: seconds that the pass may take, asked again while we wait; fewer once a user waits for the prompt.
         """
@@ -142,15 +143,15 @@ def follow(run: Path, every: float = EVERY) -> int:
 
     Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends all processes of a job waits for the last pass
-        signal.signal(number, signal.SIG_IGN)
-    stop, told = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a scheduler that ends all processes of a job waits for the last pass
+    stop, files_written = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
     threading.Thread(target=_load_report, args=(stop,), daemon=True).start()
     progress = _Progress()
     driver = os.getppid()
-    feeder = threading.Thread(target=_feed, args=(run, every, driver, told, progress), daemon=True)
+    feeder = threading.Thread(target=_feed, args=(run, every, driver, files_written, progress), daemon=True)
     feeder.start()
     where, copied = os.environ.get("RUNGWISE_MIRROR"), threading.Event()
     copier = threading.Thread(target=_copy, args=(run, where, copied, progress), daemon=True)
@@ -159,7 +160,7 @@ def follow(run: Path, every: float = EVERY) -> int:
     _write_tables(run, stop, progress)
     if limit[0] >= REPORT_LIMIT:
         _write_report(run, progress)
-    told.set()
+    files_written.set()
     copied.set()
     feeder.join(limit[0])
     if where:
@@ -175,13 +176,13 @@ def follow(run: Path, every: float = EVERY) -> int:
         "metrics": progress.metrics,
     }
     print(json.dumps(line), flush=True)
-    whole = progress.parquet is True and progress.mlflow == COMPLETE
+    complete = progress.parquet is True and progress.mlflow == COMPLETE
     sys.stderr.flush()
-    os._exit(0 if whole else 1)  # a thread that hangs in a request would keep the interpreter
+    os._exit(0 if complete else 1)  # a thread that hangs in a request would keep the interpreter
 
 
 def _listen(stop: threading.Event, limit: list[float]) -> None:
-    """Wait for the driver's word, or its end."""
+    """Wait for the driver's request, or its end."""
     text = sys.stdin.readline()
     if text.strip():
         limit[0] = float(text)
@@ -195,7 +196,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
     from rungwise.results.tables import parquet
 
     pause, exported = PARQUET_EVERY, -1
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while True:
             last = stop.wait(pause)
             version = reader.version()
@@ -204,7 +205,7 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
                 try:
                     parquet.export(run)
                     progress.parquet, exported = True, version
-                except Exception as error:  # it is reported: an exporter that dies tells nobody anything
+                except Exception as error:  # it is reported: an exporter that dies reports nothing
                     progress.parquet = _told(error)
                 pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
             if last:
@@ -212,7 +213,8 @@ def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None
 
 
 def _load_report(stop: threading.Event) -> None:
-    """Import what the report needs, scikit-learn above all, while trials run: a second for which nobody waits now."""
+    """Import what the report needs, scikit-learn above all, while trials run: a second that would delay the end of the
+    sweep."""
     if not stop.wait(PARQUET_EVERY):
         import optuna.importance  # noqa: F401
 
@@ -234,7 +236,7 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
 
     MLflow's imports wait for the first report: until then trials need the processor for their own.
     """
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while next(reader.reports(), None) is None and not stop.wait(every):
             pass
     from rungwise.results.exporters.mlflow import Exporter
@@ -246,7 +248,7 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
         progress.mlflow = _told(error)
         return
     pause, exported = every, -1
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         while True:
             last = stop.wait(pause)
             version = reader.version()

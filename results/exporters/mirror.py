@@ -11,8 +11,11 @@ pyarrow's file systems, so `where` is a path or a URI such as s3://bucket/runs.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,15 +23,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from rungwise.errors import RungwiseError
-from rungwise.results.io.files import HALF
-from rungwise.results.io.paths import UnsafeName, resolve_below
+from rungwise.results.io.paths import UnsafeName, resolve_below, run_name_problem, shown
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
 from rungwise.results.record.integrity import MARK_SUFFIX
-from rungwise.results.record.record import FILE, Reader, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, HALF, RecordError
+from rungwise.storage import Folder, absolute, below, is_uri
 
+_STAGE = ".rungwise-pull"  # on a cluster's head: a copy of one moment
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
 _LONGEST = 2**16  # bytes of it that are read
@@ -43,17 +46,17 @@ class Mirror:
     """The copy of one run below `where`."""
 
     def __init__(self, where: str, run: str) -> None:
-        """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError if nobody can serve it."""
+        """`where`: a path, or a URI whose query says how to reach it. Raises MirrorError for a URI without a file
+        system."""
         remember(where)
-        there = where if "://" in where else str(Path(where).expanduser().absolute())
-        shown = redacted_uri(there).partition("?")[0] if "://" in where else there
+        there = absolute(where)
+        shown = redacted_uri(there).partition("?")[0] if is_uri(where) else there
         self.place = f"{shown.rstrip('/')}/{run}"  # for messages
         try:
-            self._fs, base = fs.FileSystem.from_uri(there)
-        except (OSError, ValueError) as error:
-            why = redacted(str(error))
+            self._folder = Folder(below(there, run))
+        except OSError as error:
+            why = redacted(str(error.__cause__ or error))
             raise MirrorError(f"the mirror must be a path or a URI such as s3://bucket/runs, but {why}") from None
-        self._path = f"{base.rstrip('/')}/{run}"
         self._known: dict[str, tuple[int, int]] = {}  # file -> its time and size when it was copied
         self._version = -1
 
@@ -69,9 +72,9 @@ class Mirror:
                 if not file.is_file() or name.startswith(FILE) or name.partition("/")[0] in _LEFT or "/." in f"/{name}":
                     continue
                 status = file.stat()
-                if self._known.get(name) != (seen := (status.st_mtime_ns, status.st_size)):
-                    self._write(name, file.read_bytes())
-                    self._known[name] = seen
+                if self._known.get(name) != (stamp := (status.st_mtime_ns, status.st_size)):
+                    self._folder.write(name, file.read_bytes())
+                    self._known[name] = stamp
         except (OSError, sqlite3.Error) as error:
             raise MirrorError(f"{self.place} could not be brought up to date: {redacted(str(error))}") from error
 
@@ -85,14 +88,13 @@ class Mirror:
             ):
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file
-            self._write(FILE, copy.read_bytes())
-        self._write(ABOUT, json.dumps(about | {"at": time.time()}).encode())
+            self._folder.write(FILE, copy.read_bytes())
+        self._folder.write(ABOUT, json.dumps(about | {"at": time.time()}).encode())
 
     def about(self) -> dict[str, Any] | None:
         """Whose copy lies there; None when there is none. Raises MirrorError."""
         try:
-            with self._fs.open_input_stream(f"{self._path}/{ABOUT}") as stream:
-                about = json.loads(stream.read(_LONGEST))
+            about = json.loads(self._folder.read(ABOUT, _LONGEST))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -105,15 +107,12 @@ class Mirror:
         """Make `run`, which holds no record, from the copy, checkpoints left aside. Raises MirrorError, RecordError."""
         with bringing(run) as copy:
             try:
-                found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
-                for info in found:
-                    name = info.path.removeprefix(f"{self._path}/")
-                    if info.type != fs.FileType.File or name == ABOUT or name.partition("/")[0] in _LEFT:
+                for name in self._folder.files():
+                    if name == ABOUT or name.partition("/")[0] in _LEFT:
                         continue
                     target = resolve_below(copy, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with self._fs.open_input_stream(info.path) as stream:
-                        target.write_bytes(stream.read())
+                    target.write_bytes(self._folder.read(name))
             except UnsafeName as error:
                 raise MirrorError(f"{self.place} holds what no run has: {error}") from None
             except OSError as error:
@@ -135,24 +134,13 @@ class Mirror:
                 f"{self.place} is ahead of {run}; move {run} away, and the same command goes on from there"
             )
 
-    def _write(self, name: str, content: bytes) -> None:
-        """Whole or not at all: an object appears when its upload is complete, a file on a disk when it is renamed."""
-        target = f"{self._path}/{name}"
-        on_disk = self._fs.type_name == "local"
-        if on_disk:
-            self._fs.create_dir(target.rpartition("/")[0], recursive=True)
-        with self._fs.open_output_stream(f"{target}.tmp" if on_disk else target) as stream:
-            stream.write(content)
-        if on_disk:
-            self._fs.move(f"{target}.tmp", target)
-
 
 @contextmanager
 def bringing(run: Path) -> Iterator[Path]:
     """A folder for all of a run that is brought home; when the block ends well, `run` holds it. The record comes last.
 
-    It lies in `run` under the name `HALF`, and is there as long as the run is not whole: whoever was killed half-way
-    begins anew. Raises RecordError when the record that came is damaged.
+    It lies in `run` under the name `HALF`, and is there as long as the run is not whole: a process that was killed
+    half-way begins anew. Raises RecordError when the record that came is damaged.
     """
     run.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(run / HALF, ignore_errors=True)
@@ -194,3 +182,38 @@ def fetch_if_absent(where: str, run: Path) -> bool:
 def _version(run: Path) -> int:
     """Changes when the record does: SQLite writes to one of these two files."""
     return sum(path.stat().st_mtime_ns for path in (run / FILE, run / f"{FILE}-wal") if path.exists())
+
+
+def pull(source: str, name: str, out: Path) -> Path:
+    """Make out/NAME from the copy below `source` (a path or URI), or, of a cluster's YAML file, from its head's ~/runs.
+
+    Raises MirrorError when out/NAME holds a record, or the run cannot be had; RecordError when the copy is damaged.
+    """
+    if problem := run_name_problem(name):
+        raise MirrorError(f"{problem}, but got {shown(name)}")
+    try:
+        folder = resolve_below(out, name)
+    except UnsafeName as error:
+        raise MirrorError(str(error)) from None
+    if (folder / FILE).exists():
+        raise MirrorError(f"{folder} holds a run; choose another --out, or move it away")
+    if not source.endswith((".yaml", ".yml")):
+        Mirror(source, name).fetch(folder)
+        return folder
+    if not Path(source).is_file():
+        raise MirrorError(f"a cluster's YAML file must exist, but {source} does not")
+    stage = f"~/{_STAGE}"
+    run = f"python -P -m rungwise copy {shlex.quote(f'runs/{name}')} {_STAGE}"
+    _ray("exec", source, f"rm -rf {stage} && cd ~ && {run}")
+    with bringing(folder) as copy:
+        _ray("rsync-down", source, f"{stage}/{name}/", f"{copy}/")
+        (copy / ABOUT).unlink(missing_ok=True)
+    return folder
+
+
+def _ray(*words: str) -> None:
+    ray = shutil.which("ray") or str(Path(sys.executable).with_name("ray"))
+    done = subprocess.run([ray, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip().splitlines()
+        raise MirrorError(f"ray {words[0]} {words[1]} failed: {redacted(said[-1]) if said else 'no output'}")

@@ -1,4 +1,4 @@
-"""The door to MLflow: find runs before making them, log only what is missing, wait for nobody long."""
+"""The MLflow client: runs are looked up before they are created, only missing values are logged, waits are short."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ExportError(RungwiseError, RuntimeError):
 
 
 @dataclass(slots=True)
-class Known:
+class RunInfo:
     """A run as MLflow has it. Times are milliseconds since the epoch."""
 
     run_id: str
@@ -85,22 +85,22 @@ class Store:
         """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             beside = None
             if self.database:
                 beside = (self.database.absolute().parent / mlflow_database.ARTIFACTS).as_uri()
             try:
                 return str(self._client.create_experiment(name, artifact_location=beside))
             except MlflowException:  # another sweep made it between the two calls
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise MlflowException(f"its experiment {name!r} is deleted; restore it, or delete it for good (mlflow gc)")
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
-    def find(self, experiment: str, tag: str, value: str) -> Iterator[Known]:
+    def find(self, experiment: str, tag: str, value: str) -> Iterator[RunInfo]:
         """All runs that are not deleted and carry the tag, the oldest first."""
         token: str | None = None
         while True:
@@ -111,18 +111,20 @@ class Store:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            yield from map(_known, page)
+            yield from map(_run_info, page)
             token = page.token
             if not token:
                 return
 
-    def create(self, experiment: str, name: str, start_time: int, tags: Mapping[str, str]) -> Known:
+    def create(self, experiment: str, name: str, start_time: int, tags: Mapping[str, str]) -> RunInfo:
         """A new RUNNING run."""
         tags = {"mlflow.user": _user(), **tags}
         made = self._client.create_run(experiment, start_time=start_time, tags=dict(tags), run_name=name)
-        return Known(made.info.run_id, "RUNNING", None, dict(tags))
+        return RunInfo(made.info.run_id, "RUNNING", None, dict(tags))
 
-    def log(self, known: Known, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> int:
+    def log(
+        self, run_info: RunInfo, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> int:
         """Log what the run lacks, in as few requests as MLflow allows; returns how many metrics that were.
 
         Tags go last: a call that died before them is repeated, never believed. A param keeps its first value, as
@@ -130,13 +132,13 @@ class Store:
         """
         from mlflow.entities import Param, RunTag
 
-        if metrics and not known.certain:
-            metrics = self._missing(known, metrics)
-            known.certain = True
+        if metrics and not run_info.certain:
+            metrics = self._missing(run_info, metrics)
+            run_info.certain = True
         tags = {key: _storable(value) for key, value in tags.items()}
         params = {key: _storable(value) for key, value in params.items()}
-        new_tags = [RunTag(key, value) for key, value in tags.items() if known.tags.get(key) != value]
-        new_params = [Param(key, value) for key, value in params.items() if key not in known.params]
+        new_tags = [RunTag(key, value) for key, value in tags.items() if run_info.tags.get(key) != value]
+        new_params = [Param(key, value) for key, value in params.items() if key not in run_info.params]
         if not (metrics or new_tags or new_params):
             return 0
         todo = list(metrics)
@@ -144,61 +146,61 @@ class Store:
         while len(todo) + len(new_tags) + min(len(new_params), _OTHERS) > _THINGS or len(new_params) > _OTHERS:
             params_now, new_params = new_params[:_OTHERS], new_params[_OTHERS:]
             room = _THINGS - len(params_now)
-            self._client.log_batch(known.run_id, todo[:room], params_now, synchronous=True)
+            self._client.log_batch(run_info.run_id, todo[:room], params_now, synchronous=True)
             todo = todo[room:]
-        self._client.log_batch(known.run_id, todo, new_params, new_tags, synchronous=True)
-        known.tags.update({tag.key: tag.value for tag in new_tags})
-        known.params = {**params, **known.params}
+        self._client.log_batch(run_info.run_id, todo, new_params, new_tags, synchronous=True)
+        run_info.tags.update({tag.key: tag.value for tag in new_tags})
+        run_info.params = {**params, **run_info.params}
         return len(metrics)
 
-    def _missing(self, known: Known, metrics: Sequence[Metric]) -> list[Metric]:
+    def _missing(self, run_info: RunInfo, metrics: Sequence[Metric]) -> list[Metric]:
         """Those that the run does not have yet.
 
         MLflow before 3.16 does not take a NaN that it has: its primary key refuses the request and all that is in it.
         """
         keys = dict.fromkeys(metric.key for metric in metrics)
-        there = {_identity(one) for key in keys for one in self._client.get_metric_history(known.run_id, key)}
+        there = {_identity(one) for key in keys for one in self._client.get_metric_history(run_info.run_id, key)}
         return [metric for metric in metrics if _identity(metric) not in there]
 
-    def add_input(self, known: Known, dataset: DatasetInput) -> None:
+    def add_input(self, run_info: RunInfo, dataset: DatasetInput) -> None:
         """Say once which data the run learned from."""
-        if not known.has_input:
-            self._client.log_inputs(known.run_id, datasets=[dataset])
-            known.has_input = True
+        if not run_info.has_input:
+            self._client.log_inputs(run_info.run_id, datasets=[dataset])
+            run_info.has_input = True
 
-    def add_model(self, experiment: str, known: Known, confirmed: Confirmed) -> None:
+    def add_model(self, experiment: str, run_info: RunInfo, confirmed: Confirmed) -> None:
         """Log and register the confirmed model once. Raises ModelError when its folder is damaged."""
         from rungwise.results.exporters.mlflow_model import log
 
         digest = confirmed.digest
-        if known.tags.get("rungwise.model") != digest:
-            log(self._client, experiment, known.run_id, confirmed)
-            self.log(known, [], {}, {"rungwise.model": digest})
+        if run_info.tags.get("rungwise.model") != digest:
+            log(self._client, experiment, run_info.run_id, confirmed)
+            self.log(run_info, [], {}, {"rungwise.model": digest})
 
-    def add_file(self, known: Known, path: Path) -> None:
+    def add_file(self, run_info: RunInfo, path: Path) -> None:
         """Keep a file as the run's artifact, in its present version."""
         tag, digest = f"rungwise.sha256.{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()
-        if known.tags.get(tag) != digest:
-            self._client.log_artifact(known.run_id, str(path))
-            self.log(known, [], {}, {tag: digest})
+        if run_info.tags.get(tag) != digest:
+            self._client.log_artifact(run_info.run_id, str(path))
+            self.log(run_info, [], {}, {tag: digest})
 
-    def steps(self, known: Known, metric: str) -> set[int]:
+    def steps(self, run_info: RunInfo, metric: str) -> set[int]:
         """At which steps the run has the metric."""
-        return {metric.step for metric in self._client.get_metric_history(known.run_id, metric)}
+        return {metric.step for metric in self._client.get_metric_history(run_info.run_id, metric)}
 
-    def delete(self, known: Known) -> None:
+    def delete(self, run_info: RunInfo) -> None:
         """Move the run to MLflow's bin."""
-        self._client.delete_run(known.run_id)
+        self._client.delete_run(run_info.run_id)
 
-    def set_status(self, known: Known, status: str, end_time: int | None) -> None:
+    def set_status(self, run_info: RunInfo, status: str, end_time: int | None) -> None:
         """End the run, or set it back to RUNNING; nothing when it is so. MLflow cannot clear an old end_time."""
         if status in ("SCHEDULED", "RUNNING"):
-            if known.status != status:
-                self._client.update_run(known.run_id, status=status)
-        elif (known.status, known.end_time) != (status, end_time):
-            self._client.set_terminated(known.run_id, status, end_time)
-            known.end_time = end_time
-        known.status = status
+            if run_info.status != status:
+                self._client.update_run(run_info.run_id, status=status)
+        elif (run_info.status, run_info.end_time) != (status, end_time):
+            self._client.set_terminated(run_info.run_id, status, end_time)
+            run_info.end_time = end_time
+        run_info.status = status
 
 
 @contextmanager
@@ -225,10 +227,12 @@ def _line(error: Exception, uri: str) -> str:
     return (text.splitlines() or [type(error).__name__])[0]
 
 
-def _known(found: Run) -> Known:
-    info, data = found.info, found.data
-    has_input = bool(found.inputs and found.inputs.dataset_inputs)
-    return Known(info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input, certain=False)
+def _run_info(mlflow_run: Run) -> RunInfo:
+    info, data = mlflow_run.info, mlflow_run.data
+    has_input = bool(mlflow_run.inputs and mlflow_run.inputs.dataset_inputs)
+    return RunInfo(
+        info.run_id, info.status, info.end_time, dict(data.tags), dict(data.params), has_input, certain=False
+    )
 
 
 def _identity(metric: Metric) -> tuple[str, int, int, str]:

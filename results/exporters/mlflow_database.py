@@ -1,4 +1,4 @@
-"""MLflow's SQLite file: whole or absent, and set aside when nobody can use it any more.
+"""MLflow's SQLite file: created completely or not at all, and renamed when it is no longer usable.
 
 MLflow makes a new database in place, by some 70 migrations that no transaction holds together. Whoever is killed on the
 way, or has no room, leaves a file in which every later migration fails. So an empty database is made in memory, and
@@ -15,13 +15,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.io.files import locked, replacing
+from rungwise.files import locked, replacing
 
 ARTIFACTS = "mlartifacts"  # beside the database
 
 
 def ensure(database: Path) -> None:
-    """An empty MLflow database at `database`, unless there is one; whoever comes at the same time waits for it.
+    """An empty MLflow database at `database`, unless there is one; a process that comes at the same time waits for it.
 
     Raises sqlite3.Error for a file that cannot be read as a database, OSError without room, and what MLflow raises.
     """
@@ -38,7 +38,7 @@ def ensure(database: Path) -> None:
 
 
 def unusable(database: Path) -> str | None:
-    """Why nobody can use the file any more: "is damaged (...)"; None when it is usable, or absent.
+    """Why the file is no longer usable: "is damaged (...)"; None when it is usable, or absent.
 
     One that merely needs another version of MLflow, and has runs, is not unusable.
     """
@@ -68,11 +68,11 @@ def set_aside(database: Path) -> Path:
     """Give the file and its logs another name, which is returned: nothing is thrown away."""
     with locked(_lock(database)):
         names = (database.with_name(f"{database.name}.broken-{number}") for number in count(1))
-        kept = next(name for name in names if not name.exists())
+        backup = next(name for name in names if not name.exists())
         for suffix in ("-wal", "-shm", "-journal", ""):
             if (path := Path(f"{database}{suffix}")).exists():
-                path.rename(f"{kept}{suffix}")
-    return kept
+                path.rename(f"{backup}{suffix}")
+    return backup
 
 
 def _lock(database: Path) -> Path:
@@ -84,7 +84,7 @@ def _opened(database: Path) -> sqlite3.Connection:
 
 
 def _tables(database: Path) -> set[str]:
-    """Empty when the file is absent or has none: whoever began it had not written anything yet."""
+    """Empty when the file is absent or has none: the process that created it had not written anything yet."""
     if not database.exists():
         return set()
     with closing(_opened(database)) as db:
@@ -92,7 +92,7 @@ def _tables(database: Path) -> set[str]:
 
 
 def _empty(artifacts: Path) -> bytes:
-    """What the file of a database holds that MLflow has made and nobody has used."""
+    """What a database holds that MLflow has created and that was never used."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     store: Any = SqlAlchemyStore("sqlite:///:memory:", artifacts.as_uri())  # type: ignore[no-untyped-call]

@@ -2,8 +2,8 @@
 
 The model is MLflow's own `pytorch` flavour around the exported program, byte for byte: it loads with
 `mlflow.pyfunc.load_model` and `mlflow.pytorch.load_model` where nothing of this project is installed. It holds no
-pickle, yet torch evaluates expressions of the program while it loads it: as with any MLflow model, whoever loads it
-trusts the store. The version is called `champion` when its validation score beats the present champion's.
+pickle, yet torch evaluates expressions of the program while it loads it: as with any MLflow model, a process that loads
+it trusts the store. The version is called `champion` when its validation score beats the present champion's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.exporters.legal_names import legal_name
+from rungwise.results.io.formatting import exact
 from rungwise.results.model.model_folder import CONFIG, EXAMPLES, FOLDER, described
 
 if TYPE_CHECKING:
@@ -71,15 +72,12 @@ def _logged(
     """The logged model, complete; one that a killed exporter left half-way is completed."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    found = client.search_logged_models([experiment], f"tags.`{_DIGEST}` = '{confirmed.digest}'")
-    mine = [model for model in found if model.source_run_id == run_id]
-    model = next((model for model in mine if model.status is LoggedModelStatus.READY), mine[0] if mine else None)
+    models = client.search_logged_models([experiment], f"tags.`{_DIGEST}` = '{confirmed.digest}'")
+    own = [model for model in models if model.source_run_id == run_id]
+    model = next((model for model in own if model.status is LoggedModelStatus.READY), own[0] if own else None)
     if model is None:
         tags = {_DIGEST: confirmed.digest, "rungwise.run": confirmed.identity}
-        params = {
-            legal_name(key): "-".join(map(str, value)) if isinstance(value, list) else str(value)
-            for key, value in about["config"].items()
-        }
+        params = {legal_name(key): exact(value) for key, value in about["config"].items()}
         model = client.create_logged_model(experiment, FOLDER, run_id, tags, params)
     if model.status is not LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as temporary:
@@ -172,10 +170,12 @@ def _registered(
 
 def _link(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> None:
     """Tell the logged model of its version, as `mlflow.register_model` does: MLflow's page of the model asks it."""
-    told = json.loads(client.get_logged_model(model.model_id).tags.get(MODEL_VERSIONS, "[]"))
-    one = {"name": version.name, "version": str(version.version)}
-    if not any(str(other.get("version")) == one["version"] and other.get("name") == one["name"] for other in told):
-        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: json.dumps([*told, one])})
+    versions = json.loads(client.get_logged_model(model.model_id).tags.get(MODEL_VERSIONS, "[]"))
+    entry = {"name": version.name, "version": str(version.version)}
+    if not any(
+        str(other.get("version")) == entry["version"] and other.get("name") == entry["name"] for other in versions
+    ):
+        client.set_logged_model_tags(model.model_id, {MODEL_VERSIONS: json.dumps([*versions, entry])})
 
 
 def _crown(client: MlflowClient, version: ModelVersion, confirmed: Confirmed) -> None:
@@ -197,5 +197,5 @@ def _beats(tags: Mapping[str, str], present: Mapping[str, str], confirmed: Confi
     """Scores of other metrics or other data do not compare: the present champion then stays."""
     if any(tags.get(key) != present.get(key) for key in (_METRIC, _MODE, _DATA)):
         return False
-    mine, theirs = float(tags[_SCORE]), float(present.get(_SCORE, "nan"))
-    return mine < theirs if confirmed.mode == "min" else mine > theirs
+    score, champion_score = float(tags[_SCORE]), float(present.get(_SCORE, "nan"))
+    return score < champion_score if confirmed.mode == "min" else score > champion_score

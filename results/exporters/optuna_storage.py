@@ -1,4 +1,4 @@
-"""The studies of a run in an Optuna storage, where optuna-dashboard and every `optuna.visualization` find them."""
+"""The studies of a run in an Optuna storage, for optuna-dashboard and `optuna.visualization`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import closing
 from typing import Any
 
 from rungwise.errors import RungwiseError
+from rungwise.files import replacing
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.exporters.tracking_uri import sqlite_path
-from rungwise.results.io.files import replacing
 from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 _OWNER = "rungwise.run"
 
@@ -34,7 +34,7 @@ def write(reader: Reader, url: str) -> list[str]:
     definition = reader.definition()
     run = definition.name
     identity = str(reader.meta("id") or run)
-    found = studies(reader)
+    studies_by_arm = studies(reader)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = []
@@ -44,7 +44,7 @@ def write(reader: Reader, url: str) -> list[str]:
                 file.write(_empty())
         storage = optuna.storages.get_storage(url)
         there = {study.study_name: study for study in optuna.get_all_study_summaries(storage)}
-        wanted = {run if len(found) == 1 else f"{run}: {arm}": study for arm, study in found.items()}
+        wanted = {run if len(studies_by_arm) == 1 else f"{run}: {arm}": study for arm, study in studies_by_arm.items()}
         if foreign := [name for name in wanted if name in there and there[name].user_attrs.get(_OWNER) != identity]:
             raise StorageError(
                 f"a study must be this run's own to be replaced, but {', '.join(map(repr, foreign))} is not: "

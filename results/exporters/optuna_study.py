@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rungwise.results.record.record import Reader, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.validation import Invalid
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     the worst there is to TPE, which overlooks a FAIL and would try the like again.
 
     Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
-    last attempt's word counts. A study of several objectives has no intermediate values, which Optuna does not take.
+    last attempt's value counts. A study of several objectives has no intermediate values, which Optuna does not take.
 
     A study begins with the trials of other runs that `--like` named, which have no user attribute `trial`; and it has
     what its sampler kept of its trials and itself.

@@ -76,8 +76,8 @@ def _sqlite_problem(uri: str) -> str | None:
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite:/// URI, as SQLAlchemy reads it; None for every other URI."""
-    found = re.fullmatch(r"(?s)sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", uri)
-    return Path(unquote(found[1])) if found else None
+    match = re.fullmatch(r"(?s)sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", uri)
+    return Path(unquote(match[1])) if match else None
 
 
 def sqlite_uri(path: Path) -> str:

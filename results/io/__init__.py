@@ -1,1 +1,1 @@
-"""Files, paths, text and secrets: the doors to the world outside."""
+"""Files, paths, text and secrets: input and output."""

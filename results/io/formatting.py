@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def shown(value: float | None, metric: str) -> str:
+def format_metric(value: float | None, metric: str) -> str:
     """A score or an objective as text: '98.31%' of an accuracy, '0.0712' of anything else."""
     if value is None or not math.isfinite(value):
         return "none" if value is None else str(value)
     return f"{100 * value:.2f}%" if "accuracy" in metric else f"{value:.4g}"
 
 
-def named(metric: str) -> str:
+def metric_label(metric: str) -> str:
     """A metric's name for people: 'validation accuracy'."""
     words = metric.replace("_", " ")
     return f"validation {words.removeprefix('val ')}" if metric.startswith("val_") else words
@@ -36,6 +36,11 @@ def short(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
+    return exact(value)
+
+
+def exact(value: object) -> str:
+    """A value as text with all its digits; layer widths are '128-64'."""
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -58,11 +63,11 @@ def duration(seconds: float) -> str:
     """'0.24 s', '12 s', '3 min 20 s', '2 h 05 min'"""
     if seconds < 10:
         return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 

@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, kept from looking at a million short-lived objects again and again."""
+"""Thresholds of Python's cyclic garbage collector, raised while a million short-lived objects are created."""
 
 from __future__ import annotations
 

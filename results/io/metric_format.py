@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import shown
+from rungwise.results.io.formatting import format_metric
 
 _DECIMALS = 2  # of an accuracy in percent
 _MOST_DECIMALS = 12
@@ -44,7 +44,7 @@ class MetricFormat:
 
     def value(self, value: float) -> str:
         """A score: '98.31%' or '0.0712'."""
-        return shown(value, self.metric)
+        return format_metric(value, self.metric)
 
     def change(self, value: float) -> str:
         """A difference without its unit: '0.30', '-0.0712'."""

@@ -1,7 +1,7 @@
 """Names from outside as paths: of a bucket's objects, of an archive, a record or an argument.
 
 `Path(root) / name` is not below `root` when `name` is absolute or holds `..`, nor when a link on its way leads
-elsewhere. Whoever makes a path from a name that somebody else chose asks `resolve_below`.
+elsewhere. Code that makes a path from a name chosen elsewhere calls `resolve_below`.
 """
 
 from __future__ import annotations

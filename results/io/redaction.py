@@ -1,8 +1,8 @@
-"""Secrets are starred out of whatever leaves this process as text: records, pages, terminals, MLflow.
+"""Secrets in text are replaced by *** before it leaves this process: records, pages, terminals, MLflow.
 
 Where a URI ends and its password begins is known of the URIs that this process was given (`remember`); in any other
 text a URI ends at white space. When in doubt more is starred out, never less: passwords hold /, ?, # and @, and
-whoever reads such a URI (SQLAlchemy, urllib, libpq, Arrow) reads it differently.
+the programs that read such a URI (SQLAlchemy, urllib, libpq, Arrow) differ in how they read it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def without_secrets(text: str, uri: str) -> str:
 
 
 def redacted_uri(uri: str) -> str:
-    """The same of a text that is one URI, or a command line's word with one: its password may hold white space."""
+    """The same of a text that is one URI, or an argument of a command line that holds one: its password may hold white
+    space."""
     return _PARAMETER.sub(_starred, _WHOLE.sub(f"{STARS}@", uri))
 
 
@@ -57,9 +58,9 @@ def redacted_values(value: Any) -> Any:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
-        return {key: redacted_values(one) for key, one in value.items()}
+        return {key: redacted_values(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted_values(one) for one in value]
+        return [redacted_values(part) for part in value]
     return value
 
 
@@ -77,12 +78,12 @@ def _starred(match: re.Match[str]) -> str:
 
 def _replacements(uri: str) -> dict[str, str]:
     """{text that must not be shown: what is shown}: the URI itself, and each of its secrets as it may be repeated."""
-    found = {uri: redacted_uri(uri)} if redacted_uri(uri) != uri else {}
+    replacements = {uri: redacted_uri(uri)} if redacted_uri(uri) != uri else {}
     for secret in _secrets(uri):
         for text in (secret, unquote(secret), quote(unquote(secret), safe=""), repr(unquote(secret))[1:-1]):
             if len(text) >= _SHORTEST:
-                found[text] = STARS
-    return found
+                replacements[text] = STARS
+    return replacements
 
 
 def _secrets(uri: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The one way to rich: text is shown as it is, never read as markup, and what a terminal would obey is escaped."""
+"""The console for all output through rich: text is never read as markup, and control characters are escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rungwise.results.io.text import printable
+from rungwise.text import printable
 
 _WIDEST = 10_000  # characters
 

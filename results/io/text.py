@@ -1,55 +1,13 @@
-"""The one door for text from outside: users' names, libraries' messages, file names, other people's records.
-
-Python's strings hold what a terminal obeys (escape sequences), what no file can store (the lone surrogates that
-stand for the bytes of a Latin-1 file name) and what turns a line around (bidirectional overrides). Text that came
-through here holds none of it, whatever it held before, and may be stored, printed and shown.
-"""
+"""Text that leaves this process: printed without secrets and without what a terminal obeys."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
 from io import TextIOWrapper
-from typing import Any, TextIO
+from typing import TextIO
 
 from rungwise.results.io.redaction import redacted
-
-REASON = 1000  # characters of a reason that are kept, from its start
-TRACEBACK = 20_000  # characters of a traceback that are kept, from its end
-
-# C0 and C1 without tab and newline, DEL, line and paragraph separators, bidirectional controls, lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_BREAK = re.compile(r"[ \t]*\n\s*")
-
-
-def printable(text: object) -> str:
-    """`text` with every character that is not for reading written as an escape: \\x1b, \\u202e.
-
-    Tabs and newlines stay. A byte of a file name that is not UTF-8, which Python holds as a surrogate, reads as that
-    byte: \\xe9.
-    """
-    return _UNPRINTABLE.sub(_escape, str(text).replace("\r\n", "\n"))
-
-
-def one_line(text: object, most: int = REASON) -> str:
-    """`printable(text)` in one line of at most `most` characters; what is cut at the end leaves an ellipsis."""
-    line = _BREAK.sub(" ", printable(text).strip())
-    return line if len(line) <= most else line[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def tail(text: object, most: int = TRACEBACK) -> str:
-    """The last `most` characters of `printable(text)`: a traceback says at its end what happened."""
-    return printable(text)[-most:]
-
-
-def printable_json(value: Any) -> Any:
-    """A JSON value in which every text, keys included, is printable; tuples become lists, as in JSON."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {printable(key) if isinstance(key, str) else key: printable_json(part) for key, part in value.items()}
-    return [printable_json(part) for part in value] if isinstance(value, list | tuple) else value
+from rungwise.text import printable
 
 
 def say(text: object, file: TextIO | None = None) -> None:
@@ -62,9 +20,3 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
-    return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"

@@ -1,1 +1,1 @@
-"""The confirmed model of a run, loaded and asked."""
+"""The confirmed model of a run, loaded for prediction."""

@@ -1,4 +1,4 @@
-"""Pictures from files as a model wants them: its number of channels, its size, its range."""
+"""Image files converted to a model's input: number of channels, size, range."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def read(path: Path, described: dict[str, Any], invert: bool = False) -> Picture
     highest = float(described.get("highest", 255.0))
     dark = sum(described["mean"]) / channels < highest / 2
     if not invert and dark != (_border(image) < 127.5):
-        paper, known = ("light", "dark") if dark else ("dark", "light")
-        notes.append(f"its background is {paper}, but the model knows {known} ones: try --invert")
+        paper, expected = ("light", "dark") if dark else ("dark", "light")
+        notes.append(f"its background is {paper}, but the model knows {expected} ones: try --invert")
     if highest < DIM:
         notes.append(f"scaled to the model's range, 0 to {highest:g}")
         pixels = np.round(pixels * (highest / 255)).astype(np.uint8)

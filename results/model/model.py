@@ -1,7 +1,8 @@
 """The confirmed model of a run: `load("runs/mnist_l2").predict(images)`. The only file here that knows torch.
 
-A run may be somebody else's. Its built-in network is made again from hyperparameters and weights, which are numbers. A
-`torch.export` program is code that runs when it is loaded: it is used only when the user says that he trusts its maker.
+A run may come from another person. Its built-in network is made again from hyperparameters and weights, which are
+numbers. A `torch.export` program is code that runs when it is loaded: it is used only when the user says that its maker
+is trusted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from rungwise.results.analysis.answer import answer
 from rungwise.results.model.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described, difference
-from rungwise.results.record.record import FILE, Reader, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
 
 __all__ = ["Model", "ModelError", "load"]
 
@@ -42,12 +44,12 @@ class Model:
 
         Images are uint8 as in the data set, not normalised; grey ones may come without their channel axis.
         """
-        given = np.asarray(samples)
-        x = given[None] if given.shape in (self.shape, self.shape[1:]) else given
+        raw = np.asarray(samples)
+        x = raw[None] if raw.shape in (self.shape, self.shape[1:]) else raw
         if x.shape[1:] == self.shape[1:] and self.shape[0] == 1 and len(self.shape) == 3:
             x = x[:, None]
         if x.shape[1:] != self.shape:
-            raise ModelError(f"samples must be {self.dtype} (N, {_text(self.shape)}), but are ({_text(given.shape)})")
+            raise ModelError(f"samples must be {self.dtype} (N, {_text(self.shape)}), but are ({_text(raw.shape)})")
         if x.dtype != self.dtype and (self.dtype == "uint8" or not np.issubdtype(x.dtype, np.number)):
             raise ModelError(f"samples must be {self.dtype}, but are {x.dtype}: give them raw, not normalised")
         with np.errstate(over="ignore"):  # becomes inf, and is refused
@@ -76,18 +78,18 @@ def load(run: str | Path, trust: bool = False) -> Model:
     if not (folder / CONFIG).exists():
         _require_answer(folder)
         folder = folder / FOLDER
-    whole = described(folder)
+    description = described(folder)
     try:
-        whole["highest"] = float(whole.get("highest", 255.0))
+        description["highest"] = float(description.get("highest", 255.0))
         return Model(
             folder=folder,
-            classes=tuple(map(str, whole["classes"])),
-            shape=tuple(whole["shape"]),
-            dtype=whole["dtype"],
-            config=whole["config"],
-            about=whole["about"],
-            description=whole,
-            program=_network(folder, whole, trust),
+            classes=tuple(map(str, description["classes"])),
+            shape=tuple(description["shape"]),
+            dtype=description["dtype"],
+            config=description["config"],
+            about=description["about"],
+            description=description,
+            program=_network(folder, description, trust),
         )
     except ModelError:
         raise
@@ -96,18 +98,18 @@ def load(run: str | Path, trust: bool = False) -> Model:
         raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {text}") from error
 
 
-def _network(folder: Path, whole: dict[str, Any], trust: bool) -> torch.nn.Module:
+def _network(folder: Path, description: dict[str, Any], trust: bool) -> torch.nn.Module:
     from rungwise.trainable.export.serving import (  # our networks are built in one place, for training and here
         can_rebuild,
         rebuild,
     )
 
-    if WEIGHTS in whole["sha256"] and can_rebuild(whole):
-        return rebuild(whole, folder / WEIGHTS)
-    if PROGRAM not in whole["sha256"]:
+    if WEIGHTS in description["sha256"] and can_rebuild(description):
+        return rebuild(description, folder / WEIGHTS)
+    if PROGRAM not in description["sha256"]:
         raise ModelError(
             f"the model in {folder} has its weights and no program, because torch.export refused it "
-            f"({whole['unexported']}): build it by its own function, and load weights.safetensors"
+            f"({description['unexported']}): build it by its own function, and load weights.safetensors"
         )
     if not trust:
         raise ModelError(

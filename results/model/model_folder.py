@@ -11,7 +11,7 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import Answer
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 FORMAT = 1
 FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
@@ -24,12 +24,12 @@ class ModelError(RungwiseError, ValueError):
     """The model cannot be used; the message names the file and why."""
 
 
-def difference(reader: Reader, found: Answer) -> str | None:
+def difference(reader: Reader, answer: Answer) -> str | None:
     """How the model in the run's folder differs from the one that the record's answer names; None when it is that one,
     or when nothing is confirmed. The record grows, so a model that was the answer's once may not be it now. Digests are
     not looked at.
     """
-    if (trial := found.model) is None:
+    if (trial := answer.model) is None:
         return None
     folder = reader.folder / FOLDER
     try:
@@ -41,7 +41,7 @@ def difference(reader: Reader, found: Answer) -> str | None:
         return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
     if holds != trial:
         return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
-    (config,) = (one.config for one in reader.trials("confirm") if one.trial == trial)
+    (config,) = (trial_row.config for trial_row in reader.trials("confirm") if trial_row.trial == trial)
     names = (config.keys() & trained.keys()) - {"model"}  # a function's file lies elsewhere on other machines
     if wrong := sorted(name for name in names if trained[name] != config[name]):
         return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"
@@ -87,8 +87,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _require_file(path: Path, longest: int | None = None) -> None:
     """A device or a pipe has no end. Raises ModelError, FileNotFoundError."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise ModelError(f"{path} must be a file, but is none")
-    if longest is not None and found.st_size > longest:
-        raise ModelError(f"{path} must have at most {longest:,} bytes, but has {found.st_size:,}")
+    if longest is not None and status.st_size > longest:
+        raise ModelError(f"{path} must have at most {longest:,} bytes, but has {status.st_size:,}")

@@ -1,11 +1,12 @@
-"""What a sweep was asked for, as its record keeps it: the definition. Every view reads it here, with these defaults.
+"""The definition of a sweep as its record keeps it: question, arms, space, budget. Every view reads it with these
+defaults.
 
 `engine.experiment.experiment.Experiment` is the same, with the Python objects that JSON cannot hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ class DatasetSummary:
     @classmethod
     def from_json(cls, text: Mapping[str, Any]) -> Self:
         """Unknown keys are left out."""
-        return cls(**_known(cls, text))
+        return cls(**_known_fields(cls, text))
 
     def to_json(self) -> dict[str, Any]:
         """{} when nothing is known."""
@@ -81,17 +82,17 @@ class Definition:
     @classmethod
     def from_json(cls, text: Mapping[str, Any] | None) -> Self:
         """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
-        known = _known(cls, text or {})
-        known["data"] = DatasetSummary.from_json(known.get("data", {}))
-        known["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
-        return cls(**known)
+        values = _known_fields(cls, text or {})
+        values["data"] = DatasetSummary.from_json(values.get("data", {}))
+        values["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
+        return cls(**values)
 
     def to_json(self) -> Verbatim:
         """What the record keeps: all that differs from the defaults, and a few words that are never left out."""
-        kept: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
-        if kept["objectives"] == {self.metric: self.mode}:
-            kept["objectives"] = {}
-        said = {key: value for key, value in kept.items() if key in _ALWAYS or value != _DEFAULTS[key]}
+        values: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
+        if values["objectives"] == {self.metric: self.mode}:
+            values["objectives"] = {}
+        said = {key: value for key, value in values.items() if key in _ALWAYS or value != _DEFAULTS[key]}
         return Verbatim(said | dict(self.unknown))
 
     @property
@@ -109,7 +110,7 @@ _KEYS = tuple(each.name for each in fields(Definition) if each.name != "unknown"
 _ALWAYS = frozenset({"question", "metric", "mode", "reports_per_epoch", "seed", "fixed"})
 
 
-def _known(cls: type, text: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(cls: type, text: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `cls` has as fields, without those that say nothing."""
     names = {each.name for each in fields(cls)} - {"unknown"}
     return {key: value for key, value in text.items() if key in names and value is not None}
@@ -123,3 +124,11 @@ def _listed(value: Any) -> Any:
 
 
 _DEFAULTS = {name: getattr(Definition(), name) for name in _KEYS} | {"objectives": {}, "data": {}}
+
+
+def rung_steps(grace: float, budget: float, eta: float) -> Iterator[float]:
+    """The rungs below `budget`, lowest first: grace, grace * eta, grace * eta**2, ... All in one unit."""
+    step = grace
+    while step < budget:
+        yield step
+        step *= eta

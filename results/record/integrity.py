@@ -1,4 +1,4 @@
-"""Whether a record is whole: nothing of it altered, nothing of it missing.
+"""Integrity of a record: checksums of rows, a digest of the schema, and a count of rows in a file beside it.
 
 SQLite notices a torn page, but neither a flipped bit in a value nor a write-ahead log that was removed. So every row
 carries a checksum of itself, written by triggers that live in the driver's connection, and a small file beside the
@@ -13,15 +13,15 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rungwise.results.io.files import not_following
+from rungwise.files import not_following
 
 CHECKSUM = "checksum"
 SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made
 MARK_SUFFIX = "-mark"  # sweep.sqlite-mark, beside SQLite's own sweep.sqlite-wal
 
 
-def guard(db: sqlite3.Connection, table: str) -> None:
-    """From now on every row that `db` writes into `table` gets its checksum; again after a column was added."""
+def install_checksum_triggers(db: sqlite3.Connection, table: str) -> None:
+    """From now on every row that `db` writes into `table` gets its checksum. Call it again after a column was added."""
     db.create_function("row_sum", -1, _row_sum, deterministic=True)
     columns = _columns(db, table)
     fill = f"BEGIN UPDATE {table} SET {CHECKSUM} = {_sum_of(columns)} WHERE rowid = new.rowid; END"
@@ -34,7 +34,7 @@ def tables(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table' ORDER BY name")]
 
 
-def damage(db: sqlite3.Connection) -> Iterator[str]:
+def find_corruption(db: sqlite3.Connection) -> Iterator[str]:
     """What is altered in the record, a line each. A million reports take about 6 s, 1 s of them SQLite's own check."""
     db.create_function("row_sum", -1, _row_sum, deterministic=True)
     yield from (line for (line,) in db.execute("PRAGMA integrity_check(3)") if line != "ok")
@@ -54,7 +54,7 @@ def schema(db: sqlite3.Connection) -> str:
     return str(_row_sum(*rows))
 
 
-class Mark:
+class RowCountFile:
     """How many trials and reports the record held after its last commit: what a lost write-ahead log cannot take along.
 
     It is written after the commit and without waiting for the disk, so it may lag behind the record, never lead.

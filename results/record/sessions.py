@@ -1,4 +1,4 @@
-"""How the sweep stands, seen from outside: a driver that was killed could not write that it is gone."""
+"""The state of a sweep, corrected for drivers that were killed and could not record their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.record import Reader, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
@@ -45,7 +46,7 @@ def _lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return not Path("/proc/self").exists()  # without /proc nobody can be declared dead
+        return not Path("/proc/self").exists()  # without /proc no process can be declared dead
     except OSError:
         return True
     return state not in ("Z", "X")  # a zombie is dead, but not yet buried by its parent

@@ -1,4 +1,4 @@
-"""What a record may hold. Every reader passes its rows through here, so that views meet only what they know.
+"""Validation of what a record holds: every row that is read passes through here, so views see valid values only.
 
 A record is a file that may come from anybody and may have been altered by anything. Checksums show that it was
 altered by accident (`results.record.integrity`); this shows that it makes sense.
@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.text import one_line, printable, printable_json, tail
+from rungwise.text import one_line, printable, printable_json, tail
 from rungwise.trainable.messages import FailureKind
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def require_reports(db: sqlite3.Connection, metrics: Sequence[str], after: int) 
         },
     }
     bad = " ".join(f"WHEN {test} THEN {index}" for index, test in enumerate(wrong.values()))
-    found = db.execute(
+    invalid = db.execute(
         f"SELECT seq, CASE {bad} END AS bad FROM main.reports WHERE seq > ? AND bad IS NOT NULL LIMIT 1", (after,)
     ).fetchone()
-    if found:
-        raise Invalid(f"report {found[0]} has no valid value of {list(wrong)[found[1]]}")
+    if invalid:
+        raise Invalid(f"report {invalid[0]} has no valid value of {list(wrong)[invalid[1]]}")
 
 
 def row_of(kind: str, values: Mapping[str, Any], where: str) -> dict[str, Any]:

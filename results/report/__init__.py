@@ -1,1 +1,1 @@
-"""report.html."""
+"""The report of a run: one HTML page with the answer, its evidence and plots."""

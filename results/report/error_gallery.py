@@ -1,54 +1,59 @@
-"""Where the confirmed model errs on the test set: confusion, and the images that it was surest about, and wrong."""
+"""Errors of the confirmed model on the test set: the confusion matrix, and the most confident wrong predictions."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rungwise.results.report.figures import Figure, confusion
+from PIL import Image
+
 from rungwise.results.report.page import Html, join, tag
-from rungwise.results.report.png import data_uri
+from rungwise.results.report.plots.confusion import plot_confusion
+from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
 
 MOST = 24  # images
+_MODES = {1: "L", 3: "RGB"}  # by number of channels
 
 
-def matrix(now: Snapshot) -> tuple[list[list[int]], list[str]] | None:
+def matrix(snapshot: Snapshot) -> tuple[list[list[int]], list[str]] | None:
     """(counts, classes), or None while no model was scored on the test set."""
-    told = now.meta.get("test") or {}
-    counts = told.get("confusion")
+    test_scores = snapshot.meta.get("test") or {}
+    counts = test_scores.get("confusion")
     if not counts or any(len(row) != len(counts) for row in counts):
         return None
-    classes = [str(name) for name in told.get("classes") or range(len(counts))]
+    classes = [str(name) for name in test_scores.get("classes") or range(len(counts))]
     return counts, classes if len(classes) == len(counts) else [str(i) for i in range(len(counts))]
 
 
-def figure(now: Snapshot) -> Figure | None:
-    found = matrix(now)
-    return confusion(*found) if found else None
+def confusion_plot(snapshot: Snapshot) -> Figure | None:
+    confusion_matrix = matrix(snapshot)
+    return plot_confusion(*confusion_matrix) if confusion_matrix else None
 
 
-def gallery(now: Snapshot) -> Html:
+def gallery(snapshot: Snapshot) -> Html:
     """The most confident mistakes; nothing when none were kept."""
-    told = now.meta.get("test") or {}
-    kept: Sequence[Mapping[str, Any]] = told.get("mistakes") or []
-    if not kept:
+    test_scores = snapshot.meta.get("test") or {}
+    mistakes: Sequence[Mapping[str, Any]] = test_scores.get("mistakes") or []
+    if not mistakes:
         return Html("")
-    found = matrix(now)
-    classes = found[1] if found else []
-    ranked = sorted(kept, key=lambda one: -float(one.get("probability") or 0.0))[:MOST]
+    confusion_matrix = matrix(snapshot)
+    classes = confusion_matrix[1] if confusion_matrix else []
+    ranked = sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]
     return join(
         [
             tag("h3", "Most confident mistakes"),
-            tag("p", f"Test images of trial {told.get('trial', '?')} that it was surest about, and wrong."),
-            tag("ul", *(_one(mistake, classes) for mistake in ranked), class_="gallery"),
+            tag("p", f"Test images of trial {test_scores.get('trial', '?')} that it was surest about, and wrong."),
+            tag("ul", *(_gallery_item(mistake, classes) for mistake in ranked), class_="gallery"),
         ]
     )
 
 
-def _one(mistake: Mapping[str, Any], classes: Sequence[str]) -> Html:
+def _gallery_item(mistake: Mapping[str, Any], classes: Sequence[str]) -> Html:
     true, said = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
     sure = float(mistake.get("probability") or 0.0)
     words = f"test image {mistake.get('index', '?')}: is {true}, taken for {said} with probability {sure:.1%}"
@@ -65,3 +70,16 @@ def _class(value: object, classes: Sequence[str]) -> str:
     if isinstance(value, int) and 0 <= value < len(classes):
         return classes[value]
     return str(value)
+
+
+def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
+    """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI, part of the page. Raises
+    ValueError for anything else."""
+    if len(shape) != 3 or shape[0] not in _MODES or min(shape) < 1 or len(pixels) != math.prod(shape):
+        raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
+    channels, height, width = shape
+    size = height * width
+    planes = [Image.frombytes("L", (width, height), pixels[c * size : (c + 1) * size]) for c in range(channels)]
+    file = io.BytesIO()
+    Image.merge(_MODES[channels], planes).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

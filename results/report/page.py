@@ -1,4 +1,4 @@
-"""One HTML page that asks nobody for anything: style, script, plotly.js and data are in it.
+"""A self-contained HTML page: style, script, plotly.js and data are in it, and nothing is requested from elsewhere.
 
 Every value is escaped by `text`; what is HTML already is `Html`. The page's Content-Security-Policy lets only scripts
 with the right SHA-256 run, so that even a value that slipped through could not.
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from rungwise.results.io.text import printable
-from rungwise.results.report.figures import Figure
+from rungwise.results.report.plots.primitives import Figure
+from rungwise.text import printable
 
 _VOID = {"br", "img", "input"}  # elements without an end
 
@@ -40,12 +40,12 @@ def raw(value: object) -> Html:
 
 def tag(name: str, *inside: object, **attributes: object) -> Html:
     """An element. `class_` is class, `aria_label` is aria-label; an attribute that is None or False is left out."""
-    told = "".join(
+    attribute_text = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(printable(value))}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    return Html(f"<{name}{told}>" + ("" if name in _VOID else f"{join(inside)}</{name}>"))
+    return Html(f"<{name}{attribute_text}>" + ("" if name in _VOID else f"{join(inside)}</{name}>"))
 
 
 def join(parts: Iterable[object]) -> Html:
@@ -72,8 +72,14 @@ def table(heads: Sequence[object], rows: Iterable[Sequence[object]], caption: st
     heads, rows = [heads[i] for i in used], [[row[i] for i in used] for row in rows]
     head = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in heads)))
     body = tag("tbody", *(tag("tr", *(tag("td", cell) for cell in row)) for row in rows))
-    whole = tag("table", tag("caption", caption, class_="unseen"), head, body, class_=class_ or None)
-    return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    element = tag("table", tag("caption", caption, class_="unseen"), head, body, class_=class_ or None)
+    return tag("div", element, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def unfoldable(title: str, lines: Iterable[str], unfolded: bool = True) -> Html:
+    """Lines below a title that unfolds; nothing without lines."""
+    items = [tag("li", line) for line in lines]
+    return tag("details", tag("summary", title), tag("ul", *items), open=unfolded) if items else Html("")
 
 
 def figure(drawn: Figure, title: str = "") -> Html:
@@ -105,15 +111,15 @@ def payload(figures: Iterable[Figure], hover: Mapping[int, str]) -> dict[str, An
     """What page.js draws: data that several views share is there once."""
     plots: dict[str, Any] = {}
     for drawn in figures:
-        kept: list[Any] = []
+        shared: list[Any] = []
         views = []
         for view in drawn.views:
-            known = next((i for i, data in enumerate(kept) if data is view.data), None)
-            if known is None:
-                kept.append(view.data)
-                known = len(kept) - 1
-            views.append({"data": known, "layout": view.layout})
-        plots[drawn.key] = {"data": kept, "views": views}
+            index = next((i for i, data in enumerate(shared) if data is view.data), None)
+            if index is None:
+                shared.append(view.data)
+                index = len(shared) - 1
+            views.append({"data": index, "layout": view.layout})
+        plots[drawn.key] = {"data": shared, "views": views}
     return {"plots": plots, "hover": hover}
 
 
@@ -126,8 +132,8 @@ def page(title: str, body: Iterable[object], data: Mapping[str, Any]) -> str:
         f"default-src 'none'; script-src {_digest(script)} {_digest(library)}; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    packed = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: in gzip's format, without a date
-    zipped = packed.compress(library.encode()) + packed.flush()
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: in gzip's format, without a date
+    zipped = compressor.compress(library.encode()) + compressor.flush()
     head = (
         '<meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -147,10 +153,10 @@ def page(title: str, body: Iterable[object], data: Mapping[str, Any]) -> str:
 
 def embedded(data: object) -> str:
     """JSON that cannot end its script element; what is not finite is null, and numbers have six digits."""
-    told = json.dumps(_plain(data), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_plain(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
-        told = told.replace(character, f"\\u{ord(character):04x}")
-    return told
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _plain(data: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rungwise.results.io.formatting import moment, short, size
 from rungwise.results.io.redaction import redacted
-from rungwise.results.record.record import Session
+from rungwise.results.record.types import Session
 from rungwise.results.report.page import Html, join, pairs, raw, table, tag
 from rungwise.results.report.snapshot import Snapshot
 
@@ -17,57 +17,57 @@ _BUDGET = ("trials", "epochs", "reports_per_epoch", "scheduler", "grace", "eta",
 _SHOWN = {*_BUDGET, "name", "sweep", "question", "arms", "fixed", "space", "data"}
 
 
-def provenance(now: Snapshot) -> Html:
+def provenance(snapshot: Snapshot) -> Html:
     """All that is needed to run it again."""
-    definition = now.definition.to_json()
-    about = [("run", now.name), ("sweep", now.definition.sweep), ("run id", now.meta.get("id"))]
+    definition = snapshot.definition.to_json()
+    about = [("run", snapshot.name), ("sweep", snapshot.definition.sweep), ("run id", snapshot.meta.get("id"))]
     about += [(name.replace("_", " "), short(definition[name])) for name in _BUDGET if name in definition]
     about += [(name.replace("_", " "), _json(value)) for name, value in definition.items() if name not in _SHOWN]
     parts: list[Html] = [pairs((name, value) for name, value in about if value not in (None, ""))]
-    if space := _space(now):
+    if space := _space(snapshot):
         parts += [tag("h3", "Space"), space]
-    if arms := now.definition.arms:
+    if arms := snapshot.definition.arms:
         rows = [(name, _settings(fixes) or "nothing more") for name, fixes in arms.items()]
         parts += [tag("h3", "Arms"), table(("arm", "fixes"), rows, "arms and what they fix")]
-    if fixed := now.definition.fixed:
-        given = [(name, _json(value), *_meaning(now, name)) for name, value in fixed.items()]
+    if fixed := snapshot.definition.fixed:
+        settings = [(name, _json(value), *_meaning(snapshot, name)) for name, value in fixed.items()]
         parts += [
             tag("h3", "Fixed"),
-            table(("hyperparameter", "value", "unit", "meaning"), given, "fixed hyperparameters"),
+            table(("hyperparameter", "value", "unit", "meaning"), settings, "fixed hyperparameters"),
         ]
-    if data := now.definition.data.to_json():
+    if data := snapshot.definition.data.to_json():
         parts += [tag("h3", "Data"), pairs((name, _json(value)) for name, value in data.items())]
-    if now.sessions:
+    if snapshot.sessions:
         parts.append(tag("h3", "Made by"))
-        parts += [_session(session) for session in now.sessions[-3:]]
-        if len(now.sessions) > 3:
-            parts.append(tag("p", f"The last 3 of {len(now.sessions)} sessions are shown."))
+        parts += [_session(session) for session in snapshot.sessions[-3:]]
+        if len(snapshot.sessions) > 3:
+            parts.append(tag("p", f"The last 3 of {len(snapshot.sessions)} sessions are shown."))
     return join(parts)
 
 
-def _space(now: Snapshot) -> Html:
-    space = now.definition.space
+def _space(snapshot: Snapshot) -> Html:
+    space = snapshot.definition.space
     if not space:
         return Html("")
     if not isinstance(space, Mapping):
         return tag("pre", str(space), tabindex=0)
     rows = []
-    for name, told in space.items():
-        low, high, scale = _range(told)
-        rows.append((name, low, high, scale, *_meaning(now, name)))
+    for name, value in space.items():
+        low, high, scale = _range(value)
+        rows.append((name, low, high, scale, *_meaning(snapshot, name)))
     heads = ("hyperparameter", "from", "to", "scale", "unit", "meaning")
     return table(heads, rows, "searched hyperparameters")
 
 
-def _range(told: Any) -> tuple[str, str, str]:
+def _range(value: Any) -> tuple[str, str, str]:
     """(from, to, scale) of a distribution as Optuna writes it; choices stand in the first."""
     try:
-        read = json.loads(told) if isinstance(told, str) else told
+        read = json.loads(value) if isinstance(value, str) else value
         given = read["attributes"]
         if "choices" in given:
             return ", ".join(map(short, given["choices"])), "", "choices"
     except (ValueError, KeyError, TypeError):  # the source of a function
-        return str(told), "", ""
+        return str(value), "", ""
     kind = "whole numbers" if read.get("name", "").startswith("Int") else "linear"
     scale = "logarithmic" if given.get("log") else kind
     step = given.get("step")
@@ -76,15 +76,15 @@ def _range(told: Any) -> tuple[str, str, str]:
     return short(given.get("low")), short(given.get("high")), scale
 
 
-def _meaning(now: Snapshot, name: str) -> tuple[str, str]:
-    about = now.about.get(name, {})
+def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
+    about = snapshot.about.get(name, {})
     return str(about.get("unit", "")), str(about.get("help", ""))
 
 
 def _session(session: Session) -> Html:
-    told = dict(session.info)
-    command = told.pop("command", None)
-    versions = told.pop("versions", None)
+    value = dict(session.info)
+    command = value.pop("command", None)
+    versions = value.pop("versions", None)
     rows: list[tuple[object, object]] = [("started", moment(session.started))]
     if command:
         words = shlex.join(map(str, command)) if isinstance(command, list) else str(command)
@@ -92,7 +92,7 @@ def _session(session: Session) -> Html:
         rows.append(("command", tag("code", raw(words))))
     if versions:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    rows += [(_names(name), _json(value, name)) for name, value in told.items()]
+    rows += [(_names(name), _json(value, name)) for name, value in value.items()]
     return pairs(rows)
 
 

@@ -1,4 +1,4 @@
-"""One moment of a run: every part of the report sees the same trials, while the driver writes on."""
+"""A snapshot of a run: every part of the report sees the same trials while the driver continues to write."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, Session, State, SweepState, Trial
+from rungwise.results.record.definition import Definition, rung_steps
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.tables.tables import NEVER_BEST, tables
+from rungwise.results.record.types import NEVER_BEST, Session, State, SweepState, Trial
+from rungwise.results.tables.tables import tables
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
 MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
 
 
-class Still(Reader):
-    """A reader that stands at one state of the record from its first word to its last."""
+class FrozenReader(Reader):
+    """A reader of one state of the record: all its reads are one transaction."""
 
     def __init__(self, folder: Path) -> None:
         """Raises RecordError when there is no whole record in `folder`."""
@@ -35,7 +37,7 @@ class Still(Reader):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A trial with what it reported. `curve` is its last attempt's word: (epoch, objective, time), by epoch."""
+    """A trial with what it reported. `curve` is what its last attempt reported: (epoch, objective, time), by epoch."""
 
     trial: Trial
     curve: list[tuple[float, float, float]]  # the objective may be NaN or infinite
@@ -50,7 +52,7 @@ class Entry:
         return self.trial.trial
 
     @property
-    def able(self) -> bool:
+    def rankable(self) -> bool:
         """Whether it may be called best."""
         return self.best is not None and self.trial.state not in NEVER_BEST
 
@@ -73,7 +75,7 @@ class Snapshot:
     sessions: Sequence[Session]
     state: SweepState
     ended: float | None  # seconds since the epoch: the last session's end, or its last sign of life
-    signs: Sequence[float]  # times of all reports, in order
+    report_times: Sequence[float]  # times of all reports, in order
     reports: int
 
     @property
@@ -112,30 +114,28 @@ class Snapshot:
     @cached_property
     def rungs(self) -> list[float]:
         """Where trials are compared, in epochs, lowest first, the full budget last."""
-        found = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
+        rungs = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
         grace, eta = self.definition.grace, self.definition.eta
         per_epoch = self.definition.reports_per_epoch or 1
         if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
-            step = float(max(1, round(grace * per_epoch)))
-            while step < self.epochs * per_epoch - EPSILON and len(found) < MOST_RUNGS:
-                found.add(step / per_epoch)
-                step *= eta
-        below = sorted(rung for rung in found if rung < self.epochs - EPSILON)
+            steps = rung_steps(max(1, round(grace * per_epoch)), self.epochs * per_epoch - EPSILON, eta)
+            rungs |= {step / per_epoch for step in islice(steps, MOST_RUNGS)}
+        below = sorted(rung for rung in rungs if rung < self.epochs - EPSILON)
         return [*below, self.epochs] if self.epochs else below
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
         """(start, end) of each session, seconds since the epoch; a killed one ends with its last report."""
-        found = []
+        spans = []
         for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=False):
             end = session.ended
             if end is None and later is None:
                 end = self.ended
             elif end is None and later is not None:
-                known = bisect_left(self.signs, later.started)
-                end = self.signs[known - 1] if known else session.started
-            found.append((session.started, max(session.started, end or session.started)))
-        return found
+                index = bisect_left(self.report_times, later.started)
+                end = self.report_times[index - 1] if index else session.started
+            spans.append((session.started, max(session.started, end or session.started)))
+        return spans
 
     def worked(self, at: float) -> float:
         """Seconds that drivers had been at work by the time `at`: nights between two sessions do not count."""
@@ -143,11 +143,11 @@ class Snapshot:
 
 
 def read(reader: Reader) -> Snapshot:
-    """The whole of one moment. `reader` should be a `Still`, or parts may be a second apart."""
+    """Read everything at one moment. `reader` should be a `FrozenReader`, or parts may be a second apart."""
     definition = reader.definition()
     rows = {row["trial"]: row for row in tables(reader).trials.to_pylist()}
     curves: dict[int, list[tuple[float, float, float]]] = {}
-    signs = []
+    report_times = []
     reports = 0
     for number, curve in reader.curves().items():
         reports += len(curve)
@@ -156,12 +156,12 @@ def read(reader: Reader) -> Snapshot:
             for step, row in curve.items()
         ]
         curves[number] = sorted(point for point in points if math.isfinite(point[0]))
-        signs += [point[2] for point in points]
+        report_times += [point[2] for point in points]
     entries = []
     for trial in reader.trials():
         row = rows.get(trial.trial, {})
-        told = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
-        entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **told))
+        summary = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
+        entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **summary))
     return Snapshot(
         definition=definition,
         about=reader.meta("hyperparameters") or {},
@@ -170,7 +170,7 @@ def read(reader: Reader) -> Snapshot:
         sessions=reader.sessions(),
         state=sweep_state(reader),
         ended=ended_at(reader),
-        signs=sorted(signs),
+        report_times=sorted(report_times),
         reports=reports,
     )
 
@@ -183,4 +183,6 @@ def best_of(entries: Iterable[Entry]) -> Entry | None:
 
 def by_state(entries: Sequence[Entry]) -> dict[State, list[Entry]]:
     """Entries of each state that occurs, in the order of `State`."""
-    return {state: found for state in State if (found := [entry for entry in entries if entry.trial.state is state])}
+    return {
+        state: members for state in State if (members := [entry for entry in entries if entry.trial.state is state])
+    }

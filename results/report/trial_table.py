@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rungwise.results.io.formatting import duration, named, short, shown
-from rungwise.results.record.record import State
+from rungwise.results.io.formatting import duration, format_metric, metric_label, short
+from rungwise.results.record.types import State
 from rungwise.results.report.page import Html, join, raw, tag
 from rungwise.results.report.snapshot import Entry, Snapshot
 
@@ -15,19 +15,19 @@ TRACEBACK = 4000  # characters of a traceback that the page keeps: its end
 _PHASES = ("search", "confirm", "audit")
 
 
-def trial_list(now: Snapshot) -> Html:
+def trial_list(snapshot: Snapshot) -> Html:
     """All trials of all phases; nothing when there are none."""
-    if not now.entries:
+    if not snapshot.entries:
         return Html("")
-    phased = any(entry.trial.phase != "search" for entry in now.entries)
-    varied = searched(now)
-    units = {name: now.about.get(name, {}).get("unit", "") for name in varied}
-    heads = ["rank", "trial", named(now.metric), "state", "arm", *(["phase"] if phased else [])]
+    phased = any(entry.trial.phase != "search" for entry in snapshot.entries)
+    varied = searched(snapshot)
+    units = {name: snapshot.about.get(name, {}).get("unit", "") for name in varied}
+    heads = ["rank", "trial", metric_label(snapshot.metric), "state", "arm", *(["phase"] if phased else [])]
     heads += ["epochs", "time", *varied, "why it ended"]
     head = tag("tr", *(_head(name, units.get(name, "")) for name in heads))
-    rows = join(_row(entry, now, varied, phased) for entry in sorted(now.entries, key=_order))
-    label = f"{len(now.entries)} trials, best first"
-    whole = tag(
+    rows = join(_row(entry, snapshot, varied, phased) for entry in sorted(snapshot.entries, key=_order))
+    label = f"{len(snapshot.entries)} trials, best first"
+    element = tag(
         "table", tag("caption", label, class_="unseen"), tag("thead", head), tag("tbody", rows), class_="sortable"
     )
     find = tag(
@@ -41,18 +41,18 @@ def trial_list(now: Snapshot) -> Html:
         "Best first by the best validation score of each phase. A column's name sorts by it; trials that diverged, "
         "failed or were lost have no rank.",
     )
-    frame = tag("div", whole, class_="scroll tall", tabindex=0, role="region", aria_label=label)
+    frame = tag("div", element, class_="scroll tall", tabindex=0, role="region", aria_label=label)
     return join([note, find, frame, tag("p", class_="count", aria_live="polite")])
 
 
-def searched(now: Snapshot) -> list[str]:
+def searched(snapshot: Snapshot) -> list[str]:
     """Names of all hyperparameters that any trial's sampler chose, in the order of the space."""
-    names = dict.fromkeys([*_space(now), *(name for entry in now.entries for name in entry.trial.params)])
+    names = dict.fromkeys([*_space(snapshot), *(name for entry in snapshot.entries for name in entry.trial.params)])
     return list(names)[:MOST_COLUMNS]
 
 
-def _space(now: Snapshot) -> list[str]:
-    space = now.definition.space
+def _space(snapshot: Snapshot) -> list[str]:
+    space = snapshot.definition.space
     return [] if isinstance(space, str) else list(space)
 
 
@@ -67,20 +67,20 @@ def _order(entry: Entry) -> tuple[Any, ...]:
     return (phase, entry.rank is None, entry.rank or 0, not running, entry.number)
 
 
-def _row(entry: Entry, now: Snapshot, varied: Sequence[str], phased: bool) -> Html:
+def _row(entry: Entry, snapshot: Snapshot, varied: Sequence[str], phased: bool) -> Html:
     trial = entry.trial
     chosen = {**trial.config, **trial.params}
-    given = {name for name in varied if name not in trial.params}
+    fixed = {name for name in varied if name not in trial.params}
     cells = [
         _cell(entry.rank),
         _cell(trial.trial),
-        _cell(entry.best, shown(entry.best, now.metric) if entry.best is not None else ""),
+        _cell(entry.best, format_metric(entry.best, snapshot.metric) if entry.best is not None else ""),
         tag("td", tag("span", trial.state.lower(), class_=f"state {trial.state.lower()}")),
         _cell(trial.arm),
         *([_cell(trial.phase)] if phased else []),
         _cell(entry.epochs),
         _cell(entry.seconds, duration(entry.seconds) if entry.seconds is not None else ""),
-        *(_cell(chosen.get(name), faint=name in given) for name in varied),
+        *(_cell(chosen.get(name), faint=name in fixed) for name in varied),
         tag("td", _why(entry), class_="why", title=trial.reason),
     ]
     return tag("tr", *cells)

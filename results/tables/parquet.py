@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.files import replacing
-from rungwise.results.record.record import Record
+from rungwise.files import replacing
+from rungwise.results.record.reader import Reader
 from rungwise.results.tables.tables import tables
 
 TRIALS = "trials.parquet"
@@ -30,7 +30,7 @@ class ParquetError(RungwiseError, RuntimeError):
 
 def export(run: Path) -> None:
     """Write both tables into the run's folder. Raises RecordError without a whole record, ParquetError without room."""
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         both = tables(reader)
     for name, table in ((TRIALS, both.trials), (REPORTS, both.reports)):
         _write(table, run / name)

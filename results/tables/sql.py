@@ -26,11 +26,11 @@ def query(folder: Path, text: str, *, external: bool = False) -> pa.Table:
     """
     if not all((folder / name).exists() for name in (parquet.TRIALS, parquet.REPORTS)):
         parquet.export(folder)
-    known = {Path(name).stem: parquet.read(folder / name) for name in (parquet.TRIALS, parquet.REPORTS)}
-    return run(text, known, external=external)
+    tables = {Path(name).stem: parquet.read(folder / name) for name in (parquet.TRIALS, parquet.REPORTS)}
+    return run(text, tables, external=external)
 
 
-def run(text: str, known: Mapping[str, pa.Table], *, external: bool = False) -> pa.Table:
+def run(text: str, tables: Mapping[str, pa.Table], *, external: bool = False) -> pa.Table:
     """Ask tables in memory. `external`: the query may use files, other databases and extensions, too.
 
     Raises SqlError.
@@ -39,7 +39,7 @@ def run(text: str, known: Mapping[str, pa.Table], *, external: bool = False) -> 
 
     with duckdb.connect() as connection:
         connection.execute("SET autoinstall_known_extensions = false; SET TimeZone = 'UTC'")
-        for name, table in known.items():
+        for name, table in tables.items():
             connection.register(name, table)
         if not external:
             connection.execute("SET autoload_known_extensions = false; SET enable_external_access = false")

@@ -28,7 +28,9 @@ from rungwise.engine.validation import fields
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import Verbatim, redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
-from rungwise.results.record.record import Reader, Record, RecordError, State, SweepState, Trial, to_json
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, State, SweepState, Trial
+from rungwise.results.record.writer import Record, to_json
 from rungwise.trainable.config import Config, config_class, described, parsed, unfit
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 from rungwise.trainable.messages import TrialResult
 
 OBJECTIVE = "objective"  # the key of a Tune result that the searcher and the scheduler look at

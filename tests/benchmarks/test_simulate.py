@@ -14,7 +14,7 @@ from simulate import Setting, Simulation
 from support.loop import Loop
 
 from rungwise.engine.search.seeds import derived_seed
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 from rungwise.results.tables.parquet import read
 
 

@@ -9,9 +9,9 @@ import pytest
 from support.loop import Loop
 
 from rungwise import FloatDistribution, Sweep
-from rungwise.results.record.record import Record
+from rungwise.results.record.reader import Reader
+from rungwise.storage import Folder
 from rungwise.trainable.messages import TrialResult
-from rungwise.trainable.storage import Folder
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
 
@@ -93,7 +93,7 @@ def test_a_report_of_an_attempt_that_was_given_up_is_refused(tmp_path: Path) -> 
     loop.report(trial, 0.9, 2, attempt=1)
     loop.report(trial, 0.6, 2, attempt=2)
     loop.record.commit()
-    with Record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         told = [(row.attempt, row.step, row.metrics["val_accuracy"]) for row in reader.reports()]
         refused = [data for _, kind, _, data in reader.events() if kind == "report refused"]
     assert told == [(1, 1, 0.5), (2, 2, 0.6)]

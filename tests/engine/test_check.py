@@ -27,7 +27,7 @@ from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.validation.check import idle_flags, notes
-from rungwise.results.record.record import Record
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}

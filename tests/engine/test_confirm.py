@@ -29,11 +29,13 @@ from rungwise.results.analysis.answer import CONSTANT_SCORES
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
 from rungwise.results.model.model import load as load_model
-from rungwise.results.record.record import FILE, Reader, Record, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State, SweepState
+from rungwise.results.record.writer import Record
+from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
-from rungwise.trainable.storage import Folder
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 
@@ -346,8 +348,10 @@ def test_a_run_of_an_earlier_version_whose_models_file_changed_says_the_way_out(
         assert "\n" not in str(said.value)
     with Record(bench.folder) as record:
         record.end_session(session, SweepState.FAILED)
-    (ailment,) = [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
-    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in ailment.what
+    (finding,) = [each for each in examine(bench.folder, NOWHERE) if each.area == "model"]
+    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in (
+        finding.message
+    )
     assert owned.define("--accept-changed-model")
     assert bench.command() == []
     assert bench.answer.split == "test"
@@ -380,7 +384,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
         given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
-    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
+    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --fix {bench.folder}")
     assert str(Unmade.of(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
 
 

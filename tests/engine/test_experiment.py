@@ -17,7 +17,8 @@ from rungwise.engine.experiment.flags import OWN, Options, default_options, pars
 from rungwise.engine.experiment.resume_check import differences, widening_problems
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import DatasetSummary, Definition
-from rungwise.results.record.record import Reader, Record
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True)}

@@ -21,7 +21,9 @@ from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.search.reruns import Repeat
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import Failure, FailureKind

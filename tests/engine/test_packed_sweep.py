@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME = ("--sampler", "random", "--scheduler", "none", "--trials", "64", "--no-confirm", "--quiet")

@@ -15,7 +15,8 @@ from rungwise.engine.execution.session import CannotRun
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, parse
 from rungwise.engine.forecast import forecast
-from rungwise.results.record.record import Reader, Record
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1)}

@@ -12,7 +12,9 @@ import pytest
 
 from rungwise.engine.terminal.progress import Board, LiveView, PlainView, View, view
 from rungwise.results.io.terminal import Terminal as Plain
-from rungwise.results.record.record import Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 
 
 def board(**changes: object) -> Board:
@@ -192,7 +194,7 @@ def test_a_board_shows_what_an_earlier_driver_reached(tmp_path: Path) -> None:
             record.add_report(number, 1, epoch, {"epoch": epoch, "val_accuracy": score})
         record.end_trial(2, State.STOPPED)
     seen = board()
-    with Record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         seen.replay(reader.trials(), reader.curves())
     assert (seen.done, seen.running, seen.epochs, seen.epochs_here) == (1, {}, 4, 0)
     assert seen.best == {"a": (0.75, 1)}

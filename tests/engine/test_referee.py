@@ -19,7 +19,8 @@ from rungwise.engine.execution.coordinator import Referee
 from rungwise.engine.execution.session import Flight
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 from rungwise.trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult
 
 EPOCHS = 4

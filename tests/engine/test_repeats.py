@@ -13,7 +13,9 @@ from rungwise.engine.experiment.space import FloatDistribution
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.search.reruns import repeats
 from rungwise.engine.search.seeds import derived_seed
-from rungwise.results.record.record import Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 
 SWEEP = Sweep(name="s", space={"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}, "b": {}}, epochs=3)
 
@@ -21,7 +23,7 @@ SWEEP = Sweep(name="s", space={"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}
 def asked(folder: Path, sweep: Sweep = SWEEP, **changed: Any) -> list[tuple[str, int, int]]:
     """(phase, source, seed) of what is missing in the record of `folder`."""
     experiment = replace(resolve(sweep), **{"confirm_configs": 2, "confirm_seeds": 2} | changed)
-    with Record.reader(folder) as reader:
+    with Reader(folder) as reader:
         found = repeats(experiment, reader.trials(), reader.curves())
     return [(one.phase, one.source.trial, one.config["seed"]) for one in found]
 
@@ -87,6 +89,6 @@ def test_a_lost_repeat_is_trained_again_under_its_own_number_and_one_that_diverg
         enter(record, 1, "a", [0.1, 0.2, 0.7], State.COMPLETED)
         for number, state, seed in ((2, State.LOST, SEEDS[0]), (3, State.DIVERGED, SEEDS[1])):
             enter(record, number, "a", [0.1], state, phase="confirm", source=1, seed=seed)
-    with Record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         found = repeats(resolve(sweep), reader.trials(), reader.curves())
     assert [(one.key, one.again.trial if one.again else None) for one in found] == [(("confirm", 1, SEEDS[0]), 2)]

@@ -10,7 +10,8 @@ import pytest
 
 import rungwise
 from rungwise import FloatDistribution, RungwiseError, Sweep
-from rungwise.results.record.record import Reader, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
 
 SWEEP = Sweep(
     name="mine",

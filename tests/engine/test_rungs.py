@@ -13,7 +13,9 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.results.record.record import Decision, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Decision, State
+from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import TrialAssignment, TrialEnd, TrialResult
 
 GO, STOP = "CONTINUE", "STOP"
@@ -239,7 +241,7 @@ def test_rungs_replayed_from_the_record_judge_like_rungs_that_lived_through_it(t
                     known.add(number)
                 record.add_report(number, 1, step, {"epoch": step, "val_accuracy": value})
         rungs = halving(mode, ("a", "b"))
-        with Record.reader(folder) as reader:
+        with Reader(folder) as reader:
             rungs.replay(reader.trials(), reader.reports(), "val_accuracy")
         assert all(rungs.take_decision(number) is None for number in known)  # old decisions are not news
         assert judged(rungs, STREAM[crash:]) == lived[crash:], f"after a crash at report {crash}"
@@ -257,6 +259,6 @@ def test_replay_leaves_out_other_phases_and_non_finite_reports_and_counts_a_repe
         record.start_attempt(1)
         record.add_report(1, 2, 1, {"val_accuracy": 0.0})
     rungs = halving()
-    with Record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         rungs.replay(reader.trials(), reader.reports(), "val_accuracy")
     verdicts(rungs, [(4, 1, 0.375, STOP, Decision(1, 0.5, True))])  # against .5 alone

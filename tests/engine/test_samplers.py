@@ -17,7 +17,9 @@ from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.space import problems as space_problems
 from rungwise.engine.search.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
 from rungwise.engine.search.warm_start import Cold, earlier, points
-from rungwise.results.record.record import Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import Constraint, Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
@@ -321,7 +323,7 @@ def old_run(folder: Path, **changes: Any) -> Path:
 def test_earlier_trials_are_known_to_the_sampler_in_a_space_that_overlaps(tmp_path: Path) -> None:
     run = old_run(tmp_path / "old")
     narrower = sweep(space={"lr": FloatDistribution(1e-3, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)})
-    with Record.reader(run) as reader:
+    with Reader(run) as reader:
         rows = reader.trials()
     inside = [row for row in rows if row.params["lr"] >= 1e-3]
     assert 0 < len(inside) < 6

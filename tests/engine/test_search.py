@@ -16,7 +16,8 @@ from support.loop import Loop
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
 from rungwise.engine.search.reruns import Repeat
 from rungwise.engine.search.samplers import SamplerError
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 from rungwise.trainable.messages import Failure, FailureKind, TrialEnd
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}

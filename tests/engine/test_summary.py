@@ -7,7 +7,8 @@ from pathlib import Path
 from support.confirmed import L2, NO_L2, sweep, two_arms
 
 from rungwise.engine.terminal.summary import summarise
-from rungwise.results.record.record import Reader, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
 
 
 def lines_of(folder: Path) -> list[str]:

@@ -30,7 +30,8 @@ from optuna.trial import TrialState
 from rungwise import Sweep, main
 from rungwise.results.exporters.mlflow import STATUS
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import Reader, Record, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
 from rungwise.results.tables import parquet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +135,7 @@ def ends(script: Path, short_folder: Path) -> Command:
 
 @pytest.fixture
 def reader(ends: Command) -> Iterator[Reader]:
-    with Record.reader(ends.folder / "ends") as reader:
+    with Reader(ends.folder / "ends") as reader:
         yield reader
 
 
@@ -458,7 +459,7 @@ def test_ctrl_c_ends_a_sweep_in_order_within_15_seconds_and_leaves_no_process(sh
     assert "Traceback" not in err
     assert "mnist_l2: interrupted after" in out
     assert "go on   " in out
-    with Record.reader(runs / "mnist_l2") as reader:
+    with Reader(runs / "mnist_l2") as reader:
         assert reader.state() is SweepState.INTERRUPTED
         trials = reader.trials()
     assert trials
@@ -468,7 +469,7 @@ def test_ctrl_c_ends_a_sweep_in_order_within_15_seconds_and_leaves_no_process(sh
 def _reports(folder: Path) -> int:
     if not (folder / "sweep.sqlite").exists():
         return 0
-    with Record.reader(folder) as reader:
+    with Reader(folder) as reader:
         return len(list(reader.reports()))
 
 
@@ -482,7 +483,7 @@ def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list
     assert "\x1b" not in done.out + done.err
     assert all(re.match(r"\[[\w. ]+\] ", line) for line in done.err.splitlines()), done.err
     assert leftovers(done.temporary) == []
-    with Record.reader(done.folder / name) as reader:
+    with Reader(done.folder / name) as reader:
         assert len(reader.trials("search")) == trials
         assert {trial.state for trial in reader.trials()} <= {State.COMPLETED, State.STOPPED}
     lines = done.out.splitlines()

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost
 
-from rungwise.results.record.record import Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
+from rungwise.results.record.writer import Record
 
 FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27", "--concurrency", "1")
 
@@ -101,7 +103,8 @@ def fill_half_way(run: Run, flags: tuple[str, ...], folder: Path, leave: int = 0
 
 
 def test_a_write_that_finds_no_room_names_its_file(tmp_path: Path, disk: Callable[[Path, str], None]) -> None:
-    from rungwise.trainable.storage import Folder, install
+    from rungwise.storage import Folder
+    from rungwise.trainable.storage import install
 
     small = tmp_path / "small"
     disk(small, "64k")

@@ -17,7 +17,9 @@ import pytest
 from support.demo import add, attempt, begin, metrics
 from support.sweeping import export_for_ever, wait_until
 
-from rungwise.results.record.record import Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.sweeping import Run, assert_nothing_lost, wait_until
 
-from rungwise.results.record.record import FILE, Reader
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE
 
 TRIALS, EPOCHS = 4, 81
 FLAGS = ("--checkpoint-seconds", "0.5", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none")

@@ -19,7 +19,8 @@ from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_t
 from rungwise.engine.cluster.local_ray import OWNER
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.model import model_folder
-from rungwise.results.record.record import Reader, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
 
 # -- one run, struck three times ---------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ def assert_answered(run: Run) -> Answer:
         assert db.execute("SELECT count(*) FROM model_versions").fetchone()[0] >= 1
     doctor = [sys.executable, "-P", "-m", "rungwise", "doctor", str(run.folder)]
     done = subprocess.run(doctor, env=run.environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"{run.folder} is in good health\n")
+    assert (done.returncode, done.stdout) == (0, f"{run.folder}: no problems found\n")
     return found
 
 

@@ -25,7 +25,7 @@ from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_unt
 from rungwise.results.exporters.live import Follower
 from rungwise.results.exporters.mlflow import export
 from rungwise.results.exporters.mlflow_client import ExportError
-from rungwise.results.record.record import State, SweepState
+from rungwise.results.record.types import State, SweepState
 
 PATIENT = 300.0  # s that an exporter has to start and to print, on a busy machine
 

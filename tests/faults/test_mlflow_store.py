@@ -21,7 +21,7 @@ from rungwise.results.cli.main import main
 from rungwise.results.exporters.mlflow import export
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.exporters.mlflow_database import unusable
-from rungwise.results.record.record import SweepState
+from rungwise.results.record.types import SweepState
 
 KILLED = -9
 
@@ -102,13 +102,13 @@ def test_a_store_that_mlflow_left_half_made_is_said_kept_aside_and_made_anew(
     run: Path, half_made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = half_made.read_bytes()
-    with pytest.raises(ExportError, match=r"left half made.*rungwise doctor --mend /"):
+    with pytest.raises(ExportError, match=r"left half made.*rungwise doctor --fix /"):
         export(run)
     main(["doctor", str(run)])
     assert f"{half_made} was left half made, without a run in it" in capsys.readouterr().out
     assert half_made.read_bytes() == content
-    main(["doctor", "--mend", str(run)])
-    assert "half made, without a run in it: its maker was killed, or had no room; it will be kept aside (mended)" in (
+    main(["doctor", "--fix", str(run)])
+    assert "half made, without a run in it: its maker was killed, or had no room; it will be kept aside (fixed)" in (
         " ".join(capsys.readouterr().out.split())
     )
     assert half_made.with_name("mlflow.db.broken-1").read_bytes() == content

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from support.sweeping import Run, assert_mlflow, assert_tables, interrupt, wait_until
 
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 
 EPOCHS = 27
 PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "8", "--epochs", str(EPOCHS), "--concurrency", "4")

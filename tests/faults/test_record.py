@@ -19,7 +19,9 @@ import pytest
 from support.sweeping import ROOT, Run
 
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import FILE, Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.writer import Record
 
 WAL, MARK = f"{FILE}-wal", f"{FILE}-mark"
 STEP = 512
@@ -30,7 +32,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from support.demo import add, attempt, begin
-from rungwise.results.record.record import State, SweepState
+from rungwise.results.record.types import State, SweepState
 folder = Path(sys.argv[1])
 for trials in (range(1, 9), range(9, 17)):
     record, session = begin(folder)
@@ -118,9 +120,9 @@ def test_a_record_without_its_log_is_refused_and_the_doctor_makes_the_rest_usabl
     ):
         Record(folder)
     assert main(["doctor", str(folder)]) == 1
-    assert "but holds 8 and 24 (to mend it: --mend)" in capsys.readouterr().out
-    assert main(["doctor", str(folder), "--mend"]) == 0
-    assert "but holds 8 and 24 (mended)" in capsys.readouterr().out
+    assert "but holds 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
+    assert main(["doctor", str(folder), "--fix"]) == 0
+    assert "but holds 8 and 24 (fixed)" in capsys.readouterr().out
     identity, trials, reports = held(folder)
     assert (identity, trials, reports) == (truth[0], truth[1][:8], truth[2][:24])
     with Record(folder) as record, Reader(folder) as reader:

@@ -23,7 +23,8 @@ from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import FILE, Reader, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
@@ -138,9 +139,9 @@ def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_
     (error,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
     assert "could not be scored" in error
     assert str(file) in error
-    assert f"rungwise doctor --mend {run.folder}" in error
+    assert f"rungwise doctor --fix {run.folder}" in error
     assert "Traceback" not in run.said
-    doctor = [sys.executable, "-P", "-m", "rungwise", "doctor", "--mend", str(run.folder)]
+    doctor = [sys.executable, "-P", "-m", "rungwise", "doctor", "--fix", str(run.folder)]
     subprocess.run(doctor, env=run.environment, check=False, capture_output=True)
     assert run.finish(*flags) == 0, run.said  # it is trained again
     with Reader(run.folder) as reader:

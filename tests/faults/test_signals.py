@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
-from rungwise.results.record.record import FILE, Reader, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, SweepState
 
 TRIALS, EPOCHS = 4, 3
 LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it

@@ -19,7 +19,7 @@ from support.sweeping import write_data
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import ALL_FAILED, Stop
-from rungwise.results.record.record import State
+from rungwise.results.record.types import State
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.messages import Failure, FailureKind, TrialEnd, TrialResult

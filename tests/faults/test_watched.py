@@ -19,7 +19,7 @@ import pytest
 from support.sweeping import SCRIPT, Run, assert_nothing_lost, every_process, stopping, write_data
 
 from rungwise.results.exporters.mlflow import export
-from rungwise.results.record.record import FILE
+from rungwise.results.record.types import FILE
 
 SECONDS = 3600.0  # nothing takes so long
 PASSWORD, KEY, TOKEN = SECRETS = "sesame-open-7041", "hidden-key-5113", "hidden-token-9226"

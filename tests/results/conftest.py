@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.demo import Rows, begin, fill
 
-from rungwise.results.record.record import SweepState
+from rungwise.results.record.types import SweepState
 
 HERE = Path(__file__).parent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rungwise.results.io.formatting import conjunction, duration, settings, shown
+from rungwise.results.io.formatting import conjunction, duration, format_metric, settings
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ def test_a_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
 
 
 def test_a_score_is_percent_for_accuracies_and_four_digits_for_all_else() -> None:
-    assert shown(0.98312, "val_accuracy") == shown(0.98312, "accuracy") == "98.31%"
-    assert shown(0.0712345, "val_loss") == "0.07123"
-    assert [shown(value, "val_loss") for value in (None, float("inf"))] == ["none", "inf"]
+    assert format_metric(0.98312, "val_accuracy") == format_metric(0.98312, "accuracy") == "98.31%"
+    assert format_metric(0.0712345, "val_loss") == "0.07123"
+    assert [format_metric(value, "val_loss") for value in (None, float("inf"))] == ["none", "inf"]
 
 
 def test_settings_and_words_are_listed() -> None:

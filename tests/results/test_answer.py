@@ -17,7 +17,8 @@ from support.confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 from rungwise.results.analysis.answer import CONSTANT_SCORES, Answer, answer
 from rungwise.results.analysis.findings import Comparison, FailedSeeds, Replicate, Verdict, WinnersCurse, verdict_of
 from rungwise.results.analysis.statistics import Difference
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 
 
 def asked(folder: Path) -> Answer:

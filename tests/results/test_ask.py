@@ -25,7 +25,8 @@ from rungwise.results.analysis.compare import compare_folders
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.optuna_storage import StorageError, write
 from rungwise.results.exporters.tracking_uri import sqlite_uri
-from rungwise.results.record.record import Reader, RecordError, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, SweepState
 from rungwise.results.tables import parquet
 from rungwise.results.tables.sql import SqlError, query
 

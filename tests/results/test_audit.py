@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from rungwise.results.analysis.audit import audit
-from rungwise.results.record.record import Decision, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Decision, State
+from rungwise.results.record.writer import Record
 
 
 def enter(
@@ -33,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sweep_that_audited_nothing_has_no_audit(folder: Path) -> None:
-    with Record.reader(folder) as reader:
+    with Reader(folder) as reader:
         assert audit(reader) is None
 
 
@@ -41,7 +43,7 @@ def test_a_stopped_winner_is_named_with_what_stopping_it_cost(folder: Path) -> N
     with Record(folder) as record:
         enter(record, 5, [0.4, 0.7, 0.85], State.COMPLETED, source=3)
         enter(record, 6, [0.3, 0.3, 0.3], State.COMPLETED, source=4)
-    with Record.reader(folder) as reader:
+    with Reader(folder) as reader:
         found = audit(reader)
     assert found is not None
     assert (found.stopped, found.audited, found.winner) == (2, 2, 3)
@@ -60,7 +62,7 @@ def test_stopping_that_was_right_costs_nothing_and_its_rung_is_good_enough(folde
     with Record(folder) as record:
         enter(record, 5, [0.4, 0.5, 0.6], State.COMPLETED, source=3)
         enter(record, 6, [0.3, 0.3, 0.3], State.COMPLETED, source=4)
-    with Record.reader(folder) as reader:
+    with Reader(folder) as reader:
         found = audit(reader)
     assert found is not None
     assert (found.regret, found.winner, found.grace) == (0.0, None, 1.0)

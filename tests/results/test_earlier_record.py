@@ -10,7 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
+from rungwise.results.record.writer import Record
 from rungwise.results.tables.tables import tables
 from rungwise.trainable.messages import Constraint, Failure, FailureKind
 

@@ -17,7 +17,7 @@ from support.demo import Rows, add, attempt, begin, damage, metrics
 
 from rungwise.results.exporters.live import Follower
 from rungwise.results.exporters.mlflow import export
-from rungwise.results.record.record import State, SweepState
+from rungwise.results.record.types import State, SweepState
 from rungwise.results.tables import parquet
 
 

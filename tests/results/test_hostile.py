@@ -12,7 +12,9 @@ from support.hostile import MUTATIONS, mutate
 
 from rungwise import results
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import Reader, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
+from rungwise.results.record.writer import Record
 
 ODD_BUT_HARMLESS = "an arm that nobody defined"
 
@@ -64,7 +66,7 @@ def test_every_command_takes_a_hostile_record_or_refuses_it_in_a_line(
         ["copy", run, str(tmp_path / "copy")],
     ):
         said(words, capsys)
-    assert main(["doctor", str(altered)]) in (0, 1, 2)  # an ailment a line, on standard output
+    assert main(["doctor", str(altered)]) in (0, 1, 2)  # a finding a line, on standard output
     assert "Traceback" not in capsys.readouterr().out
 
 

@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
+import rungwise
 from rungwise.results.cli.main import main
 from rungwise.results.cli.show import sparkline
-from rungwise.results.record.record import Record, State, SweepState
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.writer import Record
 
-COMMANDS = ("export", "follow", "list", "show")
+COMMANDS = (
+    "compare", "copy", "doctor", "export", "follow", "list", "predict", "pull", "report", "show", "sql", "study"
+)  # fmt: skip
 
 
 def start(*words: object, **variables: str) -> subprocess.Popen[str]:
@@ -181,7 +185,38 @@ def test_help_is_quick_and_names_every_command() -> None:
     )
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "scipy", "plotly", "optuna"}
-    assert all(command in done.stdout for command in COMMANDS)
+    helps = dict(re.findall(r"^    (\w+) +(\S.*)$", done.stdout, re.MULTILINE))
+    assert sorted(helps) == [*COMMANDS]  # each with its help, in one line
+    assert "--version" in done.stdout
+
+
+def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["--version"])
+    assert exit_status.value.code == 0
+    assert capsys.readouterr().out == f"rungwise {rungwise.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], "COMMAND"),
+        (["shwo", "runs/a"], "'shwo'"),
+        (["show"], "RUN"),
+        (["show", "runs/a", "--tops", "3"], "--tops 3"),
+        (["show", "runs/a", "--top", "x"], "'x'"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_exit_code_2(
+    words: list[str], names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(words)
+    assert exit_status.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rungwise")
+    assert names in line
+    assert line.endswith("--help)")
 
 
 def test_a_closed_pipe_is_no_error(run: Path) -> None:

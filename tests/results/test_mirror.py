@@ -15,7 +15,9 @@ import pytest
 
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.mirror import ABOUT, Mirror, MirrorError, fetch_if_absent
-from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
+from rungwise.results.record.writer import Record
 
 
 def start(folder: Path, identity: str = "one") -> Record:
@@ -278,7 +280,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def test_runs_below_one_uri_with_a_query_do_not_collide_and_no_key_leads_out_of_a_run(
     tmp_path: Path, bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rungwise.trainable.storage import Folder, below, read
+    from rungwise.storage import Folder, below, read
 
     for name in ("one", "two"):
         start(tmp_path / "runs" / name, name).close()

@@ -13,7 +13,9 @@ from support.mlflow_tables import TABLES
 
 from rungwise.results.exporters.mlflow import Exporter, export
 from rungwise.results.exporters.mlflow_client import ExportError, Store
-from rungwise.results.record.record import Reader, Record, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.writer import Record
 
 
 def everything(rows: Rows) -> dict[str, list[tuple[object, ...]]]:

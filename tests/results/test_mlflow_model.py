@@ -22,7 +22,9 @@ from support.tampering import in_expressions, tampered
 from rungwise.results.exporters.mlflow import Exporter, export
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.exporters.mlflow_model import CHAMPION
-from rungwise.results.record.record import Reader, Record, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
+from rungwise.results.record.writer import Record
 
 MODELS = (
     "logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics",

@@ -9,7 +9,9 @@ import pytest
 from rungwise.results.analysis.pareto import front, lines, points
 from rungwise.results.cli.show import trial_table
 from rungwise.results.exporters.optuna_storage import write
-from rungwise.results.record.record import Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 from rungwise.results.report.report import render
 from rungwise.results.tables.tables import tables
 

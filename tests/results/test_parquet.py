@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.demo import add, attempt, begin
 
-from rungwise.results.io.files import locked, replacing
-from rungwise.results.record.record import Reader, Record, RecordError, State
+from rungwise.files import locked, replacing
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, State
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 
@@ -97,8 +99,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 def test_a_full_disk_is_one_clear_error(run: Path) -> None:
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from rungwise.results.record import record; from rungwise.results.tables import parquet\n"
-        "run = Path(sys.argv[1]); reader = record.Reader(run); reader.trials()  # SQLite's own files are there\n"
+        "from rungwise.results.record.reader import Reader; from rungwise.results.tables import parquet\n"
+        "run = Path(sys.argv[1]); reader = Reader(run); reader.trials()  # SQLite's own files are there\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: parquet.export(run)\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rungwise.engine.execution.run_lock import LOCK, locked
-from rungwise.results.io.files import replacing
+from rungwise.files import replacing
 from rungwise.results.io.paths import UnsafeName, resolve_below
-from rungwise.results.record.record import FILE, Record, RecordError
+from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.writer import Record
 from rungwise.trainable.storage import install
 
 

@@ -18,7 +18,9 @@ from rungwise.engine.experiment.resume_check import differences
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.io import redaction
 from rungwise.results.io.redaction import Verbatim, redacted, redacted_uri, redacted_values, remember, without_secrets
-from rungwise.results.record.record import FILE, Reader, Record, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.messages import Constraint, Failure, FailureKind
 

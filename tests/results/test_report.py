@@ -18,12 +18,14 @@ import pytest
 from support import confirmed, demo, showcase
 
 from rungwise.results.cli.main import main
-from rungwise.results.record.record import Decision, State, SweepState
-from rungwise.results.report import figures, landscape
+from rungwise.results.record.types import Decision, State, SweepState
+from rungwise.results.report.error_gallery import data_uri
+from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import embedded, text
-from rungwise.results.report.png import data_uri
+from rungwise.results.report.plots import curves
+from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.report import render, write
-from rungwise.results.report.snapshot import Snapshot, Still, read
+from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
 
 ODD = {
     "empty": (showcase.empty, "This sweep is empty: no trial has been dealt yet."),
@@ -55,7 +57,7 @@ def words(page: str) -> str:
 
 
 def snapshot(run: Path) -> Snapshot:
-    with Still(run) as reader:
+    with FrozenReader(run) as reader:
         return read(reader)
 
 
@@ -129,7 +131,7 @@ def test_history_is_the_best_so_far_of_each_arm(tmp_path: Path) -> None:
         made.search(str(arm), *map(float, told))
     made.search("b", 0.99, state=State.LOST)
     made.record.close()
-    drawn = figures.history(snapshot(tmp_path / "run"))
+    drawn = plot_history(snapshot(tmp_path / "run"))
     assert drawn is not None
     lines = {trace["name"]: trace for trace in drawn.views[0].data if trace["mode"] == "lines"}
     assert (lines["a"]["x"], lines["a"]["y"]) == ([1, 3, 4, 5], [0.6, 0.6, 0.9, 0.9])
@@ -139,8 +141,8 @@ def test_history_is_the_best_so_far_of_each_arm(tmp_path: Path) -> None:
 def test_less_is_better_where_the_sweep_says_so(tmp_path: Path) -> None:
     now = snapshot(showcase.loss(tmp_path / "run"))
     assert now.best is not None
-    assert now.best.best == min(entry.best for entry in now.search if entry.able and entry.best is not None)
-    drawn = figures.history(now)
+    assert now.best.best == min(entry.best for entry in now.search if entry.rankable and entry.best is not None)
+    drawn = plot_history(now)
     assert drawn is not None
     for trace in drawn.views[0].data[1::2]:
         assert trace["y"] == sorted(trace["y"], reverse=True)
@@ -163,7 +165,7 @@ def test_importances_compare_at_equal_epochs(tmp_path: Path) -> None:
         record.end_trial(number, State.STOPPED if number % 2 else State.COMPLETED)
     record.close()
     now = snapshot(tmp_path / "run")
-    land = landscape.survey(now)
+    land = analyse(now)
     assert land.method == "fANOVA"
     assert [(one.view, one.rung, one.n) for one in land.importances] == [("all", 1, 30), ("all", 3, 15), ("all", 4, 15)]
     assert all(one.shares["lr"] > 0.9 for one in land.importances)
@@ -179,7 +181,7 @@ def test_too_few_trials_have_no_importances_but_words(run: Path) -> None:
 
 
 def test_many_trials_are_ranked_by_ped_anova(tmp_path: Path) -> None:
-    land = landscape.survey(snapshot(showcase.sweep(tmp_path / "run", 120)))
+    land = analyse(snapshot(showcase.sweep(tmp_path / "run", 120)))
     assert land.method == "PED-ANOVA"
     first = next(one for one in land.importances if one.view == "all arms")
     assert max(first.shares, key=lambda name: first.shares[name]) == "lr"  # the score is a parabola in log lr
@@ -313,7 +315,7 @@ def test_long_curves_are_thinned_and_keep_their_rungs(tmp_path: Path) -> None:
             record.end_trial(number, State.COMPLETED)
     page = render(tmp_path / "run")
     line = payload(page)["plots"]["curves"]["data"][0][0]
-    assert len(line["x"]) <= figures.POINTS + 6 * 8
+    assert len(line["x"]) <= curves.POINTS + 6 * 8
     assert {3, 9, 27, 81, 100} <= set(line["x"])
     assert "Curves are thinned to 4000 points each." in words(page)
 
@@ -322,7 +324,7 @@ def test_a_page_is_made_while_a_driver_writes_and_tells_of_one_moment(tmp_path: 
     with demo.begin(tmp_path / "run")[0] as record:
         demo.add(record, 1)
         demo.attempt(record, 1, 0.5)
-        with Still(tmp_path / "run") as reader:
+        with FrozenReader(tmp_path / "run") as reader:
             assert len(read(reader).entries) == 1
             demo.add(record, 2)
             demo.attempt(record, 2, 0.6)
@@ -390,6 +392,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
 
 
 def test_the_record_needs_no_plotly() -> None:
-    code = "import sys, rungwise.results.record.record, rungwise.results.cli.main; print('plotly' in sys.modules)"
+    code = "import sys, rungwise.results.record.reader, rungwise.results.cli.main; print('plotly' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from support.demo import NAN, add, attempt, begin, metrics
 
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_completed_trial_without_a_value_fails(out: Path, last: dict[str, floa
 
 def test_nothing_is_said_on_the_way(run: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from rungwise.results.record.record import Reader; "
+        "import sys; from pathlib import Path; from rungwise.results.record.reader import Reader; "
         "from rungwise.results.exporters.optuna_study import studies; studies(Reader(Path(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(run)], capture_output=True, text=True, check=True)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from support.demo import INF, add, attempt, begin
 
-from rungwise.results.record.record import Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 from rungwise.results.tables.tables import Tables, tables
 
 
@@ -142,7 +143,7 @@ def test_units_and_descriptions_are_in_the_metadata(both: Tables) -> None:
 
 def test_losses_of_a_regression_are_in_its_targets_unit(out: Path) -> None:
     from rungwise.results.io.metric_format import MetricFormat
-    from rungwise.results.record.record import Record
+    from rungwise.results.record.writer import Record
 
     (out / "demo").mkdir()
     with Record(out / "demo") as record:
@@ -172,7 +173,7 @@ def test_an_empty_sweep_has_tables_too(out: Path, trials: int) -> None:
 
 
 def test_a_record_without_a_definition_has_tables_too(out: Path) -> None:
-    from rungwise.results.record.record import Record
+    from rungwise.results.record.writer import Record
 
     (out / "demo").mkdir()
     with Record(out / "demo") as record:

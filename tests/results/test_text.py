@@ -15,10 +15,12 @@ from support.demo import add, begin
 
 from rungwise.results.cli.main import main
 from rungwise.results.io.terminal import Terminal
-from rungwise.results.io.text import REASON, one_line, print_anything, printable, printable_json, tail
-from rungwise.results.record.record import FILE, Reader, State
+from rungwise.results.io.text import print_anything
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
 from rungwise.results.report import report
 from rungwise.results.tables import parquet
+from rungwise.text import REASON, one_line, printable, printable_json, tail
 from rungwise.trainable.messages import Failure, FailureKind
 
 ROOT = Path(__file__).parents[2]

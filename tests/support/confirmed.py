@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.results.analysis.answer import answer
-from rungwise.results.record.record import Reader, Record, State, SweepState
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.writer import Record
 from support import demo
 
 SEEDS = (11, 12, 13, 14, 15)  # of the confirmation

@@ -18,7 +18,8 @@ from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.record.record import Reader, Record
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.messages import TrialResult
 from rungwise.trainable.worker.worker import Trial

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.record import FILE, Decision, Record, State
+from rungwise.results.record.types import FILE, Decision, State
+from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import Failure, FailureKind
 
 Rows = Callable[..., list[tuple[Any, ...]]]  # of a query to the MLflow store

@@ -10,8 +10,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record import integrity as whole
-from rungwise.results.record.record import FILE, _metric_columns
+from rungwise.results.record import integrity
+from rungwise.results.record.database import metric_columns
+from rungwise.results.record.types import FILE
 
 Mutation = Callable[[sqlite3.Connection], object]
 DEEP = "[" * 900 + "]" * 900
@@ -56,7 +57,7 @@ MUTATIONS: dict[str, Mutation] = {
     "another version": sql("PRAGMA user_version = 7"),
     "an impossible version": sql("PRAGMA user_version = -2147483648"),
     "without any metric": lambda database: [
-        database.execute(f'ALTER TABLE reports DROP COLUMN "{name}"') for name in _metric_columns(database)
+        database.execute(f'ALTER TABLE reports DROP COLUMN "{name}"') for name in metric_columns(database)
     ],
     "without the epoch": sql("ALTER TABLE reports DROP COLUMN epoch"),
     "without seconds": sql("ALTER TABLE reports DROP COLUMN seconds"),
@@ -206,7 +207,7 @@ MUTATIONS: dict[str, Mutation] = {
 
 def mutate(folder: Path, mutation: Mutation) -> None:
     """Alter the record in `folder` behind its back, and seal it again."""
-    whole.Mark(folder / FILE).path.unlink(missing_ok=True)
+    integrity.RowCountFile(folder / FILE).path.unlink(missing_ok=True)
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
         database.execute("PRAGMA foreign_keys = OFF")
         database.execute("PRAGMA writable_schema = ON")  # no table is STRICT any more
@@ -215,11 +216,11 @@ def mutate(folder: Path, mutation: Mutation) -> None:
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
         database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         mutation(database)
-        database.create_function("row_sum", -1, whole._row_sum, deterministic=True)
-        names = whole.tables(database)
+        database.create_function("row_sum", -1, integrity._row_sum, deterministic=True)
+        names = integrity.tables(database)
         if "meta" in names:
-            database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (whole.schema(database),))
+            database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (integrity.schema(database),))
         for table in names:
-            columns = ", ".join(whole._columns(database, table))
+            columns = ", ".join(integrity._columns(database, table))
             with suppress(sqlite3.OperationalError):  # text that no function can be given
                 database.execute(f"UPDATE {table} SET checksum = row_sum({columns})")

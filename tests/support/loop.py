@@ -25,8 +25,10 @@ from rungwise.engine.search.dispatcher import Search
 from rungwise.engine.search.reruns import Repeat
 from rungwise.engine.terminal.progress import Board, View
 from rungwise.results.exporters.optuna_study import studies
-from rungwise.results.record.record import Record, State
-from rungwise.results.record.record import Trial as Row
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.results.record.types import Trial as Row
+from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import Failure, TrialEnd, TrialResult
 
 
@@ -66,7 +68,7 @@ class Loop:
             self.record, self.rungs, view, lambda *end: self.ended.append(end), str(folder / "checkpoints")
         )
         self._dealt = 0
-        with Record.reader(folder) as reader:
+        with Reader(folder) as reader:
             before, curves = reader.trials(), reader.curves()
             self.search.replay(before, studies(reader), curves, reader.checkpoints())
             if before:
@@ -135,7 +137,7 @@ class Loop:
     def rows(self) -> dict[int, Row]:
         """{trial: its row in the record}"""
         self.record.commit()
-        with Record.reader(self.record.path.parent) as reader:
+        with Reader(self.record.path.parent) as reader:
             return {row.trial: row for row in reader.trials()}
 
     def live(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
@@ -146,5 +148,5 @@ class Loop:
     def rebuilt(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as the record has them."""
         self.record.commit()
-        with Record.reader(self.record.path.parent) as reader:
+        with Reader(self.record.path.parent) as reader:
             return studies(reader)[arm].trials

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.record.record import Decision, Record, State, SweepState
+from rungwise.results.record.types import Decision, State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import Constraint, Failure, FailureKind
 from support import demo
 

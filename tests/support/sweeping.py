@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from rungwise.results.record.record import FILE, Reader, State
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, State
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 

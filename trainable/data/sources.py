@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rungwise.errors import RungwiseError
+from rungwise.text import printable
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.idx import read_idx
 from rungwise.trainable.data.image_folder import PictureError, decoded, listed, parts, pixels, spoken
-from rungwise.trainable.faults import printable
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]

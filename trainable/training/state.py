@@ -19,12 +19,14 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from rungwise.files import write_whole
+from rungwise.storage import read
 from rungwise.trainable import faults
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.model import build, decaying, derived, penalty, weights
 from rungwise.trainable.report import Report
-from rungwise.trainable.storage import CheckpointError, MisfitError, read, write_whole
+from rungwise.trainable.storage import CheckpointError, MisfitError
 from rungwise.trainable.training.optimizer_step import without_compiler
 
 FORMAT = 1

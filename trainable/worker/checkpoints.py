@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rungwise.storage import Folder, below
 from rungwise.trainable.messages import CheckpointSaved
-from rungwise.trainable.storage import CheckpointError, Folder, below
+from rungwise.trainable.storage import CheckpointError
 
 if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
     from rungwise.trainable.config import Config

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from rungwise.storage import Folder
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.report import Report
 from rungwise.trainable.resources import ONE_CORE, TrialResources
-from rungwise.trainable.storage import Folder
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver

@@ -7,7 +7,6 @@ The private one is closed: it listens on loopback only, asks every client for a 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -25,6 +24,7 @@ from typing import Any
 
 from rungwise.engine.cluster import startup_patches as lean
 from rungwise.errors import RungwiseError
+from rungwise.files import lock, try_lock
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.resources import Resources
 
@@ -92,7 +92,7 @@ class Ray:
         remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_temporary()))
         self._owner = (self._folder / OWNER).open("w")
-        fcntl.flock(self._owner, fcntl.LOCK_EX)
+        lock(self._owner)
         self._environment = dict(_ENVIRONMENT)
         if address is None:
             token = self._folder / "token"  # in CONTENT, as are the two below
@@ -287,8 +287,8 @@ def remove_abandoned() -> None:
                 _remove(folder)
                 continue
             with (folder / OWNER).open("r+") as owner:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(folder)
+                if try_lock(owner):
+                    _remove(folder)
         except OSError:  # in use, another user's, or gone meanwhile
             continue
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.engine.cluster.local_ray import Unusable
+from rungwise.storage import Folder
 from rungwise.trainable.resources import Resources, TrialResources
-from rungwise.trainable.storage import Folder
 
 CONFIGURATION = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's configuration, on its head
 JOIN_SECONDS = 10.0  # for a machine on which a trial fits, when the configuration does not say whether one may come

@@ -12,9 +12,10 @@ from rungwise.engine.cluster.local_ray import Unusable
 from rungwise.engine.outcome import outcome
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.progress import View
-from rungwise.results.record.record import Decision, Record, ReportRow, State
+from rungwise.results.record.types import Decision, ReportRow, State
+from rungwise.results.record.writer import Record
+from rungwise.storage import is_uri
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
-from rungwise.trainable.storage import is_uri
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rungwise.errors import RungwiseError
-from rungwise.results.io.files import not_following
+from rungwise.files import not_following, try_lock
 
 LOCK = "lock"
 SAYS = "pid {pid} on {host}"
@@ -28,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+", opener=not_following) as file:
         silent = time.monotonic() + SILENCE
-        while not _taken(file.fileno()):
+        while not try_lock(file):
             file.seek(0)
             holder = file.read().strip()
             # Between its lock and its word a driver is nobody yet, or one that was killed before.
@@ -54,12 +53,4 @@ def _may_live(holder: str) -> bool:
         return False
     except PermissionError:  # another user's
         pass
-    return True
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True

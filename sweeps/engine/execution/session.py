@@ -23,8 +23,10 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
 from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
-from rungwise.results.record.record import Reader, Record, RecordError, State, SweepState, Trial
-from rungwise.trainable.storage import Folder, absolute, below
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, State, SweepState, Trial
+from rungwise.results.record.writer import Record
+from rungwise.storage import Folder, absolute, below
 from rungwise.trainable.worker.checkpoints import FOLDER, Checkpoints, owner
 
 if TYPE_CHECKING:

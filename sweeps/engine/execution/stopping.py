@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from ray.tune import Stopper
 
 from rungwise.engine.execution.signals import Signals
-from rungwise.results.record.record import State, Trial
+from rungwise.results.record.types import State, Trial
 from rungwise.trainable.messages import Failure
 
 ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too

@@ -21,7 +21,8 @@ from rungwise.engine.experiment.own_models import trusted
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
 from rungwise.results.model.model_folder import FOLDER, difference
-from rungwise.results.record.record import Reader, Record
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.writer import Record
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.faults import reason
 from rungwise.trainable.resources import TrialResources
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `
     from rungwise.trainable.data.dataset import Dataset
 
 ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
-MEND = "what is damaged is dropped by: rungwise doctor --mend"
+MEND = "what is damaged is dropped by: rungwise doctor --fix"
 Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 

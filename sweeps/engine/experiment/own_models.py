@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.results.record.record import Reader, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Trial
 from rungwise.trainable import config as hyper
 from rungwise.trainable.faults import message, ordinary, reason
 from rungwise.trainable.import_path import ModelError, function

@@ -8,7 +8,8 @@ from typing import Any
 
 from rungwise.engine.experiment import space
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Trial, to_json
+from rungwise.results.record.types import Trial
+from rungwise.results.record.writer import to_json
 
 _MAY_CHANGE = {"trials", "question", "sampler", "sampler_options"}  # between two drivers of one run
 

@@ -23,7 +23,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.io.paths import shown
-from rungwise.results.io.text import printable
+from rungwise.text import printable
 from rungwise.trainable import config as hyper
 from rungwise.trainable.faults import ordinary, reason
 

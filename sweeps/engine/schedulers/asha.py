@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rungwise.engine.schedulers.base import CONTINUE, STOP, PendingReport, RungSchedule, Verdict
-from rungwise.results.record.record import Decision
+from rungwise.results.record.types import Decision
 
 
 class Rung:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from rungwise.results.record.record import Decision
+from rungwise.results.record.definition import rung_steps
+from rungwise.results.record.types import Decision
 
 
 class Verdict(NamedTuple):
@@ -61,13 +62,9 @@ class RungSchedule:
 
     def steps(self) -> list[float]:
         """The rungs in reports, lowest first, the full budget last. A rung may lie between two reports."""
-        steps: list[float] = []
-        if self.grace is not None and self.scheduler != "median":
-            step: float = self.grace
-            while step < self.budget:
-                steps.append(step)
-                step *= self.eta
-        return [*steps, self.budget]
+        if self.grace is None or self.scheduler == "median":
+            return [self.budget]
+        return [*rung_steps(self.grace, self.budget, self.eta), self.budget]
 
     def epochs(self) -> list[float]:
         """The rungs in epochs."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from rungwise.engine.schedulers.base import CONTINUE, STOP, PendingReport, RungSchedule, Verdict
-from rungwise.results.record.record import Decision
+from rungwise.results.record.types import Decision
 
 MIN_OTHER_TRIALS = 3  # Ray's default
 

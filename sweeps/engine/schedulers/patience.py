@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rungwise.engine.schedulers.base import CONTINUE, STOP, PendingReport, RungSchedule, Verdict
-from rungwise.results.record.record import Decision
+from rungwise.results.record.types import Decision
 
 
 class NoStopping:

@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rungwise.engine.schedulers.base import PendingReport, RungSchedule, StoppingRule
 from rungwise.engine.schedulers.patience import Patience
 from rungwise.engine.schedulers.registry import SCHEDULERS
-from rungwise.results.record.record import Decision, ReportRow, Trial
+from rungwise.results.record.types import Decision, ReportRow, Trial
 from rungwise.trainable.messages import TrialAssignment, TrialResult
 
 

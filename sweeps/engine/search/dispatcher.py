@@ -30,7 +30,9 @@ from rungwise.engine.search.samplers import Ask, SamplerError, caught_up, made
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.exporters.optuna_study import kept
 from rungwise.results.io.redaction import Verbatim
-from rungwise.results.record.record import Record, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.writer import Record
 from rungwise.trainable.config import parsed
 from rungwise.trainable.faults import message, ordinary, reason
 from rungwise.trainable.import_path import ModelError
@@ -239,7 +241,7 @@ class Search(Searcher):
         self._ask_repeats, self._refused = repeats, refused
         self._repeats: deque[Repeat] | None = None  # None: not asked yet
         self._repeated: set[tuple[str, int, int]] = set()  # what was dealt of them: once a session
-        with Record.reader(record.path.parent) as reader:
+        with Reader(record.path.parent) as reader:
             self._run = str(reader.meta("id") or "")  # whose checkpoints ours are
         self._live: dict[str, str | None] = {}  # Tune trial -> arm of its study; None for a repeat
 

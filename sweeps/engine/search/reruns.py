@@ -15,7 +15,7 @@ from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.search.seeds import derived_seed
-from rungwise.results.record.record import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
 

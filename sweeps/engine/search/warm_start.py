@@ -16,7 +16,8 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.space import Space, contains, distributions, replayed
 from rungwise.errors import RungwiseError
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.record import Reader, RecordError, ReportRow, State, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError, ReportRow, State, Trial
 from rungwise.trainable.config import unknown
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first

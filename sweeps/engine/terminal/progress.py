@@ -17,9 +17,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from rungwise.results.io.formatting import duration, shown
+from rungwise.results.io.formatting import duration, format_metric
 from rungwise.results.io.terminal import Terminal
-from rungwise.results.record.record import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
@@ -160,7 +160,8 @@ class Board:
         """All of it in one line."""
         states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
         best = ", ".join(
-            f"{arm} {shown(value, self.metric)} (trial {number})" for arm, (value, number) in sorted(self.best.items())
+            f"{arm} {format_metric(value, self.metric)} (trial {number})"
+            for arm, (value, number) in sorted(self.best.items())
         )
         left = self.seconds_left
         parts = [
@@ -244,7 +245,7 @@ class LiveView(View):
         best = self.board.best
         for arm in self.board.arms:
             value, number = best.get(arm, (None, None))
-            table.add_row(arm, "-" if value is None else shown(value, self.board.metric), str(number or "-"))
+            table.add_row(arm, "-" if value is None else format_metric(value, self.board.metric), str(number or "-"))
         return table
 
     def _rungs(self) -> Table:
@@ -256,7 +257,7 @@ class LiveView(View):
     def _in_flight(self) -> Table:
         table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
         for number, trial in sorted(self.board.running.copy().items())[:12]:
-            score = "-" if trial.objective is None else shown(trial.objective, self.board.metric)
+            score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)
             table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
         return table
 

@@ -17,9 +17,10 @@ from rungwise.results.analysis.epochs import cost_text, epoch_count
 from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
 from rungwise.results.analysis.phrasing import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
-from rungwise.results.io.formatting import duration, settings, shown
+from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
-from rungwise.results.record.record import Reader, ReportRow, SweepState, Trial
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
@@ -61,7 +62,7 @@ def _best_line(arm: Arm, found: Answer) -> str:
     if best is None:
         return f"best    {arm.arm}: no trial that counts reported {found.metric}"
     where = f"trial {best.trial}, epoch {best.epoch:g}"
-    value = shown(best.value, found.metric)
+    value = format_metric(best.value, found.metric)
     return f"best    {arm.arm}: {found.metric} {value} in the search ({where}) with {settings(best.params)}"
 
 

@@ -23,9 +23,9 @@ from rungwise.engine.search import samplers
 from rungwise.engine.search import warm_start as warm
 from rungwise.engine.search.samplers import SAMPLERS, Situation
 from rungwise.results.exporters.tracking_uri import valid_uri
-from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import run_name_problem, shown
-from rungwise.results.record.record import FILE, Record, RecordError
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, HALF, RecordError
 from rungwise.trainable import config as hyper
 from rungwise.trainable.report import MODES, Report
 
@@ -373,7 +373,7 @@ def _folder(experiment: Experiment, options: Options) -> list[str]:
         foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
         return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
     try:
-        with Record.reader(folder) as reader:
+        with Reader(folder) as reader:
             owner = reader.definition().sweep or experiment.sweep
     except RecordError:
         return []  # no bad input: opening it for writing names the file and the damage

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from rungwise.results.record.record import Reader
+from rungwise.results.record.reader import Reader
 from support.cluster.lab import ACCOUNT
 from support.cluster.steps import PATIENCE, Run, background, check, fail, no_ray, pace, run, say, token, until
 

@@ -6,57 +6,57 @@ from collections.abc import Sequence
 from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
-from rungwise.results.io.formatting import named, short
-from rungwise.results.report.figures import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
+from rungwise.results.io.formatting import metric_label, short
 from rungwise.results.report.page import Html, table
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
 
 
-def figure(found: Sequence[Point], arms: Sequence[str]) -> Figure | None:
+def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
     """The first objective over each other one; the front is a line."""
-    if not found:
+    if not points:
         return None
-    first, *others = found[0].values
+    first, *others = points[0].values
     views = []
     for other in others:
         data: list[dict[str, Any]] = []
         for index, arm in enumerate(arms):
-            mine = [point for point in found if point.trial.arm == arm]
-            if mine:
+            arm_points = [point for point in points if point.trial.arm == arm]
+            if arm_points:
                 data.append(
                     {
                         "name": safe(arm),
                         "mode": "markers",
-                        "x": [point.values[other] for point in mine],
-                        "y": [point.values[first] for point in mine],
+                        "x": [point.values[other] for point in arm_points],
+                        "y": [point.values[first] for point in arm_points],
                         "marker": {
                             "color": arm_colour(index),
                             "symbol": SYMBOLS[index % 8],
-                            "size": [11 if point.front else 7 for point in mine],
-                            "opacity": [1.0 if point.front else 0.45 for point in mine],
+                            "size": [11 if point.front else 7 for point in arm_points],
+                            "opacity": [1.0 if point.front else 0.45 for point in arm_points],
                         },
-                        "meta": {"trials": [point.trial.trial for point in mine]},
+                        "meta": {"trials": [point.trial.trial for point in arm_points]},
                     }
                 )
-        edge = sorted((point.values[other], point.values[first]) for point in found if point.front)
+        edge = sorted((point.values[other], point.values[first]) for point in points if point.front)
         line = {"mode": "lines", "name": "front", "x": [x for x, _ in edge], "y": [y for _, y in edge]}
         data.append(line | {"line": {"color": colour("muted"), "width": 1.5, "dash": "dot"}, "hoverinfo": "skip"})
-        views.append(View(named(other), data, {"xaxis": axis(other), "yaxis": axis(first)}))
-    count = sum(point.front for point in found)
+        views.append(View(metric_label(other), data, {"xaxis": axis(other), "yaxis": axis(first)}))
+    count = sum(point.front for point in points)
     return Figure(
         "pareto",
-        f"{named(first).capitalize()} over {' and '.join(named(other) for other in others)} of {len(found)} completed "
-        f"trials; {count} of them are on the Pareto front.",
+        f"{metric_label(first).capitalize()} over {' and '.join(metric_label(other) for other in others)} "
+        f"of {len(points)} completed trials; {count} of them are on the Pareto front.",
         views,
         "A dot is a completed trial with its last values; a large one is on the front: no other is as good in every "
         "objective and better in one. Early stopping looked at the first objective only.",
     )
 
 
-def listed(found: Sequence[Point]) -> Html:
+def pareto_table(points: Sequence[Point]) -> Html:
     """The front as a table."""
-    if not found:
+    if not points:
         return Html("")
-    names = list(found[0].values)
+    names = list(points[0].values)
     rows = [
         [
             point.trial.trial,
@@ -64,7 +64,7 @@ def listed(found: Sequence[Point]) -> Html:
             *(amount(point.values[name], name) for name in names),
             ", ".join(f"{name} = {short(value)}" for name, value in point.trial.params.items()),
         ]
-        for point in found
+        for point in points
         if point.front
     ]
-    return table(["trial", "arm", *map(named, names), "settings"], rows, "the Pareto front", "figures")
+    return table(["trial", "arm", *map(metric_label, names), "settings"], rows, "the Pareto front", "figures")

@@ -1,0 +1,220 @@
+"""What one pass logs to MLflow, made from the record: names, params, tags and metrics of the sweep and its trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.exporters.legal_names import LegalNames, legal_name
+from rungwise.results.io.formatting import exact
+from rungwise.results.record.definition import Definition
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.types import ReportRow, Session, State, SweepState, Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric
+
+# What a resumed run cannot change is a param of the parent, the rest are tags: MLflow's params are for good.
+_PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "seed")
+_TAGS = ("trials", "sampler")
+TAG_LENGTH = 5000  # that every server accepts
+_DIGEST_LENGTH = 36  # MLflow's limit
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """The sweep at one moment, as one pass sees it."""
+
+    reader: Reader
+    definition: Definition
+    identity: str  # the same for all exports of this run, of no other run
+    state: SweepState
+    ended: float | None
+    answer: Answer | None  # None while a driver works
+    sessions: Sequence[Session]
+    trials: Sequence[Trial]
+    rows: Mapping[int, Sequence[ReportRow]]  # trial -> what it reported after the last pass
+    seq: int  # of the last report
+
+
+def read_view(reader: Reader, dead: int | None, after: int) -> RecordView:
+    """Read the record at one moment; of its reports those with seq > `after`."""
+    definition = reader.definition()
+    identity = str(reader.meta("id") or definition.name).replace("'", "")  # it is quoted in a filter
+    state = sweep_state(reader, dead)
+    result = None if state is SweepState.RUNNING else answer(reader)
+    rows: dict[int, list[ReportRow]] = {}
+    seq = after
+    for row in reader.reports(after):
+        rows.setdefault(row.trial, []).append(row)
+        seq = row.seq
+    return RecordView(
+        reader, definition, identity, state, ended_at(reader), result,
+        sessions=reader.sessions(), trials=reader.trials(), rows=rows, seq=seq,
+    )  # fmt: skip
+
+
+class RunNames:
+    """The names of one run as MLflow has them."""
+
+    def __init__(self) -> None:
+        self.arms, self.fixed, self.params, self.metrics = (LegalNames() for _ in range(4))
+
+    def register(self, definition: Definition, trials: Iterable[Trial], rows: Iterable[ReportRow]) -> None:
+        """Fix the legal names of all that are there, in the record's order."""
+        for arm in (*definition.arms, *(trial.arm for trial in trials)):
+            self.arms.of(arm)
+        for name in definition.fixed:
+            self.fixed.of(name)
+        for name in chain.from_iterable((*trial.params, *trial.config) for trial in trials):
+            self.params.of(name)
+        for name in chain.from_iterable(row.metrics for row in rows):
+            self.metrics.of(name)
+
+    def as_tag(self) -> dict[str, str]:
+        """Which names stand for others, as far as a tag has room; {} when none does."""
+        renamed: dict[str, dict[str, str]] = {}
+        length = 100
+        for kind in ("arms", "fixed", "params", "metrics"):
+            for legal, name in getattr(self, kind).changed().items():
+                length += len(json.dumps([legal, name])) + 2
+                if length <= TAG_LENGTH:
+                    renamed.setdefault(kind, {})[legal] = name
+        return {"rungwise.names": json.dumps(renamed)} if renamed else {}
+
+
+def parent_tags(view: RecordView) -> dict[str, str]:
+    tags = {
+        "mlflow.runName": view.definition.name,
+        "mlflow.source.type": "LOCAL",
+        "rungwise.run": view.identity,
+        "rungwise.state": str(view.state),
+    }
+    definition = view.definition
+    for key, text in (("mlflow.source.name", definition.sweep), ("mlflow.note.content", definition.question)):
+        if text:
+            tags[key] = text[:TAG_LENGTH]
+    values = definition.to_json()
+    tags.update({f"rungwise.{key}": str(values[key]) for key in _TAGS if key in values})
+    text = json.dumps(values)
+    if len(text) <= TAG_LENGTH:
+        tags["rungwise.definition"] = text
+    info = view.sessions[-1].info if view.sessions else {}
+    if info.get("commit"):
+        tags["mlflow.source.git.commit"] = str(info["commit"])
+    if info.get("host"):
+        tags["rungwise.host"] = str(info["host"])
+    return tags
+
+
+def parent_params(view: RecordView, names: RunNames) -> dict[str, str]:
+    """What a resumed run cannot change, and the fixed hyperparameters."""
+    definition = view.definition.to_json()
+    params = {key: definition[key] for key in _PARAMS if key in definition}
+    fixed = {f"fixed.{names.fixed.of(key)}": value for key, value in view.definition.fixed.items()}
+    return texts(params | fixed)
+
+
+def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[str, str]:
+    tags = {
+        "mlflow.runName": f"trial {trial.trial} ({trial.arm})",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.parentRunId": parent,
+        "rungwise.run": view.identity,
+        "rungwise.trial": str(trial.trial),
+        "rungwise.arm": trial.arm,
+        "rungwise.phase": trial.phase,
+        "rungwise.state": state,
+        "rungwise.attempts": str(trial.attempts),
+    }
+    for key in ("source", "stop_rung", "cutoff", "reason", "error", "node", "device"):
+        if (value := getattr(trial, key)) is not None:
+            tags[f"rungwise.{key}"] = str(value)[-TAG_LENGTH:]  # a traceback's end tells more than its beginning
+    data = view.definition.data
+    if data.digest:
+        tags["rungwise.data"] = f"{data.name or 'data'} {data.digest}"
+    return tags
+
+
+def answer_metrics(view: RecordView, result: Answer, names: RunNames) -> list[Metric]:
+    """What the search saw, what was confirmed, and how many trials ended how; dated when the session ended."""
+    from mlflow.entities import Metric
+
+    numbers: dict[str, float | None] = {}
+    best_seen = {arm.arm: arm.seen for arm in result.arms if arm.seen is not None}
+    if best_seen:
+        best = f"best_{names.metrics.of(result.metric)}"
+        numbers[best] = (min if result.mode == "min" else max)(best_seen.values())
+        numbers |= {f"{best}/{names.arms.of(arm)}": value for arm, value in best_seen.items()}
+    measure = legal_name(result.measure.replace(" ", "_"))
+    for arm in result.arms:
+        name = names.arms.of(arm.arm)
+        if arm.score:
+            values = {"": arm.score.mean, "_sd": arm.score.sd, "_low": arm.score.low, "_high": arm.score.high}
+            numbers |= {f"confirmed_{measure}{kind}/{name}": value for kind, value in values.items()}
+            numbers[f"confirmed_n/{name}"] = float(arm.score.n)
+            numbers[f"flattered_by/{name}"] = arm.optimism
+    for comparison in result.comparisons:
+        if comparison.difference is None:
+            continue
+        values = {
+            "": comparison.difference.mean,
+            "_low": comparison.difference.low,
+            "_high": comparison.difference.high,
+            "_p": comparison.difference.p,
+        }
+        numbers |= {
+            f"difference_{measure}{kind}/{names.arms.of(comparison.arm)}": value for kind, value in values.items()
+        }
+    for state in State:
+        numbers[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in view.trials))
+    at, step = milliseconds(view.ended) or 0, len(view.sessions)
+    return [Metric(key, value, at, step) for key, value in numbers.items() if value is not None]
+
+
+def report_metrics(rows: Sequence[ReportRow], after: int, names: LegalNames, *, keep_epoch: bool) -> Iterator[Metric]:
+    """Each step as the last attempt reported it, dated when the value was first reported; only values after `after`."""
+    from mlflow.entities import Metric
+
+    latest: dict[int, dict[str, tuple[float, ReportRow]]] = {}
+    for row in rows:
+        before = latest.get(row.step, {})
+        latest[row.step] = {
+            name: before[name] if name in before and _same(before[name][0], value) else (value, row)
+            for name, value in row.metrics.items()
+        }
+    for step, metrics in latest.items():
+        for name, (value, row) in metrics.items():
+            if row.seq > after and (keep_epoch or name != "epoch"):
+                yield Metric(names.of(name), value, round(row.at * 1000), step)
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    entity = Dataset(
+        name=str(data.get("name", "data")),
+        digest=str(data.get("digest", ""))[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": str(data.get("source", ""))}),
+        profile=json.dumps({key: data[key] for key in ("train", "validation", "test") if key in data}),
+    )
+    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: exact(value) for key, value in values.items()}

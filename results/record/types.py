@@ -1,0 +1,104 @@
+"""What a record holds: trials, reports, decisions and sessions as values, and the states that they end in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rungwise.errors import RungwiseError
+from rungwise.trainable.messages import Failure
+
+FILE = "sweep.sqlite"  # in a run's folder
+HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
+
+
+class State(StrEnum):
+    """How a trial ended; DESIGN's one truth, from which Optuna's and MLflow's words are derived."""
+
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"  # reached its budget
+    STOPPED = "STOPPED"  # the scheduler stopped it: rung and cutoff are kept
+    DIVERGED = "DIVERGED"  # a non-finite loss or metric
+    FAILED = "FAILED"  # an exception in the trial: not retried, it would fail again
+    LOST = "LOST"  # its process or node died more often than the retries allow
+
+    @property
+    def ended(self) -> bool:
+        return self is not State.RUNNING
+
+
+NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})
+
+
+class SweepState(StrEnum):
+    """How a driver session of the sweep ended."""
+
+    PLANNED = "PLANNED"  # no session yet: the sweep is defined, and no driver has begun it
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command goes on
+    FAILED = "FAILED"
+
+
+class RecordError(RungwiseError, RuntimeError):
+    """The record cannot be read or is not ours; the message names the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One hyperparameter set and what became of it. Times are seconds since the epoch (UTC)."""
+
+    trial: int  # 1, 2, 3, ... in the order of suggestion
+    arm: str
+    phase: str  # search, confirm, audit
+    source: int | None  # the search trial that a confirmation or an audit repeats
+    state: State
+    params: dict[str, Any]  # what the sampler suggested
+    distributions: dict[str, str]  # param -> Optuna distribution as JSON
+    config: dict[str, Any]  # the whole Config that was trained
+    attempts: int
+    stop_rung: float | None  # epochs
+    cutoff: float | None  # what the objective was compared with at that rung
+    reason: str | None  # why it ended, one line
+    error: str | None  # traceback of a FAILED trial
+    node: str | None
+    device: str | None
+    created: float
+    started: float | None
+    ended: float | None
+    failure: Failure | None = None  # why it DIVERGED, FAILED or was LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the scheduler decided at a rung: `stopped` when the objective was on the wrong side of `cutoff`."""
+
+    rung: float  # epochs
+    cutoff: float | None  # None: no trial had reported there before
+    stopped: bool
+    why: str | None = None  # when it is not the cutoff; it becomes the trial's reason
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One report as recorded. `metrics` holds epoch, train_loss, val_loss, val_accuracy, ... (floats)."""
+
+    seq: int
+    trial: int
+    attempt: int
+    step: int  # 1-based index within the trial
+    at: float
+    decision: Decision | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One driver process that worked on this run."""
+
+    session: int
+    state: SweepState
+    started: float
+    ended: float | None
+    info: dict[str, Any]  # host, pid, command, versions, git commit

@@ -1,0 +1,98 @@
+"""The arms compared: means and intervals of fresh seeds or, before these, the scores of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rungwise.results.io.formatting import format_metric, metric_label
+from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, safe
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One arm of the arms' plot: single values, and mean and 95% interval where they are known."""
+
+    arm: str
+    values: Sequence[float]
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def _interval(bar: Bar, score_format: MetricFormat) -> str:
+    return "" if bar.low is None or bar.high is None else score_format.interval(bar.low, bar.high)
+
+
+def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) -> Figure | None:
+    """Dot and whisker for confirmed arms; before that, every full-length score of the search."""
+    bars = [bar for bar in bars if bar.values]
+    if not bars:
+        return None
+    data: list[Json] = []
+    metric, split = score_format.metric, score_format.split
+    names = [safe(bar.arm) for bar in bars]
+    for index, bar in enumerate(bars):
+        spread = [index + 0.22 * _jitter(i) + 0.18 for i in range(len(bar.values))]
+        if not confirmed:
+            spread = [index + 0.25 * _jitter(i) for i in range(len(bar.values))]
+        data.append(
+            {"mode": "markers", "x": list(bar.values), "y": spread, "showlegend": False}
+            | {"marker": {"color": arm_colour(index), "size": 8 if confirmed else 9, "opacity": 0.5}}
+            | {"hovertemplate": f"{names[index]}: %{{x}}<extra></extra>"}
+        )
+        if bar.mean is None:
+            continue
+        whiskers: Json = {"type": "data", "thickness": 2.5, "width": 9, "color": arm_colour(index)}
+        has_interval = bar.low is not None and bar.high is not None
+        if bar.low is not None and bar.high is not None:
+            whiskers |= {"symmetric": False, "array": [bar.high - bar.mean], "arrayminus": [bar.mean - bar.low]}
+        text = f"{names[index]}: mean {format_metric(bar.mean, metric)}"
+        text += f", 95% interval {_interval(bar, score_format)}" if has_interval else ""
+        data.append(
+            {"mode": "markers", "x": [bar.mean], "y": [index], "showlegend": False}
+            | {"marker": {"color": arm_colour(index), "size": 14, "symbol": SYMBOLS[index % 8]}}
+            | ({"error_x": whiskers} if has_interval else {})
+            | {"hovertemplate": f"{text}, n={len(bar.values)}<extra></extra>"}
+        )
+    layout = {
+        "xaxis": axis(
+            metric,
+            title={
+                "text": safe(
+                    metric_label(metric) if split in metric_label(metric) else f"{split} {metric_label(metric)}"
+                )
+            },
+        ),
+        "yaxis": {
+            "tickvals": list(range(len(bars))),
+            "ticktext": [brief(bar.arm) for bar in bars],
+            "range": [len(bars) - 0.5, -0.5],
+        }
+        | {"zeroline": False, "showgrid": False},
+    }
+    text = "; ".join(
+        f"{bar.arm}: {format_metric(bar.mean, metric)}"
+        + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
+        + f", n={len(bar.values)}"
+        for bar in bars
+        if bar.mean is not None
+    )
+    note = (
+        "Big mark: mean over fresh seeds. Whisker: its 95% interval. Small dots: the single seeds."
+        if confirmed
+        else "Every dot is one trial of the search, at its best report. No interval is drawn: scores that were "
+        "searched for are not a sample of what to expect."
+    )
+    alt = text or "Best scores of the search per arm: " + "; ".join(
+        f"{bar.arm}: {len(bar.values)} trials from {format_metric(min(bar.values), metric)} "
+        f"to {format_metric(max(bar.values), metric)}"
+        for bar in bars
+    )
+    return Figure("arms", alt, [View("arms", data, layout)], note, height=110 + 62 * len(bars))
+
+
+def _jitter(index: int) -> float:
+    """Spread that looks even and is the same on every page: the golden ratio's sequence, in [-1, 1]."""
+    return 2.0 * ((index * 0.618033988749895) % 1.0) - 1.0

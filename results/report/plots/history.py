@@ -1,0 +1,98 @@
+"""The best score so far per arm, over trials and over working time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rungwise.results.io.formatting import format_metric, metric_label
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, padded, safe
+from rungwise.results.report.snapshot import Entry, Snapshot, best_of
+
+
+def plot_history(snapshot: Snapshot) -> Figure | None:
+    """Best value so far per arm, over the trials' numbers and over the hours that drivers worked."""
+    rankable = [entry for entry in snapshot.search if entry.rankable]
+    if not rankable:
+        return None
+    views = []
+    low, high = _upper([entry.best for entry in rankable if entry.best is not None], snapshot.sign)
+    unit, seconds = _unit(max(snapshot.worked(entry.curve[-1][2]) for entry in rankable if entry.curve))
+    for label, title in (("by trial", "trial"), ("by time", f"{unit} of work"), ("all scores", "trial")):
+        data: list[Json] = []
+        for index, arm in enumerate(snapshot.arms):
+            points = []
+            for entry in rankable:
+                if entry.trial.arm == arm and entry.best is not None:
+                    x = snapshot.worked(_at_best(entry)) / seconds if label == "by time" else entry.number
+                    points.append((x, entry.best, entry.number))
+            if points:
+                data += _steps(sorted(points), index, arm, snapshot)
+        last = max(x for trace in data for x in trace["x"])
+        for trace in data[1::2]:  # the lines go on to the end
+            trace["x"].append(last)
+            trace["y"].append(trace["y"][-1])
+        limits = {} if label == "all scores" else {"range": [low, high]}
+        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(snapshot.metric, **limits)}))
+    worse = sum(not low <= entry.best <= high for entry in rankable if entry.best is not None)
+    if not worse:
+        views.pop()
+    best_texts = [
+        f"{arm}: {format_metric(best.best, snapshot.metric)} by trial {best.number}"
+        for arm in snapshot.arms
+        if (best := best_of([entry for entry in rankable if entry.trial.arm == arm]))
+    ]
+    return Figure(
+        "history",
+        f"Best {metric_label(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
+        views,
+        "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
+        "noisy scores flatters: the more trials, the more."
+        + (f" Off this range: {worse} worse; “all scores” shows every trial." if worse else ""),
+    )
+
+
+def _steps(points: list[tuple[float, float, int]], index: int, arm: str, snapshot: Snapshot) -> list[Json]:
+    best: list[float] = []
+    for _, value, _ in points:
+        best.append(value if not best else snapshot.sign * max(snapshot.sign * value, snapshot.sign * best[-1]))
+    x: list[float] = [point[0] for point in points]
+    y = [point[1] for point in points]
+    look = {"legendgroup": str(index), "name": safe(arm)}
+    dots = look | {
+        "mode": "markers",
+        "x": x,
+        "y": y,
+        "showlegend": False,
+        "marker": {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], "size": 7, "opacity": 0.45},
+        "meta": {"trials": [point[2] for point in points]},
+    }
+    line = look | {
+        "mode": "lines",
+        "x": list(x),
+        "y": best,
+        "line": {"color": arm_colour(index), "width": 2.5, "shape": "hv"},
+        "hoverinfo": "skip",
+    }
+    return [dots, line]
+
+
+def _at_best(entry: Entry) -> float:
+    """When the trial reported its best value."""
+    at = [when for epoch, value, when in entry.curve if value == entry.best and epoch == entry.best_epoch]
+    return at[0] if at else entry.curve[-1][2]
+
+
+def _upper(values: Sequence[float], sign: float) -> tuple[float, float]:
+    """The range of the better half, with as much room again below it."""
+    ranked = sorted(values, key=lambda value: sign * value)
+    best, middle = ranked[-1], ranked[len(ranked) // 2]
+    far = middle - sign * abs(best - middle)
+    worst = max(far, ranked[0]) if sign > 0 else min(far, ranked[0])
+    low, high = sorted((worst, best))
+    return padded(low, high)
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    if seconds > 2 * 3600:
+        return "hours", 3600.0
+    return ("minutes", 60.0) if seconds > 120 else ("seconds", 1.0)

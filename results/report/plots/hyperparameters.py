@@ -1,0 +1,162 @@
+"""The objective over one hyperparameter (slices) and over two (contour), at equal epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rungwise.results.io.formatting import epochs, format_metric, metric_label, short
+from rungwise.results.report.importance import FANOVA_LEAST, ImportanceAnalysis
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
+from rungwise.results.report.plots.scales import scale_of
+from rungwise.results.report.snapshot import Entry, Snapshot
+
+SLICES = 6
+TITLE = 26  # characters that fit below the narrowest plot
+_GRID = 36
+
+
+def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure]:
+    """The objective over each hyperparameter, the most important first."""
+    if analysis.rung is None:
+        return []
+    figures: list[Figure] = []
+    for name in analysis.names[:SLICES]:
+        points = [
+            (entry, entry.trial.params[name], value) for entry, value in analysis.level if name in entry.trial.params
+        ]
+        if len(points) < 2:
+            continue
+        scale = scale_of([entry for entry, _, _ in points], name)
+        data: list[Json] = []
+        for index, arm in enumerate(snapshot.arms):
+            arm_points = [point for point in points if point[0].trial.arm == arm]
+            if arm_points:
+                data.append(
+                    {
+                        "mode": "markers",
+                        "name": safe(arm),
+                        "legendgroup": str(index),
+                        "x": [scale.tick(value) for _, value, _ in arm_points],
+                        "y": [value for _, _, value in arm_points],
+                        "marker": {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], "size": 8, "opacity": 0.7},
+                        "meta": {"trials": [entry.number for entry, _, _ in arm_points]},
+                    }
+                )
+        best = max(points, key=lambda point: snapshot.sign * point[2])
+        layout = {
+            "xaxis": scale.axis(_with_unit(name, snapshot)),
+            "yaxis": axis(snapshot.metric, range=_robust([value for _, _, value in points], snapshot.sign)),
+        }
+        alt = f"{metric_label(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
+        alt += f"Best: {format_metric(best[2], snapshot.metric)} at {name} = {short(best[1])}."
+        figures.append(Figure(f"slice-{len(figures)}", alt, [View(name, data, layout)], height=300))
+    return figures
+
+
+def plot_contour(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | None:
+    """The objective over the two most important numeric hyperparameters, smoothed between the trials."""
+    if analysis.rung is None:
+        return None
+    numeric = [name for name in analysis.names if scale_of([entry for entry, _ in analysis.level], name).numeric]
+    pairs = [(a, b) for i, a in enumerate(numeric[:3]) for b in numeric[i + 1 : 3]]
+    views = []
+    for a, b in pairs:
+        points = [(entry, value) for entry, value in analysis.level if {a, b} <= entry.trial.params.keys()]
+        if len(points) >= FANOVA_LEAST:
+            views.append(_contour(points, (a, b), snapshot))
+    if not views:
+        return None
+    return Figure(
+        "contour",
+        f"{metric_label(snapshot.metric).capitalize()} over pairs of hyperparameters at {epochs(analysis.rung)}: "
+        + ", ".join(v.label for v in views),
+        views,
+        "Dots are trials, coloured by their score; the surface is the mean of its neighbours' scores, weighted by "
+        "nearness, and is left blank where no trial is near. The other hyperparameters vary, too.",
+        height=440,
+    )
+
+
+def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snapshot: Snapshot) -> View:
+    entries = [entry for entry, _ in points]
+    a, b = (scale_of(entries, name) for name in pair)
+    x, y = (np.array([s.place(e.trial.params[s.name]) for e in entries]) for s in (a, b))
+    z = np.array([value for _, value in points])
+    wide = 0.9 * len(points) ** (-1 / 6) * 0.29  # Scott's rule for a uniform sample in the unit square
+    grid = np.linspace(0, 1, _GRID)
+    weights = np.exp(
+        -((grid[None, :, None] - x) ** 2 + (grid[:, None, None] - y) ** 2) / (2 * wide**2)
+    )  # (GRID y, GRID x, n)
+    mass = weights.sum(axis=2)
+    surface = np.where(mass > 0.3, (weights @ z) / np.maximum(mass, 1e-12), np.nan)
+    low, high = _robust(z.tolist(), snapshot.sign)
+    scale: list[list[Any]] = [[i / 4, colour(f"map-{i if snapshot.sign > 0 else 4 - i}")] for i in range(5)]
+    look = {"colorscale": scale, "zmin": low, "zmax": high}
+    bar = {"title": {"text": safe(metric_label(snapshot.metric)), "side": "right"}, "thickness": 12}
+    bar |= {"tickformat": ".4~%"} if "accuracy" in snapshot.metric else {}
+    return View(
+        f"{pair[0]} × {pair[1]}",  # noqa: RUF001
+        [
+            look
+            | {
+                "type": "contour",
+                "x": [a.at(u) for u in grid],
+                "y": [b.at(u) for u in grid],
+                "z": surface.tolist(),
+                "connectgaps": False,
+                "contours": {"coloring": "heatmap", "showlines": True},
+                "line": {"width": 0.5, "color": colour("panel")},
+                "colorbar": bar,
+                "hoverinfo": "skip",
+            },
+            {
+                "mode": "markers",
+                "showlegend": False,
+                "hoverinfo": "skip",
+                "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
+                "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
+                "marker": {"color": "#ffffff", "size": 13},
+            },
+            {
+                "mode": "markers",
+                "showlegend": False,
+                "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
+                "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
+                "marker": {
+                    "color": z.tolist(),
+                    "colorscale": scale,
+                    "cmin": low,
+                    "cmax": high,
+                    "size": 10,
+                    "line": {"width": 1, "color": "#000000"},
+                },
+                "meta": {"trials": [e.number for e in entries]},
+            },
+        ],
+        {
+            "xaxis": a.axis(_with_unit(pair[0], snapshot)),
+            "yaxis": b.axis(_with_unit(pair[1], snapshot)),
+            "hovermode": "closest",
+        },
+    )
+
+
+def _robust(values: Sequence[float], sign: float) -> list[float]:
+    """An axis' ends that a few very bad trials do not stretch."""
+    ranked = sorted(values)
+    low, high = ranked[0], ranked[-1]
+    tenth, ninth = ranked[len(ranked) // 10], ranked[-1 - len(ranked) // 10]
+    if sign > 0:
+        low = max(low, tenth - 0.5 * (high - tenth))
+    else:
+        high = min(high, ninth + 0.5 * (ninth - low))
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    return [low - room, high + room]
+
+
+def _with_unit(name: str, snapshot: Snapshot) -> str:
+    unit = snapshot.about.get(name, {}).get("unit", "")
+    return brief(f"{name} ({unit})" if unit else name, TITLE)

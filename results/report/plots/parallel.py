@@ -1,0 +1,105 @@
+"""Parallel coordinates: a line a trial over its hyperparameters to its score."""
+
+from __future__ import annotations
+
+from rungwise.results.io.formatting import epochs, format_metric, metric_label
+from rungwise.results.report.importance import ARM, ImportanceAnalysis
+from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe
+from rungwise.results.report.plots.scales import ChoiceScale, scale_of
+from rungwise.results.report.snapshot import Snapshot
+
+AXES = 8
+_LINES = ("q-1", "q-2", "q-3", "q-4", "q-5")  # worst fifth to best fifth
+
+
+def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | None:
+    """Every trial as a line over its hyperparameters, coloured by the fifth its score falls into."""
+    if analysis.rung is None or len(analysis.level) < 2:
+        return None
+    names = [*([ARM] if len(snapshot.arms) > 1 else []), *analysis.names[: AXES - 1]]
+    entries = [entry for entry, _ in analysis.level]
+    scales = [ChoiceScale(ARM, snapshot.arms) if name == ARM else scale_of(entries, name) for name in names]
+    values = [value for _, value in analysis.level]
+    low, high = min(values), max(values)
+    order = sorted(analysis.level, key=lambda item: snapshot.sign * item[1])
+    classes = min(5, len(order))
+    data: list[Json] = []
+    for group in range(classes):
+        members = order[group * len(order) // classes : (group + 1) * len(order) // classes]
+        x: list[float | None] = []
+        y: list[float | None] = []
+        trials: list[int | None] = []
+        for entry, value in members:
+            for i, scale in enumerate(scales):
+                setting = entry.trial.arm if scale.name == ARM else entry.trial.params.get(scale.name)
+                x.append(i)
+                y.append(-0.12 if setting is None else scale.place(setting))
+            x += [len(scales), None]
+            y += [(value - low) / (high - low) if high > low else 0.5, None]
+            trials += [entry.number] * (len(scales) + 1) + [None]
+        best = group == classes - 1
+        tone = _LINES[5 - classes + group]
+        data.append(
+            {
+                "mode": "lines+markers",
+                "x": x,
+                "y": y,
+                "name": _fifth(group, classes),
+                "legendgroup": str(group),
+                "line": {"color": colour(tone), "width": 2.4 if best else 1.2},
+                "marker": {"size": 5 if best else 3, "color": colour(tone)},
+                "opacity": 0.95 if best else 0.7 if len(order) < 100 else 0.4,
+                "meta": {"trials": trials},
+            }
+        )
+    notes: list[Json] = []
+    for i, scale in enumerate(scales):
+        for place, text in scale.labels():
+            notes.append(_label(i, place, text))
+    for place, setting in ((0.0, low), (1.0, high)):
+        notes.append(_label(len(scales), place, format_metric(setting, snapshot.metric)))
+    for i, scale in enumerate(scales):
+        if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
+            notes.append(_label(i, -0.12, "not searched"))
+    titles = [brief(name) for name in names] + [safe(metric_label(snapshot.metric))]
+    layout = {
+        "xaxis": {
+            "tickvals": list(range(len(titles))),
+            "ticktext": titles,
+            "range": [-0.35, len(titles) - 0.55],
+            "side": "top",
+            "showgrid": True,
+            "gridcolor": colour("faint"),
+            "gridwidth": 1.5,
+            "zeroline": False,
+        },
+        "yaxis": {"visible": False, "range": [-0.18, 1.08]},
+        "annotations": notes,
+        "hovermode": "closest",
+    }
+    return Figure(
+        "parallel",
+        f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
+        f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
+        [View("parallel", data, layout)],
+        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
+        "buttons hide and show a part of the trials.",
+        height=440,
+        min_width=96 * len(titles),
+    )
+
+
+def _label(x: float, y: float, text: str) -> Json:
+    return {"x": x, "y": y, "text": brief(text), "showarrow": False, "xanchor": "left", "xshift": 4} | {
+        "font": {"size": 11, "color": colour("ink")},
+        "bgcolor": colour("veil"),
+        "borderpad": 1,
+    }
+
+
+def _fifth(group: int, classes: int) -> str:
+    if group == classes - 1:
+        return "best fifth" if classes == 5 else "best"
+    if group == 0:
+        return "worst fifth" if classes == 5 else "worst"
+    return f"{classes - group}{ {2: 'nd', 3: 'rd'}.get(classes - group, 'th') } best"
