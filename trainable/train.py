@@ -25,10 +25,10 @@ from rungwise.trainable.data.augment import augmentation
 from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
 from rungwise.trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
 from rungwise.trainable.packing.matmul import fast_products
-from rungwise.trainable.packing.optimizers import OneByOne
 from rungwise.trainable.packing.pack import train_together, unpackable
 from rungwise.trainable.report import Report
 from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State, generator
 
 
@@ -139,9 +139,9 @@ def train(
     steps_per_epoch(config, len(data.y_train))
     state = state or State.fresh(config, data)
     # 1.2 times as fast as autograd on a CPU, and ten times on a GPU (docs/packed.md).
-    one_of_a_pack = data.device.type in ("cpu", "cuda") and unpackable(config, data) is None
+    packable = data.device.type in ("cpu", "cuda") and unpackable(config, data) is None
     while state.step < config.reports:
-        (report,) = train_together([state], data) if one_of_a_pack else [train_alone(state, data)]
+        (report,) = train_together([state], data) if packable else [train_alone(state, data)]
         yield report
         if not report.finite:
             return
@@ -174,7 +174,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     augment = augmentation(config, data.shape)
     model.train()
     parameters = list(model.parameters())
-    stepper = OneByOne([state], [first], [steps])
+    stepper = SequentialOptimizer([state], [first], [steps])
     cancelled = cancelled_biases(model)
     penalised = config.l1 + config.l2 > 0 and len(decaying(model)) > len(weights(model))
     total = torch.zeros((), device=data.device)

@@ -16,10 +16,10 @@ from torch import Tensor
 WARM = 3  # steps before one is recorded: libraries choose and load their kernels at first, which cannot be recorded
 
 
-def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare: Callable[[int], None]) -> None:
-    """Call `step` with each row in turn, on the device of `rows`; on a GPU most of the calls are replays of one.
+def repeat(step: Callable[[Tensor, Tensor], None], rows: Tensor, prepare: Callable[[int], None]) -> None:
+    """Call `step` with each row in turn, on the GPU of `rows`; most of the calls are replays of one.
 
-    `step` is given a row and, on a GPU, its number from 0, int64 (1,). It must do the same to the same memory each
+    `step` is given a row and its number from 0, int64 (1,) on the GPU. It must do the same to the same memory each
     time: what else changes from step to step, it reads from the device, where `prepare`, which is called with the
     number before each step and is never recorded, may have put it.
 
@@ -27,11 +27,6 @@ def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare:
     `step` raises.
     """
     device = rows.device
-    if device.type != "cuda":
-        for number, row in enumerate(rows):
-            prepare(number)
-            step(row, None)
-        return
     at = torch.zeros(1, dtype=torch.int64, device=device)  # the step's number: a replay, too, has to find it
 
     def take() -> None:

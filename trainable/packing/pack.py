@@ -20,13 +20,15 @@ from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
 from rungwise.trainable.faults import is_out_of_memory
 from rungwise.trainable.model import Dropout
-from rungwise.trainable.packing.batched_mlp import Batched
+from rungwise.trainable.packing.batched_mlp import BatchedMLP
 from rungwise.trainable.packing.cuda_graph import forget, repeat
-from rungwise.trainable.packing.optimizers import OneByOne, Stacked, optimisers
+from rungwise.trainable.packing.stacked_optimizer import StackedOptimizer, stack_optimizers
 from rungwise.trainable.report import Report
 from rungwise.trainable.training.batches import bounds, interval, steps_per_epoch
+from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State, generator
 
+Stepper = SequentialOptimizer | StackedOptimizer
 READY_BYTES, READY_SHARE = 2**28, 1 / 8  # of a process's own copy of the samples: on a CPU; of what a GPU has free
 NEARLY = 1.1  # times the least time
 
@@ -85,8 +87,8 @@ def _cost(states: Sequence[State], data: Tensors, size: int) -> float:
     # On a CPU the least of some turns of its time: other processes start at the same moment. On a GPU about as many
     # steps as an interval has, since the first ones, and recording one, take long.
     clock, turns, timed = (time.process_time, 4, 8) if on_cpu else (time.perf_counter, 1, 320)
-    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
-    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
+    steppers = _optimizers(states, batched, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
     draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
     batches = torch.randint(len(data.y_train), (turns, timed, count, size), generator=draw).to(data.device)
     _interval(batches[0, :3], batched, steppers, data)
@@ -135,10 +137,10 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     intervals = [interval(state, data) for state in states]
     batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
     steps, _, batch = batches.shape
-    batched = Batched([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
     budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
     firsts = [first for _, first in intervals]
-    steppers = optimisers(states, batched.rows, firsts, budgets, None if one_by_one else steps)
+    steppers = _optimizers(states, batched, firsts, budgets, None if one_by_one else steps)
     losses = _interval(batches, batched, steppers, data)
     scored = _scores(batched, data)
     batched.release(steps)
@@ -152,15 +154,24 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     ]
 
 
+def _optimizers(
+    states: Sequence[State], batched: BatchedMLP, firsts: Sequence[int], budgets: Sequence[int], taken: int | None
+) -> Sequence[Stepper]:
+    """What steps all trials: one after the other, or, where the number of steps is given, at once."""
+    if taken is None:
+        return [SequentialOptimizer(states, firsts, budgets)]
+    return stack_optimizers(states, batched.matrix, firsts, budgets, taken)
+
+
 def scored_together(states: Sequence[State], data: Tensors) -> list[tuple[float, float]]:
     """Each trial's mean cross-entropy and accuracy on the validation split, as its reports have them."""
-    batched = Batched([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
     found = _scores(batched, data)
     batched.release(0)
     return found
 
 
-def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
+def _interval(batches: Tensor, batched: BatchedMLP, steppers: Sequence[Stepper], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
     ready = _ready(batched, data)
@@ -178,18 +189,23 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
         for stepper in steppers:
             stepper.step()
 
-    repeat(step, batches.flatten(1), batched.prepare)
+    if data.device.type == "cuda":
+        repeat(step, batches.flatten(1), batched.prepare)
+    else:
+        for number, index in enumerate(batches.flatten(1)):
+            batched.prepare(number)
+            step(index, None)
     losses: list[float] = (total / len(batches)).tolist()
     return losses
 
 
-def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
+def _ready(batched: BatchedMLP, data: Tensors) -> tuple[Tensor, Tensor] | None:
     """Both splits as the networks take them, where a copy of the data is little: in bfloat16, and on a GPU in float32.
     On a CPU all processes share the data as it is, and making a batch of it costs little."""
     device = data.device
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.takes_low):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.accepts_bf16_inputs):
         return None
-    kind = torch.bfloat16 if batched.takes_low else torch.float32
+    kind = torch.bfloat16 if batched.accepts_bf16_inputs else torch.float32
     if not data.has_ready(kind):
         size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
         if size > (READY_BYTES if device.type == "cpu" else READY_SHARE * torch.cuda.mem_get_info(device)[0]):
@@ -198,7 +214,7 @@ def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
 
 
 @torch.no_grad()
-def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
+def _scores(batched: BatchedMLP, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
     ready, y = _ready(batched, data), data.y_validation
     x = ready[1] if ready else data.x_validation
