@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rungwise.trainable.faults import reason
-from rungwise.trainable.import_path import ModelError, function
+from rungwise.trainable.import_path import ModelError, import_function
 
 MODELS = ("mlp", "cnn")  # built by trainable/model.py
 AUGMENTATION = ("shift", "rotation", "flip", "erasing")  # done by trainable/data/augment.py; 0 = off
@@ -131,7 +131,7 @@ def config_class(values: Mapping[str, object]) -> type[Config]:
     name = values.get("model", "mlp")
     if not isinstance(name, str) or ":" not in name:
         return Config
-    model = function(name)
+    model = import_function(name)
     try:
         hints = typing.get_type_hints(model)
     except Exception as error:  # an annotation that means nothing
@@ -140,7 +140,7 @@ def config_class(values: Mapping[str, object]) -> type[Config]:
     return kind if isinstance(kind, type) and issubclass(kind, Config) else Config
 
 
-def parsed(values: Mapping[str, Any]) -> Config:
+def parse_config(values: Mapping[str, Any]) -> Config:
     """A Config of the class that its model asks for. Raises pydantic's ValidationError, or ModelError."""
     return config_class(values).model_validate(values)
 

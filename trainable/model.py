@@ -18,7 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from rungwise.errors import RungwiseError
 from rungwise.trainable.config import Config, unfit
-from rungwise.trainable.import_path import arguments, function
+from rungwise.trainable.import_path import arguments, import_function
 
 Layers = OrderedDict[str, nn.Module]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -135,7 +135,7 @@ MODELS = {"mlp": mlp, "cnn": cnn}
 
 def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
     """The user's model: `function(config)`, or `function(config, shape, classes)` for one that suits any data."""
-    made = function(config.model)
+    made = import_function(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         model = made(*(config, shape, classes)[: arguments(made)])

@@ -21,7 +21,7 @@ from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.record.record import Reader, Record
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.messages import TrialResult
-from rungwise.trainable.worker.worker import Trial
+from rungwise.trainable.worker.worker import TrialWorker
 from support.loop import Loop
 
 SWEEP = Sweep(
@@ -82,10 +82,10 @@ class Bench:
         finally:
             self.record.close()
 
-    def _worker(self, message: dict[str, Any]) -> Trial:
+    def _worker(self, message: dict[str, Any]) -> TrialWorker:
         given = {"data": self.data.without_test(), "checkpoints": self.checkpoints, "checkpoint_seconds": 0.0}
 
-        class Worker(Trial):
+        class Worker(TrialWorker):
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
                 super().setup(config, **given)
 

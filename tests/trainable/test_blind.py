@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rungwise.trainable.data.dataset import load
-from rungwise.trainable.worker.worker import Trial
+from rungwise.trainable.worker.worker import TrialWorker
 
 ROOT = Path(__file__).parents[2]
 # data.py makes it and takes it away, trial.py refuses it, final.py and export.py run in the last step, and an
@@ -21,7 +21,7 @@ MAY = {f"trainable/{name}.py" for name in ("data", "trial", "final", "export")} 
 def test_a_trial_that_is_handed_the_test_split_refuses_to_start() -> None:
     whole = load("digits")
     assert whole.test is not None
-    trial = Trial.__new__(Trial)
+    trial = TrialWorker.__new__(TrialWorker)
     with pytest.raises(ValueError, match="test split"):
         trial.setup({"trial": 1, "arm": "all", "phase": "search", "config": {}}, data=whole)
 

@@ -22,7 +22,7 @@ from rungwise.trainable.worker.worker import Worker
 IDLE_SECONDS = 0.1  # between two questions whether there is work
 
 
-class Lane(Worker):
+class PackWorker(Worker):
     """Its config is PackSettings, its results are PackResults."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rungwise.errors import RungwiseError
 from rungwise.trainable import faults
-from rungwise.trainable.config import parsed
+from rungwise.trainable.config import parse_config
 from rungwise.trainable.messages import (
     CheckpointSaved,
     Constraint,
@@ -61,7 +61,7 @@ class TrialRun:
 
         restore_defaults()
         assignment, context = self.assignment, self._context
-        config = parsed(assignment.config)
+        config = parse_config(assignment.config)
         self._store = Checkpoints(context.checkpoints, assignment.trial, assignment.attempt, assignment.owner)
         self.state, refused = self._store.load(config, context.data, assignment.checkpoints)
         if self.state:

@@ -1,6 +1,6 @@
 """A process that trains, as Ray Tune sees it: the only file of this room that knows Ray. No training happens here.
 
-`Trial` trains one hyperparameter set after another: each `step` passes its next report on.
+`TrialWorker` trains one hyperparameter set after another: each `step` passes its next report on.
 
 A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again; so is a
 `sys.exit` in a user's code. Retries are for processes and nodes that die, and are Tune's; the new process finds the
@@ -75,7 +75,7 @@ class Worker(tune.Trainable):
         return ray.get_runtime_context().current_actor if ray.is_initialized() else None
 
 
-class Trial(Worker):
+class TrialWorker(Worker):
     """Trains one hyperparameter set after another in the same process, on the same resident data.
 
     Its config is a TrialAssignment, its results are TrialResults.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
-from rungwise.trainable.import_path import reference
+from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
 
 Mode = Literal["max", "min"]
@@ -66,7 +66,7 @@ class Sweep:
     @property
     def model_name(self) -> str:
         """The model as `Config.model` says it. Raises ModelError for a function that no worker could find."""
-        return self.model if isinstance(self.model, str) else reference(self.model)
+        return self.model if isinstance(self.model, str) else import_path_of(self.model)
 
 
 def _mode(metric: object) -> Mode | None:

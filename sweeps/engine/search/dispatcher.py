@@ -31,7 +31,7 @@ from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.exporters.optuna_study import kept
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.record import Record, ReportRow, State, Trial
-from rungwise.trainable.config import parsed
+from rungwise.trainable.config import parse_config
 from rungwise.trainable.faults import message, ordinary, reason
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialEnd, TrialResult
@@ -334,7 +334,7 @@ class Search(Searcher):
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
-            values = parsed(values).model_dump(mode="json")
+            values = parse_config(values).model_dump(mode="json")
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             problem = problem or Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {told}")
