@@ -18,6 +18,8 @@ import numpy as np
 from rungwise.trainable.config import unknown
 from rungwise.trainable.data import memory, sources
 from rungwise.trainable.data.image_folder import DIM
+from rungwise.trainable.data.published import NAMES, SKLEARN, TORCHVISION
+from rungwise.trainable.data.raw import Array, DataError
 from rungwise.trainable.data.samples import (
     MOST_CLASSES,
     Split,
@@ -27,12 +29,11 @@ from rungwise.trainable.data.samples import (
     note_of_whole_numbers,
     require_one_shape,
 )
-from rungwise.trainable.data.sources import Array, DataError
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
-DATASETS: tuple[str, ...] = sources.NAMES
-SMALL = ("digits", *sources.SKLEARN)  # read in no time
+DATASETS: tuple[str, ...] = NAMES
+SMALL = ("digits", *SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 
 # Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
@@ -185,9 +186,9 @@ def problems(name: str, data_root: str | Path | None = None) -> list[str]:
     """What can be known to be wrong before anything is read whole or downloaded: one line each, [] = fine."""
     if name in DATASETS:
         root = _root(data_root)
-        if name not in sources.TORCHVISION:
+        if name not in TORCHVISION:
             return []
-        wrong = memory.problem(name, sources.TORCHVISION[name][1])
+        wrong = memory.problem(name, TORCHVISION[name][1])
         if root.exists() and not root.is_dir():
             wrong = f"the data root must be a folder, but {str(root)!r} is a file"
         return [wrong] if wrong else []

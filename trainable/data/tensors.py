@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rungwise.trainable.data.dataset import Dataset
-from rungwise.trainable.data.sources import Array
+from rungwise.trainable.data.raw import Array
 
 EVALUATION_BATCH = 512  # as fast as 2048, and activations take a quarter of the memory
 
