@@ -1,12 +1,11 @@
-"""Several multilayer perceptrons of one shape as one: their layers stacked, their gradients written out by hand.
+"""Several multilayer perceptrons of one shape as one batched network, with gradients written out by hand.
 
 A step of a small network is dispatch as much as arithmetic. Here one operation serves B networks, each of which sees
-its own batch, with its own dropout, label smoothing and weights; nothing of one enters another. Activations lie side
-by side, (N, B, F), so that BatchNorm over B * F channels is one operation too.
+its own batch, with its own dropout, label smoothing and weights; no number of one network enters another. Activations
+lie side by side, (N, B, F), so that BatchNorm over B * F channels is one operation too.
 
-The networks stay what they are: within `BatchedMLP` their parameters and `.grad` are views into
-`trainable.packing.parameter_matrix`, so what acts on a single network (an optimiser, a penalty, a clipped norm) acts on
-each of them as ever.
+Within `BatchedMLP` the networks' parameters and `.grad` are views into `trainable.packing.parameter_matrix`, so that
+an optimiser, a penalty or a clipped norm acts on each of them as on a network alone.
 """
 
 from __future__ import annotations
@@ -29,16 +28,24 @@ DRAWN = 2**19  # numbers of a layer's noise that a GPU draws at once, of 2 bytes
 
 
 class Noise:
-    """One layer's dropout of B networks, each from its own generator.
+    """Dropout of one layer of B networks, each from its own generator.
 
-    On the CPU the same masks as `model.Dropout` makes. On a GPU, where a launch costs more than what it draws, a
-    network's bits are drawn for many steps at once: how many depends on its own shape alone, as its masks must.
+    On the CPU the masks are those of `model.Dropout`. On a GPU, where a launch costs more than the numbers that it
+    draws, bits are drawn for many steps at once; how many depends on the network's shape alone, so that a network has
+    the same masks in every pack.
     """
 
     def __init__(
         self, layers: Sequence[Dropout | None], batch: int, features: int, device: torch.device, steps: int
     ) -> None:
-        """`layers`: of each network; None where it has none. `steps`: for how many to draw at once."""
+        """
+        Args:
+            layers: of each network; None where it has no dropout.
+            batch: samples a step, N.
+            features: of the layer, F.
+            device: of the networks.
+            steps: for how many steps to draw at once.
+        """
         self._layers = [(index, layer) for index, layer in enumerate(layers) if layer is not None and layer.p > 0]
         dropped = [0 if layer is None else dropout_threshold(layer.p) for layer in layers]
         size = batch * features
@@ -55,15 +62,16 @@ class Noise:
         return bool(self._layers)
 
     def prepare(self, step: int) -> None:
-        """Before an interval's step, from 0: draw what it needs."""
+        """Draw the bits of a step, counted from 0 in its interval, unless they are there already."""
         if step % self._steps == 0:
             for index, layer in self._layers:
                 self._draws[index].random_(-(2**63), None, generator=layer.generator)
 
     def mask(self, step: Tensor | None) -> Tensor:
-        """(N, B, F): 0 with a network's probability, else 1 / (1 - p); overwritten by the next call.
+        """(N, B, F): 0 with the network's probability p, else 1 / (1 - p). The next call overwrites it.
 
-        step: int64 (1,), on the device; None on the CPU."""
+        step: int64 (1,), on the device; None on the CPU.
+        """
         bits = self._bits
         if step is not None:
             bits = self._viewed(self._draws.index_select(1, step % self._steps).squeeze(1))
@@ -81,7 +89,7 @@ class BatchedMLP:
     def __init__(
         self, models: Sequence[nn.Module], configs: Sequence[Config], batch: int, *, apart: bool = True
     ) -> None:
-        """`batch`: samples a step, N. `apart`: as in `ParameterMatrix`."""
+        """`batch`: samples a step, N. `apart`: see `ParameterMatrix`."""
         self._models, self._first, self.count = models, configs[0], len(models)
         depth = len(self._first.hidden) + 1
         self._names = [*(f"linear{layer}" for layer in range(1, depth)), "logits"]
@@ -106,7 +114,7 @@ class BatchedMLP:
             Noise(some, batch, width, device, n) for some, width, n in zip(self._dropouts, widths, steps, strict=True)
         ]
         self._low = self._first.precision == "bf16"
-        self.accepts_bf16_inputs = self._low and not self._noise[0]  # inputs that are bfloat16 already
+        self.accepts_bf16_inputs = self._low and not self._noise[0]
         on_cpu = device.type == "cpu" and compat.onednn_matmul() is not None
         self._products: list[Callable[[], AbstractContextManager[None]]] = [
             small_products if on_cpu and not self._low and weight[0][0].numel() < SMALL else nullcontext
@@ -135,7 +143,7 @@ class BatchedMLP:
     # -- Training ------------------------------------------------------------------------------------------------
 
     def prepare(self, step: int) -> None:
-        """Before an interval's step, from 0: what `gradients` cannot do by itself in a recorded step."""
+        """Do what a recorded step cannot, before each step: draw noise. Steps are counted from 0 in their interval."""
         for noise in self._noise:
             noise.prepare(step)
 
@@ -196,7 +204,7 @@ class BatchedMLP:
         """Write the gradients of a layer, from that of its outputs (N, B, out); returns its inputs', (B, N, in)."""
         weight, bias = self._weight[layer], self._bias[layer]
         if not self._norms or layer == len(self._names) - 1:
-            torch.sum(gradient, 0, out=bias[1])  # else zero, as `train` has it: the norm takes the mean away again
+            torch.sum(gradient, 0, out=bias[1])  # else zero, as in `train`: the norm subtracts the mean
         gradient = gradient.transpose(0, 1)  # (B, N, out)
         if self._low:
             gradient = gradient.bfloat16()
@@ -252,5 +260,5 @@ class BatchedMLP:
 
 
 def _child(model: nn.Module, name: str) -> Dropout | None:
-    found = dict(model.named_children()).get(name)
-    return found if isinstance(found, Dropout) else None
+    child = dict(model.named_children()).get(name)
+    return child if isinstance(child, Dropout) else None

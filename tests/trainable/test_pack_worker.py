@@ -43,7 +43,7 @@ def start(small: Dataset, tmp_path: Path) -> Callable[..., PackWorker]:
                 super().setup(config, data=small, **({"checkpoints": str(tmp_path)} | how))
 
         here = Here(config={"slots": slots, "limit": 4})
-        here._most = 3
+        here._pack_size = 3
         assert step(here) == PackResults((), here._slots, actor=None)
         return here
 
@@ -172,7 +172,7 @@ def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_al
 
     monkeypatch.setattr(pack, "train_together", breaking)
     lane = start(slots=4)
-    lane._most = 4
+    lane._pack_size = 4
     lane.answer([], [assignment(1), assignment(2)])
     assert {number: one.lost[:13] for number, one in said(lane).items()} == {1: "out of memory", 2: "out of memory"}
     lane.answer([], [assignment(2, attempt=2)])
@@ -193,7 +193,7 @@ def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., PackWorke
 def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callable[..., PackWorker]) -> None:
     assert start(slots=3)._slots == 3
     lane = start(slots=0)
-    lane._most = 1
+    lane._pack_size = 1
     lane.answer([], [assignment(1), assignment(2, batch_size=50), assignment(3, batch_size=50)])
     first = step(lane)
     assert ([result.trial for result in first.results], first.slots) == ([1], 2)
@@ -204,7 +204,7 @@ def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callab
 
 def test_trials_take_turns_and_those_of_one_shape_go_together(start: Callable[..., PackWorker]) -> None:
     lane = start(slots=4)
-    lane._most = 2
+    lane._pack_size = 2
     many = {"epochs": 9}
     lane.answer(
         [], [assignment(1, **many), assignment(2, batch_size=50, **many), assignment(3, **many), assignment(4, **many)]
