@@ -56,7 +56,7 @@ def sleep(slots: int, seconds: float, own: bool, arguments: list[str]) -> None:
             from slots import Pool, Sleeper
 
             sleeper = type("Sleeper", (Sleeper,), {"seconds": seconds if own else 0.0})
-            stack.enter_context(patch("rungwise.trainable.worker.worker.Trial", sleeper))
+            stack.enter_context(patch("rungwise.trainable.worker.worker.TrialWorker", sleeper))
             if not own:
                 tuned = "ray.tune.execution.tune_controller.PlacementGroupResourceManager"
                 stack.enter_context(patch(tuned, lambda: Pool(slots, seconds)))

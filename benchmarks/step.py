@@ -24,10 +24,10 @@ from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.packing import pack
-from rungwise.trainable.packing.batched_mlp import Batched
+from rungwise.trainable.packing.batched_mlp import BatchedMLP
 from rungwise.trainable.packing.matmul import fast_products
-from rungwise.trainable.packing.optimizers import optimisers
 from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State
 
 PARTS = 4  # of an epoch
@@ -51,9 +51,9 @@ def kind(name: str) -> str:
 def by_hand(state: State, data: Tensors) -> None:
     """What `trainable.packing.pack` does between two reports, without the validation."""
     batches, first = interval(state, data)
-    batched = Batched([state.model], [state.config], batches.shape[1])
+    batched = BatchedMLP([state.model], [state.config], batches.shape[1])
     budget = state.config.epochs * steps_per_epoch(state.config, len(data.y_train))
-    pack._interval(batches.unsqueeze(1), batched, optimisers([state], batched.rows, [first], [budget], None), data)
+    pack._interval(batches.unsqueeze(1), batched, [SequentialOptimizer([state], [first], [budget])], data)
     batched.release(len(batches))
 
 

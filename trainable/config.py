@@ -1,4 +1,4 @@
-"""What one trial may be told: every hyperparameter with its unit, its range and a line of help.
+"""Hyperparameters of a trial: each with its unit, its range and a line of help.
 
 A `Config` is frozen and validated. It comes from one flat dict (an Optuna suggestion, `--one`, a sweep's
 `fixed`), so a hyperparameter that is not a field here does not exist: `problems()` names the nearest one.
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rungwise.trainable.faults import reason
-from rungwise.trainable.import_path import ModelError, function
+from rungwise.trainable.import_path import ModelError, import_function
 
 MODELS = ("mlp", "cnn")  # built by trainable/model.py
 AUGMENTATION = ("shift", "rotation", "flip", "erasing")  # done by trainable/data/augment.py; 0 = off
@@ -44,7 +44,14 @@ Widths = Annotated[tuple[Width, ...], BeforeValidator(_widths)]
 
 
 def hyperparameter(default: Any, unit: str, description: str, **bounds: Any) -> Any:
-    """A field of a Config: its default, unit (\"\" = none), one line of help, and pydantic's bounds (ge, lt, ...)."""
+    """A field of a Config.
+
+    Args:
+        default: its value where nothing else is given.
+        unit: such as "pixels"; "" for none.
+        description: one line of help.
+        bounds: pydantic's: ge, gt, le, lt.
+    """
     return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
 
 
@@ -127,21 +134,27 @@ class Config(BaseModel):
 
 
 def config_class(values: Mapping[str, object]) -> type[Config]:
-    """Config, or the subclass that the model's function takes. Raises ModelError for a function not to be found."""
+    """Config, or the subclass that the model's function takes. Raises ModelError when it cannot be imported."""
     name = values.get("model", "mlp")
     if not isinstance(name, str) or ":" not in name:
         return Config
-    model = function(name)
+    model = import_function(name)
     try:
         hints = typing.get_type_hints(model)
-    except Exception as error:  # an annotation that means nothing
+    except Exception as error:  # an annotation that does not resolve
         raise ModelError(f"the annotations of {name!r} must mean something, but {reason(error)}") from error
     kind = hints.get(next(iter(inspect.signature(model).parameters)), Config)
     return kind if isinstance(kind, type) and issubclass(kind, Config) else Config
 
 
-def parsed(values: Mapping[str, Any]) -> Config:
-    """A Config of the class that its model asks for. Raises pydantic's ValidationError, or ModelError."""
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """A validated Config of the class that its model takes.
+
+    Raises:
+        pydantic.ValidationError: for an unknown hyperparameter, or a value that breaks a rule; `problems` says it in
+            the user's words.
+        ModelError: for a model that cannot be imported.
+    """
     return config_class(values).model_validate(values)
 
 
@@ -159,42 +172,42 @@ def described(kind: type[Config] = Config) -> dict[str, dict[str, str]]:
 
 
 def problems(values: Mapping[str, object]) -> list[str]:
-    """Everything wrong with a flat dict of hyperparameters: one line each, rule, value and way out. [] = fine."""
-    found: list[str] = []
+    """Problems of a flat dict of hyperparameters: one line each, with rule, value and way out. [] = fine."""
+    lines: list[str] = []
     try:
         kind = config_class(values)
     except ModelError as error:
-        kind, found = Config, [f"model: {error}"]
-    known = list(kind.model_fields)
-    found += [unknown("hyperparameter", name, known) for name in values if name not in kind.model_fields]
+        kind, lines = Config, [f"model: {error}"]
+    names = list(kind.model_fields)
+    lines += [unknown("hyperparameter", name, names) for name in values if name not in kind.model_fields]
     try:
         kind.model_validate({name: value for name, value in values.items() if name in kind.model_fields})
     except ValidationError as error:
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"])
-            told, value = item["msg"], repr(item["input"])
-            ours = item["type"] == "value_error"  # a rule of a Config's own, which may say the value itself
-            told = told.removeprefix("Value error, ") if ours else told[0].lower() + told[1:]
+            rule, value = item["msg"], repr(item["input"])
+            ours = item["type"] == "value_error"  # a rule of a Config's own, which may contain the value
+            rule = rule.removeprefix("Value error, ") if ours else rule[0].lower() + rule[1:]
             if not where:  # a rule between fields
-                found.append(told)
+                lines.append(rule)
             else:
-                found.append(f"{where}: {told}" + ("" if value in told else f", but got {value}"))
-    return found
+                lines.append(f"{where}: {rule}" + ("" if value in rule else f", but got {value}"))
+    return lines
 
 
 def unfit(config: Config, shape: tuple[int, ...]) -> list[str]:
-    """What of a config does not suit samples of `shape`: one line each. [] = fine."""
+    """Problems of a config with samples of `shape`, (C, H, W) or (F,): one line each. [] = fine."""
     blocks = len(config.channels) if config.model == "cnn" else 0
     if len(shape) == 3:
         small = min(shape[1:]) < 2**blocks
         size = f"{shape[1]}x{shape[2]}"
         return [f"each block of a cnn halves an image, but {size} cannot be halved {blocks} times"] if small else []
-    asks = {"model='cnn'": blocks, **{name: getattr(config, name) for name in AUGMENTATION}}
-    return [f"{name} needs images, but a sample is {shape[0]} numbers" for name, asked in asks.items() if asked]
+    needs = {"model='cnn'": blocks, **{name: getattr(config, name) for name in AUGMENTATION}}
+    return [f"{name} needs images, but a sample is {shape[0]} numbers" for name, needed in needs.items() if needed]
 
 
-def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line that refuses `name` and names the nearest valid choice and all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def unknown(kind: str, name: str, choices: list[str]) -> str:
+    """One line that refuses `name`, with the nearest valid choice and all of them."""
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(known))}"
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices))}"

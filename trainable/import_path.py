@@ -25,7 +25,7 @@ class ModelError(RungwiseError, ValueError):
     """A name that leads to no function: the rule, the value, and why."""
 
 
-def reference(function: Callable[..., Any]) -> str:
+def import_path_of(function: Callable[..., Any]) -> str:
     """The name of `function`: its file and name; its module and name when that lies in a package.
 
     Raises ModelError for a lambda, a nested function, or one that was typed at a prompt.
@@ -42,7 +42,7 @@ def reference(function: Callable[..., Any]) -> str:
 
 
 @functools.cache
-def function(name: str) -> Callable[..., Any]:
+def import_function(name: str) -> Callable[..., Any]:
     """The function called `name`. Runs the module or file that defines it. Raises ModelError."""
     where, _, attribute = name.rpartition(":")
     try:

@@ -18,7 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from rungwise.errors import RungwiseError
 from rungwise.trainable.config import Config, unfit
-from rungwise.trainable.import_path import arguments, function
+from rungwise.trainable.import_path import arguments, import_function
 
 Layers = OrderedDict[str, nn.Module]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -31,6 +31,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "tanh": nn.Tanh,
 }
+
+
+def dropout_threshold(p: float) -> int:
+    """Of the 65536 values of 16 random bits, how many drop an element: all but one at most."""
+    return min(round(p * 65536), 65535)
 
 
 class Dropout(nn.Module):
@@ -53,11 +58,10 @@ class Dropout(nn.Module):
     def noise(self, x: Tensor) -> Tensor:
         """A mask like `x`: 0 with probability p, else 1 / (1 - p)."""
         if self._bits is None or self._bits.shape != x.shape or self._bits.device != x.device:
-            self._draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+            self._draws = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64, device=x.device)
             self._bits = self._draws.view(torch.int16)[: x.numel()].view(x.shape)
         self._draws.random_(-(2**63), None, generator=self.generator)  # all 64 bits
-        # Scaling by what is really kept leaves the expectation exact. p near 1 keeps at least one in 65536.
-        dropped = min(round(self.p * 65536), 65535)
+        dropped = dropout_threshold(self.p)  # scaling by the share that is left keeps the expectation exact
         kept = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         torch.ge(self._bits, dropped - 32768, out=kept)
         return kept.mul_(65536 / (65536 - dropped))
@@ -131,7 +135,7 @@ MODELS = {"mlp": mlp, "cnn": cnn}
 
 def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
     """The user's model: `function(config)`, or `function(config, shape, classes)` for one that suits any data."""
-    made = function(config.model)
+    made = import_function(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         model = made(*(config, shape, classes)[: arguments(made)])
@@ -208,7 +212,7 @@ def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
     """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm. Tied weights count once."""
-    found = [layer._parameters.get("weight") for layer in _layers(model)]
+    found = [_own_weight(layer) for layer in _layers(model)]
     return list(dict.fromkeys(weight for weight in found if weight is not None))
 
 
@@ -221,7 +225,7 @@ def derived(model: nn.Module) -> list[Tensor]:
     """
     found = []
     for layer in _layers(model):
-        if layer._parameters.get("weight") is None:
+        if _own_weight(layer) is None:
             chain = _chain(layer)
             mode = chain.training
             chain.eval()  # or spectral_norm would take a step of its power iteration
@@ -236,9 +240,14 @@ def decaying(model: nn.Module) -> list[nn.Parameter]:
     found = list(weights(model))
     for layer in _layers(model):
         found += _chain(layer).parameters()
-        if layer._parameters.get("weight") is None:  # torch's older way: weight_g and weight_v, or weight_orig
+        if _own_weight(layer) is None:  # torch's older way: weight_g and weight_v, or weight_orig
             found += [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight_")]
     return list(dict.fromkeys(found))
+
+
+def _own_weight(layer: nn.Module) -> nn.Parameter | None:
+    """The weight of a layer, where that is a parameter and not computed from others."""
+    return dict(layer.named_parameters(recurse=False)).get("weight")
 
 
 def _chain(layer: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a trial says while it trains. No torch here: the driver reads reports, and never trains."""
+"""A report: one row of numbers from a trial that trains. No torch here: the driver reads reports too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES: dict[str, Literal["max", "min"]] = {  # which way is better, of each that
     "val_mse": "min",
     "val_mae": "min",
     "val_r2": "max",
-    "parameters": "min",  # these two are reported when they are asked for (`trainable.worker.trial_run`)
+    "parameters": "min",  # these two are reported when they are objectives (`trainable.worker.trial_run`)
     "seconds_per_epoch": "min",
 }
 
@@ -43,9 +43,9 @@ class Report:
     @property
     def finite(self) -> bool:
         """False when the trial has diverged."""
-        told = (self.train_loss, self.penalty, self.val_loss, self.val_accuracy)
-        return all(math.isfinite(value) for value in told if value is not None)
+        numbers = (self.train_loss, self.penalty, self.val_loss, self.val_accuracy)
+        return all(math.isfinite(number) for number in numbers if number is not None)
 
     def asdict(self) -> dict[str, Any]:
-        """Without what does not apply."""
+        """{field: value}, without fields that do not apply."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

@@ -1,10 +1,10 @@
-"""Train one trial: a generator of reports that knows no Ray, no MLflow and no files.
+"""The training loop of one trial: a generator of reports that knows no Ray, no MLflow and no files.
 
     for report in train(config, data):
         print(report)
 
 Randomness is stateless: epoch e's order of samples comes from (seed, "order", e), an interval's dropout noise
-from (seed, "noise", report), and what draws from torch's global stream (augmentation, a user's own layers) from
+from (seed, "noise", report), and draws from torch's global stream (augmentation, a user's own layers) from
 (seed, "global", report). Nothing inside an interval waits for the device.
 """
 
@@ -25,15 +25,15 @@ from rungwise.trainable.data.augment import augmentation
 from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
 from rungwise.trainable.model import Dropout, cancelled_biases, decaying, derived, penalty, require_logits, weights
 from rungwise.trainable.packing.matmul import fast_products
-from rungwise.trainable.packing.optimizers import OneByOne
 from rungwise.trainable.packing.pack import train_together, unpackable
 from rungwise.trainable.report import Report
 from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State, generator
 
 
 def pick_device(spec: str = "auto") -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU; anything else is torch's own name of a device."""
+    """The device that `spec` names: `auto` is CUDA, else Apple's MPS, else the CPU; other names are torch's."""
     if spec != "auto":
         return torch.device(spec)
     if torch.cuda.is_available():
@@ -42,9 +42,18 @@ def pick_device(spec: str = "auto") -> torch.device:
 
 
 def prepare_process(threads: int, spec: str = "cpu") -> torch.device:
-    """Make this process one that trains: `threads` a matrix product, the fastest products (float32 ones in TF32 on a
-    GPU: as good here, several times as fast), and what it frees it keeps. `train` leaves all of it to its caller.
-    Returns the device of `pick_device(spec)`."""
+    """Set up this process for training. `train` leaves all of it to its caller.
+
+    Float32 products take TF32 on a GPU (as good here, several times as fast) and the fastest float32 kernels on a CPU;
+    memory that is freed stays with the process.
+
+    Args:
+        threads: of a matrix product.
+        spec: see `pick_device`.
+
+    Returns:
+        The device to train on.
+    """
     torch.set_num_threads(threads)
     device = pick_device(spec)
     if device.type == "cuda":
@@ -55,9 +64,9 @@ def prepare_process(threads: int, spec: str = "cpu") -> torch.device:
 
 
 def restore_defaults() -> None:
-    """Undo what the model of an earlier trial may have set for this process, which trains many.
+    """Reset torch's global settings, which the model of an earlier trial in this process may have changed.
 
-    Torch records gradients, makes float32 tensors on the CPU, and refuses no algorithm.
+    Gradients are recorded, new tensors are float32 on the CPU, and no algorithm is refused.
     """
     torch.set_grad_enabled(True)
     torch.set_default_dtype(torch.float32)
@@ -67,7 +76,7 @@ def restore_defaults() -> None:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16: matrix products in bfloat16, weights and sums in float32."""
+    """The context of a forward pass. With `precision` "bf16" matrix products are in bfloat16, weights in float32."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -77,23 +86,33 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def evaluate(
     model: nn.Module, x: Tensor, y: Tensor, mean: Tensor, std: Tensor, precision: str = "fp32"
 ) -> tuple[float, float]:
-    """Mean cross-entropy (nats, no smoothing) and accuracy (0..1) in eval mode; the model's mode is put back."""
-    training = model.training
-    model.eval()
+    """Score a classifier in eval mode.
+
+    Args:
+        model: logits (B, K) of samples (B, ...); its mode is put back.
+        x: raw samples, uint8 (N, C, H, W) or float32 (N, F).
+        y: labels, int64 (N,).
+        mean: of the training split, as in `Tensors`.
+        std: as `mean`.
+        precision: "fp32" or "bf16".
+
+    Returns:
+        Mean cross-entropy in nats, without label smoothing, and accuracy, 0..1.
+    """
     loss = torch.zeros((), device=x.device)
-    right = torch.zeros((), dtype=torch.int64, device=x.device)
-    for start in range(0, len(x), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        with autocast(x.device, precision):
-            logits = model(normalise(x[part], mean, std))
-        loss += F.cross_entropy(logits.float(), y[part], reduction="sum")
-        right += (logits.argmax(1) == y[part]).sum()
-    model.train(training)
-    return loss.item() / len(x), right.item() / len(x)
+    correct = torch.zeros((), dtype=torch.int64, device=x.device)
+    batches = _outputs(model, x, mean, std, precision)
+    for logits, labels in zip(batches, torch.split(y, EVALUATION_BATCH), strict=True):
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+    return loss.item() / len(x), correct.item() / len(x)
 
 
 def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str, float]:
-    """On the validation split, in eval mode: loss and accuracy; of a regression loss and mse, mae, r2, in its unit."""
+    """Scores on the validation split, in eval mode: loss and accuracy; of a regression loss, mse, mae and r2.
+
+    Losses are nats a sample; those of a regression are in the unit of its targets.
+    """
     x, y = data.x_validation, data.y_validation
     if data.target is None:
         loss, accuracy = evaluate(model, x, y, data.mean, data.std, precision)
@@ -108,19 +127,24 @@ def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, x: Tensor, mean: Tensor, std: Tensor, precision: str = "fp32") -> Tensor:
-    """float32 (N, K): what the model makes of raw samples in eval mode; the model's mode is put back."""
+    """Outputs of the model for raw samples in eval mode, float32 (N, K). Arguments are those of `evaluate`."""
+    return torch.cat([outputs.float() for outputs in _outputs(model, x, mean, std, precision)])
+
+
+def _outputs(model: nn.Module, x: Tensor, mean: Tensor, std: Tensor, precision: str) -> Iterator[Tensor]:
+    """Outputs of batches of EVALUATION_BATCH samples in turn; the model's mode is put back after the last one."""
     training = model.training
     model.eval()
-    parts = []
-    for start in range(0, len(x), EVALUATION_BATCH):
+    for samples in torch.split(x, EVALUATION_BATCH):
         with autocast(x.device, precision):
-            parts.append(model(normalise(x[start : start + EVALUATION_BATCH], mean, std)).float())
+            outputs = model(normalise(samples, mean, std))
+        yield outputs
     model.train(training)
-    return torch.cat(parts)
 
 
 def data_loss(outputs: Tensor, y: Tensor, data: Tensors, smoothing: float) -> Tensor:
-    """Cross-entropy of logits (B, K) in nats; of a regression the mean squared error in standard deviations."""
+    """The loss that training minimises: cross-entropy of logits (B, K) in nats, or of a regression the mean squared
+    error in standard deviations of the targets."""
     if data.target is None:
         return F.cross_entropy(outputs, y, label_smoothing=smoothing)
     return F.mse_loss(outputs[:, 0].float(), (y - data.target[0]) / data.target[1])
@@ -131,24 +155,33 @@ def train(
 ) -> Iterator[Report]:
     """Train to `config.epochs` and yield a Report each 1/reports_per_epoch of an epoch.
 
-    `state` (fresh by default) is advanced in place, so a caller can save it between reports. The stream ends
-    after a report that is not finite, which holds the true nan or inf. `device`, if given, must be the data's.
+    The stream ends early after a report that is not finite, which holds the true nan or inf.
+
+    Args:
+        config: the hyperparameters.
+        data: both splits, on the device to train on.
+        device: if given, must be the data's.
+        state: advanced in place, so that a caller can save it between reports; a new one by default.
+
+    Raises:
+        ValueError: when data and device differ, or an epoch has fewer steps than reports.
+        OutputError: for a model of the user's that returns no logits.
     """
     if device is not None and torch.device(device).type != data.device.type:
         raise ValueError(f"data must be on the training device, but is on {data.device}, not {device}")
     steps_per_epoch(config, len(data.y_train))
     state = state or State.fresh(config, data)
     # 1.2 times as fast as autograd on a CPU, and ten times on a GPU (docs/packed.md).
-    one_of_a_pack = data.device.type in ("cpu", "cuda") and unpackable(config, data) is None
+    packable = data.device.type in ("cpu", "cuda") and unpackable(config, data) is None
     while state.step < config.reports:
-        (report,) = train_together([state], data) if one_of_a_pack else [train_alone(state, data)]
+        (report,) = train_together([state], data) if packable else [train_alone(state, data)]
         yield report
         if not report.finite:
             return
 
 
 def train_alone(state: State, data: Tensors) -> Report:
-    """Advance any state to its next report, in place, by autograd."""
+    """Advance a state to its next report, in place, by autograd: any model, any regulariser."""
     config, started = state.config, time.perf_counter()
     with torch.random.fork_rng(devices=[data.device] if data.device.type == "cuda" else []):
         torch.manual_seed(generator("cpu", config.seed, "global", state.step).initial_seed())
@@ -158,7 +191,7 @@ def train_alone(state: State, data: Tensors) -> Report:
 
 
 def _interval(state: State, data: Tensors) -> tuple[float, float]:
-    """Take the optimiser steps up to the next report; returns their mean data loss and the last learning rate."""
+    """Take the optimiser steps up to the next report. Returns their mean data loss and the last learning rate."""
     config, model = state.config, state.model
     steps = config.epochs * steps_per_epoch(config, len(data.y_train))
     batches, first = interval(state, data)
@@ -174,7 +207,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     augment = augmentation(config, data.shape)
     model.train()
     parameters = list(model.parameters())
-    stepper = OneByOne([state], [first], [steps])
+    stepper = SequentialOptimizer([state], [first], [steps])
     cancelled = cancelled_biases(model)
     penalised = config.l1 + config.l2 > 0 and len(decaying(model)) > len(weights(model))
     total = torch.zeros((), device=data.device)

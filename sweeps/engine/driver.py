@@ -31,7 +31,7 @@ from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
 from rungwise.results.record.writer import Record, to_json
-from rungwise.trainable.config import Config, config_class, described, parsed, unfit
+from rungwise.trainable.config import Config, config_class, described, parse_config, unfit
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
 
@@ -145,7 +145,7 @@ def _one(experiment: Experiment, options: Options) -> int:
     values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
     device = prepare_process(options.resources.threads, options.resources.device)
-    config, data = parsed(values), _load(options).without_test()
+    config, data = parse_config(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     _refuse(_wrong_output(config, data))
     _say_notes(options, check.unexportable([config], data))

@@ -116,11 +116,11 @@ def test_a_machine_that_does_not_reach_the_checkpoints_ends_the_sweep_and_not_th
 def test_a_worker_looks_for_the_drivers_mark_before_its_first_trial(
     tmp_path: Path, wanted: str, seen: str | None
 ) -> None:
-    from rungwise.trainable.worker.worker import Trial
+    from rungwise.trainable.worker.worker import TrialWorker
 
     Folder(tmp_path).write("of-me", b"")
     worker = SimpleNamespace(_mark=wanted, _root=str(tmp_path))
-    found = Trial._unreachable(worker)  # type: ignore[arg-type]
+    found = TrialWorker._unreachable(worker)  # type: ignore[arg-type]
     assert found is None if seen is None else seen in str(found)
 
 

@@ -24,7 +24,7 @@ from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.messages import Failure, FailureKind, TrialEnd, TrialResult
 from rungwise.trainable.worker.checkpoints import Checkpoints
-from rungwise.trainable.worker.worker import Report, Trial
+from rungwise.trainable.worker.worker import Report, TrialWorker
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)
@@ -36,11 +36,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def worker(data: Dataset, tmp_path: Path) -> Callable[..., Trial]:
+def worker(data: Dataset, tmp_path: Path) -> Callable[..., TrialWorker]:
     """worker(config, ...) -> the trainable that a trial's process runs, in this process."""
 
-    def start(config: dict[str, Any], *, reported: int = 0, known: dict[int, str] | None = None, **how: Any) -> Trial:
-        class Here(Trial):
+    def start(
+        config: dict[str, Any], *, reported: int = 0, known: dict[int, str] | None = None, **how: Any
+    ) -> TrialWorker:
+        class Here(TrialWorker):
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
                 super().setup(config, data=data, **({"checkpoints": str(tmp_path), "checkpoint_seconds": 0.0} | how))
 
@@ -51,7 +53,7 @@ def worker(data: Dataset, tmp_path: Path) -> Callable[..., Trial]:
     return start
 
 
-def run_out(trial: Trial) -> list[TrialResult]:
+def run_out(trial: TrialWorker) -> list[TrialResult]:
     """All results to the last."""
     results = [said(trial)]
     while not results[-1].ended:
@@ -59,7 +61,7 @@ def run_out(trial: Trial) -> list[TrialResult]:
     return results
 
 
-def said(trial: Trial) -> TrialResult:
+def said(trial: TrialWorker) -> TrialResult:
     return TrialResult.from_tune(trial.step())
 
 
@@ -75,7 +77,7 @@ def report(step: int, **changed: float) -> Report:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_non_finite_objective_ends_its_trial_as_diverged_and_no_other(
-    worker: Callable[..., Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, bad: float, mode: Any
+    worker: Callable[..., TrialWorker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, bad: float, mode: Any
 ) -> None:
     """The value is put between training and everything that consumes its reports."""
     sick = [report(step, val_accuracy=bad if step == at else 0.5) for step in range(1, at + 1)]
@@ -97,13 +99,15 @@ def test_a_non_finite_objective_ends_its_trial_as_diverged_and_no_other(
     assert loop.board.best["all"][1] != 1
 
 
-def test_a_learning_rate_of_a_thousand_million_diverges_and_says_so(worker: Callable[..., Trial]) -> None:
+def test_a_learning_rate_of_a_thousand_million_diverges_and_says_so(worker: Callable[..., TrialWorker]) -> None:
     last = run_out(worker({"lr": 1e9, "optimizer": "sgd", "batch_norm": False, "momentum": 0.0}))[-1]
     assert (last.state, last.failure.kind) == (TrialEnd.DIVERGED, FailureKind.DIVERGED)
     assert "nan" in last.failure.message or "inf" in last.failure.message
 
 
-def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(worker: Callable[..., Trial]) -> None:
+def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(
+    worker: Callable[..., TrialWorker],
+) -> None:
     (result,) = run_out(worker({}, objectives=("val_f1",)))
     assert (result.state, result.failure.kind) == (TrialEnd.FAILED, FailureKind.EXCEPTION)
     assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result.failure.message
@@ -114,7 +118,7 @@ def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(wor
 
 
 def test_a_network_too_large_fails_with_out_of_memory_and_the_sampler_ranks_it_last(
-    worker: Callable[..., Trial], tmp_path: Path
+    worker: Callable[..., TrialWorker], tmp_path: Path
 ) -> None:
     space = {"hidden": CategoricalDistribution(["4", "1000000-1000000"])}
     (tmp_path / "run").mkdir()
@@ -137,7 +141,7 @@ def test_a_network_too_large_fails_with_out_of_memory_and_the_sampler_ranks_it_l
     assert sizes[20:].count((4,)) >= 16  # of 20; ten would be chance
 
 
-def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Callable[..., Trial]) -> None:
+def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Callable[..., TrialWorker]) -> None:
     (result,) = run_out(worker({"hidden": [50]}, max_parameters=100))
     assert (result.state, result.step, result.metrics) == (TrialEnd.FAILED, 0, {})
     constraint = result.failure.constraint
@@ -186,7 +190,7 @@ def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
 
 
 @pytest.fixture
-def reference(worker: Callable[..., Trial], tmp_path: Path) -> list[dict[str, Any]]:
+def reference(worker: Callable[..., TrialWorker], tmp_path: Path) -> list[dict[str, Any]]:
     return [told(result) for result in run_out(worker({}, checkpoints=str(tmp_path / "elsewhere")))]
 
 
@@ -212,7 +216,7 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_or_the_start_and_no_bit_changes(
-    worker: Callable[..., Trial],
+    worker: Callable[..., TrialWorker],
     tmp_path: Path,
     reference: list[dict[str, Any]],
     damage: Callable[[Path], None],
@@ -234,7 +238,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_or_the_start_and_no_bi
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_end_the_trial(
-    worker: Callable[..., Trial], tmp_path: Path, reference: list[dict[str, Any]]
+    worker: Callable[..., TrialWorker], tmp_path: Path, reference: list[dict[str, Any]]
 ) -> None:
     (tmp_path / "1").write_text("in the way of the trial's folder")
     results = run_out(worker({}))

@@ -173,13 +173,13 @@ def net(config: Wide, shape, classes) -> nn.Module:
 @pytest.fixture
 def own(tmp_path: Path, digits: Dataset) -> Path:
     """The folder of a model that a function in a file makes."""
-    from rungwise.trainable.config import parsed
+    from rungwise.trainable.config import parse_config
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.export.saved_model import export
     from rungwise.trainable.training.state import State
 
     (tmp_path / "net.py").write_text(OWN_MODEL)
-    config = parsed({"model": f"{tmp_path / 'net.py'}:net", "width": 6})
+    config = parse_config({"model": f"{tmp_path / 'net.py'}:net", "width": 6})
     state = State.fresh(config, Tensors.of(digits.without_test(), "cpu"))
     file = (tmp_path / "1.safetensors", state.save(tmp_path / "1.safetensors"))
     export(file, config.model_dump(mode="json"), digits, tmp_path / "own" / "model")

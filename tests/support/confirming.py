@@ -22,7 +22,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.messages import TrialResult
-from rungwise.trainable.worker.worker import Trial
+from rungwise.trainable.worker.worker import TrialWorker
 from support.loop import Loop
 
 SWEEP = Sweep(
@@ -83,10 +83,10 @@ class Bench:
         finally:
             self.record.close()
 
-    def _worker(self, message: dict[str, Any]) -> Trial:
+    def _worker(self, message: dict[str, Any]) -> TrialWorker:
         given = {"data": self.data.without_test(), "checkpoints": self.checkpoints, "checkpoint_seconds": 0.0}
 
-        class Worker(Trial):
+        class Worker(TrialWorker):
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
                 super().setup(config, **given)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from rungwise.trainable.config import Config, described, parsed, problems
+from rungwise.trainable.config import Config, described, parse_config, problems
 from rungwise.trainable.data.augment import GROUP, augmentation
 from rungwise.trainable.data.tensors import Tensors
-from rungwise.trainable.import_path import ModelError, reference
+from rungwise.trainable.import_path import ModelError, import_path_of
 from rungwise.trainable.model import ChannelDropout, build, weights
 from rungwise.trainable.train import train
 from rungwise.trainable.training.state import State
@@ -104,7 +104,7 @@ SMALL = {"model": "cnn", "channels": (2, 3), "hidden": (8,), "batch_size": 250, 
 def test_a_restored_trial_goes_on_bit_for_bit(tensors: Tensors, tmp_path: Path, own: str, kind: str) -> None:
     """With channel dropout and augmentation, and with a model whose nn.Dropout draws from torch's own stream."""
     shared = {**SMALL, **AUGMENTED, "channel_dropout": 0.2}
-    config = parsed(shared | ({"model": f"{own}:wide"} if kind == "own" else {}))
+    config = parse_config(shared | ({"model": f"{own}:wide"} if kind == "own" else {}))
     state = State.fresh(config, tensors)
     reports, digests = [], []
     for report in train(config, tensors, state=state):
@@ -153,14 +153,14 @@ def test_augmentation_moves_turns_and_erases_within_its_bounds_a_group_alike() -
 
 
 def test_a_model_of_ones_own_has_hyperparameters_of_its_own(own: str, tensors: Tensors) -> None:
-    config = parsed({"model": f"{own}:wide", "factor": 3})
+    config = parse_config({"model": f"{own}:wide", "factor": 3})
     assert type(config).__name__ == "Wide"
     state = State.fresh(config, tensors)
     assert [tuple(w.shape) for w in weights(state.model)] == [(24, 784), (10, 24)]
     assert described(type(config))["factor"] == {"type": "int", "unit": "", "help": "how many times 8 units"}
     again = State.fresh(config, tensors).model
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), state.model.parameters(), strict=True))
-    assert made(parsed({"model": f"{own}:any_shape"}), (3, 5, 5))(torch.zeros(4, 3, 5, 5)).shape == (4, 10)
+    assert made(parse_config({"model": f"{own}:any_shape"}), (3, 5, 5))(torch.zeros(4, 3, 5, 5)).shape == (4, 10)
 
 
 @pytest.mark.parametrize(
@@ -196,5 +196,5 @@ def test_a_model_that_does_not_fit_is_refused_before_it_trains(own: str, name: s
 
 def test_only_a_function_that_other_processes_find_has_a_name() -> None:
     with pytest.raises(ModelError, match="at the top level of a file, but got"):
-        reference(lambda _: None)
-    assert reference(test_a_cnn_learns_from_augmented_digits).endswith(":test_a_cnn_learns_from_augmented_digits")
+        import_path_of(lambda _: None)
+    assert import_path_of(test_a_cnn_learns_from_augmented_digits).endswith(":test_a_cnn_learns_from_augmented_digits")

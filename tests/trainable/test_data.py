@@ -12,7 +12,9 @@ import torch
 from build_mnist import read_idx, table
 
 from rungwise.trainable.data.dataset import DATASETS, DataError, Dataset, Split, load, problems
-from rungwise.trainable.data.sources import MNIST, _channels_first, read, read_table
+from rungwise.trainable.data.parquet_file import read_table
+from rungwise.trainable.data.published import MNIST, channels_first
+from rungwise.trainable.data.sources import read
 from rungwise.trainable.data.tensors import Tensors
 
 # Fixed for ever: every number ever published with this split stands on it.
@@ -172,7 +174,7 @@ def test_torchvisions_layout_is_read_without_a_download(
 
 def test_cifars_channels_come_first() -> None:
     x = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    found = _channels_first("cifar10", x)
+    found = channels_first("cifar10", x)
     assert found.shape == (2, 3, 4, 5)
     assert found[1, 2, 3, 4] == x[1, 3, 4, 2]
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rungwise.trainable.data.dataset import DataError, load, problems
-from rungwise.trainable.data.sources import MNIST, _mnist
+from rungwise.trainable.data.published import MNIST, read_mnist
 from rungwise.trainable.data.tensors import Tensors
 
 RNG = np.random.default_rng(1)
@@ -227,7 +227,7 @@ def test_a_flipped_bit_in_the_embedded_mnist_is_refused(tmp_path: Path) -> None:
                 file.flush()
                 if value != byte:
                     with pytest.raises(DataError, match="must be readable and whole"):
-                        _mnist(copy)
+                        read_mnist(copy)
     assert copy.read_bytes() == MNIST.read_bytes()
 
 
@@ -236,4 +236,4 @@ def test_a_torn_copy_of_the_embedded_mnist_is_refused(tmp_path: Path, kept: int)
     copy = tmp_path / "mnist.parquet"
     copy.write_bytes(MNIST.read_bytes()[:kept])
     with pytest.raises(DataError, match="must be readable and whole"):
-        _mnist(copy)
+        read_mnist(copy)

@@ -240,10 +240,10 @@ def net(config, shape, classes):
     return Loud(shape, classes)
 
 if __name__ == "__main__":
-    from rungwise.trainable.config import parsed
+    from rungwise.trainable.config import parse_config
     from rungwise.trainable.data.dataset import load
     from rungwise.trainable.export.saved_model import unexportable
-    problem = unexportable(parsed({"model": f"{sys.argv[0]}:net"}), load("digits").without_test())
+    problem = unexportable(parse_config({"model": f"{sys.argv[0]}:net"}), load("digits").without_test())
     print(problem.split(":")[0])
 """
 

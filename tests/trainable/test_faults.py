@@ -13,10 +13,10 @@ import pytest
 from rungwise.trainable import faults
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import Dataset
-from rungwise.trainable.import_path import ModelError, function
+from rungwise.trainable.import_path import ModelError, import_function
 from rungwise.trainable.messages import Failure, FailureKind, PackResults, TrialAssignment, TrialEnd, TrialResult
-from rungwise.trainable.worker.pack_worker import Lane
-from rungwise.trainable.worker.worker import Trial
+from rungwise.trainable.worker.pack_worker import PackWorker
+from rungwise.trainable.worker.worker import TrialWorker
 
 MODELS = """
 import sys, threading
@@ -83,7 +83,7 @@ def assignment(model: str, **more: Any) -> TrialAssignment:
     return TrialAssignment(1, "all", "search", config)
 
 
-@pytest.fixture(params=[Trial, Lane])
+@pytest.fixture(params=[TrialWorker, PackWorker])
 def last(request: pytest.FixtureRequest, small: Dataset, tmp_path: Path) -> Callable[[TrialAssignment], Failure]:
     """last(assignment) -> why a trial FAILED, as its process, or a lane's, says last."""
 
@@ -92,7 +92,7 @@ def last(request: pytest.FixtureRequest, small: Dataset, tmp_path: Path) -> Call
             def setup(self, config: dict[str, Any]) -> None:
                 super().setup(config, data=small, checkpoints=str(tmp_path))
 
-        if request.param is Trial:
+        if request.param is TrialWorker:
             worker = Here(config=assignment.to_tune())
             while not (result := TrialResult.from_tune(worker.step())).ended:
                 pass
@@ -158,10 +158,10 @@ def test_a_script_that_reads_flags_at_its_top_fails_its_trials_and_says_why(
 )
 def test_a_name_of_something_that_builds_no_model_is_refused(name: str, says: str | None) -> None:
     if says is None:
-        assert function(name)
+        assert import_function(name)
         return
     with pytest.raises(ModelError, match=f"must be a function of a Config, but '{name}' {says}"):
-        function(name)
+        import_function(name)
 
 
 def test_ctrl_c_is_obeyed_where_a_users_keyboard_interrupt_is_not() -> None:
@@ -198,7 +198,7 @@ def test_what_a_model_sets_for_its_process_is_undone_before_the_next_trial(
         f"    {left}\n    return nn.Linear(1, 1)\n"
     )
 
-    class Worker(Trial):
+    class Worker(TrialWorker):
         def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
             super().setup(config, data=small, checkpoints=str(tmp_path))
 

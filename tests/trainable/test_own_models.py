@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
-from rungwise.trainable.import_path import reference
+from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.model import OutputError, decaying, derived, penalty, weights
 from rungwise.trainable.storage import CheckpointError
 from rungwise.trainable.train import train
@@ -74,7 +74,7 @@ OWN = [tied, weight_normed, spectral_normed, spectral_normed_of_old, pruned]
 def test_a_model_whose_weights_are_not_plain_trains_and_goes_on_from_every_checkpoint_bit_for_bit(
     tensors: Tensors, tmp_path: Path, model: Callable[..., nn.Module]
 ) -> None:
-    config = Config(**SETTINGS, model=reference(model))
+    config = Config(**SETTINGS, model=import_path_of(model))
     state = State.fresh(config, tensors)
     digests, reports = [state.save(tmp_path / "0")], []
     for report in train(config, tensors, state=state):
@@ -89,7 +89,7 @@ def test_a_model_whose_weights_are_not_plain_trains_and_goes_on_from_every_check
 
 
 def test_a_restored_model_is_tied_again_and_its_shared_weight_counts_once(tensors: Tensors, tmp_path: Path) -> None:
-    config = Config(**SETTINGS, model=reference(tied))
+    config = Config(**SETTINGS, model=import_path_of(tied))
     state = State.fresh(config, tensors)
     next(train(config, tensors, state=state))
     state.save(tmp_path / "saved")
@@ -106,7 +106,7 @@ def test_a_restored_model_is_tied_again_and_its_shared_weight_counts_once(tensor
 def test_a_penalty_acts_on_the_weight_that_the_network_uses_and_decay_on_what_it_comes_from(
     tensors: Tensors, model: Callable[..., nn.Module]
 ) -> None:
-    config = Config(**SETTINGS | {"optimizer": "sgd", "momentum": 0.0}, model=reference(model))
+    config = Config(**SETTINGS | {"optimizer": "sgd", "momentum": 0.0}, model=import_path_of(model))
     state = State.fresh(config, tensors)
     next(train(config, tensors, state=state))
     net: Any = state.model.eval()
@@ -124,7 +124,7 @@ def test_the_penalty_of_a_weight_normed_layer_is_the_square_of_its_magnitudes(te
     one_step = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.01, "epochs": 1, "batch_size": len(tensors.y_train)}
     magnitudes = []
     for l2, epochs in ((0.3, 0), (0.3, 1), (0.0, 1)):
-        config = Config(**one_step, l2=l2, model=reference(weight_normed))
+        config = Config(**one_step, l2=l2, model=import_path_of(weight_normed))
         state = State.fresh(config, tensors)
         if epochs:
             list(train(config, tensors, state=state))
@@ -143,7 +143,7 @@ def stateful(_config: Config, shape: tuple[int, ...], classes: int) -> nn.Module
 
 
 def test_a_state_that_is_no_tensors_is_said_in_a_line(tensors: Tensors) -> None:
-    state = State.fresh(Config(model=reference(stateful)), tensors)
+    state = State.fresh(Config(model=import_path_of(stateful)), tensors)
     with pytest.raises(CheckpointError, match=r"^a model's state must be tensors, but cannot be kept: AttributeError"):
         state.content()
 
@@ -199,13 +199,13 @@ WRONG: list[tuple[Callable[..., Any], str]] = [
 def test_a_model_that_makes_no_logits_says_what_it_makes(
     tensors: Tensors, model: Callable[..., Any], says: str
 ) -> None:
-    config = Config(model=reference(model), batch_size=100)
+    config = Config(model=import_path_of(model), batch_size=100)
     with pytest.raises(OutputError, match=f"^a model.*{says}"):
         next(train(config, tensors))
 
 
 def test_a_state_goes_on_after_the_file_of_its_model_was_moved(tensors: Tensors, tmp_path: Path) -> None:
-    config = Config(model=reference(tied), batch_size=100)
+    config = Config(model=import_path_of(tied), batch_size=100)
     state = State.fresh(config, tensors)
     next(train(config, tensors, state=state))
     digest = state.save(tmp_path / "saved")

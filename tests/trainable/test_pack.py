@@ -17,7 +17,7 @@ from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.model import Dropout
 from rungwise.trainable.packing import pack
-from rungwise.trainable.packing.batched_mlp import Batched, Noise
+from rungwise.trainable.packing.batched_mlp import BatchedMLP, Noise
 from rungwise.trainable.report import Report
 from rungwise.trainable.train import train, train_alone
 from rungwise.trainable.training.state import State, generator
@@ -132,7 +132,7 @@ def test_gradients_are_those_of_autograd(numbers: Tensors) -> None:
         states = [State.fresh(config, numbers) for config in trials]
         for state in states:
             give_noise(state)
-        batched = Batched([state.model for state in states], trials, batch=40)
+        batched = BatchedMLP([state.model for state in states], trials, batch=40)
         draw = torch.Generator().manual_seed(1)
         x = torch.randn((len(states), 40, 20), generator=draw)
         y = torch.randint(3, (len(states), 40), generator=draw)
@@ -260,14 +260,14 @@ def test_bf16_inputs_are_the_same_bits_whether_kept_or_made_anew(
             [State.fresh(Config(precision="bf16", dropout=0.2, seed=s), tensors) for s in (1, 2)], tensors, 1
         )
 
-    def made_anew(*arguments: Any, **how: Any) -> Batched:
-        batched = Batched(*arguments, **how)
+    def made_anew(*arguments: Any, **how: Any) -> BatchedMLP:
+        batched = BatchedMLP(*arguments, **how)
         batched.takes_low = False
         return batched
 
     kept = reports()
     assert tensors.has_ready(torch.bfloat16)
-    monkeypatch.setattr(pack, "Batched", made_anew)
+    monkeypatch.setattr(pack, "BatchedMLP", made_anew)
     assert [[numbers_of(one) for one in some] for some in reports()] == [[numbers_of(one) for one in s] for s in kept]
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from rungwise.trainable.config import Config
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.dataset import DataError, load, notes, problems
-from rungwise.trainable.data.sources import _channels_first, _labels
+from rungwise.trainable.data.published import channels_first, labels_from_0
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.export.saved_model import classifier, export
 from rungwise.trainable.export.test_evaluation import diagnose, score
@@ -163,11 +163,11 @@ def test_scikit_learns_tables_are_there(name: str, shape: tuple[int, ...], class
 
 def test_every_torchvision_set_has_its_channels_first_and_labels_from_0() -> None:
     x = np.zeros((2, 4, 5, 3), np.uint8)
-    assert _channels_first("cifar100", x).shape == (2, 3, 4, 5)
-    assert _channels_first("svhn", x.transpose(0, 3, 1, 2)).shape == (2, 3, 4, 5)
-    assert _channels_first("emnist-letters", np.zeros((2, 4, 5), np.uint8)).shape == (2, 1, 5, 4)
-    assert _labels("emnist-letters", [1, 26]).tolist() == [0, 25]
-    assert _labels("qmnist", np.array([[7, 1, 2], [3, 1, 2]])).tolist() == [7, 3]
+    assert channels_first("cifar100", x).shape == (2, 3, 4, 5)
+    assert channels_first("svhn", x.transpose(0, 3, 1, 2)).shape == (2, 3, 4, 5)
+    assert channels_first("emnist-letters", np.zeros((2, 4, 5), np.uint8)).shape == (2, 1, 5, 4)
+    assert labels_from_0("emnist-letters", [1, 26]).tolist() == [0, 25]
+    assert labels_from_0("qmnist", np.array([[7, 1, 2], [3, 1, 2]])).tolist() == [7, 3]
 
 
 # -- regression --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.train import train
-from rungwise.trainable.training.schedule import learning_rate
+from rungwise.trainable.training.optimizers import learning_rate
 
 
 def rates(schedule: str, steps: int) -> list[float]:

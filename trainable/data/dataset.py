@@ -1,4 +1,4 @@
-"""Data in memory: a dataset is arrays with a fixed split and the statistics of its training part.
+"""A dataset in memory: arrays with a fixed split and the statistics of its training part.
 
     dataset = load("mnist").without_test()    # what a search is given
 
@@ -18,6 +18,8 @@ import numpy as np
 from rungwise.trainable.config import unknown
 from rungwise.trainable.data import memory, sources
 from rungwise.trainable.data.image_folder import DIM
+from rungwise.trainable.data.published import NAMES, SKLEARN, TORCHVISION
+from rungwise.trainable.data.raw import Array, DataError
 from rungwise.trainable.data.samples import (
     MOST_CLASSES,
     Split,
@@ -27,12 +29,11 @@ from rungwise.trainable.data.samples import (
     note_of_whole_numbers,
     require_one_shape,
 )
-from rungwise.trainable.data.sources import Array, DataError
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
-DATASETS: tuple[str, ...] = sources.NAMES
-SMALL = ("digits", *sources.SKLEARN)  # read in no time
+DATASETS: tuple[str, ...] = NAMES
+SMALL = ("digits", *SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 
 # Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
@@ -72,7 +73,7 @@ class Dataset:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Bytes in memory."""
         return sum(part.x.nbytes + part.y.nbytes for part in (self.train, self.validation, self.test) if part)
 
     @cached_property
@@ -87,21 +88,28 @@ class Dataset:
         return digest.hexdigest()
 
     def without_test(self) -> Dataset:
-        """The same data with no test split in it: all that a search ever gets."""
+        """The same data without its test split: all that a search gets."""
         return replace(self, test=None)
 
 
 def load(name: str, data_root: str | Path | None = None) -> Dataset:
-    """Load a dataset by name, or a user's `.npz` or `.parquet` file or folder of images by path, with its fixed split.
+    """Load a dataset with its fixed split.
 
-    `data_root` is where torchvision's datasets are, or go when they must be downloaded.
-    Raises DataError for anything that cannot be used.
+    Args:
+        name: one of DATASETS, or the path of a `.npz` or `.parquet` file, or of a folder of images.
+        data_root: where torchvision's datasets are, or go when they must be downloaded; DEFAULT_ROOT by default.
+
+    Returns:
+        All splits; give a search `load(...).without_test()`.
+
+    Raises:
+        DataError: for anything that cannot be used.
     """
-    if found := problems(name, data_root):
-        raise DataError(found[0])
+    if wrong := problems(name, data_root):
+        raise DataError(wrong[0])
     raw = sources.read(name, _root(data_root))
-    given = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
-    kind, changes = kind_of(raw, [y for _, y in given])
+    labels = [part[1] for part in (raw.train, raw.validation, raw.test) if part is not None]
+    kind, changes = kind_of(raw, labels)
     parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
     train, validation, test = parts
     assert train is not None
@@ -137,12 +145,13 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     mean, std = _statistics(train.x)
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
-    told = (*raw.notes, *changes)
-    return Dataset(name, frozen[0], frozen[1], frozen[2], mean, std, classes, raw.source, target, offset, highest, told)
+    notes = (*raw.notes, *changes)
+    train, validation, *rest = frozen
+    return Dataset(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes)
 
 
 def notes(dataset: Dataset) -> list[str]:
-    """What a user should know before he believes an accuracy: of samples that were changed, and of the labels."""
+    """Notes for the user: samples that were changed, and what the labels mean for an accuracy."""
     lines = list(dataset.changes)
     if dataset.target is not None:
         low, high = dataset.train.y.min(), dataset.train.y.max()
@@ -182,19 +191,19 @@ def _notes_of_classes(dataset: Dataset) -> list[str]:
 
 
 def problems(name: str, data_root: str | Path | None = None) -> list[str]:
-    """What can be known to be wrong before anything is read whole or downloaded: one line each, [] = fine."""
+    """Problems that show before anything is read whole or downloaded: one line each, [] = fine. Arguments of `load`."""
     if name in DATASETS:
         root = _root(data_root)
-        if name not in sources.TORCHVISION:
+        if name not in TORCHVISION:
             return []
-        wrong = memory.problem(name, sources.TORCHVISION[name][1])
+        wrong = memory.problem(name, TORCHVISION[name][1])
         if root.exists() and not root.is_dir():
             wrong = f"the data root must be a folder, but {str(root)!r} is a file"
         return [wrong] if wrong else []
     if not sources.is_file(name):
         return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
-    found = sources.check_file(Path(name))
-    return [found] if found else []
+    wrong = sources.check_file(Path(name))
+    return [wrong] if wrong else []
 
 
 def _root(data_root: str | Path | None) -> Path:

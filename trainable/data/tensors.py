@@ -1,8 +1,8 @@
-"""A dataset on the device where it is trained on, and how its samples become the numbers that a network takes.
+"""A dataset as tensors on the device of a training, and the normalisation of its samples.
 
     data = Tensors.of(dataset, "cpu")         # once a process, kept over many trials
 
-Samples are normalised on the device: per batch (`train.py`), or once, where memory is plenty (`pack.py`).
+Samples are normalised on the device: per batch (`train.py`), or once where there is memory for it (`pack.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rungwise.trainable.data.dataset import Dataset
-from rungwise.trainable.data.sources import Array
+from rungwise.trainable.data.raw import Array
 
 EVALUATION_BATCH = 512  # as fast as 2048, and activations take a quarter of the memory
 
@@ -29,9 +29,17 @@ def normalise(x: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -
 class Tensors:
     """A dataset's training and validation split, resident on one device.
 
-    x: uint8 (N, C, H, W) or float32 (N, F); y: int64 (N,); mean, std: float32 (C, 1, 1) or (F,). For a regression y is
-    float32, in its own unit, and a model makes one number, in standard deviations from the mean (`target`).
     On the CPU these share the dataset's memory: nothing may write to them.
+
+    Args:
+        x_train: raw samples, uint8 (N, C, H, W) or float32 (N, F).
+        y_train: labels, int64 (N,); of a regression float32 targets, in their own unit.
+        x_validation: as x_train.
+        y_validation: as y_train.
+        mean: of the training split, float32 (C, 1, 1) or (F,).
+        std: as mean.
+        classes: numbers that a model returns for a sample. Of a regression 1, in standard deviations from the mean.
+        target: mean and standard deviation of a regression's targets; None for classes.
     """
 
     x_train: Tensor
@@ -40,9 +48,11 @@ class Tensors:
     y_validation: Tensor
     mean: Tensor
     std: Tensor
-    classes: int  # numbers that a model makes of a sample
-    target: tuple[float, float] | None = None  # of a regression: mean and standard deviation
-    _kept: dict[torch.dtype, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    classes: int
+    target: tuple[float, float] | None = None
+    _ready: dict[torch.dtype, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,15 +64,14 @@ class Tensors:
         return self.x_train.device
 
     def has_ready(self, dtype: torch.dtype) -> bool:
-        """Whether `ready` costs nothing any more."""
-        return dtype in self._kept
+        """Whether the samples that `ready` returns are made already."""
+        return dtype in self._ready
 
     def ready(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Both splits' samples normalised, (N, F), as products in `dtype` take them. Made when first asked for, and
-        kept."""
-        if dtype not in self._kept:
-            self._kept[dtype] = (self._normalised(self.x_train, dtype), self._normalised(self.x_validation, dtype))
-        return self._kept[dtype]
+        """Both splits' samples, normalised and flat, (N, F) in `dtype`. Made by the first call and stored."""
+        if dtype not in self._ready:
+            self._ready[dtype] = (self._normalised(self.x_train, dtype), self._normalised(self.x_validation, dtype))
+        return self._ready[dtype]
 
     def _normalised(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         out = torch.empty((len(x), x.shape[1:].numel()), dtype=dtype, device=x.device)
@@ -73,7 +82,7 @@ class Tensors:
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device | str) -> Tensors:
-        """Put `dataset` on `device`; without a copy when that is the CPU."""
+        """The dataset on `device`; without a copy when that is the CPU. Its test split stays behind."""
 
         def put(array: Array) -> Tensor:
             with warnings.catch_warnings():

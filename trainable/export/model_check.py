@@ -20,7 +20,7 @@ from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors, normalise
 from rungwise.trainable.export.silence import silence
 from rungwise.trainable.faults import ordinary, users_own
-from rungwise.trainable.import_path import function
+from rungwise.trainable.import_path import import_function
 from rungwise.trainable.model import OutputError, require_logits
 from rungwise.trainable.train import autocast, data_loss
 from rungwise.trainable.training.state import State
@@ -67,7 +67,7 @@ def structure(config: Config, model: nn.Module) -> dict[str, Any]:
     for name, value in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
         same = first.setdefault(id(value), name)
         tensors[name] = f"the same as {same}" if same != name else f"{str(value.dtype)[6:]} {tuple(value.shape)}"
-    build = function(config.model)
+    build = import_function(config.model)
     build = inspect.unwrap(build.func if isinstance(build, functools.partial) else build)
     digests = _digests({build.__module__, *(type(module).__module__ for module in model.modules())})
     return {"layers": layers, "tensors": tensors, "files": digests}

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from rungwise.trainable.config import Config, parsed
+from rungwise.trainable.config import Config, parse_config
 from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.export.serving import Classifier
@@ -59,7 +59,7 @@ def export(
     that cannot be made, or differs, is left out. Raises CheckpointError for a file that is not what its digest says.
     """
     folder = Path(folder)
-    checked = parsed(config)
+    checked = parse_config(config)
     model = classifier(file, checked, data)
     temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
     shutil.rmtree(temporary, ignore_errors=True)

@@ -67,7 +67,7 @@ def rebuild(described: Mapping[str, Any], weights: Path) -> Classifier:
     Neither can make it import anything or take more memory than the file has bytes. Raises ValueError, TypeError,
     KeyError, OSError or RuntimeError for what does not fit together.
     """
-    config = Config.model_validate(described["config"])  # not `parsed`, which imports what `model` names
+    config = Config.model_validate(described["config"])  # not `parse_config`, which imports what `model` names
     layers = len(config.hidden) + (len(config.channels) * config.convolutions if config.model == "cnn" else 0)
     if layers > MOST_LAYERS:
         raise ValueError(f"a network must have at most {MOST_LAYERS} layers, but config.json asks for {layers}")

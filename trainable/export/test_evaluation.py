@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rungwise.trainable.config import Config, parsed
+from rungwise.trainable.config import Config, parse_config
 from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.faults import ordinary
@@ -37,7 +37,7 @@ def score(
     test = _test(data, device)
     found = {}
     for trial, file in files.items():
-        config = parsed(configs[trial])
+        config = parse_config(configs[trial])
         model = load(file, config, test)
         found[trial] = scores(model, test, config.precision)
     return found
@@ -54,7 +54,7 @@ def diagnose(
     in base64 (None for data that is not images). A regression has none of these. Raises as `score` does.
     """
     test = _test(data, device)
-    checked = parsed(config)
+    checked = parse_config(config)
     if test.target is not None:
         return {"classes": [], "samples": len(test.y_validation)}
     probabilities = _probabilities(load(file, checked, test), test, checked.precision)  # (N, K)

@@ -1,62 +1,57 @@
-"""Several multilayer perceptrons of one shape as one: their layers stacked, their gradients written out by hand.
+"""Several multilayer perceptrons of one shape as one batched network, with gradients written out by hand.
 
 A step of a small network is dispatch as much as arithmetic. Here one operation serves B networks, each of which sees
-its own batch, with its own dropout, label smoothing and weights; nothing of one enters another. Activations lie side
-by side, (N, B, F), so that BatchNorm over B * F channels is one operation too.
+its own batch, with its own dropout, label smoothing and weights; no number of one network enters another. Activations
+lie side by side, (N, B, F), so that BatchNorm over B * F channels is one operation too.
 
-The networks stay what they are: within `Batched` their parameters and `.grad` are views into
-`trainable.packing.parameter_matrix`, so what acts on a single network (an optimiser, a penalty, a clipped norm) acts on
-each of them as ever.
+Within `BatchedMLP` the networks' parameters and `.grad` are views into `trainable.packing.parameter_matrix`, so that
+an optimiser, a penalty or a clipped norm acts on each of them as on a network alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rungwise.trainable.config import Config
-from rungwise.trainable.model import Dropout
+from rungwise.trainable.model import ACTIVATIONS, Dropout, dropout_threshold
 from rungwise.trainable.packing.matmul import SMALL, small_products
-from rungwise.trainable.packing.parameter_matrix import Rows
+from rungwise.trainable.packing.parameter_matrix import ParameterMatrix
+from rungwise.trainable.training import compat
 
 DRAWN = 2**19  # numbers of a layer's noise that a GPU draws at once, of 2 bytes
 
-aten = torch.ops.aten
-Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]]
-
-# What torch.nn's modules compute, and the gradient of the input from (gradient, (input, output)).
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": (F.relu, lambda g, xy: aten.threshold_backward(g, xy[1], 0)),
-    "leaky_relu": (F.leaky_relu, lambda g, xy: aten.leaky_relu_backward(g, xy[0], 0.01, False)),
-    "gelu": (F.gelu, lambda g, xy: aten.gelu_backward(g, xy[0])),
-    "silu": (F.silu, lambda g, xy: aten.silu_backward(g, xy[0])),
-    "elu": (F.elu, lambda g, xy: aten.elu_backward(g, 1.0, 1.0, 1.0, False, xy[0])),
-    "tanh": (F.tanh, lambda g, xy: aten.tanh_backward(g, xy[1])),
-}
-
 
 class Noise:
-    """One layer's dropout of B networks, each from its own generator.
+    """Dropout of one layer of B networks, each from its own generator.
 
-    On the CPU the same masks as `model.Dropout` makes. On a GPU, where a launch costs more than what it draws, a
-    network's bits are drawn for many steps at once: how many depends on its own shape alone, as its masks must.
+    On the CPU the masks are those of `model.Dropout`. On a GPU, where a launch costs more than the numbers that it
+    draws, bits are drawn for many steps at once; how many depends on the network's shape alone, so that a network has
+    the same masks in every pack.
     """
 
     def __init__(
         self, layers: Sequence[Dropout | None], batch: int, features: int, device: torch.device, steps: int
     ) -> None:
-        """`layers`: of each network; None where it has none. `steps`: for how many to draw at once."""
+        """
+        Args:
+            layers: of each network; None where it has no dropout.
+            batch: samples a step, N.
+            features: of the layer, F.
+            device: of the networks.
+            steps: for how many steps to draw at once.
+        """
         self._layers = [(index, layer) for index, layer in enumerate(layers) if layer is not None and layer.p > 0]
-        dropped = [0 if layer is None else min(round(layer.p * 65536), 65535) for layer in layers]
+        dropped = [0 if layer is None else dropout_threshold(layer.p) for layer in layers]
         size = batch * features
         self._steps = steps
         count = len(layers) if self._layers else 0
-        self._draws = torch.zeros((count, self._steps, -(-size // 4)), dtype=torch.int64, device=device)
+        self._draws = torch.zeros((count, self._steps, math.ceil(size / 4)), dtype=torch.int64, device=device)
         self._shape = (count, batch, features)
         self._bits = self._viewed(self._draws[:, 0])
         self._least = torch.tensor([d - 32768 for d in dropped], dtype=torch.int16, device=device).view(1, -1, 1)
@@ -67,15 +62,16 @@ class Noise:
         return bool(self._layers)
 
     def prepare(self, step: int) -> None:
-        """Before an interval's step, from 0: draw what it needs."""
+        """Draw the bits of a step, counted from 0 in its interval, unless they are there already."""
         if step % self._steps == 0:
             for index, layer in self._layers:
                 self._draws[index].random_(-(2**63), None, generator=layer.generator)
 
     def mask(self, step: Tensor | None) -> Tensor:
-        """(N, B, F): 0 with a network's probability, else 1 / (1 - p); overwritten by the next call.
+        """(N, B, F): 0 with the network's probability p, else 1 / (1 - p). The next call overwrites it.
 
-        step: int64 (1,), on the device; None on the CPU."""
+        step: int64 (1,), on the device; None on the CPU.
+        """
         bits = self._bits
         if step is not None:
             bits = self._viewed(self._draws.index_select(1, step % self._steps).squeeze(1))
@@ -87,21 +83,23 @@ class Noise:
         return draws.view(torch.int16)[:, : batch * features].view(count, batch, features).transpose(0, 1)
 
 
-class Batched:
+class BatchedMLP:
     """B networks that `model.mlp` built, of one shape, in training; `release` gives them their own memory again."""
 
     def __init__(
         self, models: Sequence[nn.Module], configs: Sequence[Config], batch: int, *, apart: bool = True
     ) -> None:
-        """`batch`: samples a step, N. `apart`: as in `Rows`."""
+        """`batch`: samples a step, N. `apart`: see `ParameterMatrix`."""
         self._models, self._first, self.count = models, configs[0], len(models)
         depth = len(self._first.hidden) + 1
         self._names = [*(f"linear{layer}" for layer in range(1, depth)), "logits"]
-        self.rows = Rows(models, apart=apart)
-        self._weight = [self.rows.of(f"{name}.weight") for name in self._names]  # (B, out, in)
-        self._bias = [self.rows.of(f"{name}.bias") for name in self._names]  # (B, out)
+        self.matrix = ParameterMatrix(models, apart=apart)
+        self._weight = [self.matrix.of(f"{name}.weight") for name in self._names]  # (B, out, in)
+        self._bias = [self.matrix.of(f"{name}.bias") for name in self._names]  # (B, out)
         self._norms = [self._norm(layer) for layer in range(1, depth)] if self._first.batch_norm else []
-        self._activate, self._activate_back = ACTIVATIONS[self._first.activation]
+        activation: Any = ACTIVATIONS[self._first.activation]
+        self._activate, self._activate_back = activation().forward, compat.activation_backward(activation)
+        self._batch_norm = compat.batch_norm()
         device = self._weight[0][0].device
         self._smooth = any(config.label_smoothing for config in configs)
         self._smoothing = torch.tensor([config.label_smoothing for config in configs], device=device)
@@ -116,8 +114,8 @@ class Batched:
             Noise(some, batch, width, device, n) for some, width, n in zip(self._dropouts, widths, steps, strict=True)
         ]
         self._low = self._first.precision == "bf16"
-        self.takes_low = self._low and not self._noise[0]  # inputs that are bfloat16 already
-        on_cpu = device.type == "cpu" and hasattr(torch.backends.mkldnn, "matmul")
+        self.accepts_bf16_inputs = self._low and not self._noise[0]
+        on_cpu = device.type == "cpu" and compat.onednn_matmul() is not None
         self._products: list[Callable[[], AbstractContextManager[None]]] = [
             small_products if on_cpu and not self._low and weight[0][0].numel() < SMALL else nullcontext
             for weight in self._weight
@@ -125,7 +123,7 @@ class Batched:
 
     def _norm(self, layer: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:
         """Gamma, beta with their gradients, (B, F) each; running mean and variance, of B * F channels."""
-        gamma, beta = (self.rows.of(f"norm{layer}.{name}") for name in ("weight", "bias"))
+        gamma, beta = (self.matrix.of(f"norm{layer}.{name}") for name in ("weight", "bias"))
         mean, variance = (
             torch.cat([model.get_buffer(f"norm{layer}.{name}") for model in self._models])
             for name in ("running_mean", "running_var")
@@ -134,18 +132,18 @@ class Batched:
 
     def release(self, steps: int) -> None:
         """Give each network its parameters and running statistics, `steps` optimiser steps after `__init__`."""
-        self.rows.release()
+        self.matrix.release()
         for layer, (_, _, *running) in enumerate(self._norms, 1):
             norms = [model.get_submodule(f"norm{layer}") for model in self._models]
             for name, statistics in zip(("running_mean", "running_var"), running, strict=True):
                 own = [norm.get_buffer(name) for norm in norms]
-                torch._foreach_copy_(own, list(statistics.view(len(own), -1).unbind()))
-            torch._foreach_add_([norm.get_buffer("num_batches_tracked") for norm in norms], steps)
+                compat.foreach("copy_", own, list(statistics.view(len(own), -1).unbind()))
+            compat.foreach("add_", [norm.get_buffer("num_batches_tracked") for norm in norms], steps)
 
     # -- Training ------------------------------------------------------------------------------------------------
 
     def prepare(self, step: int) -> None:
-        """Before an interval's step, from 0: what `gradients` cannot do by itself in a recorded step."""
+        """Do what a recorded step cannot, before each step: draw noise. Steps are counted from 0 in their interval."""
         for noise in self._noise:
             noise.prepare(step)
 
@@ -153,8 +151,10 @@ class Batched:
     def gradients(self, x: Tensor, y: Tensor, step: Tensor | None = None) -> Tensor:
         """Write every network's gradients of its own mean loss; returns the losses (B,), in nats.
 
-        x: float32 (B, N, F), or bfloat16 if it `takes_low`; y: int64 (B, N). `step`, that was prepared: int64 (1,), on
-        the device; not needed on the CPU.
+        Args:
+            x: float32 (B, N, F), or bfloat16 where `accepts_bf16_inputs`.
+            y: int64 (B, N), the labels.
+            step: int64 (1,), on the device, the number of the step that was prepared; None on a CPU.
         """
         count, samples = x.shape[:2]
         last = len(self._names) - 1
@@ -167,12 +167,13 @@ class Batched:
             if layer == last:
                 kept.append((low, z, z, z, None, ()))
                 break
-            flat, statistics = z.view(samples, -1), ()
+            flat = z.view(samples, -1)
+            statistics: list[Tensor] = []
             hidden = flat
             if self._norms:
                 (gamma, _), (beta, _), mean, variance = self._norms[layer]
-                hidden, *statistics = aten.native_batch_norm(
-                    flat, gamma.reshape(-1), beta.reshape(-1), mean, variance, True, 0.1, 1e-5
+                hidden, *statistics = self._batch_norm.forward(
+                    flat, gamma.reshape(-1), beta.reshape(-1), (mean, variance), True
                 )
             active = self._activate(hidden)
             noise = self._noise[layer + 1].mask(step) if self._noise[layer + 1] else None
@@ -185,7 +186,7 @@ class Batched:
             if layer < last:
                 gradient = gradient.transpose(0, 1)  # (N, B, F)
                 gradient = gradient.contiguous() if noise is None else torch.mul(gradient, noise, out=noise)
-                gradient = self._activate_back(gradient.view(flat.shape), (hidden, active))
+                gradient = self._activate_back(gradient.view(flat.shape), hidden, active)
                 gradient = self._norm_back(gradient, flat, layer, statistics).view(samples, count, -1)
             gradient = self._product_back(gradient, low, layer)
         return losses
@@ -203,7 +204,7 @@ class Batched:
         """Write the gradients of a layer, from that of its outputs (N, B, out); returns its inputs', (B, N, in)."""
         weight, bias = self._weight[layer], self._bias[layer]
         if not self._norms or layer == len(self._names) - 1:
-            torch.sum(gradient, 0, out=bias[1])  # else zero, as `train` has it: the norm takes the mean away again
+            torch.sum(gradient, 0, out=bias[1])  # else zero, as in `train`: the norm subtracts the mean
         gradient = gradient.transpose(0, 1)  # (B, N, out)
         if self._low:
             gradient = gradient.bfloat16()
@@ -216,9 +217,9 @@ class Batched:
     def _norm_back(self, gradient: Tensor, flat: Tensor, layer: int, statistics: Sequence[Tensor]) -> Tensor:
         if not self._norms:
             return gradient
-        gamma, beta, mean, variance = self._norms[layer]
-        gradient, by_gamma, by_beta = aten.native_batch_norm_backward(
-            gradient, flat, gamma[0].reshape(-1), mean, variance, *statistics, True, 1e-5, [True, True, True]
+        gamma, beta, *running = self._norms[layer]
+        gradient, by_gamma, by_beta = self._batch_norm.backward(
+            gradient, flat, gamma[0].reshape(-1), (running[0], running[1]), statistics
         )
         gamma[1].copy_(by_gamma.view(gamma[1].shape))
         beta[1].copy_(by_beta.view(beta[1].shape))
@@ -253,13 +254,11 @@ class Batched:
             flat = z.view(len(x), -1)
             if self._norms:
                 (gamma, _), (beta, _), mean, variance = self._norms[layer]
-                flat, *_ = aten.native_batch_norm(
-                    flat, gamma.reshape(-1), beta.reshape(-1), mean, variance, False, 0.1, 1e-5
-                )
+                flat = self._batch_norm.forward(flat, gamma.reshape(-1), beta.reshape(-1), (mean, variance), False)[0]
             inputs = self._activate(flat).view(z.shape)
         return z
 
 
 def _child(model: nn.Module, name: str) -> Dropout | None:
-    found = dict(model.named_children()).get(name)
-    return found if isinstance(found, Dropout) else None
+    child = dict(model.named_children()).get(name)
+    return child if isinstance(child, Dropout) else None

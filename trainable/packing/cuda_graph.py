@@ -1,4 +1,4 @@
-"""The steps of an interval on a GPU as a launch each: a CUDA graph.
+"""CUDA graphs: each step of an interval as one launch.
 
 A step of a pack is a hundred or more small kernels, and launching one takes the CPU longer than running it takes the
 GPU. Recorded once, they are launched together.
@@ -16,10 +16,10 @@ from torch import Tensor
 WARM = 3  # steps before one is recorded: libraries choose and load their kernels at first, which cannot be recorded
 
 
-def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare: Callable[[int], None]) -> None:
-    """Call `step` with each row in turn, on the device of `rows`; on a GPU most of the calls are replays of one.
+def repeat(step: Callable[[Tensor, Tensor], None], rows: Tensor, prepare: Callable[[int], None]) -> None:
+    """Call `step` with each row in turn, on the GPU of `rows`; most of the calls are replays of one.
 
-    `step` is given a row and, on a GPU, its number from 0, int64 (1,). It must do the same to the same memory each
+    `step` is given a row and its number from 0, int64 (1,) on the GPU. It must do the same to the same memory each
     time: what else changes from step to step, it reads from the device, where `prepare`, which is called with the
     number before each step and is never recorded, may have put it.
 
@@ -27,12 +27,7 @@ def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare:
     `step` raises.
     """
     device = rows.device
-    if device.type != "cuda":
-        for number, row in enumerate(rows):
-            prepare(number)
-            step(row, None)
-        return
-    at = torch.zeros(1, dtype=torch.int64, device=device)  # the step's number: a replay, too, has to find it
+    at = torch.zeros(1, dtype=torch.int64, device=device)  # the step's number, where a replay reads it
 
     def take() -> None:
         step(rows.index_select(0, at).squeeze(0), at)
@@ -49,12 +44,12 @@ def repeat(step: Callable[[Tensor, Tensor | None], None], rows: Tensor, prepare:
                 prepare(number)
                 take_next()
     finally:
-        stream.synchronize()  # nothing that the steps use may be freed before, whatever happened
+        stream.synchronize()  # memory of the steps must not be freed before they end, also after an error
 
 
 @cache
 def _beside(device: torch.device) -> torch.cuda.Stream:
-    """Where a process records: never on the default stream."""
+    """The stream on which a process records, which must not be the default one."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
@@ -63,7 +58,7 @@ _LAST: dict[torch.device, torch.cuda.CUDAGraph] = {}
 
 
 def forget() -> None:
-    """Give back the memory that recorded steps have used: before other steps that may need it."""
+    """Free the memory of recorded steps, before other steps that may need it."""
     _LAST.clear()
     torch.cuda.empty_cache()
 
@@ -90,7 +85,7 @@ def _capture(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAG
     try:
         step()
     except BaseException:
-        with suppress(RuntimeError):  # the error that led here is the one to tell
+        with suppress(RuntimeError):  # the first error is the one to report
             graph.capture_end()
         _LAST.pop(device, None)  # whose memory torch may take for one that is still recorded to (2.11)
         raise

@@ -2,17 +2,18 @@
 
 torch computes float32 products with MKL, which keeps to AVX2 on CPUs that are not Intel's: 110 GFLOP/s on a core of an
 EPYC 9005 where oneDNN's AVX-512 kernels reach 210. torch calls oneDNN for float32 only where it is allowed to round to
-bfloat16, and oneDNN rounds only where that is faster: on CPUs with matrix units (AMX). So it is allowed, and what comes
-out is looked at: kernels that round are not used.
+bfloat16, and oneDNN rounds only where that is faster: on CPUs with matrix units (AMX). So rounding is allowed, and the
+products are compared with exact ones: kernels that round are not used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
+
+from rungwise.trainable.training.compat import onednn_matmul
 
 TOLERANCE = 1e-3  # of sums of 784 products of size 1: float32 is 1e-4 off, bfloat16 0.1
 SMALL = 4096  # weights
@@ -21,8 +22,8 @@ SHAPES = ((128, 784, 128), (64, 784, 512), (512, 784, 128), (128, 128, 64), (784
 
 def fast_products() -> bool:
     """Let oneDNN compute float32 products on the CPU, if it computes them in float32. Returns whether it does now."""
-    backend: Any = getattr(getattr(torch.backends, "mkldnn", None), "matmul", None)
-    if not hasattr(backend, "fp32_precision") or not torch._C._has_mkldnn:
+    backend = onednn_matmul()
+    if backend is None:
         return False
     before = backend.fp32_precision
     backend.fp32_precision = "bf16"
@@ -34,9 +35,10 @@ def fast_products() -> bool:
 
 @contextmanager
 def small_products() -> Iterator[None]:
-    """Within the block MKL: oneDNN takes 10 us to begin, which a product of a few thousand weights does not last."""
-    mkldnn: Any = torch.backends.mkldnn
-    backend, before = mkldnn.matmul, mkldnn.matmul.fp32_precision
+    """Within the block MKL computes products: a call of oneDNN costs 10 us, more than a product of a few thousand
+    weights takes. To be used only where `onednn_matmul()` is not None."""
+    backend = onednn_matmul()
+    before = backend.fp32_precision
     backend.fp32_precision = "none"
     try:
         yield
@@ -51,13 +53,13 @@ def _exact() -> bool:
         a, b = torch.randn((rows, inner), generator=draw), torch.randn((columns, inner), generator=draw)
         true = a.double() @ b.double().t()
         batched = torch.bmm(a.expand(2, -1, -1), b.t().expand(2, -1, -1))[1]
-        for found in (
+        for product in (
             a @ b.t(),
             (b @ a.t()).t(),
             a @ b.t().contiguous(),
             torch.addmm(true.float(), a, b.t()) / 2,
             batched,
         ):
-            if (found - true).abs().max() > TOLERANCE:
+            if (product - true).abs().max() > TOLERANCE:
                 return False
     return True

@@ -1,11 +1,11 @@
-"""Train several trials at once, as one batched network: for small networks a step costs little more than for one.
+"""Packs: several trials trained at once as one batched network. Of small networks a step costs little more than of one.
 
     for group in groups(states):
         reports = train_together(group, data)     # one report interval of each
 
-A trial in a pack is the trial that `train` would train: the same samples in the same order, the same noise, penalties
-and optimiser steps, from and to the same `State`. So it may enter and leave a pack, or go on alone, at every report.
-What it costs to stack the states and to take them apart again is about a millisecond a trial and interval.
+A trial in a pack trains as `train` would train it: the same samples in the same order, the same noise, penalties and
+optimiser steps, from and to the same `State`. So it may enter and leave a pack, or go on alone, at every report. To
+stack the states and to separate them again costs about a millisecond a trial and interval.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import EVALUATION_BATCH, Tensors, normalise
 from rungwise.trainable.faults import is_out_of_memory
 from rungwise.trainable.model import Dropout
-from rungwise.trainable.packing.batched_mlp import Batched
+from rungwise.trainable.packing.batched_mlp import BatchedMLP
 from rungwise.trainable.packing.cuda_graph import forget, repeat
-from rungwise.trainable.packing.optimizers import OneByOne, Stacked, optimisers
+from rungwise.trainable.packing.stacked_optimizer import StackedOptimizer, stack_optimizers
 from rungwise.trainable.report import Report
 from rungwise.trainable.training.batches import bounds, interval, steps_per_epoch
+from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State, generator
 
+Stepper = SequentialOptimizer | StackedOptimizer
 READY_BYTES, READY_SHARE = 2**28, 1 / 8  # of a process's own copy of the samples: on a CPU; of what a GPU has free
-NEARLY = 1.1  # times the least time
+NEARLY = 1.1  # times the least time a trial
 
 
 def unpackable(config: Config, data: Tensors) -> str | None:
-    """Why a trial can only be trained alone; None when it can be packed."""
+    """Why a trial cannot be packed; None when it can."""
     if config.model != "mlp":
         return f"only model='mlp' can be packed, but got model={config.model!r}"
     if config.augments:
@@ -43,23 +45,31 @@ def unpackable(config: Config, data: Tensors) -> str | None:
 
 
 def shape(config: Config) -> tuple[Hashable, ...]:
-    """What trials must have in common to be packed."""
+    """Hyperparameters that trials must have in common to be packed."""
     return config.hidden, config.activation, config.batch_norm, config.batch_size, config.precision
 
 
 def groups(states: Iterable[State], data: Tensors, most: int = 10**9) -> list[list[State]]:
-    """The states that can take their next interval together, at most so many: of one shape, and with as many steps."""
-    found: dict[Hashable, list[State]] = {}
+    """Divide states into packs of at most `most`: of one shape, and with equally many steps to their next report."""
+    packs: dict[Hashable, list[State]] = {}
     for state in states:
         first, last = bounds(state, len(data.y_train))
-        found.setdefault((shape(state.config), last - first), []).append(state)
-    return [some[first : first + most] for some in found.values() for first in range(0, len(some), most)]
+        packs.setdefault((shape(state.config), last - first), []).append(state)
+    return [pack[first : first + most] for pack in packs.values() for first in range(0, len(pack), most)]
 
 
 def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
-    """How many trials of one shape (the default network's, unless `config` says otherwise) to train together, up to
-    `limit`: the fewest that take nearly the least time for each, as they report sooner. Measured, as it depends on the
-    device's caches; half a second on a CPU. 1 for data that cannot be packed."""
+    """Measure how many trials of one shape to train together: half a second on a CPU, whose caches decide.
+
+    Args:
+        data: to train on.
+        limit: the largest number.
+        config: the shape; the default network's if not given.
+
+    Returns:
+        The smallest number whose time a trial is within 10 % of the least, since small packs report sooner. 1 for data
+        that cannot be packed.
+    """
     config = config or Config()
     if limit < 2 or unpackable(config, data):
         return 1
@@ -80,32 +90,40 @@ def fastest(data: Tensors, limit: int, config: Config | None = None) -> int:
 
 
 def _cost(states: Sequence[State], data: Tensors, size: int) -> float:
-    """Seconds for each of the states of so many steps with `size` samples."""
+    """Seconds a trial, of some steps with `size` samples each."""
     count, on_cpu = len(states), data.device.type == "cpu"
-    # On a CPU the least of some turns of its time: other processes start at the same moment. On a GPU about as many
+    # On a CPU the least CPU time of some turns, as other processes start at the same moment. On a GPU about as many
     # steps as an interval has, since the first ones, and recording one, take long.
     clock, turns, timed = (time.process_time, 4, 8) if on_cpu else (time.perf_counter, 1, 320)
-    batched = Batched([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
-    steppers = optimisers(states, batched.rows, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
-    draw = generator("cpu", 0, "fastest")  # a step's rows are elsewhere than the last one's, as in training
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], size, apart=on_cpu)
+    steppers = _optimizers(states, batched, [0] * count, [10**6] * count, None if on_cpu else 3 + timed)
+    draw = generator("cpu", 0, "fastest")  # other rows at each step, as in training
     batches = torch.randint(len(data.y_train), (turns, timed, count, size), generator=draw).to(data.device)
     _interval(batches[0, :3], batched, steppers, data)
     if not on_cpu:
         _scores(batched, data)  # needs more memory than a step
-    took = []
+    durations = []
     for turn in batches:
         started = clock()
         _interval(turn, batched, steppers, data)
-        took.append(clock() - started)
-    return min(took) / count
+        durations.append(clock() - started)
+    return min(durations) / count
 
 
 def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
-    """Advance all states to their next report, in place. They must be of one group, and none at its end.
+    """Advance all states to their next report, in place.
 
-    The reports are those of `train.train_alone`, to the rounding of sums, except that a GPU draws dropout's noise for
-    many steps at once; `seconds` is a trial's share of the time.
-    Raises ValueError for states that cannot be trained together.
+    Args:
+        states: of one of `groups`, none of them at its end.
+        data: on the CPU or a CUDA device.
+
+    Returns:
+        The reports of `train.train_alone`, to the rounding of sums, except that a GPU draws dropout's noise for many
+        steps at once. `seconds` is a trial's share of the time.
+
+    Raises:
+        ValueError: for states that cannot be trained together.
+        torch.OutOfMemoryError: when the GPU has no memory for so many.
     """
     for state in states:
         if problem := unpackable(state.config, data):
@@ -120,12 +138,12 @@ def train_together(states: Sequence[State], data: Tensors) -> list[Report]:
     except torch.OutOfMemoryError:
         forget()  # fewer are tried next
         raise
-    found = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
-    return [found[id(state)] for state in states]
+    report_of = {id(state): report for state, report in zip(side_by_side, reports, strict=True)}
+    return [report_of[id(state)] for state in states]
 
 
 def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> list[Report]:
-    """As `train_together`; unless one by one, trials of one optimiser lie side by side."""
+    """As `train_together`, for sorted states: those of one kind of optimiser lie side by side, unless `one_by_one`."""
     started = time.perf_counter()
     for state in states:
         noise = generator(data.device, state.config.seed, "noise", state.step)
@@ -135,10 +153,10 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     intervals = [interval(state, data) for state in states]
     batches = torch.stack([batches for batches, _ in intervals], 1)  # (steps, B, N)
     steps, _, batch = batches.shape
-    batched = Batched([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], batch, apart=one_by_one)
     budgets = [state.config.epochs * steps_per_epoch(state.config, len(data.y_train)) for state in states]
     firsts = [first for _, first in intervals]
-    steppers = optimisers(states, batched.rows, firsts, budgets, None if one_by_one else steps)
+    steppers = _optimizers(states, batched, firsts, budgets, None if one_by_one else steps)
     losses = _interval(batches, batched, steppers, data)
     scored = _scores(batched, data)
     batched.release(steps)
@@ -152,15 +170,24 @@ def _together(states: Sequence[State], data: Tensors, *, one_by_one: bool) -> li
     ]
 
 
+def _optimizers(
+    states: Sequence[State], batched: BatchedMLP, firsts: Sequence[int], budgets: Sequence[int], taken: int | None
+) -> Sequence[Stepper]:
+    """What steps all trials: one after the other, or, where the number of steps is given, at once."""
+    if taken is None:
+        return [SequentialOptimizer(states, firsts, budgets)]
+    return stack_optimizers(states, batched.matrix, firsts, budgets, taken)
+
+
 def scored_together(states: Sequence[State], data: Tensors) -> list[tuple[float, float]]:
-    """Each trial's mean cross-entropy and accuracy on the validation split, as its reports have them."""
-    batched = Batched([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
-    found = _scores(batched, data)
+    """The mean cross-entropy and accuracy of each trial on the validation split, as in its reports."""
+    batched = BatchedMLP([s.model for s in states], [s.config for s in states], 1, apart=data.device.type == "cpu")
+    scored = _scores(batched, data)
     batched.release(0)
-    return found
+    return scored
 
 
-def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | Stacked], data: Tensors) -> list[float]:
+def _interval(batches: Tensor, batched: BatchedMLP, steppers: Sequence[Stepper], data: Tensors) -> list[float]:
     """Take the optimiser steps; returns each trial's mean data loss."""
     _, count, batch = batches.shape
     ready = _ready(batched, data)
@@ -178,18 +205,23 @@ def _interval(batches: Tensor, batched: Batched, steppers: Sequence[OneByOne | S
         for stepper in steppers:
             stepper.step()
 
-    repeat(step, batches.flatten(1), batched.prepare)
+    if data.device.type == "cuda":
+        repeat(step, batches.flatten(1), batched.prepare)
+    else:
+        for number, index in enumerate(batches.flatten(1)):
+            batched.prepare(number)
+            step(index, None)
     losses: list[float] = (total / len(batches)).tolist()
     return losses
 
 
-def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
-    """Both splits as the networks take them, where a copy of the data is little: in bfloat16, and on a GPU in float32.
-    On a CPU all processes share the data as it is, and making a batch of it costs little."""
+def _ready(batched: BatchedMLP, data: Tensors) -> tuple[Tensor, Tensor] | None:
+    """Both splits normalised, where there is memory for a copy: in bfloat16, and on a GPU in float32. Else None:
+    on a CPU all processes share the raw data, and to normalise a batch costs little."""
     device = data.device
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.takes_low):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and not batched.accepts_bf16_inputs):
         return None
-    kind = torch.bfloat16 if batched.takes_low else torch.float32
+    kind = torch.bfloat16 if batched.accepts_bf16_inputs else torch.float32
     if not data.has_ready(kind):
         size = kind.itemsize * (data.x_train.numel() + data.x_validation.numel())
         if size > (READY_BYTES if device.type == "cpu" else READY_SHARE * torch.cuda.mem_get_info(device)[0]):
@@ -198,18 +230,18 @@ def _ready(batched: Batched, data: Tensors) -> tuple[Tensor, Tensor] | None:
 
 
 @torch.no_grad()
-def _scores(batched: Batched, data: Tensors) -> list[tuple[float, float]]:
+def _scores(batched: BatchedMLP, data: Tensors) -> list[tuple[float, float]]:
     """Each network's mean cross-entropy and accuracy on the validation split."""
     ready, y = _ready(batched, data), data.y_validation
     x = ready[1] if ready else data.x_validation
     loss = torch.zeros(batched.count, device=x.device)
-    right = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
-    for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number is: sums are to have the same bits
+    correct = torch.zeros(batched.count, dtype=torch.int64, device=x.device)
+    for start in range(0, len(x), EVALUATION_BATCH):  # whatever their number: sums have the same bits then
         part = slice(start, start + EVALUATION_BATCH)
         inputs = x[part] if ready else normalise(x[part], data.mean, data.std).flatten(1)
         logits = batched.logits(inputs)  # (N, B, K)
         true = y[part].view(-1, 1, 1).expand(-1, batched.count, 1)
         loss -= torch.log_softmax(logits, 2).gather(2, true).sum((0, 2))
-        right += (logits.argmax(2) == true[:, :, 0]).sum(0)
-    accuracy = right.double() / len(x)
+        correct += (logits.argmax(2) == true[:, :, 0]).sum(0)
+    accuracy = correct.double() / len(x)
     return list(zip((loss / len(x)).tolist(), accuracy.tolist(), strict=True))

@@ -1,11 +1,12 @@
-"""All parameters of several networks of one shape in one place.
+"""The parameters of several networks of one shape as a matrix.
 
-As a matrix, a row for each network, what an optimiser does to every number of every network is one operation. Apart,
-each parameter's values of all networks lie side by side, as batched products on a CPU like them best.
+With a row for each network, one operation does what an optimiser does to every number of every network. With `apart`
+the values that a parameter has in all networks lie side by side, which is fastest for batched products on a CPU.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, chain
 
@@ -13,16 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from rungwise.trainable.model import weights
+from rungwise.trainable.training.compat import foreach
 
 ALIGN = 16  # numbers: every parameter begins on a cache line
 
 
-class Rows:
+class ParameterMatrix:
     """`values` and `gradients`, float32 (B, P). The networks' own parameters and `.grad` are views of them, until
     `release`.
 
     The first `decayed` columns are the weights that regularisers act on. Columns between parameters are 0 and stay 0.
-    Apart, neither holds: the same memory is laid out otherwise, and only `of` makes sense of it.
+    With `apart` neither holds: the same memory is laid out otherwise, and only `of` reads it.
     """
 
     def __init__(self, models: Sequence[nn.Module], *, apart: bool) -> None:
@@ -31,10 +33,10 @@ class Rows:
         self._own = [[model.get_parameter(name) for name, _ in named] for model in models]
         self._shapes = [parameter.shape for _, parameter in named]
         sizes = [shape.numel() for shape in self._shapes]
-        *begins, self._width = accumulate((size + -size % ALIGN for size in sizes), initial=0)
+        *begins, self._width = accumulate((math.ceil(size / ALIGN) * ALIGN for size in sizes), initial=0)
         self._columns = [slice(begin, begin + size) for begin, size in zip(begins, sizes, strict=True)]
         self.decayed, self._apart = [*begins, self._width][len(regularised)], apart
-        self.values = self.gathered([[parameter.data for parameter in own] for own in self._own])
+        self.values = self.gather([[parameter.data for parameter in own] for own in self._own])
         self.gradients = torch.zeros_like(self.values)
         stacks = zip(self._stacks(self.values), self._stacks(self.gradients), strict=True)
         self._named = dict(zip((name for name, _ in named), stacks, strict=True))
@@ -50,25 +52,24 @@ class Rows:
         """Views of a parameter of all networks, and of its gradient: (B, ...) each."""
         return self._named[name]
 
-    def gathered(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    def gather(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
         """(B, P): of each network what belongs to its parameters; None is 0."""
-        found = torch.zeros((len(parts), self._width), device=self._own[0][0].device)
-        places = chain.from_iterable(self._each(found))
+        gathered = torch.zeros((len(parts), self._width), device=self._own[0][0].device)
+        places = chain.from_iterable(self._each(gathered))
         pairs = [(a, b) for a, b in zip(places, chain.from_iterable(parts), strict=True) if b is not None]
         if pairs:
-            torch._foreach_copy_([place for place, _ in pairs], [part for _, part in pairs])
-        return found
+            foreach("copy_", [place for place, _ in pairs], [part for _, part in pairs])
+        return gathered
 
-    def taken(self, numbers: Tensor) -> list[list[Tensor]]:
+    def copies(self, numbers: Tensor) -> list[list[Tensor]]:
         """Of (B, P), copies of what belongs to each network's parameters; a network's share one memory."""
-        found = [torch.empty(self._width, device=numbers.device) for _ in numbers]
-        copies = [self._parts(row) for row in found]
-        torch._foreach_copy_(list(chain.from_iterable(copies)), list(chain.from_iterable(self._each(numbers))))
+        copies = [self._parts(torch.empty(self._width, device=numbers.device)) for _ in numbers]
+        foreach("copy_", list(chain.from_iterable(copies)), list(chain.from_iterable(self._each(numbers))))
         return copies
 
     def release(self) -> None:
         """Give each network its parameters."""
-        for own, values in zip(self._own, self.taken(self.values), strict=True):
+        for own, values in zip(self._own, self.copies(self.values), strict=True):
             for parameter, value in zip(own, values, strict=True):
                 parameter.data, parameter.grad = value, None
 

@@ -1,4 +1,4 @@
-"""What an optimiser step is given: which samples, and in which order."""
+"""The samples of each optimiser step, and their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from rungwise.trainable.training.state import State, generator
 
 
 def steps_per_epoch(config: Config, samples: int) -> int:
-    """Optimiser steps an epoch: whole batches only; a batch is never larger than the training split."""
+    """Optimiser steps an epoch: whole batches only; a batch is never larger than the training split.
+
+    Raises:
+        ValueError: when an epoch has fewer steps than reports.
+    """
     steps = samples // min(config.batch_size, samples)
     if steps < config.reports_per_epoch:
         raise ValueError(
@@ -22,13 +26,14 @@ def steps_per_epoch(config: Config, samples: int) -> int:
 
 
 def bounds(state: State, samples: int) -> tuple[int, int]:
-    """The steps of its epoch that lead to the state's next report: from, to."""
+    """The steps of the current epoch that lead to the next report: the first, and the one after the last."""
     steps, part = steps_per_epoch(state.config, samples), state.step % state.config.reports_per_epoch
     return steps * part // state.config.reports_per_epoch, steps * (part + 1) // state.config.reports_per_epoch
 
 
 def interval(state: State, data: Tensors) -> tuple[Tensor, int]:
-    """The steps up to the next report: samples (steps, batch) on the data's device, and the first step's number."""
+    """The steps up to the next report: indices of samples (steps, batch) on the data's device, and the number of the
+    first step in the trial, from 0."""
     config, samples = state.config, len(data.y_train)
     batch, epoch = min(config.batch_size, samples), state.step // config.reports_per_epoch
     first, last = bounds(state, samples)

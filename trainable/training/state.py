@@ -24,10 +24,10 @@ from rungwise.storage import read
 from rungwise.trainable import faults
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
-from rungwise.trainable.model import build, decaying, derived, penalty, weights
+from rungwise.trainable.model import build, derived, penalty, weights
 from rungwise.trainable.report import Report
 from rungwise.trainable.storage import CheckpointError, MisfitError
-from rungwise.trainable.training.optimizer_step import without_compiler
+from rungwise.trainable.training.optimizers import build_optimizer
 
 FORMAT = 1
 
@@ -37,23 +37,6 @@ def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.
     text = "/".join(str(part) for part in (seed, *purpose))
     key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return torch.Generator(device).manual_seed(key)
-
-
-def optimizer_of(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimiser over two groups: regularised weights, which decay, and all the rest, which never does."""
-    without_compiler()
-    decayed = decaying(model)
-    ids = {id(w) for w in decayed}
-    rest = [p for p in model.parameters() if id(p) not in ids]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    betas = (config.momentum, 0.999)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, fused=True)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, config.lr, betas=betas, fused=True)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.lr, betas=betas, fused=True)
-    return torch.optim.RMSprop(groups, config.lr, momentum=config.momentum, foreach=True)
 
 
 @dataclass
@@ -75,7 +58,7 @@ class State:
         """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
         model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
         model.to(tensors.device)
-        return cls(config, model, optimizer_of(model, config))
+        return cls(config, model, build_optimizer(model, config))
 
     def report(self, train_loss: float, lr: float, scored: dict[str, float], seconds: float) -> Report:
         """Go on to the next report: its steps are taken, and `scored` is the validation split's loss and all else."""

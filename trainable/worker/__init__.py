@@ -1,1 +1,1 @@
-"""What runs in a worker process: one trial, or a pack of them, as Ray Tune sees it."""
+"""Ray Tune's trainable classes: a worker process that trains one trial, or a pack of them."""

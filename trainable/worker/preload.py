@@ -1,7 +1,7 @@
-"""What a process that trains imports before its first trial. Ray imports this module when it starts a worker.
+"""Imports of a worker process before its first trial. Ray imports this module when it starts a worker.
 
 Without garbage collection: importing torch and Tune makes hundreds of thousands of objects that all stay, and the
-collector goes through them again and again. What is imported is then left out of every later collection.
+collector would scan them again and again. They are then left out of every later collection.
 """
 
 import gc

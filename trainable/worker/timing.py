@@ -38,7 +38,7 @@ def probe(
 ) -> tuple[list[float], list[int]]:
     """Seconds an epoch of each config, and bytes of its final state. `data`: name and root; `resources`: CPU cores and
     GPUs."""
-    from rungwise.trainable.config import parsed
+    from rungwise.trainable.config import parse_config
     from rungwise.trainable.data.dataset import Split, load
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.packing.pack import fastest, scored_together, train_together, unpackable
@@ -54,7 +54,7 @@ def probe(
     together = together or fastest(tensors, limit)
     seconds, kept = [], []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
-        config = parsed({**values, "epochs": 1, "reports_per_epoch": 1})
+        config = parse_config({**values, "epochs": 1, "reports_per_epoch": 1})
         alone = unpackable(config, tensors) is not None
         states = [State.fresh(config, tensors) for _ in range(1 if alone else together)]
         report = next(train(config, tensors, state=states[0])) if alone else train_together(states, tensors)[0]

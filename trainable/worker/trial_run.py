@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rungwise.errors import RungwiseError
 from rungwise.trainable import faults
-from rungwise.trainable.config import parsed
+from rungwise.trainable.config import parse_config
 from rungwise.trainable.messages import (
     CheckpointSaved,
     Constraint,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What all trials of a process share."""
+    """What all trials of a worker process have in common."""
 
     data: Tensors
     objectives: tuple[str, ...]  # reported; the first one is what the scheduler looks at
@@ -46,14 +46,19 @@ class TrialRun:
     def __init__(self, assignment: TrialAssignment, context: WorkerContext) -> None:
         self.assignment, self._context = assignment, context
         self.state: State | None = None
-        self._restored: int | None = None  # these two are said once, with the next result
+        self._restored: int | None = None  # these two go out once, with the next result
         self._refused: tuple[str, ...] = ()
         self._saved = (0, time.monotonic())  # step and time of the last checkpoint
 
     def begin(self) -> list[Report]:
-        """Take the newest checkpoint, if there is one, or start afresh; returns reports to be sent again.
+        """Load the newest checkpoint, or make a new state.
 
-        A checkpoint holds the reports that led to it; those that the driver died too early to record come again.
+        Returns:
+            Reports to be sent again: a checkpoint holds those that led to it, and the record may lack some of them,
+            because the driver died too early.
+
+        Raises:
+            Infeasible: for a model of too many parameters.
         """
         from rungwise.trainable.model import parameters
         from rungwise.trainable.train import restore_defaults
@@ -61,7 +66,7 @@ class TrialRun:
 
         restore_defaults()
         assignment, context = self.assignment, self._context
-        config = parsed(assignment.config)
+        config = parse_config(assignment.config)
         self._store = Checkpoints(context.checkpoints, assignment.trial, assignment.attempt, assignment.owner)
         self.state, refused = self._store.load(config, context.data, assignment.checkpoints)
         if self.state:
@@ -72,12 +77,12 @@ class TrialRun:
         self._parameters = parameters(self.state.model)
         if context.max_parameters is not None and self._parameters > context.max_parameters:
             raise Infeasible(Constraint("parameters", context.max_parameters, self._parameters))
-        self._remembered = self.state.step
+        self._resumed_at = self.state.step
         rows = [row for row in self.state.history if row["step"] > assignment.reported]
         return [Report(**{"val_accuracy": None, **row}) for row in rows]
 
     def result(self, report: Report) -> TrialResult:
-        """What a report says to the driver. Raises KeyError when it lacks an objective."""
+        """The message of a report to the driver. Raises KeyError when it lacks an objective."""
         metrics = report.asdict()
         del metrics["step"]
         objectives = self._context.objectives
@@ -95,23 +100,23 @@ class TrialRun:
             objective=metrics[objectives[0]],
             metrics=metrics,
             device=str(self._context.data.device),
-            remembered=report.step <= self._remembered,
+            remembered=report.step <= self._resumed_at,
         )
         if not report.finite:
-            bad = ", ".join(f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
-            failure = Failure(FailureKind.DIVERGED, f"{bad} at epoch {report.epoch:g}")
+            causes = ", ".join(f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
+            failure = Failure(FailureKind.DIVERGED, f"{causes} at epoch {report.epoch:g}")
             return replace(result, state=TrialEnd.DIVERGED, failure=failure)
         if self.state is not None and report.step >= self.state.config.reports:
             return replace(result, state=TrialEnd.COMPLETED)
         return result
 
     def failed(self, error: Exception) -> TrialResult:
-        """The last result of a trial that raised."""
+        """The last result of a trial that raised `error`."""
         assignment = self.assignment
         return TrialResult(assignment.trial, assignment.attempt, state=TrialEnd.FAILED, failure=failure_from(error))
 
     def finalize_result(self, result: TrialResult) -> TrialResult:
-        """A result with what goes with it; takes a checkpoint when one is due. The last one ends the run."""
+        """Complete a result, and save a checkpoint when one is due. The last result ends the run."""
         result = replace(result, restored=self._restored, refused=self._refused)
         self._restored, self._refused = None, ()
         if result.ended:
@@ -129,10 +134,10 @@ class TrialRun:
                 result = replace(result, unsaved=str(error))
         return result
 
-    def keep(self) -> None:
-        """The process ends: keep what the trial has reached, if it is in the middle of something."""
+    def save(self) -> None:
+        """Save a checkpoint if there are reports after the last one, as the process ends."""
         if self.state is not None and self.state.step > self._saved[0]:
-            with suppress(OSError, CheckpointError):  # it goes on from the one before
+            with suppress(OSError, CheckpointError):  # the trial goes on from the checkpoint before
                 self._checkpoint()
 
     def _checkpoint(self) -> CheckpointSaved:
@@ -143,7 +148,7 @@ class TrialRun:
 
 
 class Infeasible(RungwiseError, ValueError):
-    """A model that may not be trained."""
+    """A model that breaks a constraint, and is not trained."""
 
     def __init__(self, constraint: Constraint) -> None:
         super().__init__(str(constraint))
@@ -151,7 +156,7 @@ class Infeasible(RungwiseError, ValueError):
 
 
 def failure_from(error: Exception) -> Failure:
-    """What the driver is told of an exception."""
+    """The message of an exception to the driver."""
     if isinstance(error, Infeasible):
         return Failure(FailureKind.INFEASIBLE, f"infeasible: {error}", error.constraint)
     reason, traceback = faults.reason(error), faults.report(error)

@@ -1,9 +1,9 @@
-"""A process that trains, as Ray Tune sees it: the only file of this room that knows Ray. No training happens here.
+"""Ray Tune's trainable class for one trial, and its base. No other file of `trainable` imports Ray.
 
-`Trial` trains one hyperparameter set after another: each `step` passes its next report on.
+`TrialWorker` trains one hyperparameter set after another: each `step` returns the next report.
 
-A trial's own exception is an answer (FAILED, with its traceback), not a reason to retry: it would fail again; so is a
-`sys.exit` in a user's code. Retries are for processes and nodes that die, and are Tune's; the new process finds the
+An exception of a trial, or a `sys.exit` in the user's code, is a result (FAILED, with its traceback) and no reason to
+retry: it would fail again. Retries are for processes and nodes that die, and are Tune's; the new process reads the
 trial's checkpoints by itself.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
 
 
 class Worker(tune.Trainable):
-    """What every training process begins with."""
+    """A process that trains: its data, its resources, and the folder of checkpoints."""
 
     def setup(
         self,
@@ -40,12 +40,21 @@ class Worker(tune.Trainable):
         checkpoint_seconds: float = 30.0,
         mark: str = "",
     ) -> None:
-        """`data` (without its test split) is mapped from Ray's object store and made resident once a process.
+        """Put the data on the device, once a process; called by Tune.
 
-        `objectives` are reported, the first one as the number the scheduler looks at. A model of more than
-        `max_parameters` is not trained.
-        `resources`: what this process takes.
-        `mark`: a file that the driver put into `checkpoints`, on a cluster: who does not see it is elsewhere.
+        Args:
+            config: see `reset_config`.
+            data: mapped from Ray's object store, without its test split.
+            objectives: metrics that every result must have; the scheduler sees the first one.
+            max_parameters: a model of more parameters is not trained.
+            resources: of this process.
+            checkpoints: path or URI below which they lie.
+            checkpoint_seconds: time between two checkpoints of a trial.
+            mark: a file that the driver put into `checkpoints`, on a cluster. A process that does not see it has
+                another folder of that name.
+
+        Raises:
+            ValueError: for data with a test split.
         """
         from rungwise.trainable.data.tensors import Tensors
         from rungwise.trainable.train import prepare_process
@@ -59,23 +68,24 @@ class Worker(tune.Trainable):
         self.reset_config(config)
 
     def _unreachable(self) -> str | None:
+        """Why the folder of checkpoints is not the driver's; None when it is."""
         if not self._mark:
             return None
         try:
-            seen = self._mark in Folder(self._root).names()
+            visible = self._mark in Folder(self._root).names()
         except OSError as error:
             return f"{self._root} cannot be read here: {error}"
-        self._mark = "" if seen else self._mark  # once a process
-        return None if seen else f"{self._root} is not the driver's folder of that name"
+        self._mark = "" if visible else self._mark  # once a process
+        return None if visible else f"{self._root} is not the driver's folder of that name"
 
-    def _itself(self) -> Any:
-        """What the driver needs to call this process; None where there is no Ray."""
+    def _actor_handle(self) -> Any:
+        """The handle through which the driver calls this process; None where Ray does not run."""
         import ray
 
         return ray.get_runtime_context().current_actor if ray.is_initialized() else None
 
 
-class Trial(Worker):
+class TrialWorker(Worker):
     """Trains one hyperparameter set after another in the same process, on the same resident data.
 
     Its config is a TrialAssignment, its results are TrialResults.
@@ -92,8 +102,8 @@ class Trial(Worker):
         return self._next_result().to_tune()
 
     def cleanup(self) -> None:
-        """Tune ends this process: keep what the trial has reached."""
-        self._run.keep()
+        """Save the trial's state, as Tune ends this process."""
+        self._run.save()
 
     def _next_result(self) -> TrialResult:
         run = self._run
@@ -111,6 +121,6 @@ class Trial(Worker):
     def _begin(self) -> Iterator[Report]:
         from rungwise.trainable.train import train
 
-        again, state = self._run.begin(), self._run.state
+        resent, state = self._run.begin(), self._run.state
         assert state is not None
-        return chain(again, train(state.config, self._context.data, state=state))
+        return chain(resent, train(state.config, self._context.data, state=state))

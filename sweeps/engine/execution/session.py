@@ -272,7 +272,7 @@ class Session:
 
     def _trials(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
         """Tune's trials are ours."""
-        from rungwise.trainable.worker.worker import Trial
+        from rungwise.trainable.worker.worker import TrialWorker
 
         how: dict[str, Any] = {
             "metric": "objective",
@@ -282,18 +282,20 @@ class Session:
             "num_samples": -1,  # the search says when it is finished
             "reuse_actors": True,
         }
-        return _Asked(Trial, how, None, self.stop, recorder, self.options.retries)
+        return _Asked(TrialWorker, how, None, self.stop, recorder, self.options.retries)
 
     def _lanes(self, search: Search, rungs: Rungs, recorder: Recorder) -> _Asked:
         """Tune's trials are lanes, which hold ours; the referee is between them and the search."""
         from rungwise.engine.execution.coordinator import Referee
         from rungwise.trainable.messages import PackSettings
-        from rungwise.trainable.worker.pack_worker import Lane
+        from rungwise.trainable.worker.pack_worker import PackWorker
 
         share, retries = self.flight.share, self.options.retries
         referee = Referee(search, rungs, recorder, self.stop, share=share, retries=retries)
         space = PackSettings(min(self.options.together, share), share).to_tune()
-        return _Asked(Lane, {"num_samples": self.flight.lanes}, space, referee, referee, LANE_RETRIES * (retries + 1))
+        return _Asked(
+            PackWorker, {"num_samples": self.flight.lanes}, space, referee, referee, LANE_RETRIES * (retries + 1)
+        )
 
     def end(self, state: SweepState) -> None:
         """Enter how it ended, and the checkpoints that processes took when they were told to stop."""

@@ -22,7 +22,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial
 from rungwise.trainable import config as hyper
 from rungwise.trainable.faults import message, ordinary, reason
-from rungwise.trainable.import_path import ModelError, function
+from rungwise.trainable.import_path import ModelError, import_function
 
 if TYPE_CHECKING:
     from rungwise.trainable.data.dataset import Dataset
@@ -151,7 +151,7 @@ def kept(tries: list[Tried], before: Kept | None = None) -> dict[str, Any]:
     found: dict[str, Any] = dict(before or {})
     for name in dict.fromkeys(one.function for one in tries):
         built = [{"values": _values(one), **one.made} for one in tries if one.function == name and one.made]
-        found[name] = {"source": space.source(function(_called(tries, name))), "built": built}
+        found[name] = {"source": space.source(import_function(_called(tries, name))), "built": built}
     return found
 
 
@@ -183,7 +183,7 @@ def unknown(before: Kept, tries: list[Tried]) -> list[str]:
         name
         for name, about in before.items()
         if not about["built"] and any(one.made for one in tries if one.function == name)
-        if about.get("source") != space.source(function(_called(tries, name)))
+        if about.get("source") != space.source(import_function(_called(tries, name)))
     ]
 
 
@@ -230,7 +230,7 @@ def _try(name: str, values: Mapping[str, Any], data: Dataset) -> Tried:
     from rungwise.trainable.model import OutputError
 
     try:
-        return Tried(name, values, rehearse(hyper.parsed(values), data), None)
+        return Tried(name, values, rehearse(hyper.parse_config(values), data), None)
     except OutputError as error:
         return Tried(name, values, None, message(error), wrong=True)
     except Exception as error:  # whatever a user's code raises

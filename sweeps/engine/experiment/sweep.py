@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
-from rungwise.trainable.import_path import reference
+from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
 
 Mode = Literal["max", "min"]
@@ -96,7 +96,7 @@ class Sweep:
         Raises:
             ModelError: The model is a function that a worker process could not import.
         """
-        return self.model if isinstance(self.model, str) else reference(self.model)
+        return self.model if isinstance(self.model, str) else import_path_of(self.model)
 
 
 def _mode(metric: object) -> Mode | None:

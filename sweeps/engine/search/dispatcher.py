@@ -33,7 +33,7 @@ from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
-from rungwise.trainable.config import parsed
+from rungwise.trainable.config import parse_config
 from rungwise.trainable.faults import message, ordinary, reason
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialEnd, TrialResult
@@ -336,7 +336,7 @@ class Search(Searcher):
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
-            values = parsed(values).model_dump(mode="json")
+            values = parse_config(values).model_dump(mode="json")
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             problem = problem or Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {told}")

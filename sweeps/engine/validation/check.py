@@ -63,7 +63,7 @@ def notes(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
 
 def search_notes(experiment: Experiment, data: Dataset) -> list[str]:
     """What is good to know before a search only, as finding it out takes seconds: of models that cannot be exported."""
-    return unexportable([hyper.parsed(experiment.given(arm)) for arm in experiment.arms], data)
+    return unexportable([hyper.parse_config(experiment.given(arm)) for arm in experiment.arms], data)
 
 
 def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
@@ -144,7 +144,7 @@ def unsuited(experiment: Experiment, shape: tuple[int, ...]) -> list[str]:
         ranges = {} if callable(searched) or space.problems(searched, given) else searched
         inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
         for values in [given, *inner]:
-            found += [] if hyper.problems(values) else hyper.unfit(hyper.parsed(values), shape)
+            found += [] if hyper.problems(values) else hyper.unfit(hyper.parse_config(values), shape)
     return list(dict.fromkeys(found))
 
 

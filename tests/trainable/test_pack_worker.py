@@ -23,7 +23,7 @@ from rungwise.trainable.messages import (
 from rungwise.trainable.train import train
 from rungwise.trainable.worker import pack_worker as lanes
 from rungwise.trainable.worker.checkpoints import Checkpoints
-from rungwise.trainable.worker.pack_worker import Lane
+from rungwise.trainable.worker.pack_worker import PackWorker
 
 SMALL = {"hidden": [16], "batch_size": 100, "epochs": 2}
 
@@ -34,16 +34,16 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start(small: Dataset, tmp_path: Path) -> Callable[..., Lane]:
+def start(small: Dataset, tmp_path: Path) -> Callable[..., PackWorker]:
     """start(...) -> a lane that has said who it is."""
 
-    def lane(slots: int = 3, **how: Any) -> Lane:
-        class Here(Lane):
+    def lane(slots: int = 3, **how: Any) -> PackWorker:
+        class Here(PackWorker):
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
                 super().setup(config, data=small, **({"checkpoints": str(tmp_path)} | how))
 
         here = Here(config={"slots": slots, "limit": 4})
-        here._most = 3
+        here._pack_size = 3
         assert step(here) == PackResults((), here._slots, actor=None)
         return here
 
@@ -61,11 +61,11 @@ def curve(small: Dataset, **values: Any) -> list[float]:
     return [report.val_loss for report in train(Config(**(SMALL | values)), Tensors.of(small, "cpu"))]
 
 
-def step(lane: Lane) -> PackResults:
+def step(lane: PackWorker) -> PackResults:
     return PackResults.take_from_tune(lane.step())
 
 
-def said(lane: Lane) -> dict[int, TrialResult]:
+def said(lane: PackWorker) -> dict[int, TrialResult]:
     """What the lane says until all that it holds have reported once, or it waits."""
     found: dict[int, TrialResult] = {}
     while results := step(lane).results:
@@ -76,7 +76,7 @@ def said(lane: Lane) -> dict[int, TrialResult]:
     return found
 
 
-def test_every_trial_reports_what_it_would_alone(start: Callable[..., Lane], small: Dataset) -> None:
+def test_every_trial_reports_what_it_would_alone(start: Callable[..., PackWorker], small: Dataset) -> None:
     lane = start()
     lane.answer([], [assignment(1), assignment(2, dropout=0.3), assignment(3, batch_size=50)])
     first = said(lane)
@@ -92,7 +92,7 @@ def test_every_trial_reports_what_it_would_alone(start: Callable[..., Lane], sma
     assert said(lane) == {}
 
 
-def test_the_stopped_leave_and_the_new_begin_at_once(start: Callable[..., Lane]) -> None:
+def test_the_stopped_leave_and_the_new_begin_at_once(start: Callable[..., PackWorker]) -> None:
     lane = start()
     lane.answer([], [assignment(1), assignment(2)])
     said(lane)
@@ -100,7 +100,7 @@ def test_the_stopped_leave_and_the_new_begin_at_once(start: Callable[..., Lane])
     assert {number: one.step for number, one in said(lane).items()} == {1: 2, 3: 1}
 
 
-def test_without_an_answer_it_waits(start: Callable[..., Lane]) -> None:
+def test_without_an_answer_it_waits(start: Callable[..., PackWorker]) -> None:
     lane = start()
     assert said(lane) == {}
     lane.answer([], [assignment(1)])
@@ -109,7 +109,7 @@ def test_without_an_answer_it_waits(start: Callable[..., Lane]) -> None:
 
 
 def test_a_lane_that_ends_leaves_checkpoints_and_the_next_goes_on_and_says_again(
-    start: Callable[..., Lane], small: Dataset, tmp_path: Path
+    start: Callable[..., PackWorker], small: Dataset, tmp_path: Path
 ) -> None:
     lane = start()
     lane.answer([], [assignment(1), assignment(2)])
@@ -128,7 +128,7 @@ def test_a_lane_that_ends_leaves_checkpoints_and_the_next_goes_on_and_says_again
     assert found[2].step == 2
 
 
-def test_a_trial_that_cannot_begin_fails_alone(start: Callable[..., Lane]) -> None:
+def test_a_trial_that_cannot_begin_fails_alone(start: Callable[..., PackWorker]) -> None:
     lane = start(max_parameters=20_000)
     lane.answer([], [assignment(1), assignment(2, hidden=[64]), assignment(3, batch_size=1000, reports_per_epoch=3)])
     found = said(lane)
@@ -140,7 +140,7 @@ def test_a_trial_that_cannot_begin_fails_alone(start: Callable[..., Lane]) -> No
     assert list(said(lane)) == [1]
 
 
-def test_a_diverged_trial_ends_and_leaves_the_others_alone(start: Callable[..., Lane], small: Dataset) -> None:
+def test_a_diverged_trial_ends_and_leaves_the_others_alone(start: Callable[..., PackWorker], small: Dataset) -> None:
     lane = start()
     wild = {"lr": 1e9, "optimizer": "sgd", "batch_norm": False}
     lane.answer([], [assignment(1, batch_norm=False), assignment(2, **wild)])
@@ -149,7 +149,7 @@ def test_a_diverged_trial_ends_and_leaves_the_others_alone(start: Callable[..., 
     assert found[1].metrics["val_loss"] == pytest.approx(curve(small, seed=1, batch_norm=False)[0], rel=2e-3)
 
 
-def test_what_cannot_be_packed_is_trained_in_turn(start: Callable[..., Lane], small: Dataset) -> None:
+def test_what_cannot_be_packed_is_trained_in_turn(start: Callable[..., PackWorker], small: Dataset) -> None:
     lane = start()
     lane.answer([], [assignment(1), assignment(2, model="cnn", channels=[2], epochs=1), assignment(3, flip=0.5)])
     found = said(lane)
@@ -159,7 +159,7 @@ def test_what_cannot_be_packed_is_trained_in_turn(start: Callable[..., Lane], sm
 
 
 def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_alone(
-    start: Callable[..., Lane], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., PackWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rungwise.trainable.packing import pack
 
@@ -172,7 +172,7 @@ def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_al
 
     monkeypatch.setattr(pack, "train_together", breaking)
     lane = start(slots=4)
-    lane._most = 4
+    lane._pack_size = 4
     lane.answer([], [assignment(1), assignment(2)])
     assert {number: one.lost[:13] for number, one in said(lane).items()} == {1: "out of memory", 2: "out of memory"}
     lane.answer([], [assignment(2, attempt=2)])
@@ -182,7 +182,7 @@ def test_when_several_raise_together_all_are_dealt_again_and_the_guilty_fails_al
     assert said(lane)[1].step == 1
 
 
-def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., Lane], tmp_path: Path) -> None:
+def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., PackWorker], tmp_path: Path) -> None:
     lane = start()
     lane.answer([], [assignment(1, phase="confirm", epochs=1)])
     found = said(lane)[1]
@@ -190,10 +190,10 @@ def test_a_confirmed_trial_leaves_its_final_state(start: Callable[..., Lane], tm
     assert found.checkpoint == CheckpointSaved(1, Checkpoints(tmp_path, 1).saved()[0].sha256)
 
 
-def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callable[..., Lane]) -> None:
+def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callable[..., PackWorker]) -> None:
     assert start(slots=3)._slots == 3
     lane = start(slots=0)
-    lane._most = 1
+    lane._pack_size = 1
     lane.answer([], [assignment(1), assignment(2, batch_size=50), assignment(3, batch_size=50)])
     first = step(lane)
     assert ([result.trial for result in first.results], first.slots) == ([1], 2)
@@ -202,9 +202,9 @@ def test_a_lane_finds_out_how_many_it_trains_at_once_of_each_shape(start: Callab
     assert ([result.trial for result in second.results], second.slots) == ([2], 1)
 
 
-def test_trials_take_turns_and_those_of_one_shape_go_together(start: Callable[..., Lane]) -> None:
+def test_trials_take_turns_and_those_of_one_shape_go_together(start: Callable[..., PackWorker]) -> None:
     lane = start(slots=4)
-    lane._most = 2
+    lane._pack_size = 2
     many = {"epochs": 9}
     lane.answer(
         [], [assignment(1, **many), assignment(2, batch_size=50, **many), assignment(3, **many), assignment(4, **many)]

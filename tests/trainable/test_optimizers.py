@@ -1,4 +1,4 @@
-"""`update` against torch.optim itself."""
+"""`prepare_step` against torch.optim itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from rungwise.trainable.config import Config
 from rungwise.trainable.model import build
-from rungwise.trainable.training.optimizer_step import update
-from rungwise.trainable.training.state import generator, optimizer_of
+from rungwise.trainable.training.optimizers import build_optimizer, prepare_step
+from rungwise.trainable.training.state import generator
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -22,12 +22,12 @@ def test_ten_steps_are_torch_optims_own_bit_for_bit(optimizer: str, momentum: fl
     config = Config(hidden=(16, 8), optimizer=optimizer, momentum=momentum, weight_decay=0.01)
     model = build(config, (20,), 4, generator("cpu", 0, "weights"))
     theirs = copy.deepcopy(model)
-    ours_optimizer, their_optimizer = optimizer_of(model, config), optimizer_of(theirs, config)
+    ours_optimizer, their_optimizer = build_optimizer(model, config), build_optimizer(theirs, config)
     draw = generator("cpu", 0, "data")
-    step = update(ours_optimizer)
+    step = prepare_step(ours_optimizer)
     for number in range(10):
         if number == 6:  # a new interval
-            step = update(ours_optimizer)
+            step = prepare_step(ours_optimizer)
         x, y = torch.randn(32, 20, generator=draw), torch.randint(4, (32,), generator=draw)
         lr = 0.01 / (1 + number)
         for one in (model, theirs):
@@ -53,7 +53,7 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     used, unused = model.get_parameter("linear1.weight"), model.get_parameter("logits.weight")
     before = [used.clone(), unused.clone()]
     used.grad = torch.ones_like(used)
-    update(optimizer_of(model, config))(0.1)
+    prepare_step(build_optimizer(model, config))(0.1)
     assert not torch.equal(used, before[0])
     assert torch.equal(unused, before[1])
 
@@ -66,7 +66,7 @@ from rungwise.trainable.data.dataset import load
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.train import train
 list(train(Config(hidden=(8,), epochs=1, dropout=0.1), Tensors.of(load("digits").without_test(), "cpu")))
-assert "rungwise.trainable.training.optimizer_step" in sys.modules
+assert "rungwise.trainable.training.optimizers" in sys.modules
 assert not {"torch._dynamo", "sympy"} & set(sys.modules), "two to three seconds of every worker's start"
 """
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,164 @@
+"""A Parquet file of the user's: its checks, its columns, and its samples."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rungwise.text import printable
+from rungwise.trainable.data.image_folder import PictureError, decoded
+from rungwise.trainable.data.raw import Array, DataError, Raw, require_exact, unreadable
+
+FEW_ROWS = 20
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet file, refusing any page whose checksum does not hold.
+
+    Without verification 255 of 300 single-bit flips read back as wrong pixels and no error.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(unreadable(path, error)) from error
+
+
+def pixels_of(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
+    """A fixed-size binary column as uint8 (N, *shape)."""
+    width = column.type.byte_width
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width) for chunk in column.chunks
+    ]
+    joined = np.concatenate(parts) if parts else np.empty(0, np.uint8)
+    return joined.reshape(-1, *shape)
+
+
+def read_parquet(path: Path) -> Raw:
+    table = read_table(path)
+    names = check_columns(path, table.schema)
+    used = [*names, *(name for name in ("label", "split") if name in table.column_names)]
+    for name in used:
+        if table[name].null_count:
+            raise DataError(f"columns of {str(path)!r} must have no nulls, but {name!r} has {table[name].null_count}")
+    field = table.schema.field(names[0])
+    pictures = names == ["image"] and not _numeric(field.type)
+    notes = _notes_of_columns(table, names)
+    if pictures and pa.types.is_fixed_size_binary(field.type):
+        x, pictures = pixels_of(table["image"], _shape_of(path, field)), False
+    elif pictures:
+        try:
+            x, changes = decoded(
+                (f"row {row} of {path}", _content(value)) for row, value in enumerate(table["image"].to_pylist())
+            )
+        except PictureError as error:
+            raise DataError(str(error)) from error
+        notes += changes
+    else:
+        x = np.column_stack([require_exact(path, name, table[name].to_numpy()) for name in names])
+    y = table["label"].to_numpy()
+    if y.dtype == object:  # text
+        y = y.astype(str)
+    raw = Raw(
+        (x, y),
+        None,
+        None,
+        f"{printable(path.name)}, the user's file",
+        notes=tuple(notes),
+        pictures=pictures,
+        regression=(table.schema.field("label").metadata or {}).get(b"kind") == b"target",
+    )
+    if "split" not in table.column_names:
+        return raw
+    split = np.asarray(table["split"].to_pylist())
+    wanted = ("train", "validation", "test")
+    if set(split) != set(wanted):
+        values = ", ".join(sorted({str(part) for part in split}))
+        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {values}")
+    train, validation, test = ((x[split == part], y[split == part]) for part in wanted)
+    return replace(raw, train=train, validation=validation, test=test)
+
+
+def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
+    """Notes for the user: columns of pandas' index are left out, and a column may number the rows."""
+    index = [name for name in _index_columns(table.schema) if name not in ("label", "split")]
+    notes = []
+    if index:
+        notes.append(f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}")
+    for name in names:
+        if _numeric(table.schema.field(name).type) and len(table) > FEW_ROWS:
+            numbers = np.sort(table[name].to_numpy())
+            steps = np.diff(numbers)
+            if steps[0] > 0 and (steps == steps[0]).all() and (numbers == np.trunc(numbers)).all():
+                notes.append(
+                    f"column {name!r} numbers the rows, {numbers[0]:.0f} to {numbers[-1]:.0f}, and is a feature; leave "
+                    "it out of the file if it is an index"
+                )
+    return notes
+
+
+def _index_columns(schema: pa.Schema) -> list[str]:
+    """Columns in which pandas keeps the index: by its own metadata, or by the name that it gives."""
+    try:
+        columns = (schema.pandas_metadata or {}).get("index_columns", [])
+    except ValueError:  # not JSON
+        columns = []
+    index = {name for name in columns if isinstance(name, str)}
+    return [name for name in schema.names if name in index or re.fullmatch(r"__index_level_\d+__", name)]
+
+
+def check_columns(path: Path, schema: pa.Schema) -> list[str]:
+    """The feature columns: `image` alone, or every column but `label` and `split`, which must be numbers."""
+    index = _index_columns(schema)
+    names = [name for name in schema.names if name not in ("label", "split", *index)]
+    numeric = all(_numeric(schema.field(name).type) for name in names)
+    image = names == ["image"] and _is_image(schema.field("image").type)
+    if len(set(schema.names)) != len(schema.names):
+        raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(schema.names)}")
+    label = schema.field("label").type if "label" in schema.names else None
+    if label is None or not (_numeric(label) or pa.types.is_string(label) or pa.types.is_large_string(label)):
+        raise DataError(
+            f"{str(path)!r} must have a column 'label' of whole numbers or text (classes) or real numbers (targets), "
+            f"but has {', '.join(f'{field.name}: {field.type}' for field in schema)}"
+        )
+    if not names or not (numeric or image):
+        raise DataError(
+            f"{str(path)!r} must have one binary column 'image' or number columns only beside 'label' "
+            f"and 'split', but has {', '.join(f'{n}: {schema.field(n).type}' for n in schema.names)}"
+        )
+    if image and pa.types.is_fixed_size_binary(schema.field("image").type):
+        _shape_of(path, schema.field("image"))
+    return names
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    """Raw pixels, files in a column, or files as Hugging Face's datasets have them: {bytes, path}."""
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _content(value: Any) -> bytes:
+    content: bytes = value["bytes"] if isinstance(value, dict) else value
+    return content or b""
+
+
+def _shape_of(path: Path, field: pa.Field) -> tuple[int, ...]:
+    text = (field.metadata or {}).get(b"shape", b"").decode()
+    sizes = tuple(int(part) for part in text.split(",")) if text.replace(",", "").isdecimal() else ()
+    if len(sizes) != 3 or int(np.prod(sizes)) != field.type.byte_width:
+        raise DataError(
+            f"column 'image' of {str(path)!r} must say its shape as field metadata, such as shape=1,28,28 for 784 "
+            f"bytes, but says {text!r} for {field.type.byte_width} bytes"
+        )
+    return sizes
