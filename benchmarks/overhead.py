@@ -1,4 +1,4 @@
-"""What the driver costs: trials that train nothing (24 samples, one epoch), so all that is left is overhead.
+"""Overhead of the driver: sweeps of trials that train almost nothing (24 samples, one epoch).
 
     python benchmarks/overhead.py [--trials 100 1000 2000] [--repeats 3] [--sampler tpe]
 
@@ -22,7 +22,7 @@ import psutil
 from rungwise.results.record.record import Reader
 
 SCRIPT = """
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 main(Sweep(name="nothing", space={"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0, 0.5)},
            fixed={"hidden": (2,), "batch_size": 8}, epochs=1))
