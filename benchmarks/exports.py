@@ -1,4 +1,4 @@
-"""What the views cost: a million reports to Parquet, a hundred thousand metrics to MLflow's SQLite store.
+"""Time of the exports: a million reports to Parquet, a hundred thousand metrics to MLflow's SQLite store.
 
     python benchmarks/exports.py [--reports 1000000] [--metrics 100000] [--repeats 5]
 

@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--sizes 1 2 4 ... 512] [--processes 8] [--repeats 5] [--precision fp32 bf16]
 
 The network and the optimisers are those of benchmarks/pack.py, and so are the columns: median (range) of n turns. A
-pack of 1 is what a trial of the plain mode runs. On a machine without CUDA it takes the CPU, which shows that the
-command works and nothing else. docs/packed.md has the table of one GPU.
+pack of 1 is a trial of the plain mode. On a machine without CUDA it runs on the CPU, which only shows that the command
+works. docs/packed.md has the table of one GPU.
 """
 
 from __future__ import annotations

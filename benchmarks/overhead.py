@@ -1,4 +1,4 @@
-"""What the driver costs: trials that train nothing (24 samples, one epoch), so all that is left is overhead.
+"""Overhead of the driver: sweeps of trials that train almost nothing (24 samples, one epoch).
 
     python benchmarks/overhead.py [--trials 100 1000 2000] [--repeats 3] [--sampler tpe]
 

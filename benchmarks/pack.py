@@ -5,7 +5,7 @@
 784-128-64-10 with BatchNorm and dropout 0.2 on MNIST, an epoch's validation included; the optimisers sgd, adam, adamw
 and rmsprop take turns. All processes train at once, each on one thread, and are timed between two barriers. The rows
 take turns, `--repeats` times: median, range, and the ratio to autograd in float32 of the same round. `MKL` has the
-products that torch takes by itself (`trainable/packing/matmul.py`). A pack of 1 is what a trial of the plain mode runs.
+products that torch takes by itself (`trainable/packing/matmul.py`). A pack of 1 is a trial of the plain mode.
 """
 
 from __future__ import annotations

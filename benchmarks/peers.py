@@ -1,19 +1,19 @@
-"""The same search by four contestants, in turn, on the same machine: what each costs and what it finds.
+"""The same search by four contestants, in turn, on the same machine: time, memory and best accuracy of each.
 
     python benchmarks/peers.py [--trials 64] [--repeats 5] [--only ours expert] [--out peers.parquet]
 
 tutorial  Ray Tune as most examples use it: function trainable, DataLoader, OptunaSearch, ASHA, Ray's MLflow callback
 expert    Optuna with a process a core, tensors in memory, fused optimisers, successive halving, one SQLite storage
 syne      Syne Tune's local backend with ASHA and the expert's loop (pip install -e '.[bench]'; else it is skipped)
-ours      Rungwise with the record, Parquet, MLflow and the report; no confirmation, as nobody else has one
+ours      Rungwise with the record, Parquet, MLflow and the report; no confirmation, as no other contestant has one
 and when --only names them, ours with flags: bf16 (--precision bf16), lanes (--pack 1), packed (--pack auto),
 packed_bf16 (--pack auto --precision bf16)
 
 All get the same space, split, network, epochs, rungs and cores (benchmarks/contestants/work.py). Each runs as a
 process of its own, timed from its start to its exit; a report is timed when it was written down. Memory is the sum of
-the proportional set sizes (PSS) of its whole process tree, looked at every two seconds. A round runs every contestant
-once, and ratios are taken within a round, so that a busy minute hits all alike. With --out, rounds are added to those
-that the file holds, and the tables are of all of them.
+the proportional set sizes (PSS) of its whole process tree, read every two seconds. A round runs every contestant
+once, and ratios are taken within a round, so that a busy minute affects all contestants. With --out, rounds are
+added to those that the file holds, and the tables are of all of them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""1 to 500 workers against the ideal line, in virtual time (`simulate.py`): where it bends, and why.
+"""Speed-up of 1 to 500 workers against the ideal, in virtual time (`simulate.py`), and what limits it.
 
     python benchmarks/scaling.py [--seeds 40] [--workers 1 8 64]
 
-Each column takes one brake away, so that the step between two columns is what that brake costs:
+Each column removes one limit, so that the difference between two columns is the cost of that limit:
 
     as it is    TPE, the concurrency rule, and what the driver's work costs
-    random      random suggestions: nothing to learn, so nothing to be late for
-    no driver   random suggestions, and the driver costs nothing: what is left is that a trial takes its time
+    random      random suggestions, which do not depend on results in flight
+    no driver   random suggestions and a driver of no cost: only the time of a trial is left
 
 These are the median seconds until a report reached the accuracy that one in a hundred random configurations reaches,
 in a sweep long enough (2,000 trials) for 500 to be in flight. Beside them: trial-epochs a second of 500 random trials

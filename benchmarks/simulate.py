@@ -9,8 +9,8 @@ What is real: the study (`engine.search.dispatcher.ArmStudy`: Optuna's sampler, 
 What is not: a trial is a curve drawn from `curves/surrogate.py`, a worker is a number, and the driver is a server that
 handles one thing at a time, at `--trial-seconds` a trial and `--report-seconds` a report.
 
-Times are seconds of the machine that measured the curves, from the first deal on; Ray's start and the confirmation are
-not in them. "Time to X" is when the first report reached X. "found" is what the sweep is for: the accuracy, on average
+Times are seconds of the machine that measured the curves, from the first suggestion on; Ray's start and the
+confirmation are not in them. "Time to X" is when the first report reached X. "found" is the accuracy, on average
 over seeds, of the configuration it ends with (its best among those trained longest).
 """
 

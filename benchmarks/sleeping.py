@@ -1,4 +1,4 @@
-"""A sweep whose trials sleep: the whole driver as a user runs it, and no training. `scale.py` starts it.
+"""A sweep whose trials sleep: the complete driver, and no training. `scale.py` starts it.
 
     python benchmarks/sleeping.py --slots 64 --seconds 2 --minutes 0.5 --out FOLDER [--own]
 

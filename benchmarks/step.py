@@ -1,12 +1,12 @@
-"""Where an optimiser step's time goes: torch.profiler over the loop of a trial, by kind of work.
+"""Time of an optimiser step by kind of work: torch.profiler over the training loop of a trial.
 
     python benchmarks/step.py [--optimizer adamw] [--batch-size 128] [--repeats 9]
 
 784-128-64-10 with BatchNorm and dropout 0.2, one thread, in three ways: by autograd with torch's own matrix products
 (MKL), by autograd with those of `trainable/packing/matmul.py`, and as a trial runs on the CPU, with gradients written
-out by hand (`trainable/packing/batched_mlp.py`). First the CPU time of a step with no profiler looking: the three take
+out by hand (`trainable/packing/batched_mlp.py`). First the CPU time of a step without the profiler: the three take
 turns, median and range over repeats of a quarter epoch. The table is each kind's own time under the profiler, which
-makes every operation dearer, so read its shares and not its sum.
+slows every operation, so read its shares and not its sum.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A function of the user's by name, "package.module:function" or "file.py:function", so that every process finds it.
+"""Import paths of the user's functions: "package.module:function" or "file.py:function".
 
-A name travels where a function does not: into the record, a checkpoint, `--plan`'s probes, another host.
+A path can be sent where a function cannot: into the record, a checkpoint, the probes of `--plan`, another host.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from typing import Any
 from rungwise.errors import RungwiseError
 from rungwise.trainable.faults import Fault, ordinary, reason
 
-MOST = 3  # arguments of a model's function: config, shape, classes
+MAX_ARGUMENTS = 3  # arguments of a model's function: config, shape, classes
 
 
 class ModelError(RungwiseError, ValueError):
-    """A name that leads to no function: the rule, the value, and why."""
+    """An import path that names no usable function: the rule, the value, and why."""
 
 
 def import_path_of(function: Callable[..., Any]) -> str:
-    """The name of `function`: its file and name; its module and name when that lies in a package.
+    """The import path of `function`: its file and name; its module and name when that lies in a package.
 
-    Raises ModelError for a lambda, a nested function, or one that was typed at a prompt.
+    Raises:
+        ModelError: for a lambda, a nested function, or one that was typed at a prompt.
     """
     name = getattr(function, "__qualname__", f"a {type(function).__name__}")
     module = sys.modules.get(getattr(function, "__module__", ""))
@@ -43,32 +44,36 @@ def import_path_of(function: Callable[..., Any]) -> str:
 
 @functools.cache
 def import_function(name: str) -> Callable[..., Any]:
-    """The function called `name`. Runs the module or file that defines it. Raises ModelError."""
+    """The function at an import path. Runs the module or file that defines it.
+
+    Raises:
+        ModelError: when there is no such function, its file raises, or it does not take a Config.
+    """
     where, _, attribute = name.rpartition(":")
     try:
         with ordinary():
-            found = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
+            imported = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
     except Exception as error:  # whatever a user's module makes of being imported
         way = "; processes that train run the file from its top, without your flags" if isinstance(error, Fault) else ""
         raise ModelError(
             f"a model of your own is named module:function or file.py:function, but {name!r} could not be found: "
             f"{reason(error)}{way}"
         ) from error
-    if wrong := _no_model(found):
+    if wrong := _no_model(imported):
         raise ModelError(f"a model must be a function of a Config, but {name!r} is {wrong}")
-    return found  # type: ignore[no-any-return]
+    return imported  # type: ignore[no-any-return]
 
 
 def arguments(function: Callable[..., Any]) -> int:
     """How many of (config, shape, classes) a model's function takes by position."""
     kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return MOST
+        return MAX_ARGUMENTS
     return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
 
 
 def _no_model(found: Any) -> str | None:
-    """What an object is that cannot be a model's function; None = it can."""
+    """Describe an object that cannot be a model's function; None = it can."""
     if not callable(found):
         return type(found).__name__
     if inspect.isclass(found) and not any(base.__module__.startswith("torch.nn.") for base in found.__mro__):
@@ -82,13 +87,13 @@ def _no_model(found: Any) -> str | None:
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if arguments(found) < 1:
         return "one that takes nothing"
-    if len(needed) > MOST or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in needed):
+    if len(needed) > MAX_ARGUMENTS or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in needed):
         return f"one of {', '.join(parameter.name for parameter in needed)}"
     return None
 
 
 def _module(path: Path) -> Any:
-    """The module in `path`, run once a process; the script that was started is there already."""
+    """The module in `path`, executed once a process; the script that was started is imported already."""
     main = sys.modules["__main__"]
     if path.resolve() == Path(getattr(main, "__file__", None) or "/").resolve():
         return main

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 _RESULT = "message"  # the key of a Tune result under which ours lies, in a list: Tune flattens nested dictionaries
 _ACTOR = "actor"
 _ADDRESS = ("hostname", "pid", "node_ip")  # keys that Tune puts into every result
-Parsers = Mapping[str, Callable[[Any], Any]]  # field -> what makes its value of a plain one
+Parsers = Mapping[str, Callable[[Any], Any]]  # field -> function that makes its value from a plain one
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class WorkerAddress(Message):
 
 @dataclass(frozen=True)
 class TrialResult(Message):
-    """What a trial says after a report interval, and when it ends."""
+    """The message of a trial after a report interval, and when it ends."""
 
     trial: int
     attempt: int = 1
@@ -236,7 +236,7 @@ class PackSettings(Message):
 
 @dataclass(frozen=True)
 class PackResults(Message):
-    """What a process that trains several trials says after each of its steps."""
+    """The message of a process that trains several trials, after each of its steps."""
 
     results: tuple[TrialResult, ...] = ()
     slots: int = 0  # how many trials it can hold

@@ -1,4 +1,4 @@
-"""What all contestants share: the space, the network, the data, and a line for every report. Not a program.
+"""Common parts of all contestants: the space, the network, the data, and a line for every report. Not a program.
 
     lr          log 1e-4..1e-1      weight_decay  log 1e-6..1e-1      dropout    0..0.5
     batch_size  64, 128 or 256 (peers.py --batch-sizes)

@@ -5,8 +5,8 @@
 trains 784-128-64-10 with BatchNorm on MNIST (50,000 samples; validated on 10,000) for 6 epochs, with six reports an
 epoch: 240 random configurations of the space below, and the first 15 of them on two more seeds, which show how much of
 a score is luck. It is the project's own loop, without Ray, on one thread: run the command once a core. Every process
-takes the next trial that nobody has begun, and stops after `--minutes`; the same command again goes on. When nothing is
-left, it writes `mnist_mlp.parquet` beside this file. About 10 s of one core a trial.
+takes the next trial that no process has begun, and stops after `--minutes`; the same command again goes on. When
+nothing is left, it writes `mnist_mlp.parquet` beside this file. About 10 s of one core a trial.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a configuration that nobody measured would have reported: a model of the measured curves, with their luck.
+"""A model of the measured learning curves, noise between seeds included, for configurations that were not measured.
 
     python benchmarks/curves/surrogate.py       # how good it is, against simpler models, on held-out configurations
 

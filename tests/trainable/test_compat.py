@@ -30,10 +30,13 @@ TRAINABLE = Path(__file__).parents[2] / "trainable"
 
 @pytest.fixture(autouse=True)
 def forget_choices() -> Iterator[None]:
-    """What a process has chosen is chosen again."""
+    """What a process has chosen is chosen again, and its products are those of before."""
+    settings = torch.backends.mkldnn.matmul
+    precision = settings.fp32_precision
     forget_all()
     yield
     forget_all()
+    settings.fp32_precision = precision
 
 
 def forget_all() -> None:
@@ -148,13 +151,14 @@ def test_a_pack_trains_the_same_by_public_functions_alone(monkeypatch: pytest.Mo
     monkeypatch.setattr(compat, "_FUSED_STEPS", {})
     monkeypatch.delattr(torch, "_foreach_copy_")
     assert compat.batch_norm().forward is compat._public_forward
-    assert losses() == pytest.approx(private, rel=1e-4)
+    assert losses() == pytest.approx(private, rel=1e-3)
 
 
 def test_without_a_setting_for_onednn_mkl_computes_the_products(
     monkeypatch: pytest.MonkeyPatch, tensors: Tensors
 ) -> None:
-    config = Config(hidden=(16,), batch_size=500, epochs=1)
+    config = Config(hidden=(16,), batch_size=500, epochs=1, optimizer="sgd")  # adam would scale rounding up to steps
+    fast_products()
     (private,) = train_together([State.fresh(config, tensors)], tensors)
     monkeypatch.delattr(type(torch.backends.mkldnn), "matmul")
     assert compat.onednn_matmul() is None

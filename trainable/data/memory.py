@@ -1,6 +1,4 @@
-"""How much memory there is, asked before a dataset is read: a machine that swaps, or kills, says nothing useful.
-
-And a process that trains keeps what it frees."""
+"""Free memory, which is checked before a dataset is read, and the setting by which a process keeps freed memory."""
 
 from __future__ import annotations
 

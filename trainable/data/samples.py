@@ -1,6 +1,6 @@
-"""What samples and labels may be, and what they become: uint8 images, float32 tables, classes or targets.
+"""Checks and conversion of samples and labels: to uint8 images or float32 tables, and to classes or targets.
 
-A value that would not survive is refused; one that is read as something else than it looks like is told.
+A value that would lose digits is refused; a note says when labels are read otherwise than they look.
 """
 
 from __future__ import annotations

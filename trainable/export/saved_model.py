@@ -35,7 +35,7 @@ from rungwise.trainable.export.silence import silence
 from rungwise.trainable.export.test_evaluation import File, load
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.storage import take_place
-from rungwise.trainable.training.state import State, apart
+from rungwise.trainable.training.state import State, separate
 from rungwise.trainable.versions import package_version
 
 FORMAT = 1
@@ -61,7 +61,7 @@ def export(
     folder = Path(folder)
     checked = parse_config(config)
     model = classifier(file, checked, data)
-    temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
+    temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: the rest of a killed one is overwritten
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -71,9 +71,9 @@ def export(
             probabilities = model(samples)
         unexported = _unexported(model, samples, temporary / PROGRAM)
         files = [WEIGHTS, EXAMPLES, *([] if unexported else [PROGRAM])]
-        kept = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}
-        (temporary / EXAMPLES).write_bytes(serialise({name: value.contiguous() for name, value in kept.items()}))
-        whole = {
+        examples = {"samples": samples[:_KEPT], "probabilities": probabilities[:_KEPT]}
+        (temporary / EXAMPLES).write_bytes(serialise({name: value.contiguous() for name, value in examples.items()}))
+        description = {
             "format": FORMAT,
             "config": _portable(checked.model_dump(mode="json")),
             "classes": list(data.classes),
@@ -90,11 +90,11 @@ def export(
             "unexported": unexported,
             "sha256": {name: _digest(temporary / name) for name in files},
         }
-        (temporary / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
+        (temporary / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         take_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return whole
+    return description
 
 
 def classifier(file: File, config: Config, data: Dataset) -> Classifier:
@@ -106,23 +106,23 @@ def classifier(file: File, config: Config, data: Dataset) -> Classifier:
 
 def saved_weights(model: nn.Module) -> bytes:
     """A model's parameters and buffers as safetensors, which refuses tensors that share memory: copies do not."""
-    return serialise(apart(model.state_dict()))
+    return serialise(separate(model.state_dict()))
 
 
 def _raw_samples(data: Dataset) -> Tensor:
-    """Validation samples as a user has them, at least two: torch.export makes a constant of a batch of one."""
+    """Raw validation samples, at least two: torch.export makes a constant of a batch of one."""
     x = data.validation.x[:_COMPARED]
     x = x if len(x) > 1 else np.concatenate([x, x])
     return torch.tensor(x if data.offset is None else x.astype(np.float64) + data.offset)
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """Without the folder of a model's file, which is nobody else's business."""
+    """The config without the folder of a model's file, which is private."""
     return config | {"model": Path(config["model"]).name}
 
 
 def unexportable(config: Config, data: Dataset) -> str | None:
-    """Why torch.export refuses the untrained model, one line; None when it does not, or when nobody can build it."""
+    """Why torch.export refuses the untrained model, one line; None when it does not, or the model cannot be built."""
     few = Split(data.train.x[:1], data.train.y[:1])
     tensors = Tensors.of(replace(data, train=few, validation=few, test=None), "cpu")
     try:
@@ -136,7 +136,7 @@ def unexportable(config: Config, data: Dataset) -> str | None:
 
 
 def _unexported(model: Classifier, samples: Tensor, path: Path) -> str | None:
-    """Write the program to `path`; or say in one line why there is none."""
+    """Write the program to `path`. Returns None, or in one line why there is none."""
     try:
         with ordinary(), silence():
             _write_program(model, samples, path)

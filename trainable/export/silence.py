@@ -1,4 +1,4 @@
-"""Nothing reaches the terminal from code that is only tried."""
+"""Suppress the output of code that is only tried."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Within it nothing that is printed, logged or warned of is seen: what matters comes as an exception."""
+    """Suppress everything that is printed, logged or warned of within the block. Exceptions pass."""
     disabled = logging.root.manager.disable
     with (
         warnings.catch_warnings(),

@@ -1,7 +1,7 @@
-"""Everything a trial is at a report boundary, and its one-file checkpoint.
+"""The state of a trial between two reports, and its checkpoint file.
 
-No random state is kept: every random number of a trial follows from (seed, purpose, position), so model,
-optimiser and step are all there is, and a restored trial goes on bit for bit.
+No random state is saved: every random number of a trial follows from (seed, purpose, position). So model, optimiser
+and step are enough, and a restored trial goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMAT = 1
 
 
 def generator(device: torch.device | str, seed: int, *purpose: object) -> torch.Generator:
-    """A generator whose stream depends on the seed, what it is for and where in the trial, and on nothing else."""
+    """A generator whose stream depends on the seed, its purpose and the position in the trial, and on nothing else."""
     text = "/".join(str(part) for part in (seed, *purpose))
     key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return torch.Generator(device).manual_seed(key)
@@ -61,7 +61,14 @@ class State:
         return cls(config, model, build_optimizer(model, config))
 
     def report(self, train_loss: float, lr: float, scored: dict[str, float], seconds: float) -> Report:
-        """Go on to the next report: its steps are taken, and `scored` is the validation split's loss and all else."""
+        """Make the next report and add it to the history, once its steps are taken.
+
+        Args:
+            train_loss: mean data loss of the interval.
+            lr: the last learning rate.
+            scored: of the validation split: loss, and accuracy or mse, mae, r2.
+            seconds: wall time of the interval, validation included.
+        """
         self.step += 1
         report = Report(
             step=self.step,
@@ -84,33 +91,41 @@ class State:
         return penalty([*weights(self.model), *derived(self.model)], self.config).item()
 
     def content(self) -> bytes:
-        """The one file that holds it all. Raises CheckpointError for a module whose state is more than tensors."""
+        """The content of the checkpoint file. Raises CheckpointError for a module whose state is more than tensors."""
         try:
             with faults.ordinary():
-                return serialise(apart(self._tensors()), {"rungwise": self._header()})
+                return serialise(separate(self._tensors()), {"rungwise": self._header()})
         except Exception as error:
             raise CheckpointError(
                 f"a model's state must be tensors, but cannot be kept: {faults.reason(error)}"
             ) from error
 
     def save(self, path: str | Path) -> str:
-        """Write to `path`, whole or not at all; returns the content's SHA-256 in hex."""
+        """Write to `path`, whole or not at all. Returns the content's SHA-256 in hex."""
         content = self.content()
         write_whole(Path(path), content)
         return hashlib.sha256(content).hexdigest()
 
     @classmethod
     def load(cls, path: str | Path, config: Config, tensors: Tensors, sha256: str | None = None) -> State:
-        """Read what `save` wrote, at a path or URI. Raises CheckpointError if it is torn, altered or another trial's.
+        """Read a checkpoint that `save` wrote.
 
-        Give `sha256`: safetensors itself notices a torn file, but no flipped bit.
+        Args:
+            path: or URI.
+            config: of the trial; the checkpoint must have the same.
+            tensors: on the device to go on.
+            sha256: of the file. Give it: safetensors itself notices a torn file, but no flipped bit.
+
+        Raises:
+            CheckpointError: if the file is torn, altered or of another trial.
+            MisfitError: if it holds another network than the config's model.
         """
         try:
             content = read(path)
         except OSError as error:
             raise CheckpointError(f"a checkpoint must be readable, but {str(path)!r} is not: {error}") from error
-        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
-            raise CheckpointError(f"checkpoint {str(path)!r} must have SHA-256 {sha256}, but has {found}")
+        if sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != sha256:
+            raise CheckpointError(f"checkpoint {str(path)!r} must have SHA-256 {sha256}, but has {digest}")
         try:
             flat = parse(content)
             size = int.from_bytes(content[:8], "little")
@@ -133,16 +148,16 @@ class State:
         return flat
 
     def _restore(self, path: str, header: dict[str, Any], flat: dict[str, Tensor]) -> None:
-        wanted = self.config.model_dump(mode="json")
+        own = self.config.model_dump(mode="json")
         if header.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {path!r} must have format {FORMAT}, but has {header.get('format')}")
         saved = header.get("config", {})
         fields = type(self.config).model_fields
-        for name in wanted.keys() - saved.keys():  # written before there was such a hyperparameter
+        for name in own.keys() - saved.keys():  # written before there was such a hyperparameter
             if getattr(self.config, name) == fields[name].get_default(call_default_factory=True):
-                saved[name] = wanted[name]
-        differs = [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in wanted.items() if saved.get(k) != v]
-        if str(saved.get("model")).rpartition(":")[1:] == (":", wanted["model"].rpartition(":")[2]):
+                saved[name] = own[name]
+        differs = [f"{k} is {saved.get(k)!r} there, {v!r} here" for k, v in own.items() if saved.get(k) != v]
+        if str(saved.get("model")).rpartition(":")[1:] == (":", own["model"].rpartition(":")[2]):
             differs = [line for line in differs if not line.startswith("model is ")]  # its file may have been moved
         if differs:
             raise CheckpointError(f"checkpoint {path!r} must have this trial's config, but {'; '.join(differs)}")
@@ -172,20 +187,20 @@ def _laid_out_as(parameters: list[Tensor], index: int, value: Tensor) -> Tensor:
     return value.clone()
 
 
-def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same on the CPU, contiguous, and no two in one memory: safetensors refuses tied weights."""
-    found: dict[str, Tensor] = {}
+def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, contiguous, no two of which share memory: safetensors refuses tied weights."""
+    separated: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, value in tensors.items():
-        own = value.detach().cpu().contiguous()
-        place = own.untyped_storage().data_ptr()
-        found[name] = own.clone() if place in places else own
+        copy = value.detach().cpu().contiguous()
+        place = copy.untyped_storage().data_ptr()
+        separated[name] = copy.clone() if place in places else copy
         places.add(place)
-    return found
+    return separated
 
 
 def _load(model: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Take the saved state. Of a buffer that was expanded, whose numbers share memory, each is taken once."""
+    """Load a saved state. An expanded buffer, whose numbers share memory, is written at one place of each."""
     own = model.state_dict()
     expanded = {name for name, value in own.items() if name in saved and _once(value).shape != value.shape}
     for name in expanded:

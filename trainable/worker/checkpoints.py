@@ -1,16 +1,16 @@
-"""A trial's checkpoints: the newest and the one before it, each with the SHA-256 that it must have.
+"""Checkpoints of a trial: the newest and the one before it, each with its SHA-256.
 
-    <root>/<trial>/<step>-<attempt>-<owner>.safetensors    what `State.content` holds
+    <root>/<trial>/<step>-<attempt>-<owner>.safetensors    `State.content`
     <root>/<trial>/<step>-<attempt>-<owner>.sha256         its digest, also kept in the record
 
-`root` is <run>/checkpoints, or <mirror>/<run>/checkpoints, which may be a URI: all machines must reach it. `owner` says
-whose a file is: a head that is lost may have dealt the same number to other hyperparameters, and another run may have
-had the same name. Who is not the owner sees no such file. Names of an earlier version end with the attempt; such a
-file counts while the record knows its digest.
+`root` is <run>/checkpoints, or <mirror>/<run>/checkpoints, which may be a URI: all machines must reach it. `owner`
+identifies run and hyperparameters: a head that was lost may have given the same number to other hyperparameters, and
+another run may have had the same name. Files of another owner are ignored. File names of an earlier version end with
+the attempt; such a file counts while the record has its digest.
 
-The record's digest is the one that counts; the file beside it serves a process that died before it could tell the
-driver. A checkpoint that fails its digest is refused, and the one before is taken. An attempt writes and deletes files
-of its own name only: a machine that was cut off, and comes back when the trial goes on elsewhere, spoils nothing.
+The record's digest takes precedence; the one in the file serves a process that died before its message reached the
+driver. A checkpoint that fails its digest is refused, and the one before is loaded. An attempt writes and deletes files
+of its own name only: a machine that was cut off, and returns when the trial goes on elsewhere, damages nothing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ KEPT = 2
 
 
 def owner(run: str, config: Mapping[str, Any]) -> str:
-    """Whose a trial's files are: told by the run's id and the trial's hyperparameters, a Config as JSON.
+    """The owner of a trial's files: a digest of the run's id and the trial's hyperparameters, a Config as JSON.
 
-    Of a model of the user's own counts its name: its file may have been moved since.
+    Of a user's own model only the function's name counts, since its file may have been moved.
     """
     config = {**config, "model": str(config.get("model", "")).rpartition(":")[2]}
     return hashlib.sha256(json.dumps([run, config], sort_keys=True).encode()).hexdigest()[:12]
@@ -51,62 +51,71 @@ class Checkpoints:
         self._attempt, self._owner = attempt, owner
 
     def save(self, state: State) -> CheckpointSaved:
-        """Write the state, then forget all but the newest two of this attempt, and what it no longer goes back to."""
+        """Write the state, then delete all but the newest two of this attempt, and then those of earlier attempts."""
         content = state.content()
         digest = hashlib.sha256(content).hexdigest()
         name = self._name(state.step, self._attempt)
         self._folder.write(f"{name}.safetensors", content)
         self._folder.write(f"{name}.sha256", digest.encode())
-        found = self._found()
-        own = [file for file in found if file.attempt == self._attempt]
-        outlived = [file for file in found if file.attempt < self._attempt and len(own) >= KEPT]
+        files = self._files()
+        own = [file for file in files if file.attempt == self._attempt]
+        outlived = [file for file in files if file.attempt < self._attempt and len(own) >= KEPT]
         for file in own[:-KEPT] + outlived:
             self._folder.delete(f"{file.stem}.sha256")
             self._folder.delete(f"{file.stem}.safetensors")
         return CheckpointSaved(state.step, digest)
 
-    def load(self, config: Config, data: Tensors, known: Mapping[int, str]) -> tuple[State | None, list[str]]:
-        """The newest whole state, or None; and why newer ones were refused. `known` is the record's {step: sha256}."""
+    def load(self, config: Config, data: Tensors, digests: Mapping[int, str]) -> tuple[State | None, list[str]]:
+        """Load the newest intact checkpoint.
+
+        Args:
+            config: of the trial.
+            data: on the device to go on.
+            digests: the record's {step: SHA-256}.
+
+        Returns:
+            The state, or None; and why newer ones were refused, one line each.
+        """
         from rungwise.trainable.training.state import State
 
         refused: list[str] = []
-        files = [*reversed(self._found()), *reversed(self._earlier(known))]
+        files = [*reversed(self._files()), *reversed(self._earlier(digests))]
         for file in sorted(files, key=lambda file: file.step, reverse=True):
             try:
-                digest = known.get(file.step) or self._digest(file)
+                digest = digests.get(file.step) or self._digest(file)
                 return State.load(self._path(file), config, data, digest), refused
             except (CheckpointError, OSError) as error:
                 refused.append(str(error))
         return None, refused
 
     def saved(self) -> list[CheckpointSaved]:
-        """What lies there with a digest beside it, oldest first."""
+        """Checkpoints with a digest beside them, oldest first."""
         names = set(self._folder.names())
-        found = [file for file in self._found() if f"{file.stem}.sha256" in names]
-        return [CheckpointSaved(file.step, self._digest(file)) for file in found]
+        complete = [file for file in self._files() if f"{file.stem}.sha256" in names]
+        return [CheckpointSaved(file.step, self._digest(file)) for file in complete]
 
     def remove(self) -> None:
-        """The trial has ended: it will not go on."""
+        """Delete all files of the trial, which has ended."""
         self._folder.remove()
 
     def file(self, step: int) -> str | None:
-        """Where the last attempt's state after report `step` lies: a path or URI; None when it is not there.
+        """The path or URI of the last attempt's state after report `step`; None when there is none.
 
-        The caller knows its digest, from the record.
+        Its digest is in the record.
         """
-        found = [file for file in self._earlier([step]) + self._found() if file.step == step]
-        return self._path(found[-1]) if found else None
+        files = [file for file in self._earlier([step]) + self._files() if file.step == step]
+        return self._path(files[-1]) if files else None
 
-    def _found(self, owner: str | None = None) -> list[_File]:
-        """All that are there and ours, oldest first."""
-        wanted = self._owner if owner is None else owner
+    def _files(self, owner: str | None = None) -> list[_File]:
+        """Files of this owner, oldest first."""
+        owner = self._owner if owner is None else owner
         names = self._folder.names()
         files = [_parsed(name.removesuffix(".safetensors")) for name in names if name.endswith(".safetensors")]
-        return sorted(file for file in files if file and file.owner == wanted)
+        return sorted(file for file in files if file and file.owner == owner)
 
-    def _earlier(self, known: Iterable[int]) -> list[_File]:
-        """Those that an earlier version wrote, of steps that the record knows."""
-        return [file for file in self._found("") if file.step in known] if self._owner else []
+    def _earlier(self, steps: Iterable[int]) -> list[_File]:
+        """Files that an earlier version wrote, of these steps."""
+        return [file for file in self._files("") if file.step in steps] if self._owner else []
 
     def _name(self, step: int, attempt: int) -> str:
         return "-".join(filter(None, [str(step), str(attempt), self._owner]))
@@ -122,7 +131,7 @@ class _File(NamedTuple):
     """A checkpoint's name."""
 
     step: int
-    attempt: int  # 0: of a time when names held no attempt
+    attempt: int  # 0: of an earlier version, whose names have no attempt
     owner: str
     stem: str
 

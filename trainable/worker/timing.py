@@ -1,16 +1,15 @@
-"""How long an epoch of some configurations takes on this machine, from a few timed steps of each, and how large a
-trial's state then is.
+"""Measure the time of an epoch of some configurations on this machine, from a few steps of each, and the size of a
+trial's checkpoint.
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
     python -m rungwise.trainable.worker.timing < '{"path": [...], "data": ["mnist", null], "resources": [1, 0],
     "configs": [{...}]}'
 
-prints {"seconds": [...], "bytes": [...]}, one number a configuration: training on the whole split, validation included,
-and what is kept of a trial. With `"together": N` (0: as many as train fastest, up to `"limit"`) the time is a trial's
-share of so many trained as one.
-`"path"` is where modules are looked for: a model lies in one beside the user's script, and imports others. What it
-prints goes to standard error.
+prints {"seconds": [...], "bytes": [...]}, one number a configuration: the time of an epoch on the full training split,
+validation included, and the size of a checkpoint. With `"together": N` (0: as many as train fastest, up to `"limit"`)
+the time is a trial's share in a pack of N. `"path"` is the module search path, since a model may lie beside the user's
+script and import other modules. Output of the model goes to standard error.
 """
 
 from __future__ import annotations
@@ -36,8 +35,15 @@ def probe(
     together: int = 1,
     limit: int = 1,
 ) -> tuple[list[float], list[int]]:
-    """Seconds an epoch of each config, and bytes of its final state. `data`: name and root; `resources`: CPU cores and
-    GPUs."""
+    """Seconds an epoch of each config, and bytes of its checkpoint.
+
+    Args:
+        configs: hyperparameters, as JSON.
+        data: name and root, as `load` takes them.
+        resources: CPU cores and GPUs of a trial.
+        together: trials in a pack; 0 = as many as train fastest.
+        limit: of those.
+    """
     from rungwise.trainable.config import parse_config
     from rungwise.trainable.data.dataset import Split, load
     from rungwise.trainable.data.tensors import Tensors
@@ -45,14 +51,14 @@ def probe(
     from rungwise.trainable.train import prepare_process, scores, train
     from rungwise.trainable.training.state import State
 
-    takes = TrialResources(*resources)
-    device = prepare_process(takes.threads, takes.device)
-    whole = load(*data).without_test()
-    few = max(len(whole.train) // SHARE, 1)
-    part = replace(whole, train=Split(whole.train.x[:few], whole.train.y[:few]))
+    limits = TrialResources(*resources)
+    device = prepare_process(limits.threads, limits.device)
+    full = load(*data).without_test()
+    count = max(len(full.train) // SHARE, 1)
+    part = replace(full, train=Split(full.train.x[:count], full.train.y[:count]))
     tensors = Tensors.of(part, device)
     together = together or fastest(tensors, limit)
-    seconds, kept = [], []
+    seconds, sizes = [], []
     for values in [configs[0], *configs]:  # the first one again: it warms the caches
         config = parse_config({**values, "epochs": 1, "reports_per_epoch": 1})
         alone = unpackable(config, tensors) is not None
@@ -64,10 +70,10 @@ def probe(
         else:
             scored_together(states, tensors)
         validation = (time.perf_counter() - started) / len(states)
-        training = max(report.seconds - validation, 0.0) * len(whole.train) / few
+        training = max(report.seconds - validation, 0.0) * len(full.train) / count
         seconds.append(training + validation * int(values.get("reports_per_epoch", 1)))
-        kept.append(len(states[0].content()))
-    return seconds[1:], kept[1:]
+        sizes.append(len(states[0].content()))
+    return seconds[1:], sizes[1:]
 
 
 def main() -> None:
@@ -76,8 +82,8 @@ def main() -> None:
     job = json.load(sys.stdin)
     sys.path[:] = job.pop("path")
     with os.fdopen(answer, "w") as file:
-        seconds, kept = probe(**job)
-        json.dump({"seconds": seconds, "bytes": kept}, file)
+        seconds, sizes = probe(**job)
+        json.dump({"seconds": seconds, "bytes": sizes}, file)
 
 
 if __name__ == "__main__":
