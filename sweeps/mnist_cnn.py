@@ -1,7 +1,7 @@
 """How much better than a tuned MLP is a small convolutional network on MNIST?
 
-As many trials and epochs each; an epoch of the CNN takes about ten times as long. The MLP may choose its widths, the
-CNN its channels and how much of its images to shift and turn.
+Both arms have the same number of trials and epochs; an epoch of the CNN takes about ten times as long. The MLP searches
+its widths, the CNN its channels and the augmentation.
 """
 
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main

@@ -1,6 +1,6 @@
-"""Does L2 help a regularised MLP (784-128-64-10) on MNIST, and how much is right?
+"""Does L2 help a regularised MLP (784-128-64-10) on MNIST, and by how much?
 
-Both arms search the learning rate and dropout; only one of them has an L2 penalty to choose. Equal budgets.
+Both arms search the learning rate and dropout; only one of them also searches an L2 penalty. Budgets are equal.
 """
 
 from rungwise import FloatDistribution, Sweep, main

@@ -1,6 +1,6 @@
 """Does Bayesian search (TPE) find better hyperparameters of an MLP on MNIST than random search or a grid?
 
-Each gets as many trials of as many epochs, and the same ASHA. The grid takes three values of each hyperparameter,
+Each arm has the same number of trials and epochs, and the same ASHA. The grid has three values per hyperparameter,
 spread over the range that the other two search.
 """
 

@@ -1,4 +1,4 @@
-"""For scripts of version 0.1 in this folder, which say `from sweeps.engine import ...`; goes with version 0.3."""
+"""Makes `from sweeps.engine import ...` work in scripts of version 0.1 in this folder; to be removed in version 0.3."""
 
 from rungwise._old_names import redirect
 

@@ -1,4 +1,4 @@
-"""Sweeps with a confirmation, written row by row: the numbers are chosen to be counted by hand."""
+"""Records of sweeps with a confirmation, with numbers that can be checked by hand."""
 
 from __future__ import annotations
 

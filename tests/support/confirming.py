@@ -1,4 +1,4 @@
-"""A sweep from its first trial to its kept model in this process: all is real but Tune's loop and Ray's workers."""
+"""A complete sweep in this process, from first trial to exported model, without Tune's loop and Ray's workers."""
 
 from __future__ import annotations
 

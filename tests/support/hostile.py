@@ -1,4 +1,4 @@
-"""Records that somebody altered on purpose: each mutation is sealed again, so that no checksum gives it away."""
+"""Maliciously altered records: each mutation has valid checksums, so that only validation can detect it."""
 # ruff: noqa: E501 (one mutation a line)
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tune's controller without Ray: whom it tells of what, in its order (ray 2.60, tune_controller.py).
+"""A simulation of Tune's controller without Ray: the same callbacks in the same order (ray 2.60, tune_controller.py).
 
 The searcher, the scheduler, the recorder, the record and the studies are the real ones; only processes are missing.
 """

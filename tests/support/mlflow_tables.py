@@ -1,3 +1,3 @@
-"""Tables of MLflow's store that hold what an export writes."""
+"""Names of the tables in MLflow's store that an export writes."""
 
 TABLES = ("runs", "metrics", "latest_metrics", "params", "tags", "inputs", "datasets", "experiments", "input_tags")

@@ -1,4 +1,4 @@
-"""Records as a report must be able to show them: a whole sweep of any size, and those that end badly."""
+"""Records for tests of the report: complete sweeps of any size, and sweeps that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of MLflow's new store run in processes of their own: makers that kill themselves at a given event."""
+"""Subprocesses that create MLflow's store and kill themselves at a given event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's folder as somebody who means harm would change it."""
+"""Malicious changes to a model's folder."""
 
 from __future__ import annotations
 
