@@ -4,7 +4,7 @@
     python benchmarks/simulate.py --eta 3 2 --workers 2 8 --combine  # four: every combination
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
-What is real: the study (`engine.search.dispatcher.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
+What is real: the study (`engine.search.arm_study.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
 (`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`Flight`).
 What is not: a trial is a curve drawn from `curves/surrogate.py`, a worker is a number, and the driver is a server that
 handles one thing at a time, at `--trial-seconds` a trial and `--report-seconds` a report.
@@ -40,7 +40,7 @@ from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.search.dispatcher import ArmStudy, initial_sampler, sampler_maker
+from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
 from rungwise.engine.search.samplers import STARTUP_TRIALS
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.record import Decision, State
@@ -100,7 +100,7 @@ class Setting:
         experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
         first = initial_sampler(experiment) if self.first == "plain" else None
-        return kind(experiment, ARM, sampler_maker(experiment, ARM), first)
+        return kind(experiment, ARM, sampler_factory(experiment, ARM), first)
 
 
 class ToldComplete(ArmStudy):

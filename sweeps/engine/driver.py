@@ -394,7 +394,7 @@ def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]
 
 def _begin(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
     """Enter what the search begins with, once."""
-    from rungwise.engine.search.warm_start import Cold, earlier, points
+    from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
 
     if not (options.like or options.enqueue):
         return
@@ -405,9 +405,9 @@ def _begin(record: Record, experiment: Experiment, options: Options, *, begun: b
                 raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
         return
     try:
-        record.set_meta("earlier", Verbatim(earlier(experiment, options.like, experiment.data.digest)))
+        record.set_meta("earlier", Verbatim(earlier_trials(experiment, options.like, experiment.data.digest)))
         record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
-    except Cold as problem:
+    except WarmStartError as problem:
         raise CannotRun(str(problem), code=2) from None
     record.set_meta("begun with", asked)
 

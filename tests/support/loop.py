@@ -140,8 +140,7 @@ class Loop:
 
     def live(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as this driver's study has them."""
-        found: list[optuna.trial.FrozenTrial] = self.search._studies[arm]._ot_study.trials
-        return found
+        return self.search._studies[arm].study.trials
 
     def rebuilt(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as the record has them."""

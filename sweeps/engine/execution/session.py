@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from rungwise.engine.cluster.local_ray import Ray, Unusable, local_resources
+from rungwise.engine.cluster.attach import Unusable
+from rungwise.engine.cluster.local_ray import Ray, local_resources
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
@@ -263,7 +264,7 @@ class Session:
         gc.enable()
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         try:
-            with ray.lean():
+            with ray.lighten_tune():
                 tuner.fit()
         except (TuneError, SamplerError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error

@@ -21,7 +21,7 @@ from rungwise.engine.experiment.flags import OWN, SCHEDULERS, Options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.search import samplers
 from rungwise.engine.search import warm_start as warm
-from rungwise.engine.search.samplers import SAMPLERS, Situation
+from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
 from rungwise.results.exporters.tracking_uri import valid_uri
 from rungwise.results.io.files import HALF
 from rungwise.results.io.paths import run_name_problem, shown
@@ -274,8 +274,8 @@ def _searching(experiment: Experiment, options: Options) -> list[str]:
     for index, arm in enumerate(asked.arms):
         share = (asked.trials - index + count - 1) // count  # trials are dealt in turn
         stops = asked.scheduler != "none" or asked.patience is not None
-        situation = Situation(share, stops, len(asked.objectives), asked.seed)
-        found += samplers.problems(asked.sampler_of(arm), asked.sampler_options, asked.space_of(arm), situation)
+        conditions = SearchConditions(share, stops, len(asked.objectives), asked.seed)
+        found += samplers.problems(asked.sampler_of(arm), asked.sampler_options, asked.space_of(arm), conditions)
     if "grid" in map(asked.sampler_of, asked.arms) and (options.like or options.enqueue):
         found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
     return [*found, *warm.problems(asked, options.like, options.enqueue)]
