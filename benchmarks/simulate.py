@@ -5,7 +5,7 @@
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
 What is real: the study (`engine.search.arm_study.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
-(`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`Flight`).
+(`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`ConcurrencyPolicy`).
 What is not: a trial is a curve drawn from `curves/surrogate.py`, a worker is a number, and the driver is a server that
 handles one thing at a time, at `--trial-seconds` a trial and `--report-seconds` a report.
 
@@ -34,7 +34,7 @@ from curves.measure import SWEEP
 from curves.surrogate import Curve, Measured, Surrogate
 from ray.tune.schedulers import TrialScheduler
 
-from rungwise.engine.execution.session import SHARE, Flight
+from rungwise.engine.execution.concurrency import MIN_TRIALS_PER_SLOT, ConcurrencyPolicy
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.experiment.sweep import Sweep
@@ -62,7 +62,7 @@ class Setting:
     reports: int = Sweep.reports_per_epoch
     workers: int = 2
     trials: int = 64
-    share: int = SHARE
+    share: int = MIN_TRIALS_PER_SLOT
     stopped: Literal["pruned", "complete"] = "pruned"
     first: Literal["plain", "random"] = "plain"
     startup: int = STARTUP_TRIALS
@@ -83,9 +83,9 @@ class Setting:
         grace = None if self.scheduler == "none" else max(1, round(self.grace * self.reports))
         return RungSchedule(SWEEP.epochs * self.reports, grace, self.eta, self.reports, self.scheduler)
 
-    def flight(self) -> Flight:
-        concurrency = 0 if self.share == SHARE else max(2, self.trials // self.share)
-        return Flight(self.workers, self.trials, concurrency)
+    def flight(self) -> ConcurrencyPolicy:
+        concurrency = 0 if self.share == MIN_TRIALS_PER_SLOT else max(2, self.trials // self.share)
+        return ConcurrencyPolicy(self.workers, self.trials, concurrency)
 
     def study(self, seed: int) -> ArmStudy:
         names = {
@@ -185,7 +185,7 @@ class Simulation:
         staged.append(trial)
 
     def _start(self, staged: list[Trial], *, last: bool) -> None:
-        """A free worker takes the first staged trial, or later, as Tune does (`Flight`), the last."""
+        """A free worker takes the first staged trial, or later, as Tune does (`ConcurrencyPolicy`), the last."""
         if staged:
             self._driver += self._setting.trial_seconds
             self._send(staged.pop(-1 if last else 0), self._driver)

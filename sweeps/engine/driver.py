@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rungwise.engine.cluster.local_ray import Ray
+from rungwise.engine.errors import CannotRun
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.execution.process_state import undisturbed
-from rungwise.engine.execution.session import CannotRun, Flight, Session, checkpoints, todo
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Interrupted, Signals
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
@@ -126,7 +129,7 @@ def _refuse(problems: list[str]) -> None:
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import check, hints
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.model import parameters
     from rungwise.trainable.train import prepare_process, train
@@ -139,7 +142,7 @@ def _one(experiment: Experiment, options: Options) -> int:
     config, data = parsed(values), _load(options).without_test()
     _refuse(unfit(config, data.shape))
     _refuse(_wrong_output(config, data))
-    _say_notes(options, check.unexportable([config], data))
+    _say_notes(options, hints.unexportable([config], data))
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
     most, has = experiment.max_parameters, parameters(state.model)
@@ -179,7 +182,7 @@ def _load(options: Options) -> Dataset:
 
 def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     from rungwise.engine.execution.run_lock import Locked, locked
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import check, hints
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
@@ -190,7 +193,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     _refuse(check.problems(experiment, options))
     try:
         with locked(options.out / options.name):
-            _say_notes(options, check.idle_flags(sweep, options))
+            _say_notes(options, hints.idle_flags(sweep, options))
             code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
             return _Ended(code, options.out / options.name)
     except Locked as problem:
@@ -207,10 +210,10 @@ def _say_notes(options: Options, notes: Iterable[str]) -> None:
 def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from rungwise.engine.forecast import forecast
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import hints
 
     data = _load(options)
-    _say_notes(options, [*check.notes(experiment, options, data), *check.search_notes(experiment, data)])
+    _say_notes(options, [*hints.gpu_notes(experiment, options, data), *hints.export_notes(experiment, data)])
     with Record(options.out / options.name) as record:
         _define(record, experiment.with_data(data), options, data)
         expected = forecast(experiment, options)
@@ -227,30 +230,31 @@ def _free_name(options: Options) -> str:
 
 def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
     from rungwise.engine.search import samplers
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import hints
+    from rungwise.engine.validation.data import unsuited
     from rungwise.trainable.data import dataset as source
 
     folder = options.out / options.name
-    flight = Flight.of(experiment, options)
+    concurrency = ConcurrencyPolicy.of(experiment, options)
     with ExitStack() as stack:
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
-        _refuse(check.unsuited(experiment, data.shape))
+        _refuse(unsuited(experiment, data.shape))
         asked = experiment.with_data(data)
         work = _define(record, asked, options, data)
-        notes = source.notes(data) + check.notes(asked, options, data)
-        notes += check.search_notes(asked, data) if work and not options.quiet else []
+        notes = source.notes(data) + hints.gpu_notes(asked, options, data)
+        notes += hints.export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         _say_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
-        with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
+        with _ray(options, concurrency, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
-            session = Session(asked, options, record, Stop(signals, options.time_budget), flight)
+            session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started)
@@ -302,7 +306,9 @@ def _fetch(mirror: str, folder: Path) -> None:
 
 
 @contextmanager
-def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Iterator[tuple[Future[Ray], Watch]]:
+def _ray(
+    options: Options, concurrency: ConcurrencyPolicy, nbytes: int, signals: Signals
+) -> Iterator[tuple[Future[Ray], Watch]]:
     """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
     from rungwise.engine.execution.ray_watch import Watch
 
@@ -310,7 +316,7 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
 
     def start() -> Ray:
         each = options.resources
-        ray.start(flight.running * each.cpus, flight.running * each.gpus, nbytes)
+        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, nbytes)
         return ray
 
     with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:
@@ -338,7 +344,7 @@ def _define(record: Record, experiment: Experiment, options: Options, data: Data
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
-    work = todo(record.path.parent, experiment, checkpoints(options))
+    work = has_work(record.path.parent, experiment, checkpoint_root(options))
     _begin(record, experiment, options, begun=bool(trials))
     most = max(experiment.trials, before.trials) if trials else experiment.trials
     record.set_meta("definition", replace(experiment, trials=most).to_json())

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.engine.execution.session import CannotRun, Flight, ladder
+from rungwise.engine.errors import CannotRun
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.seeds import derived_seed
@@ -69,9 +70,9 @@ class Forecast:
 
 def forecast(experiment: Experiment, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
-    flight = Flight.of(experiment, options)
-    running = flight.running if options.pack == "off" else flight.lanes
-    probes = _probes(experiment, options, running, flight.share)
+    concurrency = ConcurrencyPolicy.of(experiment, options)
+    running = concurrency.running if options.pack == "off" else concurrency.processes
+    probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_imagine(experiment, game) for game in range(GAMES))
     repeats = experiment.confirmations
@@ -186,10 +187,10 @@ def _imagine(experiment: Experiment, game: int) -> float:
     """Epochs that one imagined search trains: real rungs, scores from a hat."""
     from ray.tune.schedulers import TrialScheduler
 
-    from rungwise.engine.schedulers.per_arm import Rungs
+    from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
 
     hat = random.Random(game)
-    rungs = Rungs(experiment.arms, ladder(experiment), "max")
+    rungs = Rungs(experiment.arms, rung_schedule(experiment), "max")
     arms, reports = list(experiment.arms), 0
     for number in range(experiment.trials):
         quality = hat.gauss(0, 1) + LEARNING * number / experiment.trials

@@ -26,7 +26,7 @@ from rungwise.engine.execution.run_lock import LOCK, Locked, locked
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
-from rungwise.engine.validation.check import idle_flags, notes
+from rungwise.engine.validation.hints import gpu_notes, idle_flags
 from rungwise.results.record.record import Record
 from rungwise.trainable.data.dataset import load
 
@@ -318,7 +318,7 @@ def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_pa
 
 def test_a_name_given_twice_is_refused(refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "twice.py"
-    script.write_text('from sweeps.engine import Sweep\n\nSweep(name="a", arms={"L2": {"l2": 0.0}, "L2": {}})\n')
+    script.write_text('from rungwise import Sweep\n\nSweep(name="a", arms={"L2": {"l2": 0.0}, "L2": {}})\n')
     monkeypatch.setattr(sys, "argv", [str(script)])
     assert refused(SWEEP) == ["error: a name must be given once, but arms says 'L2' twice (line 3)"]
 
@@ -432,7 +432,7 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
 
     def told(sweep: Sweep, *arguments: str) -> list[str]:
         options = parse(sweep, list(arguments))
-        return notes(resolve(sweep, options), options, data)
+        return gpu_notes(resolve(sweep, options), options, data)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert told(SWEEP) == []
@@ -443,7 +443,7 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
     assert told(convolution, "--gpus-per-trial", "1") == []
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
-    assert "--pack" not in notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
+    assert "--pack" not in gpu_notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
     assert [parse(SWEEP, flags).resources.device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 
@@ -471,7 +471,7 @@ def test_a_flag_that_does_nothing_beside_others_is_told(flags: list[str], says: 
 def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_path: Path) -> None:
     script = tmp_path / "question.py"
     script.write_text(
-        "from sweeps.engine import FloatDistribution, Sweep, main\n"
+        "from rungwise import FloatDistribution, Sweep, main\n"
         "if __name__ == '__main__':\n"
         "    main(Sweep(name='q', space={'lr': FloatDistribution(0.0, 0.1, log=True)}, fixed={'drop': 0.1}))\n"
     )

@@ -19,7 +19,9 @@ from support.loop import Loop
 
 from rungwise import Sweep, main
 from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import Flight, Session, checkpoints, todo
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Unmade, due
@@ -136,7 +138,11 @@ def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench, monkeypatc
     monkeypatch.setattr(Folder, "remove", lambda folder: (removed.append(folder.where), shutil.rmtree(folder.where)))
     with Record(bench.folder) as record:
         session = Session(
-            bench.experiment, bench.options, record, Stop(Signals(), None), Flight.of(bench.experiment, bench.options)
+            bench.experiment,
+            bench.options,
+            record,
+            Stop(Signals(), None),
+            ConcurrencyPolicy.of(bench.experiment, bench.options),
         )
         session.end(SweepState.FINISHED)
     assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
@@ -311,11 +317,11 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert arm.chosen is not None
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
-    assert arm.flattered is None  # so is what the search saw
+    assert arm.optimism is None  # so is what the search saw
     assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.notes)
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
-    assert not todo(bench.folder, resolve(bench.sweep, bench.options), checkpoints(bench.options))
+    assert not has_work(bench.folder, resolve(bench.sweep, bench.options), checkpoint_root(bench.options))
 
 
 def test_a_confirmation_of_another_network_ends_when_the_other_one_is_accepted(owned: Owned) -> None:

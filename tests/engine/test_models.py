@@ -14,7 +14,7 @@ from support.loop import Loop
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
 from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse

@@ -11,7 +11,7 @@ import pytest
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, parse
 from rungwise.engine.forecast import forecast
@@ -78,7 +78,8 @@ def test_a_plan_counts_the_states_of_confirmed_models() -> None:
     fixed = {"hidden": (1000,), "optimizer": "adamw"}
     sweep = Sweep(name="planned", data="digits", space=SPACE, fixed=fixed, trials=2, epochs=1)
     flags = ["--concurrency", "1", "--confirm-configs", "1", "--confirm-seeds", "4"]
-    with_models, without = (forecast(sweep, parse(sweep, [*flags, *more])) for more in ([], ["--no-confirm"]))
+    asked = (parse(sweep, [*flags, *more]) for more in ([], ["--no-confirm"]))
+    with_models, without = (forecast(resolve(sweep, options), options) for options in asked)
     state = 3 * 4 * (64 * 1000 + 1000 * 10)  # weights and Adam's two numbers beside each, in bytes
     assert with_models.bytes - without.bytes > 4 * state
 

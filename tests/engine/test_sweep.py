@@ -38,7 +38,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 QUESTION = '''
 """Four ways for a trial to end, in one sweep."""
-from sweeps.engine import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="ends",

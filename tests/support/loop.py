@@ -23,7 +23,8 @@ from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.search.dispatcher import Search
 from rungwise.engine.search.reruns import Repeat
-from rungwise.engine.terminal.progress import Board, View
+from rungwise.engine.terminal.board import Board
+from rungwise.engine.terminal.live_view import View
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.record import Record, State
 from rungwise.results.record.record import Trial as Row

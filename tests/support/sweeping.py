@@ -29,7 +29,7 @@ from rungwise.results.tables.tables import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '''"""Does it survive?"""
-from sweeps.engine import FloatDistribution, Sweep, main
+from rungwise import FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
     name="tiny",

@@ -44,15 +44,15 @@ class _Lane:
     members: dict[int, InFlightTrial] = field(default_factory=dict)
 
 
-class Referee(Callback, Stopper):
+class PackCoordinator(Callback, Stopper):
     """Tune's callback for lanes, and its stopper: a search that has nothing left to deal ends its lanes."""
 
     def __init__(
-        self, search: Search, rungs: Rungs, recorder: Recorder, stop: Stop, *, share: int, retries: int
+        self, search: Search, rungs: Rungs, recorder: Recorder, stop: Stop, *, trials_per_worker: int, retries: int
     ) -> None:
-        """`share`: how many trials a lane may hold, whatever it has room for."""
+        """`trials_per_worker`: the most trials that a process may hold, whatever it has room for."""
         self._search, self._rungs, self._recorder, self._stop = search, rungs, recorder, stop
-        self._share, self._retries = share, retries
+        self._trials_per_worker, self._retries = trials_per_worker, retries
         self._lanes: dict[str, _Lane] = {}  # by their Tune trial
         self._lost: deque[InFlightTrial] = deque()  # by their lanes, to be dealt again
         self._failures: dict[str, int] = {}  # of a lane, as Tune counts them: a machine that was preempted is none
@@ -118,7 +118,7 @@ class Referee(Callback, Stopper):
             elif self._tell(member, result):
                 del lane.members[member.number]
                 stopped.append(member.number)
-        lane.answer(stopped, self._assign(lane, min(slots, self._share) - len(lane.members)))
+        lane.answer(stopped, self._assign(lane, min(slots, self._trials_per_worker) - len(lane.members)))
 
     def _tell(self, member: InFlightTrial, result: TrialResult) -> bool:
         """Tell everybody of a trial's result, in Tune's order; whether the trial is over."""

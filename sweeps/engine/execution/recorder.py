@@ -11,7 +11,7 @@ from ray.tune import Callback
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.outcome import outcome
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.terminal.progress import View
+from rungwise.engine.terminal.live_view import View
 from rungwise.results.record.record import Decision, Record, ReportRow, State
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
 from rungwise.trainable.storage import is_uri

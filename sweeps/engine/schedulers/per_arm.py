@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.schedulers.base import PendingReport, RungSchedule, StoppingRule
 from rungwise.engine.schedulers.patience import Patience
 from rungwise.engine.schedulers.registry import SCHEDULERS
@@ -82,3 +83,16 @@ class Rungs(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself.
         return None
+
+
+def rung_schedule(experiment: Experiment) -> RungSchedule:
+    """The experiment's rungs, in reports."""
+    per_epoch, patience = experiment.reports_per_epoch, experiment.patience
+    return RungSchedule(
+        budget=experiment.epochs * per_epoch,
+        grace=None if experiment.scheduler == "none" else max(1, round(experiment.grace * per_epoch)),
+        eta=experiment.eta,
+        reports_per_epoch=per_epoch,
+        scheduler=experiment.scheduler,
+        patience=None if patience is None else max(1, round(patience * per_epoch)),
+    )
