@@ -402,16 +402,18 @@ def _begin(record: Record, experiment: Experiment, options: Options, *, begun: b
     """Enter what the search begins with, once."""
     from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
 
-    if not (options.like or options.enqueue):
+    if not (options.warm_start or options.enqueue):
         return
-    asked = Verbatim(like=[str(run) for run in options.like], enqueue=list(options.enqueue))
+    asked = Verbatim(like=[str(run) for run in options.warm_start], enqueue=list(options.enqueue))
     if begun:
         with Reader(record.path.parent) as reader:
             if reader.meta("begun with") != json.loads(to_json(asked)):
-                raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
+                raise CannotRun(
+                    "--warm-start and --enqueue say how a run begins, but this one has begun; --fresh", code=2
+                )
         return
     try:
-        record.set_meta("earlier", Verbatim(earlier_trials(experiment, options.like, experiment.data.digest)))
+        record.set_meta("earlier", Verbatim(earlier_trials(experiment, options.warm_start, experiment.data.digest)))
         record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
     except WarmStartError as problem:
         raise CannotRun(str(problem), code=2) from None

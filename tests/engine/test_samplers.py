@@ -260,7 +260,7 @@ def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> Non
 
 
 def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, sweep(also={"parameters": "min"}, scheduler="asha", eta=2.0), trials=3)
+    loop = Loop(tmp_path, sweep(objectives={"parameters": "min"}, scheduler="asha", eta=2.0), trials=3)
     for accuracy, size in ((0.5, 100.0), (0.75, 300.0), (0.25, 50.0)):
         trial = loop.deal()
         for step in (1, 2):
@@ -358,15 +358,15 @@ def test_runs_that_are_of_no_use_are_refused(tmp_path: Path) -> None:
     run = old_run(tmp_path / "old")
     elsewhere = {"lr": FloatDistribution(0.5, 1.0), "dropout": FloatDistribution(0.0, 0.5)}
     for changes, digest, says in [
-        ({"metric": "val_loss", "mode": "min"}, "d", "--like needs runs of the same objective"),
+        ({"metric": "val_loss", "mode": "min"}, "d", "--warm-start needs runs of the same objective"),
         ({"reports_per_epoch": 2}, "d", "as many reports an epoch"),
-        ({}, "other", "--like needs runs on the same data"),
+        ({}, "other", "--warm-start needs runs on the same data"),
         ({"fixed": {"hidden": (7,)}}, "d", "none of the 6 trials of .* fits .* hidden is .* there and"),
         ({"space": elsewhere}, "d", "none of the 6 trials of .* fits .* lr is .* there, and not in"),
     ]:
         with pytest.raises(WarmStartError, match=says):
             earlier_trials(resolve(sweep(**changes)), [run], digest)
-    with pytest.raises(WarmStartError, match="--like takes the folder of a run, but"):
+    with pytest.raises(WarmStartError, match="--warm-start takes the folder of a run, but"):
         earlier_trials(resolve(sweep()), [tmp_path / "none"])
 
 

@@ -48,7 +48,7 @@ class Loop:
         self.sweep = sweep
         self.record = Record(folder)
         arms: dict[str, Any] = {arm: {} for arm in sweep.arms}
-        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.objectives}
+        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.all_objectives}
         self.record.set_meta("definition", told)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch

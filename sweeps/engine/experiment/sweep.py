@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
+from rungwise.results.io.text import say
 from rungwise.trainable.import_path import reference
 from rungwise.trainable.report import MODES
 
@@ -33,7 +35,8 @@ class Sweep:
     data: str = "mnist"
     metric: str = "val_accuracy"
     mode: Mode = None  # type: ignore[assignment]  # max or min; follows from the metric: losses and errors are minimised
-    also: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)  # more objectives: a Pareto front
+    # beside `metric`, with their modes or without: a Pareto front
+    objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None  # a larger model is refused before it trains, and the sampler told
     sampler: Sampler | Mapping[str, Sampler] = "tpe"  # of all arms, or {arm: its own}
     sampler_options: Mapping[str, Any] = field(default_factory=dict)  # of the sampler's constructor
@@ -46,22 +49,26 @@ class Sweep:
     reports_per_epoch: int = 1
     grace: float = 1.0  # epochs before the first rung
     eta: float = 3.0  # a rung lets about 1/eta of the trials pass
+    also: InitVar[Mapping[str, Mode] | Sequence[str] | None] = None  # the name of `objectives` in version 0.1
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, also: Mapping[str, Mode] | Sequence[str] | None) -> None:
         """NumPy's numbers become Python's, and what follows from a metric is filled in. `check` says what is wrong."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         if cast(Mode | None, self.mode) is None:
             object.__setattr__(self, "mode", _mode(self.metric))
-        names = dict.fromkeys(self.also) if isinstance(self.also, list | tuple) else self.also
+        if also is not None:
+            say("note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3", sys.stderr)
+            object.__setattr__(self, "objectives", plain(also))
+        names = dict.fromkeys(self.objectives) if isinstance(self.objectives, list | tuple) else self.objectives
         if isinstance(names, Mapping):
-            also = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
-            object.__setattr__(self, "also", also)
+            modes = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
+            object.__setattr__(self, "objectives", modes)
 
     @property
-    def objectives(self) -> dict[str, str]:
-        """{metric: max or min}, the one that stops trials first."""
-        return {self.metric: self.mode, **cast(Mapping[str, str], self.also)}
+    def all_objectives(self) -> dict[str, str]:
+        """{metric: max or min}, `metric` first, by which trials are stopped."""
+        return {self.metric: self.mode, **cast(Mapping[str, str], self.objectives)}
 
     @property
     def model_name(self) -> str:

@@ -1,4 +1,4 @@
-"""Warm starts: points to try first (`--enqueue`), and trials of earlier runs for the sampler (`--like`).
+"""Warm starts: points to try first (`--enqueue`), and trials of earlier runs for the sampler (`--warm-start`).
 
 Both are entered in the record when the run begins, so that a resumed search starts from the same.
 """
@@ -81,7 +81,7 @@ def earlier_trials(experiment: Experiment, runs: Iterable[Path], digest: str | N
             with Reader(run) as reader:
                 definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
         except RecordError as error:
-            raise WarmStartError(f"--like takes the folder of a run, but {error}") from None
+            raise WarmStartError(f"--warm-start takes the folder of a run, but {error}") from None
         _require_comparable(experiment, run, definition, digest)
         reasons, before = Counter[str](), sum(map(len, arm_trials.values()))
         for trial in trials:
@@ -96,24 +96,26 @@ def earlier_trials(experiment: Experiment, runs: Iterable[Path], digest: str | N
                     arm_trials[arm].append(fields)
         if sum(map(len, arm_trials.values())) == before:
             common = f", most because {reasons.most_common(1)[0][0]}" if reasons else ""
-            raise WarmStartError(f"--like: none of the {len(trials)} trials of {run} fits into this space{common}")
+            raise WarmStartError(
+                f"--warm-start: none of the {len(trials)} trials of {run} fits into this space{common}"
+            )
     return arm_trials
 
 
 def _require_comparable(experiment: Experiment, run: Path, definition: Definition, digest: str | None) -> None:
     if definition.objectives != experiment.objectives:
         raise WarmStartError(
-            f"--like needs runs of the same objective, but {run} has {definition.objectives} and this sweep "
+            f"--warm-start needs runs of the same objective, but {run} has {definition.objectives} and this sweep "
             f"{experiment.objectives}"
         )
     if definition.reports_per_epoch != experiment.reports_per_epoch:
         raise WarmStartError(
-            f"--like needs runs with as many reports an epoch, but {run} has {definition.reports_per_epoch} and "
+            f"--warm-start needs runs with as many reports an epoch, but {run} has {definition.reports_per_epoch} and "
             f"this sweep {experiment.reports_per_epoch}"
         )
     data = definition.data
     if digest is not None and data.digest != digest:
-        raise WarmStartError(f"--like needs runs on the same data, but {run} has other ones ({data.name})")
+        raise WarmStartError(f"--warm-start needs runs on the same data, but {run} has other ones ({data.name})")
 
 
 def _fitting(experiment: Experiment, arm: str, trial: Trial) -> tuple[dict[str, Any], dict[str, str]] | str:

@@ -48,9 +48,9 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
         found += samplers.problems(
             experiment.sampler_of(arm), experiment.sampler_options, experiment.space_of(arm), conditions
         )
-    if "grid" in map(experiment.sampler_of, experiment.arms) and (options.like or options.enqueue):
-        found.append("--sampler grid tries its points in an order of its own, but got --like or --enqueue")
-    return [*found, *warm_start.problems(experiment, options.like, options.enqueue)]
+    if "grid" in map(experiment.sampler_of, experiment.arms) and (options.warm_start or options.enqueue):
+        found.append("--sampler grid tries its points in an order of its own, but got --warm-start or --enqueue")
+    return [*found, *warm_start.problems(experiment, options.warm_start, options.enqueue)]
 
 
 def unpackable(experiment: Experiment) -> list[str]:
