@@ -11,3 +11,9 @@ class CannotRun(RungwiseError, RuntimeError):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise CannotRun with exit code 2, a line for each of the problems, if there are any."""
+    if problems:
+        raise CannotRun("\nerror: ".join(problems), code=2)

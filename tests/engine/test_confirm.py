@@ -18,7 +18,7 @@ from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
 from rungwise import Sweep, main
-from rungwise.engine.driver import _define
+from rungwise.engine.define_run import define_run
 from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
 from rungwise.engine.execution.session import Session
@@ -289,7 +289,7 @@ class Owned:
             record.set_meta("definition", self.defined)  # `Loop` keeps another one
             record.commit()
             options = parse(self.bench.sweep, flags)
-            return _define(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
+            return define_run(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
 
 
 @pytest.fixture

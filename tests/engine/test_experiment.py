@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
-from rungwise.engine.driver import _define
+from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import OWN, Options, default_options, named_options, parse
 from rungwise.engine.experiment.resume_check import differences, widening_problems
@@ -87,7 +87,7 @@ def test_a_record_of_the_first_version_goes_on_with_more_trials(tmp_path: Path, 
         record.set_meta("definition", Verbatim(first_definition(digits)))
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
         record.commit()
-        _define(record, resolve(sweep, options).with_data(digits), options, digits)
+        define_run(record, resolve(sweep, options).with_data(digits), options, digits)
     with Reader(tmp_path / "demo") as reader:
         assert reader.meta("id") == "theirs"
         assert reader.meta("definition") == first_definition(digits) | {"trials": 8}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rungwise import FloatDistribution, Sweep
-from rungwise.engine.driver import _define
+from rungwise.engine.define_run import define_run
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, parse
@@ -90,7 +90,7 @@ def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
     def define(record: Record, high: float) -> Any:
         sweep = Sweep(name="planned", data="digits", space={"lr": FloatDistribution(1e-3, high)}, trials=2, epochs=1)
         options = parse(sweep, ["--out", str(tmp_path), "--plan"])
-        _define(record, resolve(sweep, options).with_data(data), options, data)
+        define_run(record, resolve(sweep, options).with_data(data), options, data)
         with Reader(tmp_path) as reader:
             return reader.meta("definition")["space"], reader.meta("id")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation.choices import unpackable
+from rungwise.results.io.text import say
 from rungwise.trainable import config as hyper
 
 if TYPE_CHECKING:
@@ -65,3 +67,9 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
         (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
     ]  # fmt: skip
     return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
+
+
+def print_notes(options: Options, notes: Iterable[str]) -> None:
+    """Each note once on standard error, unless --quiet."""
+    for note in [] if options.quiet else dict.fromkeys(notes):
+        say(f"note: {note}", sys.stderr)
