@@ -28,6 +28,7 @@ from rungwise.engine.execution.test_scoring import Unmade, due
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import CONSTANT_SCORES
+from rungwise.results.analysis.findings import SupersededSeeds
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
 from rungwise.results.model.model import load as load_model
@@ -318,7 +319,7 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
     assert arm.optimism is None  # so is what the search saw
-    assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.notes)
+    assert SupersededSeeds(arm.arm, arm.chosen.source, 2) in bench.answer.notes
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
     assert not has_work(bench.folder, resolve(bench.sweep, bench.options), checkpoint_root(bench.options))
