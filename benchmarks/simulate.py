@@ -4,8 +4,8 @@
     python benchmarks/simulate.py --eta 3 2 --workers 2 8 --combine  # four: every combination
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
-What is real: the study (`engine.search.dispatcher.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
-(`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`Flight`).
+What is real: the study (`engine.search.arm_study.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
+(`engine.schedulers.per_arm.Rungs`: Ray's ASHA), and how many trials are in flight and staged (`ConcurrencyPolicy`).
 What is not: a trial is a curve drawn from `curves/surrogate.py`, a worker is a number, and the driver is a server that
 handles one thing at a time, at `--trial-seconds` a trial and `--report-seconds` a report.
 
@@ -34,13 +34,13 @@ from curves.measure import SWEEP
 from curves.surrogate import Curve, Measured, Surrogate
 from ray.tune.schedulers import TrialScheduler
 
-from rungwise.engine.execution.session import SHARE, Flight
+from rungwise.engine.execution.concurrency import MIN_TRIALS_PER_SLOT, ConcurrencyPolicy
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.search.dispatcher import ArmStudy, initial_sampler, sampler_maker
+from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
 from rungwise.engine.search.samplers import STARTUP_TRIALS
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import Decision, State
@@ -62,7 +62,7 @@ class Setting:
     reports: int = Sweep.reports_per_epoch
     workers: int = 2
     trials: int = 64
-    share: int = SHARE
+    share: int = MIN_TRIALS_PER_SLOT
     stopped: Literal["pruned", "complete"] = "pruned"
     first: Literal["plain", "random"] = "plain"
     startup: int = STARTUP_TRIALS
@@ -83,9 +83,9 @@ class Setting:
         grace = None if self.scheduler == "none" else max(1, round(self.grace * self.reports))
         return RungSchedule(SWEEP.epochs * self.reports, grace, self.eta, self.reports, self.scheduler)
 
-    def flight(self) -> Flight:
-        concurrency = 0 if self.share == SHARE else max(2, self.trials // self.share)
-        return Flight(self.workers, self.trials, concurrency)
+    def flight(self) -> ConcurrencyPolicy:
+        concurrency = 0 if self.share == MIN_TRIALS_PER_SLOT else max(2, self.trials // self.share)
+        return ConcurrencyPolicy(self.workers, self.trials, concurrency)
 
     def study(self, seed: int) -> ArmStudy:
         names = {
@@ -100,7 +100,7 @@ class Setting:
         experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
         first = initial_sampler(experiment) if self.first == "plain" else None
-        return kind(experiment, ARM, sampler_maker(experiment, ARM), first)
+        return kind(experiment, ARM, sampler_factory(experiment, ARM), first)
 
 
 class ToldComplete(ArmStudy):
@@ -185,7 +185,7 @@ class Simulation:
         staged.append(trial)
 
     def _start(self, staged: list[Trial], *, last: bool) -> None:
-        """A free worker takes the first staged trial, or later, as Tune does (`Flight`), the last."""
+        """A free worker takes the first staged trial, or later, as Tune does (`ConcurrencyPolicy`), the last."""
         if staged:
             self._driver += self._setting.trial_seconds
             self._send(staged.pop(-1 if last else 0), self._driver)

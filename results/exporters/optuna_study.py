@@ -29,8 +29,8 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
     last attempt's value counts. A study of several objectives has no intermediate values, which Optuna does not take.
 
-    A study begins with the trials of other runs that `--like` named, which have no user attribute `trial`; and it has
-    what its sampler kept of its trials and itself.
+    A study begins with the trials of other runs that `--warm-start` named, which have no user attribute `trial`; and it
+    has what its sampler kept of its trials and itself.
     """
     import optuna
     from optuna.study import StudyDirection

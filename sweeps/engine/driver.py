@@ -7,8 +7,7 @@ import json
 import signal
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -18,20 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rungwise.engine.cluster.local_ray import Ray
+from rungwise.engine.define_run import define_run
+from rungwise.engine.errors import CannotRun, refuse
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.execution.process_state import undisturbed
-from rungwise.engine.execution.session import CannotRun, Flight, Session, checkpoints, todo
+from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Interrupted, Signals
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
 from rungwise.results.io.paths import run_name_problem
-from rungwise.results.io.redaction import Verbatim, redacted_uri, remember
+from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import RecordError, State, SweepState, Trial
-from rungwise.results.record.writer import Record, to_json
-from rungwise.trainable.config import Config, config_class, described, parse_config, unfit
+from rungwise.results.record.types import RecordError, SweepState
+from rungwise.results.record.writer import Record
+from rungwise.trainable.config import Config, parse_config, unfit
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
 
@@ -43,17 +45,10 @@ if TYPE_CHECKING:
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
-    """Run `sweep` with the flags of the command line, and exit.
+    """Run `sweep` as the command line (or `arguments`) asks, and exit; at a prompt and in a notebook, return when all
+    went well. There the command line is the notebook's, and nobody's flags are read.
 
-    At a Python prompt and in a notebook no flags are read, and a sweep that succeeded returns.
-
-    Args:
-        sweep: The question.
-        arguments: Flags in place of those of the command line.
-
-    Raises:
-        SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM.
+    0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -74,12 +69,12 @@ def run(sweep: Sweep, **options: Any) -> Run:
 
     Args:
         sweep: The question.
-        **options: Flags by name, with underscores: `trials=8`, `confirm=False`, `gpus_per_trial=1`. Defaults are
-            those of the command line.
+        **options: Flags by name, with underscores: `trials=8`, `confirm=False`, `gpus_per_trial=1`. What is left out
+            is what an empty command line means.
 
     Raises:
-        RungwiseError: The sweep cannot start (`code` is 2) or could not finish (`code` is 1).
-        KeyboardInterrupt: Ctrl-C. The record is intact; the same call resumes the sweep.
+        RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
+        KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
         SystemExit: SIGTERM.
     """
     from rungwise.results.run import open as open_run
@@ -87,7 +82,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
     print_anything()
     with Signals() as signals, undisturbed():
         try:
-            _refuse(fields.problems(sweep))
+            refuse(fields.problems(sweep))
             given = named_options(sweep, options)
             remember(given.tracking_uri, given.mirror)
             ended = _sweep(sweep, given, signals)
@@ -111,7 +106,7 @@ class _Ended(NamedTuple):
 
 def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
-        _refuse(fields.problems(sweep))
+        refuse(fields.problems(sweep))
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         if options.one is not None:
@@ -128,32 +123,27 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         return 1
 
 
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise CannotRun("\nerror: ".join(problems), code=2)
-
-
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import check, hints
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.model import parameters
     from rungwise.trainable.train import prepare_process, train
     from rungwise.trainable.training.state import State
 
-    _refuse(check.one_problems(experiment, options))
+    refuse(check.one_problems(experiment, options))
     values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
     device = prepare_process(options.resources.threads, options.resources.device)
     config, data = parse_config(values), _load(options).without_test()
-    _refuse(unfit(config, data.shape))
-    _refuse(_wrong_output(config, data))
-    _say_notes(options, check.unexportable([config], data))
+    refuse(unfit(config, data.shape))
+    refuse(_wrong_output(config, data))
+    hints.print_notes(options, hints.unexportable([config], data))
     tensors = Tensors.of(data, device)
     state = State.fresh(config, tensors)
     most, has = experiment.max_parameters, parameters(state.model)
     if most is not None and has > most:
-        _refuse([f"--max-parameters {most}, but the model has {has}"])
+        refuse([f"--max-parameters {most}, but the model has {has}"])
     with ordinary():
         for report in train(config, tensors, state=state):
             say("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
@@ -188,7 +178,7 @@ def _load(options: Options) -> Dataset:
 
 def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     from rungwise.engine.execution.run_lock import Locked, locked
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import check, hints
 
     started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
@@ -196,10 +186,10 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     if options.fresh and not run_name_problem(options.name):
         options = replace(options, name=_free_name(options))
     experiment = resolve(sweep, options)
-    _refuse(check.problems(experiment, options))
+    refuse(check.problems(experiment, options))
     try:
         with locked(options.out / options.name):
-            _say_notes(options, check.idle_flags(sweep, options))
+            hints.print_notes(options, hints.idle_flags(sweep, options))
             code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
             return _Ended(code, options.out / options.name)
     except Locked as problem:
@@ -208,20 +198,15 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
         raise CannotRun(str(problem), code=2) from None
 
 
-def _say_notes(options: Options, notes: Iterable[str]) -> None:
-    for note in [] if options.quiet else dict.fromkeys(notes):
-        say(f"note: {note}", sys.stderr)
-
-
 def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from rungwise.engine.forecast import forecast
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import hints
 
     data = _load(options)
-    _say_notes(options, [*check.notes(experiment, options, data), *check.search_notes(experiment, data)])
+    hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *hints.export_notes(experiment, data)])
     with Record(options.out / options.name) as record:
-        _define(record, experiment.with_data(data), options, data)
+        define_run(record, experiment.with_data(data), options, data)
         expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
     say(expected.lines())
@@ -236,30 +221,31 @@ def _free_name(options: Options) -> str:
 
 def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
     from rungwise.engine.search import samplers
-    from rungwise.engine.validation import check
+    from rungwise.engine.validation import hints
+    from rungwise.engine.validation.data import unsuited
     from rungwise.trainable.data import dataset as source
 
     folder = options.out / options.name
-    flight = Flight.of(experiment, options)
+    concurrency = ConcurrencyPolicy.of(experiment, options)
     with ExitStack() as stack:
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(options)
-        _refuse(check.unsuited(experiment, data.shape))
+        refuse(unsuited(experiment, data.shape))
         asked = experiment.with_data(data)
-        work = _define(record, asked, options, data)
-        notes = source.notes(data) + check.notes(asked, options, data)
-        notes += check.search_notes(asked, data) if work and not options.quiet else []
+        work = define_run(record, asked, options, data)
+        notes = source.notes(data) + hints.gpu_notes(asked, options, data)
+        notes += hints.export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
-        _say_notes(options, notes)
+        hints.print_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
-        with _ray(options, flight, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
+        with _ray(options, concurrency, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
-            session = Session(asked, options, record, Stop(signals, options.time_budget), flight)
+            session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started)
@@ -311,7 +297,9 @@ def _fetch(mirror: str, folder: Path) -> None:
 
 
 @contextmanager
-def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Iterator[tuple[Future[Ray], Watch]]:
+def _ray(
+    options: Options, concurrency: ConcurrencyPolicy, nbytes: int, signals: Signals
+) -> Iterator[tuple[Future[Ray], Watch]]:
     """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
     from rungwise.engine.execution.ray_watch import Watch
 
@@ -319,7 +307,7 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
 
     def start() -> Ray:
         each = options.resources
-        ray.start(flight.running * each.cpus, flight.running * each.gpus, nbytes)
+        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, nbytes)
         return ray
 
     with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:
@@ -331,101 +319,3 @@ def _ray(options: Options, flight: Flight, nbytes: int, signals: Signals) -> Ite
         finally:
             future.exception()  # wait: a Ray half started cannot be stopped
             ray.stop()
-
-
-def _define(record: Record, experiment: Experiment, options: Options, data: Dataset) -> bool:
-    """Enter what is asked, unless the record holds trials of something else: a plan alone binds nobody. Returns whether
-    there is work: models of the user's own are tried only then."""
-    from rungwise.engine.experiment.resume_check import differences, widening_problems
-
-    with Reader(record.path.parent) as reader:
-        begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
-    if not begun:
-        record.set_meta("id", uuid.uuid4().hex)
-    elif trials and (changed := differences(before, experiment)):
-        problems = widening_problems(experiment.space_object, before, trials) if options.widen else []
-        if problems or not (options.widen and all(line.startswith("space") for line in changed)):
-            raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
-        record.event("widened", changed=changed)
-    work = todo(record.path.parent, experiment, checkpoints(options))
-    _begin(record, experiment, options, begun=bool(trials))
-    most = max(experiment.trials, before.trials) if trials else experiment.trials
-    record.set_meta("definition", replace(experiment, trials=most).to_json())
-    if work or options.plan:
-        _define_models(record, experiment, options, data)
-    kinds = {config_class(experiment.given(arm)) for arm in experiment.arms}
-    record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
-    record.commit()
-    return work
-
-
-def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:
-    """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
-    from rungwise.engine.experiment import own_models as models
-
-    with Reader(record.path.parent) as reader:
-        before, trials = models.known(reader), reader.trials()
-    in_flight = [trial for trial in trials if not trial.state.ended]
-    own = models.names(experiment, in_flight)
-    for trial in in_flight:  # it goes on, and nothing is imported because a record says so
-        models.trusted(trial.config, own)
-    begun = bool(trials)
-    tries = models.tried(experiment, data, before if begun else None)
-    _refuse(models.problems(tries))
-    if begun:
-        changed, notes = models.changes(before, tries), models.notes(before, tries)
-        lines = [line for some in changed.values() for line in some]
-        if changed and not options.accept_changed_model:
-            raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *lines]), code=2)
-        superseded = []
-        if options.accept_changed_model:
-            superseded = _supersede(record, trials, {*changed, *models.unknown(before, tries)})
-        if changed or notes or superseded:
-            record.event("model changed", accepted=lines, notes=notes, superseded=superseded)
-        _say_notes(options, notes)
-    if tries:
-        record.set_meta("models", Verbatim(models.kept(tries, before)))
-
-
-def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
-    """End the confirmations in flight of the networks that these functions built until now. Returns all trials of such
-    networks: what of them is confirmed fits none that can be built any more, and is trained again."""
-    from rungwise.engine.experiment import own_models as models
-
-    with Reader(record.path.parent) as reader:
-        known, unfit = reader.superseded(), reader.unfit()
-    mine = {*models.trained_by(trials, functions), *unfit} - known
-    for trial in trials:
-        if trial.trial in mine and trial.phase == "confirm" and not trial.state.ended:
-            record.end_trial(trial.trial, State.FAILED, reason="another network was accepted in its model's place")
-    return sorted(mine)
-
-
-def _begin(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
-    """Enter what the search begins with, once."""
-    from rungwise.engine.search.warm_start import Cold, earlier, points
-
-    if not (options.like or options.enqueue):
-        return
-    asked = Verbatim(like=[str(run) for run in options.like], enqueue=list(options.enqueue))
-    if begun:
-        with Reader(record.path.parent) as reader:
-            if reader.meta("begun with") != json.loads(to_json(asked)):
-                raise CannotRun("--like and --enqueue say how a run begins, but this one has begun; --fresh", code=2)
-        return
-    try:
-        record.set_meta("earlier", Verbatim(earlier(experiment, options.like, experiment.data.digest)))
-        record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
-    except Cold as problem:
-        raise CannotRun(str(problem), code=2) from None
-    record.set_meta("begun with", asked)
-
-
-MODEL_REFUSAL = (
-    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
-    "on with both in one run. What changed:"
-)
-REFUSAL = (
-    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
-    "new space contains the old one. What changed:"
-)

@@ -1,7 +1,7 @@
-"""What a sweep will cost, before it runs: `--plan`. A few timed probes, the real rungs on imagined scores, and sums.
+"""The forecast of a sweep's cost (`--plan`): a few timed probes, the real rungs on simulated scores, and sums.
 
-Probes run side by side, as many as trials will, because trials share the machine's memory. Imagined scores get
-better while a search learns; how much was set once by what mnist_l2 did, and the report shows forecast against actual.
+Probes run side by side, as many as trials will, because trials share the machine's memory. Simulated scores get
+better while a search learns, at a rate fitted once to mnist_l2; the report shows forecast against actual.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.engine.execution.session import CannotRun, Flight, ladder
+from rungwise.engine.errors import CannotRun
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.seeds import derived_seed
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from rungwise.engine.experiment.space import DefineByRun
 
 PROBES = 6  # configurations that are timed
-GAMES = 40  # imagined searches
+NUM_SIMULATIONS = 40  # of a search
 DRAWS = 100  # random points that a space function may refuse one after the other
 LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
 NOISE = 0.3  # of a report, in standard deviations between configurations
@@ -69,11 +70,11 @@ class Forecast:
 
 def forecast(experiment: Experiment, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
-    flight = Flight.of(experiment, options)
-    running = flight.running if options.pack == "off" else flight.lanes
-    probes = _probes(experiment, options, running, flight.share)
+    concurrency = ConcurrencyPolicy.of(experiment, options)
+    running = concurrency.running if options.pack == "off" else concurrency.processes
+    probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
-    searched = statistics.mean(_imagine(experiment, game) for game in range(GAMES))
+    searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
     repeats = experiment.confirmations
     epochs = searched + repeats * experiment.epochs
     training = epochs * seconds
@@ -102,7 +103,7 @@ def _states(experiment: Experiment, options: Options, seconds: float) -> int:
 
 @dataclass(frozen=True)
 class _Probe:
-    """What a configuration takes."""
+    """The cost of one configuration."""
 
     seconds: float  # an epoch
     bytes: int  # of a state, the optimiser's included
@@ -123,11 +124,11 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
     }
     portions = [portion for first in range(running) if (portion := configs[first::running])]
     with contextlib.ExitStack() as stack:
-        processes = [_started(stack, {**common, "configs": portion}) for portion in portions]
-        return [probe for process in processes for probe in _answer(process)]
+        processes = [_start_probes(stack, {**common, "configs": portion}) for portion in portions]
+        return [probe for process in processes for probe in _read_probes(process)]
 
 
-def _started(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
+def _start_probes(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
     """A process that begins to work on `job`, and ends at the latest with `stack`."""
     here = str(Path(__file__).absolute().parents[2])  # through the links of rungwise/
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
@@ -145,14 +146,14 @@ def _started(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.
     return process
 
 
-def _answer(process: subprocess.Popen[str]) -> list[_Probe]:
-    """One for each configuration. Raises CannotRun when they could not be trained."""
-    said, errors = process.communicate()
+def _read_probes(process: subprocess.Popen[str]) -> list[_Probe]:
+    """A probe for each configuration. Raises CannotRun when they could not be trained."""
+    output, errors = process.communicate()
     if process.returncode:
         last = errors.strip().splitlines()[-1:] or [f"the process ended with status {process.returncode}"]
         raise CannotRun(f"--plan times a few trials, but one could not be trained: {last[0]}")
-    found = json.loads(said)
-    return [_Probe(*pair) for pair in zip(found["seconds"], found["bytes"], strict=True)]
+    timings = json.loads(output)
+    return [_Probe(*pair) for pair in zip(timings["seconds"], timings["bytes"], strict=True)]
 
 
 def _random_configs(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
@@ -168,11 +169,11 @@ def _random_configs(experiment: Experiment) -> Iterator[Mapping[str, Any]]:
             sampler=optuna.samplers.RandomSampler(seed=derived_seed(experiment.seed, "probe", index))
         )
         space = to_optuna(experiment.space_of(arm))
-        values = _drawn(space, study) if callable(space) else study.ask(space).params
+        values = _sample_space(space, study) if callable(space) else study.ask(space).params
         yield {**experiment.given(arm), **values, "reports_per_epoch": experiment.reports_per_epoch}
 
 
-def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
+def _sample_space(space: DefineByRun, study: Study) -> dict[str, Any]:
     """A random point that the function does not refuse."""
     from optuna import TrialPruned
 
@@ -182,20 +183,20 @@ def _drawn(space: DefineByRun, study: Study) -> dict[str, Any]:
     raise CannotRun(f"the space function refused {DRAWS} random points", code=2)
 
 
-def _imagine(experiment: Experiment, game: int) -> float:
-    """Epochs that one imagined search trains: real rungs, scores from a hat."""
+def _simulate_search(experiment: Experiment, seed: int) -> float:
+    """Epochs that one simulated search trains: real rungs, random scores."""
     from ray.tune.schedulers import TrialScheduler
 
-    from rungwise.engine.schedulers.per_arm import Rungs
+    from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
 
-    hat = random.Random(game)
-    rungs = Rungs(experiment.arms, ladder(experiment), "max")
+    rng = random.Random(seed)
+    rungs = Rungs(experiment.arms, rung_schedule(experiment), "max")
     arms, reports = list(experiment.arms), 0
     for number in range(experiment.trials):
-        quality = hat.gauss(0, 1) + LEARNING * number / experiment.trials
+        quality = rng.gauss(0, 1) + LEARNING * number / experiment.trials
         for step in range(1, rungs.schedule.budget + 1):
             reports += 1
-            score = quality + hat.gauss(0, NOISE)
+            score = quality + rng.gauss(0, NOISE)
             if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
                 break
     return reports / experiment.reports_per_epoch

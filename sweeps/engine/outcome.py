@@ -1,4 +1,4 @@
-"""How a trial ended, told from its last result: the one place where a trial's and Tune's words become the record's."""
+"""The record's state of a trial that has ended, from the last result that Tune has of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OBJECTIVE = "objective"  # the key of a Tune result that the searcher and the sc
 
 
 def outcome(result: TrialResult | None) -> State:
-    """The state of a trial that is over.
+    """The state of a trial that has ended.
 
     A trial that ended by itself says so in its last result; one that did not was stopped by the scheduler. None means
     that its process died more often than the retries allow.

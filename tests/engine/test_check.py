@@ -26,7 +26,7 @@ from rungwise.engine.execution.run_lock import LOCK, Locked, locked
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
-from rungwise.engine.validation.check import idle_flags, notes
+from rungwise.engine.validation.hints import gpu_notes, idle_flags
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 
@@ -108,7 +108,7 @@ BAD_FLAGS = [
     (["--enqueue", "lr=5"], ["--enqueue takes a JSON object, but got 'lr=5'"]),
     (["--enqueue", '{"lr": "fast"}'], ["--enqueue must lie in the space", 'got {"lr": "fast"}']),
     (["--enqueue", '{"l1": 0.1}'], ["--enqueue: unknown hyperparameter of the space 'l1'; did you mean"]),
-    (["--like", "no/such/run"], ["--like takes the folder of a run", "no/such/run"]),
+    (["--warm-start", "no/such/run"], ["--warm-start takes the folder of a run", "no/such/run"]),
     (["--scheduler", "asah"], ["unknown --scheduler 'asah'", "did you mean 'asha'?", "none"]),
     (["--name", "a/b"], ["--name: a run's name must have letters, digits", "got 'a/b'"]),
     (["--name", "../up"], ["--name: a run's name must have letters, digits", "got '../up'"]),
@@ -179,8 +179,8 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ),
         ({"mode": "min"}, ["mode must be 'max' for val_accuracy, of which more is better", "got 'min'"]),
         ({"metric": "lr", "mode": None}, ["mode must be said, 'max' or 'min', as lr may be either"]),
-        ({"also": {"val_loss": "max"}}, ["an objective's mode must be 'min' for val_loss", "val_loss has 'max'"]),
-        ({"also": ["epoch"]}, ["an objective's mode must be said, 'max' or 'min', as epoch may be either"]),
+        ({"objectives": {"val_loss": "max"}}, ["an objective's mode must be 'min' for val_loss", "val_loss has 'max'"]),
+        ({"objectives": ["epoch"]}, ["an objective's mode must be said, 'max' or 'min', as epoch may be either"]),
         (
             {"space": {"kernel": IntDistribution(1, 5)}, "fixed": {"model": "cnn"}},
             ["kernel must be odd", "got kernel=2"],
@@ -215,7 +215,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"metric": None}, ["metric must be text, but got None (NoneType)"]),
         ({"metric": ["val_loss"]}, ["metric must be text, but got ['val_loss'] (list)"]),
         ({"mode": max}, ["mode must be 'max' or 'min', or left out, but got <built-in function max>"]),
-        ({"also": "val_loss"}, ["also must be a dict of metrics and 'max' or 'min', or a list of metrics"]),
+        ({"objectives": "val_loss"}, ["objectives must be a dict of metrics and 'max' or 'min', or a list of metrics"]),
         ({"fixed": [("l2", 1)]}, ["fixed must be a dict of names and values, but got"]),
         (
             {"fixed": {"lr": float}, "space": {"l2": SPACE["l2"]}},
@@ -242,11 +242,14 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"sampler_options": {"n_startup_trials": math.nan}}, ["n_startup_trials must be a finite number", "got nan"]),
         ({"mode": "best"}, ["mode must be 'max' or 'min', but got 'best'"]),
         ({"metric": "val_acuracy"}, ["unknown metric 'val_acuracy'", "did you mean 'val_accuracy'?", "val_loss"]),
-        ({"also": {"parametrs": "min"}}, ["unknown objective 'parametrs'", "did you mean 'parameters'?"]),
-        ({"also": {"parameters": "less"}}, ["an objective's mode must be 'max' or 'min', but parameters has 'less'"]),
-        ({"also": {"val_accuracy": "max"}}, ["objectives must differ, but val_accuracy is there twice"]),
+        ({"objectives": {"parametrs": "min"}}, ["unknown objective 'parametrs'", "did you mean 'parameters'?"]),
         (
-            {"also": {"parameters": "min"}, "sampler": "cmaes", "scheduler": "none"},
+            {"objectives": {"parameters": "less"}},
+            ["an objective's mode must be 'max' or 'min', but parameters has 'less'"],
+        ),
+        ({"objectives": {"val_accuracy": "max"}}, ["objectives must differ, but val_accuracy is there twice"]),
+        (
+            {"objectives": {"parameters": "min"}, "sampler": "cmaes", "scheduler": "none"},
             ["--sampler cmaes takes one objective, but got 2"],
         ),
         (
@@ -303,7 +306,9 @@ def test_a_name_that_no_record_could_hold_as_it_is_is_refused_in_one_line(refuse
 def test_a_grid_takes_no_points_and_no_earlier_trials(refused: Any) -> None:
     gridded = replace(SWEEP, space={"batch_size": CategoricalDistribution([16, 32, 64, 128])}, sampler="grid")
     (line,) = refused(gridded, "--enqueue", '{"batch_size": 32}')
-    assert line.startswith("error: --sampler grid tries its points in an order of its own, but got --like or --enqueue")
+    assert line.startswith(
+        "error: --sampler grid tries its points in an order of its own, but got --warm-start or --enqueue"
+    )
 
 
 def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_path: Path) -> None:
@@ -313,7 +318,7 @@ def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_pa
     with Record(folder) as record:
         record.set_meta("definition", resolve(SWEEP, options).with_data(load("digits")).to_json())
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
-    assert "error: --like and --enqueue say how a run begins" in refused(SWEEP, "--enqueue", '{"lr": 0.01}')[0]
+    assert "error: --warm-start and --enqueue say how a run begins" in refused(SWEEP, "--enqueue", '{"lr": 0.01}')[0]
 
 
 def test_a_name_given_twice_is_refused(refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +437,7 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
 
     def told(sweep: Sweep, *arguments: str) -> list[str]:
         options = parse(sweep, list(arguments))
-        return notes(resolve(sweep, options), options, data)
+        return gpu_notes(resolve(sweep, options), options, data)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert told(SWEEP) == []
@@ -443,7 +448,7 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
     assert told(convolution, "--gpus-per-trial", "1") == []
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
-    assert "--pack" not in notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
+    assert "--pack" not in gpu_notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
     assert [parse(SWEEP, flags).resources.device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 

@@ -18,14 +18,17 @@ from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
 from rungwise import Sweep, main
-from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import Flight, Session, checkpoints, todo
+from rungwise.engine.define_run import define_run
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Unmade, due
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import CONSTANT_SCORES
+from rungwise.results.analysis.findings import SupersededSeeds
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
 from rungwise.results.model.model import load as load_model
@@ -138,7 +141,11 @@ def test_a_session_that_ends_deletes_no_confirmed_model(bench: Bench, monkeypatc
     monkeypatch.setattr(Folder, "remove", lambda folder: (removed.append(folder.where), shutil.rmtree(folder.where)))
     with Record(bench.folder) as record:
         session = Session(
-            bench.experiment, bench.options, record, Stop(Signals(), None), Flight.of(bench.experiment, bench.options)
+            bench.experiment,
+            bench.options,
+            record,
+            Stop(Signals(), None),
+            ConcurrencyPolicy.of(bench.experiment, bench.options),
         )
         session.end(SweepState.FINISHED)
     assert sorted((bench.folder / "checkpoints").rglob("*.safetensors")) == files
@@ -277,7 +284,6 @@ class Owned:
     def changes(self) -> None:
         self._bias = not self._bias
         self.bench.sweep = self._sweep("second")
-        self.bench.options = replace(self.bench.options, model=self.bench.sweep.model_name)
 
     def define(self, *more: str) -> bool:
         """What a driver does before it searches; returns whether there is work."""
@@ -286,7 +292,7 @@ class Owned:
             record.set_meta("definition", self.defined)  # `Loop` keeps another one
             record.commit()
             options = parse(self.bench.sweep, flags)
-            return _define(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
+            return define_run(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
 
 
 @pytest.fixture
@@ -315,10 +321,10 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
     assert arm.optimism is None  # so is what the search saw
-    assert f"trial {arm.chosen.source}, that do not count: 2 of another network." in " ".join(bench.answer.note_texts)
+    assert SupersededSeeds(arm.arm, arm.chosen.source, 2) in bench.answer.notes
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
-    assert not todo(bench.folder, resolve(bench.sweep, bench.options), checkpoints(bench.options))
+    assert not has_work(bench.folder, resolve(bench.sweep, bench.options), checkpoint_root(bench.options))
 
 
 def test_a_confirmation_of_another_network_ends_when_the_other_one_is_accepted(owned: Owned) -> None:
@@ -348,10 +354,8 @@ def test_a_run_of_an_earlier_version_whose_models_file_changed_says_the_way_out(
         assert "\n" not in str(said.value)
     with Record(bench.folder) as record:
         record.end_session(session, SweepState.FAILED)
-    (finding,) = [each for each in examine(bench.folder, NOWHERE) if each.area == "model"]
-    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in (
-        finding.message
-    )
+    (ailment,) = [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
+    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in ailment.what
     assert owned.define("--accept-changed-model")
     assert bench.command() == []
     assert bench.answer.split == "test"
@@ -384,7 +388,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
         given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
-    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --fix {bench.folder}")
+    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
     assert str(Unmade.of(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
 
 

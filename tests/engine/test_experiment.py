@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
-from rungwise.engine.driver import _define
+from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import OWN, Options, default_options, parse
+from rungwise.engine.experiment.flags import OWN, Options, default_options, named_options, parse
 from rungwise.engine.experiment.resume_check import differences, widening_problems
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import DatasetSummary, Definition
@@ -61,7 +61,7 @@ def test_what_is_kept_reads_back_as_the_same_definition(digits: Dataset) -> None
     rich = asked(
         digits, "--patience", "2", "--max-parameters", "999", "--sampler-options", '{"n_startup_trials": 5}',
         arms={"a": {"l2": 0.0}, "b": {"l2": FloatDistribution(1e-6, 1e-2, log=True)}}, fixed={"hidden": (8, 4)},
-        sampler={"a": "random", "b": lambda seed: seed}, also=["val_loss"],
+        sampler={"a": "random", "b": lambda seed: seed}, objectives=["val_loss"],
     )  # fmt: skip
     text = json.dumps(rich.to_json())
     read = Definition.from_json(json.loads(text))
@@ -88,7 +88,7 @@ def test_a_record_of_the_first_version_goes_on_with_more_trials(tmp_path: Path, 
         record.set_meta("definition", Verbatim(first_definition(digits)))
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
         record.commit()
-        _define(record, resolve(sweep, options).with_data(digits), options, digits)
+        define_run(record, resolve(sweep, options).with_data(digits), options, digits)
     with Reader(tmp_path / "demo") as reader:
         assert reader.meta("id") == "theirs"
         assert reader.meta("definition") == first_definition(digits) | {"trials": 8}
@@ -132,11 +132,11 @@ DEFINING = {
 }
 # What is trained again after the search: the experiment's, and no part of the definition.
 AFTERWARDS = {"confirm_configs", "confirm_seeds", "confirm", "audit"}
-# Where and how it runs. The data is in the definition as what was read; --like and --enqueue are kept beside it.
+# Where and how it runs. The data is in the definition as what was read; --warm-start and --enqueue are kept beside it.
 RUNNING = {
     "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror", "tracking_uri",
-    "data_root", "time_budget", "checkpoint_seconds", "retries", "like", "enqueue", "widen", "accept_changed_model",
-    "fresh", "plan", "price_per_hour", "one", "quiet",
+    "data_root", "time_budget", "checkpoint_seconds", "retries", "warm_start", "enqueue", "widen",
+    "accept_changed_model", "fresh", "plan", "price_per_hour", "one", "quiet",
 }  # fmt: skip
 
 
@@ -186,3 +186,34 @@ def test_a_dict_never_contains_the_space_that_a_function_was(digits: Dataset) ->
 
     before = Definition.from_json(asked(digits, space=space).to_json())
     assert widening_problems(SPACE, before, []) == ["the old space is a function, the new one must be one too"]
+
+
+OLD_FLAG = "note: --like is now --warm-start; the old name goes with version 0.3\n"
+
+
+@pytest.mark.parametrize("arguments", [["--like", "runs/a", "runs/b"], ["--like=runs/a", "runs/b"]])
+def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep(name="s", space={"lr": FloatDistribution(0.01, 0.1)})
+    paths = (Path("runs/a"), Path("runs/b"))
+    assert parse(sweep, ["--warm-start", "runs/a", "runs/b"]).warm_start == paths
+    assert capsys.readouterr().err == ""
+    assert parse(sweep, arguments).warm_start == paths
+    assert capsys.readouterr().err == OLD_FLAG
+    assert named_options(sweep, {"like": paths}).warm_start == paths
+    assert capsys.readouterr().err == OLD_FLAG
+
+
+@pytest.mark.parametrize("also", [{"parameters": "min"}, ["parameters"]])
+def test_the_old_name_of_objectives_works_and_a_note_says_the_new_one(
+    also: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = Sweep(name="s", space={}, objectives=also)
+    assert capsys.readouterr().err == ""
+    old = Sweep(name="s", space={}, also=also)
+    assert (
+        capsys.readouterr().err == "note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3\n"
+    )
+    assert replace(old, trials=3).all_objectives == new.all_objectives == {"val_accuracy": "max", "parameters": "min"}
+    assert capsys.readouterr().err == ""

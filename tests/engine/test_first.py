@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from rungwise.engine.search.initial_point import Plain, plain
+from rungwise.engine.experiment.space import contains
+from rungwise.engine.search.initial_point import DefaultPointSampler, default_value
 
 
 @pytest.mark.parametrize(
@@ -26,12 +27,12 @@ from rungwise.engine.search.initial_point import Plain, plain
     ],
 )
 def test_a_parameter_begins_plain(name: str, distribution: BaseDistribution, expected: object) -> None:
-    assert plain(name, distribution) == pytest.approx(expected)
-    assert distribution._contains(distribution.to_internal_repr(plain(name, distribution)))
+    assert default_value(name, distribution) == pytest.approx(expected)
+    assert contains(distribution, default_value(name, distribution))
 
 
 def test_a_space_function_gets_the_same_point() -> None:
-    trial = optuna.create_study(sampler=Plain()).ask()
+    trial = optuna.create_study(sampler=DefaultPointSampler()).ask()
     assert trial.suggest_int("depth", 1, 3) == 2
     assert trial.suggest_categorical("batch_size", [64, 128, 256]) == 128
     assert trial.suggest_float("dropout", 0.0, 0.5) == 0.0

@@ -13,8 +13,8 @@ from ray.tune.experiment import Trial as Tuned
 from support.loop import Loop
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
-from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.define_run import define_run
+from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
@@ -73,7 +73,7 @@ def begin(folder: Path, sweep: Sweep, data: Dataset) -> Record:
 def go_on(record: Record, sweep: Sweep, data: Dataset, *flags: str) -> None:
     """What a later driver does with the record. Raises CannotRun."""
     options = parse(sweep, list(flags))
-    _define(record, resolve(sweep, options).with_data(data), options, data)
+    define_run(record, resolve(sweep, options).with_data(data), options, data)
 
 
 # -- what a run began with ---------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rungwise import FloatDistribution, Sweep
-from rungwise.engine.driver import _define
-from rungwise.engine.execution.session import CannotRun
+from rungwise.engine.define_run import define_run
+from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, parse
 from rungwise.engine.forecast import forecast
@@ -79,11 +79,8 @@ def test_a_plan_counts_the_states_of_confirmed_models() -> None:
     fixed = {"hidden": (1000,), "optimizer": "adamw"}
     sweep = Sweep(name="planned", data="digits", space=SPACE, fixed=fixed, trials=2, epochs=1)
     flags = ["--concurrency", "1", "--confirm-configs", "1", "--confirm-seeds", "4"]
-    with_models, without = (
-        forecast(resolve(sweep, options), options)
-        for more in ([], ["--no-confirm"])
-        if (options := parse(sweep, [*flags, *more]))
-    )
+    asked = (parse(sweep, [*flags, *more]) for more in ([], ["--no-confirm"]))
+    with_models, without = (forecast(resolve(sweep, options), options) for options in asked)
     state = 3 * 4 * (64 * 1000 + 1000 * 10)  # weights and Adam's two numbers beside each, in bytes
     assert with_models.bytes - without.bytes > 4 * state
 
@@ -94,7 +91,7 @@ def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
     def define(record: Record, high: float) -> Any:
         sweep = Sweep(name="planned", data="digits", space={"lr": FloatDistribution(1e-3, high)}, trials=2, epochs=1)
         options = parse(sweep, ["--out", str(tmp_path), "--plan"])
-        _define(record, resolve(sweep, options).with_data(data), options, data)
+        define_run(record, resolve(sweep, options).with_data(data), options, data)
         with Reader(tmp_path) as reader:
             return reader.meta("definition")["space"], reader.meta("id")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rungwise.engine.terminal.progress import Board, LiveView, PlainView, View, view
+from rungwise.engine.terminal.board import Board
+from rungwise.engine.terminal.live_view import LiveView, PlainView, View, view
 from rungwise.results.io.terminal import Terminal as Plain
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State

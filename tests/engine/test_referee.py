@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from support.loop import Loop
 
 from rungwise import FloatDistribution, Sweep
-from rungwise.engine.execution.coordinator import Referee
-from rungwise.engine.execution.session import Flight
+from rungwise.engine.execution.concurrency import ConcurrencyPolicy
+from rungwise.engine.execution.coordinator import PackCoordinator
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.results.record.reader import Reader
@@ -53,8 +53,8 @@ class Lanes:
     ) -> None:
         self.loop = Loop(folder, sweep, trials=trials, in_flight=99, sampler=sampler)
         self.stop = Stop(Signals(), None)
-        self.referee = Referee(
-            self.loop.search, self.loop.rungs, self.loop.recorder, self.stop, share=share, retries=retries
+        self.referee = PackCoordinator(
+            self.loop.search, self.loop.rungs, self.loop.recorder, self.stop, trials_per_worker=share, retries=retries
         )
         self.held: dict[str, dict[int, TrialAssignment]] = {}  # lane -> {trial: its assignment}
         self.steps: dict[int, int] = {}
@@ -336,5 +336,5 @@ def test_the_referee_takes_under_5_ms_a_trial_and_stays_flat(tmp_path: Path) -> 
 def test_lanes_share_what_the_sampler_allows_in_flight(
     fit: int, trials: int, concurrency: int, lanes: int, share: int, in_flight: int
 ) -> None:
-    flight = Flight(fit, trials, concurrency, packed=True)
-    assert (flight.lanes, flight.share, flight.limit()) == (lanes, share, in_flight)
+    policy = ConcurrencyPolicy(fit, trials, concurrency, packed=True)
+    assert (policy.processes, policy.trials_per_worker, policy.limit()) == (lanes, share, in_flight)

@@ -15,8 +15,16 @@ from support.loop import Loop
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.space import problems as space_problems
-from rungwise.engine.search.samplers import SAMPLERS, Ask, Situation, grid, made, notes, problems
-from rungwise.engine.search.warm_start import Cold, earlier, points
+from rungwise.engine.search.samplers import (
+    SAMPLERS,
+    SamplerContext,
+    SearchConditions,
+    build_sampler,
+    grid,
+    notes,
+    problems,
+)
+from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
@@ -24,7 +32,7 @@ from rungwise.trainable.messages import Constraint, Failure, FailureKind, TrialE
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 POINTS = {"batch_size": IntDistribution(32, 96, step=32), "batch_norm": CategoricalDistribution([True, False])}
-WHOLE = Situation(trials=10, stops=False, objectives=1)
+WHOLE = SearchConditions(trials=10, stops=False, objectives=1)
 
 
 def sweep(**changes: Any) -> Sweep:
@@ -161,13 +169,13 @@ def test_a_sampler_from_optunahub_suggests_and_resumes(tmp_path: Path) -> None:
         ("grid", {}, {"batch_size": IntDistribution(1, 10**6)}, WHOLE, "at most 100,000 points, but the space has"),
         ("cmaes", {}, POINTS, WHOLE, "cmaes moves in continuous spaces, but batch_norm is a choice of categories"),
         ("cmaes", {}, lambda _: {}, WHOLE, "cmaes needs a dict of distributions"),
-        ("cmaes", {}, SPACE, Situation(10, False, 2), "cmaes takes one objective, but got 2"),
-        ("cmaes", {}, SPACE, Situation(10, True, 1), "cmaes learns from trials that ran to the end only"),
-        ("gp", {}, SPACE, Situation(10, True, 1), "gp learns from trials that ran to the end only"),
-        ("nsga2", {}, SPACE, Situation(10, True, 1), "nsga2 learns from trials that ran to the end only"),
+        ("cmaes", {}, SPACE, SearchConditions(10, False, 2), "cmaes takes one objective, but got 2"),
+        ("cmaes", {}, SPACE, SearchConditions(10, True, 1), "cmaes learns from trials that ran to the end only"),
+        ("gp", {}, SPACE, SearchConditions(10, True, 1), "gp learns from trials that ran to the end only"),
+        ("nsga2", {}, SPACE, SearchConditions(10, True, 1), "nsga2 learns from trials that ran to the end only"),
         ("tpe", {"n_startup": 3}, SPACE, WHOLE, "unknown option of --sampler tpe 'n_startup'; did you mean"),
         ("tpe", {"n_startup_trials": "ten"}, SPACE, WHOLE, "tpe refuses its options {'n_startup_trials': 'ten'}: '<'"),
-        ("nsga3", {}, SPACE, Situation(10, True, 1), "nsga3 learns from trials that ran to the end only"),
+        ("nsga3", {}, SPACE, SearchConditions(10, True, 1), "nsga3 learns from trials that ran to the end only"),
         ("hill", {}, SPACE, WHOLE, "unknown --sampler 'hill'. Known: cmaes, gp, grid"),
         ("nsga2", {"population_size": 1}, SPACE, WHOLE, "refuses its options {'population_size': 1}"),
         (
@@ -179,7 +187,7 @@ def test_a_sampler_from_optunahub_suggests_and_resumes(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_a_sampler_cannot_do_is_said_before_the_sweep(
-    sampler: Any, options: dict[str, Any], space: Any, situation: Situation, says: str
+    sampler: Any, options: dict[str, Any], space: Any, situation: SearchConditions, says: str
 ) -> None:
     found = problems(sampler, options, space, situation)
     assert len(found) == 1
@@ -199,7 +207,7 @@ def test_a_sequence_says_that_it_draws_categories_at_random() -> None:
 
 
 def test_options_reach_the_sampler() -> None:
-    sampler: Any = made("tpe", Ask(1, 2, SPACE, {"n_startup_trials": 3, "group": True}))
+    sampler: Any = build_sampler("tpe", SamplerContext(1, 2, SPACE, {"n_startup_trials": 3, "group": True}))
     assert (sampler._n_startup_trials, sampler._group, sampler._multivariate) == (3, True, True)
     assert problems("tpe", {"n_startup_trials": 3, "group": True, "constant_liar": False}, SPACE, WHOLE) == []
     assert all(problems(name, {}, SPACE, WHOLE) == [] for name in SAMPLERS if name not in ("grid", "gp"))
@@ -254,7 +262,7 @@ def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> Non
 
 
 def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, sweep(also={"parameters": "min"}, scheduler="asha", eta=2.0), trials=3)
+    loop = Loop(tmp_path, sweep(objectives={"parameters": "min"}, scheduler="asha", eta=2.0), trials=3)
     for accuracy, size in ((0.5, 100.0), (0.75, 300.0), (0.25, 50.0)):
         trial = loop.deal()
         for step in (1, 2):
@@ -265,7 +273,7 @@ def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: 
     for trials in (loop.live(), loop.rebuilt()):
         assert [t.values for t in trials] == [[0.5, 100.0], [0.75, 300.0], None]
         assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]
-    directions = loop.search._studies["all"]._ot_study.directions
+    directions = loop.search._studies["all"].study.directions
     assert [d.name for d in directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
@@ -280,7 +288,7 @@ def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Pat
         "dropped": [{"lr": 0.01, "dropout": 0.125}, {"lr": 0.0625}],
     }
     loop = Loop(tmp_path, asked, trials=6)
-    loop.search.replay([], {arm: study._ot_study for arm, study in loop.search._studies.items()}, {}, {}, first)
+    loop.search.replay([], {arm: study.study for arm, study in loop.search._studies.items()}, {}, {}, first)
     for _ in range(6):
         loop.train(loop.deal(), hill)
     rows = list(loop.rows().values())
@@ -300,7 +308,7 @@ def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Pat
     ],
 )
 def test_a_point_that_is_not_in_the_space_is_refused(text: str, says: str) -> None:
-    with pytest.raises(Cold) as refused:
+    with pytest.raises(WarmStartError) as refused:
         points(resolve(sweep()), [text])
     assert says in str(refused.value)
 
@@ -327,10 +335,10 @@ def test_earlier_trials_are_known_to_the_sampler_in_a_space_that_overlaps(tmp_pa
         rows = reader.trials()
     inside = [row for row in rows if row.params["lr"] >= 1e-3]
     assert 0 < len(inside) < 6
-    found = earlier(resolve(narrower), [run], "d")["all"]
+    found = earlier_trials(resolve(narrower), [run], "d")["all"]
     assert [one["params"] for one in found] == [row.params for row in inside]
     assert {one["state"] for one in found} <= {"COMPLETE", "PRUNED"}
-    longer = earlier(resolve(replace(narrower, epochs=4)), [run], "d")["all"]
+    longer = earlier_trials(resolve(replace(narrower, epochs=4)), [run], "d")["all"]
     assert {one["state"] for one in longer} == {"PRUNED"}  # none of them ran for four epochs
 
     new = tmp_path / "new"
@@ -352,16 +360,16 @@ def test_runs_that_are_of_no_use_are_refused(tmp_path: Path) -> None:
     run = old_run(tmp_path / "old")
     elsewhere = {"lr": FloatDistribution(0.5, 1.0), "dropout": FloatDistribution(0.0, 0.5)}
     for changes, digest, says in [
-        ({"metric": "val_loss", "mode": "min"}, "d", "--like needs runs of the same objective"),
+        ({"metric": "val_loss", "mode": "min"}, "d", "--warm-start needs runs of the same objective"),
         ({"reports_per_epoch": 2}, "d", "as many reports an epoch"),
-        ({}, "other", "--like needs runs on the same data"),
+        ({}, "other", "--warm-start needs runs on the same data"),
         ({"fixed": {"hidden": (7,)}}, "d", "none of the 6 trials of .* fits .* hidden is .* there and"),
         ({"space": elsewhere}, "d", "none of the 6 trials of .* fits .* lr is .* there, and not in"),
     ]:
-        with pytest.raises(Cold, match=says):
-            earlier(resolve(sweep(**changes)), [run], digest)
-    with pytest.raises(Cold, match="--like takes the folder of a run, but"):
-        earlier(resolve(sweep()), [tmp_path / "none"])
+        with pytest.raises(WarmStartError, match=says):
+            earlier_trials(resolve(sweep(**changes)), [run], digest)
+    with pytest.raises(WarmStartError, match="--warm-start takes the folder of a run, but"):
+        earlier_trials(resolve(sweep()), [tmp_path / "none"])
 
 
 @pytest.mark.parametrize("sampler", ["grid", "qmc"])
@@ -370,7 +378,7 @@ def test_a_seed_of_any_size_that_a_flag_takes_begins_a_grid_or_a_sequence(tmp_pa
     for index, seed in enumerate((2**32 - 1, 2**32, 2**32, 2**63 - 1)):
         (tmp_path / str(index)).mkdir()
         loop = Loop(tmp_path / str(index), sweep(space=POINTS), trials=6, sampler=sampler, seed=seed)
-        assert problems(sampler, {}, POINTS, Situation(trials=6, stops=False, objectives=1, seed=seed)) == []
+        assert problems(sampler, {}, POINTS, SearchConditions(trials=6, stops=False, objectives=1, seed=seed)) == []
         search(loop, 6)
         found.append(suggested(loop))
     assert found[1] == found[2]

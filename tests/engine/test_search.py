@@ -94,14 +94,6 @@ def test_the_search_is_finished_when_all_that_were_dealt_have_ended(tmp_path: Pa
     assert [row.state for row in loop.rows().values()] == [State.COMPLETED, State.COMPLETED]
 
 
-def test_a_search_told_to_finish_deals_no_more(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, sweep(), trials=5)
-    loop.deal()
-    loop.search.finished = True
-    assert loop.deal() == Searcher.FINISHED
-    assert list(loop.rows()) == [1]
-
-
 def test_the_message_to_the_worker_is_what_the_record_holds(tmp_path: Path) -> None:
     loop = Loop(tmp_path, sweep(fixed={"hidden": (32, 16)}, arms={"a": {"l2": 0.5}}), trials=1)
     config = loop.deal().config["config"]
@@ -192,7 +184,7 @@ def test_with_mode_min_the_study_minimises(tmp_path: Path) -> None:
     loop.train(loop.deal(), flat)
     loop.train(loop.deal(), constant(0.75))  # the larger loss is stopped
     assert [row.state for row in loop.rows().values()] == [State.COMPLETED, State.STOPPED]
-    assert loop.search._studies["all"]._ot_study.best_value == 0.5
+    assert loop.search._studies["all"].study.best_value == 0.5
     assert loop.board.best == {"all": (0.5, 1)}
 
 

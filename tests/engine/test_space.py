@@ -220,5 +220,7 @@ def test_members_of_enumerations_are_their_values() -> None:
 def test_which_way_is_better_follows_from_the_metric(metric: str, mode: str) -> None:
     sweep = Sweep(name="s", space={}, metric=metric)
     assert sweep.mode == mode
-    assert Sweep(name="s", space={}, also=[metric]).also == {metric: mode}
-    assert Sweep(name="s", space={}, also={"parameters": None, metric: mode}).objectives["parameters"] == "min"  # type: ignore[dict-item]
+    assert Sweep(name="s", space={}, objectives=[metric]).objectives == {metric: mode}
+    assert (
+        Sweep(name="s", space={}, objectives={"parameters": None, metric: mode}).all_objectives["parameters"] == "min"
+    )  # type: ignore[dict-item]

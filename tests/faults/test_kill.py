@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, identity, wait_until
 
-from rungwise.engine.cluster.local_ray import OWNER
+from rungwise.engine.cluster.driver_folder import OWNER
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.model import model_folder
 from rungwise.results.record.reader import Reader

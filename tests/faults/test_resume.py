@@ -18,8 +18,7 @@ import pytest
 from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost, identity, interrupt
 
 from rungwise import Sweep, main
-from rungwise.engine.execution.session import checkpoints, todo
-from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.execution.remaining_work import has_work
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
@@ -115,9 +114,7 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
     assert sum(len(study.trials) for study in known.values()) == 7
     assert {study.trials[-1].distributions["lr"].high for study in known.values()} == {1.0}
     fewer = ["--out", str(run.out), "--no-confirm", *SEQUENTIAL, "--trials", "2"]
-    options = parse(wider, fewer)
-    # Nothing is trained, and nothing is taken away.
-    assert not todo(run.folder, resolve(wider, options), checkpoints(options))
+    assert not has_work(run.folder, wider, parse(wider, fewer))  # nothing is trained, and nothing is taken away
 
 
 @pytest.mark.long
@@ -139,9 +136,9 @@ def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_
     (error,) = [line for line in run.said.splitlines() if line.startswith("error: ")]
     assert "could not be scored" in error
     assert str(file) in error
-    assert f"rungwise doctor --fix {run.folder}" in error
+    assert f"rungwise doctor --mend {run.folder}" in error
     assert "Traceback" not in run.said
-    doctor = [sys.executable, "-P", "-m", "rungwise", "doctor", "--fix", str(run.folder)]
+    doctor = [sys.executable, "-P", "-m", "results", "doctor", "--mend", str(run.folder)]
     subprocess.run(doctor, env=run.environment, check=False, capture_output=True)
     assert run.finish(*flags) == 0, run.said  # it is trained again
     with Reader(run.folder) as reader:

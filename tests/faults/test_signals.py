@@ -135,7 +135,8 @@ def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run:
 def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:
     script = """
 import os, signal
-from rungwise.engine.terminal.progress import Board, view
+from rungwise.engine.terminal.board import Board
+from rungwise.engine.terminal.live_view import view
 from rungwise.engine.execution.signals import Signals
 
 with Signals() as signals:

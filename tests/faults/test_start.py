@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.sweeping import ROOT, every_process, wait_until
 
-from rungwise.engine.cluster.local_ray import OWNER, UNOWNED_SECONDS, remove_abandoned
+from rungwise.engine.cluster.driver_folder import OWNER, UNOWNED_SECONDS, remove_abandoned
 
 START = """
 import json, os, psutil

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rungwise import FloatDistribution, Sweep
-from rungwise.engine.execution.session import checkpoints, missing, todo
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work, missing_repeats
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Confirmation
@@ -51,7 +51,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         asked = ["--out", str(folder.parent), "--name", folder.name, "--confirm-configs", "1", "--confirm-seeds", "2"]
         self.options = parse(sweep, [*asked, *flags])
-        self.checkpoints = checkpoints(self.options)
+        self.checkpoints = checkpoint_root(self.options)
 
     @property
     def experiment(self) -> Experiment:
@@ -59,7 +59,7 @@ class Bench:
 
     def todo(self) -> bool:
         """Whether the command has anything left to do."""
-        return todo(self.folder, self.experiment, self.checkpoints)
+        return has_work(self.folder, self.experiment, self.checkpoints)
 
     def command(self) -> list[str]:
         """Search, train again, score, keep the model; returns what could not be made of it."""
@@ -95,7 +95,7 @@ class Bench:
     def _repeats(self) -> Any:
         self.record.commit()
         with Reader(self.folder) as reader:
-            return missing(reader, self.experiment, self.checkpoints)
+            return missing_repeats(reader, self.experiment, self.checkpoints)
 
     @property
     def answer(self) -> Answer:

@@ -23,7 +23,8 @@ from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.search.dispatcher import Search
 from rungwise.engine.search.reruns import Repeat
-from rungwise.engine.terminal.progress import Board, View
+from rungwise.engine.terminal.board import Board
+from rungwise.engine.terminal.live_view import View
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -49,7 +50,7 @@ class Loop:
         self.sweep = sweep
         self.record = Record(folder)
         arms: dict[str, Any] = {arm: {} for arm in sweep.arms}
-        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.objectives}
+        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.all_objectives}
         self.record.set_meta("definition", told)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch
@@ -142,8 +143,7 @@ class Loop:
 
     def live(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as this driver's study has them."""
-        found: list[optuna.trial.FrozenTrial] = self.search._studies[arm]._ot_study.trials
-        return found
+        return self.search._studies[arm].study.trials
 
     def rebuilt(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as the record has them."""

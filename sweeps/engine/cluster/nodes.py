@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rungwise.engine.cluster.local_ray import Unusable
+from rungwise.engine.cluster import compat
+from rungwise.engine.cluster.attach import Unusable
 from rungwise.storage import Folder
 from rungwise.trainable.resources import Resources, TrialResources
 
@@ -162,12 +162,9 @@ def configured() -> tuple[list[Kind], list[str]]:
 
 
 def _reported() -> list[Kind]:
-    """What an autoscaler has told Ray's head; Ray's own do not (2.60), those of its vendors may."""
-    import ray
-
-    config = ray._private.state.state.get_cluster_config()
-    groups = config.node_group_configs if config else []
-    return [Kind(group.name, _resources(group.resources), group.min_count, group.max_count) for group in groups]
+    """What an autoscaler has reported to Ray's head; Ray's own do not (2.60), those of its vendors may."""
+    groups = compat.reported_node_groups()
+    return [Kind(name, _resources(resources), least, most) for name, resources, least, most in groups]
 
 
 def _of_ray_up() -> dict[str, Any] | None:
@@ -182,18 +179,11 @@ def _of_ray_up() -> dict[str, Any] | None:
 
 
 def _of_kuberay() -> dict[str, Any] | None:
-    """What KubeRay's autoscaler makes of the RayCluster, asked in the same way: of Kubernetes, from the head's pod."""
+    """What KubeRay's autoscaler derives from the RayCluster whose head runs in this pod."""
     name, namespace = os.environ.get("RAY_CLUSTER_NAME"), os.environ.get("RAY_CLUSTER_NAMESPACE")
     if not name or not namespace:
         return None
-    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
-
-    try:
-        text: dict[str, Any] = AutoscalingConfigProducer(name, namespace)()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        logging.getLogger(__name__).warning("the node types of %s cannot be read: %s", name, error)
-        return None
-    return text
+    return compat.kuberay_configuration(name, namespace)
 
 
 def _resources(amounts: Mapping[str, float]) -> Resources:

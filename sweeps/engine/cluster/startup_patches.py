@@ -1,7 +1,8 @@
-"""A private Ray without what one machine and one sweep have no use for. It starts in half the CPU time.
+"""Startup patches for a private, single-node Ray, which halve the CPU time that it takes to start.
 
-Each entry names what Ray 2.60 does unasked, and what it costs (CPU seconds on the machine of docs/performance.md). All
-of them are names inside Ray: what another Ray does not have, or was not tested with, is left alone and costs time.
+Each entry names what Ray 2.60 does by default, and what it costs (CPU seconds on the machine of docs/performance.md).
+All of them are private names, which come from `compat`: what another Ray does not have, or was not tested with, stays
+as it is and costs time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol
 from unittest.mock import patch
+
+from rungwise.engine.cluster import compat
 
 ENVIRONMENT = {
     # A worker's imports begin when its process does, while the driver still prepares the search.
@@ -45,12 +48,11 @@ _PORTS = (
     "DASHBOARD_AGENT_LISTEN_PORT_NAME",
     "RUNTIME_ENV_AGENT_PORT_NAME",
 )
-TESTED = "2.60."  # of Ray
 _NO_PORT = -1  # what Ray's own agents say of a service that is not in use
 
 
 class Process(Protocol):
-    """What we ask of a process of Ray's, a Popen."""
+    """A process of Ray's: what is used of its Popen."""
 
     args: list[str]
     pid: int
@@ -59,52 +61,57 @@ class Process(Protocol):
 
 
 @contextmanager
-def few_processes(launched: Callable[[], None], started: list[Process]) -> Iterator[None]:
+def minimal_processes(launched: Callable[[], None], started: list[Process]) -> Iterator[None]:
     """Within the block `ray.init` starts only what trials need: gcs_server and raylet, entered in `started`.
 
     `launched` is called when both run, from where on Ray needs this process no more until its workers are there.
     """
-    from ray._private import services, worker
-    from ray._private.node import Node
-
+    services, node = compat.services_module(), compat.node_class()
     with ExitStack() as stack:
         # Ray's processes are children in our group: a SIGTERM to all of it (`timeout`, systemd, a CI runner) would end
         # them before us, and a call of a dead GCS lasts a minute. A session of their own, which trials share.
-        if usual := getattr(services, "ConsolePopen", None):
+        if original := getattr(services, "ConsolePopen", None):
 
             def popen(*args: Any, **options: Any) -> Any:
-                process = usual(*args, **options, start_new_session=True)
+                process = original(*args, **options, start_new_session=True)
                 started.append(process)
                 return process
 
             stack.enter_context(patch.object(services, "ConsolePopen", popen))
         for name in _UNUSED:
-            if hasattr(Node, name):
-                stack.enter_context(patch.object(Node, name, _nothing))
+            _replace(stack, node, name, _do_nothing)
         # A thread of the driver that prints what the record says anyway. A Ray that is ended before this thread has
         # begun (Ctrl-C in the first second) waits a minute for it: 6 of 16 tries.
-        if hasattr(worker, "listen_error_messages"):
-            stack.enter_context(patch.object(worker, "listen_error_messages", _nothing))
-        _without_agents(stack, launched)
+        _replace(stack, compat.worker_module(), "listen_error_messages", _do_nothing)
+        _replace_agents(stack, launched)
         yield
 
 
-def _without_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
-    """The raylet gets two idle processes for agents, and is told at once that they serve nothing. Only of the Ray for
+def _replace(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Put `value` in the place of `owner.name` until `stack` is closed; not where the owner has no such name."""
+    if hasattr(owner, name):
+        stack.enter_context(patch.object(owner, name, value))
+
+
+def _replace_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
+    """Give the raylet two idle processes for agents, and tell it at once that they serve nothing. Only with the Ray for
     which this was tested: another one may want to talk to them."""
     import ray
-    from ray import _raylet
-    from ray._private import services
-    from ray._private.node import Node
 
-    if not ray.__version__.startswith(TESTED):
+    raylet, services, node_class = compat.raylet_module(), compat.services_module(), compat.node_class()
+    ports = [getattr(raylet, name, None) for name in _PORTS]
+    persist = getattr(raylet, "persist_port", None)
+    start_raylet = getattr(node_class, "start_raylet", None)
+    start_process = getattr(services, "start_ray_process", None)
+    identified = hasattr(node_class, "get_session_dir_path") and hasattr(node_class, "node_id")
+    if not ray.__version__.startswith(compat.TESTED) or not identified or None in ports:
         return
-    ports, persist = [getattr(_raylet, name) for name in _PORTS], _raylet.persist_port  # type: ignore[attr-defined]
-    start_raylet, start_process = Node.start_raylet, services.start_ray_process
+    if persist is None or start_raylet is None or start_process is None:
+        return
 
-    def told(node: Any, *args: Any, **options: Any) -> None:
+    def start_raylet_without_agents(node: Any, *args: Any, **options: Any) -> None:
         for port in ports:
-            persist(node._session_dir, node._node_id, port, _NO_PORT)
+            persist(node.get_session_dir_path(), node.node_id, port, _NO_PORT)
         start_raylet(node, *args, **options)
         launched()
         # Ray looks for it once, after 0.1 s, and then sleeps for a second. It will do so if this fails.
@@ -117,37 +124,31 @@ def _without_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
         agents = {word: flag + _STAND_IN for word in command for flag in _AGENTS if word.startswith(flag)}
         return start_process([agents.get(word, word) for word in command], *args, **options)
 
-    stack.enter_context(patch.object(Node, "start_raylet", told))
+    stack.enter_context(patch.object(node_class, "start_raylet", start_raylet_without_agents))
     stack.enter_context(patch.object(services, "start_ray_process", start))
 
 
 @contextmanager
-def few_imports() -> Iterator[None]:
+def minimal_imports() -> Iterator[None]:
     """Within the block Tune neither gives its actors an environment of their own nor counts which loggers are used.
 
     An actor with a runtime environment cannot take one of the processes that Ray has started already (with torch
     imported): a new one imports Ray twice, 3 s in all. Trials inherit the driver's environment either way. Counting
     loggers, for usage statistics that are off, imports MLflow, Comet and Weights & Biases: 1.3 s.
     """
-    from ray.air._internal import usage
-    from ray.tune.execution import class_cache
-
     with ExitStack() as stack:
-        for name, empty in (("DEFAULT_ENV_VARS", {}), ("ENV_VARS_TO_PROPAGATE", set())):
-            if hasattr(class_cache, name):
-                stack.enter_context(patch.object(class_cache, name, empty))
-        if hasattr(usage, "tag_callbacks"):
-            stack.enter_context(patch.object(usage, "tag_callbacks", _nothing))
+        _replace(stack, compat.class_cache_module(), "DEFAULT_ENV_VARS", {})
+        _replace(stack, compat.class_cache_module(), "ENV_VARS_TO_PROPAGATE", set())
+        _replace(stack, compat.usage_module(), "tag_callbacks", _do_nothing)
         yield
 
 
 @contextmanager
-def own_sigterm() -> Iterator[None]:
+def keep_own_sigterm() -> Iterator[None]:
     """Within the block Ray's core, which starts in whatever thread calls `ray.init`, takes SIGTERM for as long as it
     starts only: its own handler prints a stack and has the process aborted 3 s later."""
-    from ray import _raylet
-
-    core: Any = getattr(_raylet, "CoreWorker", None)
+    raylet = compat.raylet_module()
+    core: Any = getattr(raylet, "CoreWorker", None)
     action = getattr(ctypes.CDLL(None), "sigaction", None)
     if core is None or action is None:
         yield
@@ -162,18 +163,17 @@ def own_sigterm() -> Iterator[None]:
             action(signal.SIGTERM, before, None)
             signal.alarm(0)  # the abort of a SIGTERM that came meanwhile; Python has noted the signal
 
-    with patch.object(_raylet, "CoreWorker", start):
+    with patch.object(raylet, "CoreWorker", start):
         yield
 
 
 def forget_token() -> None:
     """Let Ray read its environment and token anew: it does so once a process, and every private Ray has its own."""
-    from ray import _raylet
-
+    raylet = compat.raylet_module()
     with suppress(AttributeError, TypeError):  # this Ray has none
-        _raylet.Config.initialize("")  # type: ignore[attr-defined]
-        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _nothing(*_: Any, **__: Any) -> None:
+def _do_nothing(*_: Any, **__: Any) -> None:
     return None

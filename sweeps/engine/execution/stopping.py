@@ -16,7 +16,7 @@ ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 
 
 class Stop(Stopper):
-    """Asked by Tune at every turn of its loop."""
+    """Tune's stopper, called at every turn of its loop."""
 
     def __init__(self, signals: Signals, time_budget: float | None) -> None:
         """`time_budget` in minutes; None = none."""

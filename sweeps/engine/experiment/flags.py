@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,9 +14,11 @@ import tyro
 
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
+from rungwise.results.io.text import say
 from rungwise.trainable.config import unknown
 from rungwise.trainable.resources import TrialResources
 
+RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
 OWN = "own"  # the sampler that the script's Sweep makes
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
@@ -94,8 +97,8 @@ class Options:
     """Seconds between two checkpoints of a trial in flight."""
     retries: int = 3
     """How often a trial whose process or node died goes on from its last checkpoint, before it is LOST."""
-    like: tuple[Path, ...] = ()
-    """Folders of earlier runs: their trials that fit into this space are known to the sampler from the start."""
+    warm_start: tuple[Path, ...] = ()
+    """Folders of earlier runs: the sampler learns from their trials that fit into this space, from the start."""
     enqueue: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JSON")] = ()
     """Points to try first, in every arm that can: '{"lr": 0.01}'; what they leave open is suggested."""
     widen: bool = False
@@ -155,6 +158,7 @@ def named_options(sweep: Sweep, values: Mapping[str, Any]) -> Options:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    values = {_current_name(name): value for name, value in values.items()}
     known = [field.name for field in fields(Options) if field.name != "one"]  # a trial in this process leaves no run
     if strange := [unknown("option", name, known) for name in values if name not in known]:
         raise OptionError("\nerror: ".join(strange))
@@ -167,12 +171,30 @@ def named_options(sweep: Sweep, values: Mapping[str, Any]) -> Options:
         raise OptionError("\nerror: ".join(found)) from None
 
 
+def _current_name(name: str) -> str:
+    """The name of an option that may be given by its old name, which a note says."""
+    if name not in RENAMED:
+        return name
+    old, new = (f"--{each.replace('_', '-')}" for each in (name, RENAMED[name]))
+    say(f"note: {old} is now {new}; the old name goes with version 0.3", sys.stderr)
+    return RENAMED[name]
+
+
+def _current_flag(argument: str) -> str:
+    """`argument` of a command line, with the current name of a flag in it."""
+    flag, equals, value = argument.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    if not flag.startswith("--") or name not in RENAMED:
+        return argument
+    return f"--{_current_name(name).replace('_', '-')}{equals}{value}"
+
+
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
     question = " ".join((sweep.question or "").split())
     return tyro.cli(
         Options,
-        args=arguments,
+        args=[_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)],
         description=question or f"Sweep {sweep.name}.",
         default=default_options(sweep),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -147,10 +147,18 @@ def replayed(function: DefineByRun, params: Mapping[str, Any]) -> tuple[FixedTri
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
     """Whether `value` lies in the range, or is one of the choices."""
+    from optuna import distributions as od
+
     try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError):
+        number = distribution.to_internal_repr(value)
+    except (ValueError, TypeError):  # of categories: none of them
         return False
+    if not isinstance(distribution, od.FloatDistribution | od.IntDistribution):
+        return True
+    if not distribution.low <= number <= distribution.high:
+        return False
+    steps = (number - distribution.low) / (distribution.step or 1.0)
+    return distribution.step is None or abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
 
 
 def to_json(space: Space) -> dict[str, Any]:

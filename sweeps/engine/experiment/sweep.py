@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
+from rungwise.results.io.text import say
 from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
 
@@ -34,7 +36,7 @@ class Sweep:
         data: Name of a dataset, or path of a file or folder (docs/data.md).
         metric: The reported metric that selects and stops trials.
         mode: "max" or "min". Follows from `metric` by default: losses and errors are minimised.
-        also: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
+        objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
         sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
@@ -48,6 +50,7 @@ class Sweep:
         reports_per_epoch: Evaluations, and therefore reports, per epoch.
         grace: Epochs before the first rung.
         eta: Reduction factor: about 1/eta of the trials pass a rung.
+        also: The name of `objectives` in version 0.1.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Sweep:
     data: str = "mnist"
     metric: str = "val_accuracy"
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
-    also: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
+    objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None
     sampler: Sampler | Mapping[str, Sampler] = "tpe"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
@@ -72,22 +75,26 @@ class Sweep:
     reports_per_epoch: int = 1
     grace: float = 1.0
     eta: float = 3.0
+    also: InitVar[Mapping[str, Mode] | Sequence[str] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, also: Mapping[str, Mode] | Sequence[str] | None) -> None:
         """Convert NumPy numbers to Python's and derive modes from metrics; validation comes later, all at once."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         if cast(Mode | None, self.mode) is None:
             object.__setattr__(self, "mode", _mode(self.metric))
-        names = dict.fromkeys(self.also) if isinstance(self.also, list | tuple) else self.also
+        if also is not None:
+            say("note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3", sys.stderr)
+            object.__setattr__(self, "objectives", plain(also))
+        names = dict.fromkeys(self.objectives) if isinstance(self.objectives, list | tuple) else self.objectives
         if isinstance(names, Mapping):
-            also = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
-            object.__setattr__(self, "also", also)
+            modes = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
+            object.__setattr__(self, "objectives", modes)
 
     @property
-    def objectives(self) -> dict[str, str]:
+    def all_objectives(self) -> dict[str, str]:
         """{metric: "max" or "min"}; the first one selects and stops trials."""
-        return {self.metric: self.mode, **cast(Mapping[str, str], self.also)}
+        return {self.metric: self.mode, **cast(Mapping[str, str], self.objectives)}
 
     @property
     def model_name(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.schedulers.base import PendingReport, RungSchedule, StoppingRule
 from rungwise.engine.schedulers.patience import Patience
 from rungwise.engine.schedulers.registry import SCHEDULERS
@@ -21,7 +22,7 @@ from rungwise.trainable.messages import TrialAssignment, TrialResult
 
 
 class Rungs(FIFOScheduler):
-    """Deals every report to the scheduler of its arm, so that no arm's trials stop another's."""
+    """Passes every report to the stopping rules of its arm, so that no arm's trials stop another's."""
 
     def __init__(self, arms: Iterable[str], schedule: RungSchedule, mode: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -32,7 +33,7 @@ class Rungs(FIFOScheduler):
             for rules in self._rules.values():
                 rules.append(Patience(schedule, mode))
         self._decisions: dict[int, Decision] = {}
-        self._pending: dict[str, list[PendingReport]] = {}  # arm -> announced and not judged yet
+        self._pending: dict[str, list[PendingReport]] = {}  # arm -> registered and not judged yet
 
     def replay(self, trials: Iterable[Trial], reports: Iterable[ReportRow], metric: str) -> None:
         """Fill the rungs from the record, in the order in which the reports came."""
@@ -46,12 +47,12 @@ class Rungs(FIFOScheduler):
         """Tune's verdict on trial `number` of `arm` with objective `value` at report `step`."""
         pending = self._pending[arm] = [report for report in self._pending.get(arm, ()) if report.trial != number]
         verdicts = [rule.on_report(number, step, value, pending) for rule in self._rules[arm]]
-        verdict = next((one for one in verdicts if one.stop), verdicts[0])
+        verdict = next((verdict for verdict in verdicts if verdict.stop), verdicts[0])
         if (decision := verdict.decision) is not None:
             self._decisions[number] = replace(decision, rung=decision.rung / self.schedule.reports_per_epoch)
         return str(TrialScheduler.STOP if verdict.stop else TrialScheduler.CONTINUE)
 
-    def announce(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
+    def register_batch(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
         """Trials and results that came together and are judged next: each is compared with all the others too, so that
         their order decides nothing."""
         self._pending = {arm: [] for arm in self._rules}
@@ -61,11 +62,11 @@ class Rungs(FIFOScheduler):
                 self._pending[assignment.arm].append(PendingReport(assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
-        """What was decided on the trial's latest report, once; None when it stood at no rung."""
+        """The decision on the trial's latest report, once; None when it stood at no rung."""
         return self._decisions.pop(number, None)
 
     def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:
-        """Tune's verdict on what a trial says."""
+        """Tune's verdict on a trial's result."""
         if result.is_stale(assignment):
             return str(TrialScheduler.CONTINUE)
         if not result.step:  # a trial that failed before its first report
@@ -82,3 +83,16 @@ class Rungs(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself.
         return None
+
+
+def rung_schedule(experiment: Experiment) -> RungSchedule:
+    """The experiment's rungs, in reports."""
+    per_epoch, patience = experiment.reports_per_epoch, experiment.patience
+    return RungSchedule(
+        budget=experiment.epochs * per_epoch,
+        grace=None if experiment.scheduler == "none" else max(1, round(experiment.grace * per_epoch)),
+        eta=experiment.eta,
+        reports_per_epoch=per_epoch,
+        scheduler=experiment.scheduler,
+        patience=None if patience is None else max(1, round(patience * per_epoch)),
+    )

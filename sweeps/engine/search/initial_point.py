@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-class Plain(BaseSampler):
-    """Suggests that point, always the same; conditional spaces too, since it is asked for each parameter by itself."""
+class DefaultPointSampler(BaseSampler):
+    """Suggests that point, always the same; of conditional spaces too, as it suggests each parameter by itself."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}
@@ -33,20 +33,20 @@ class Plain(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return plain(param_name, param_distribution)
+        return default_value(param_name, param_distribution)
 
 
-def plain(name: str, distribution: BaseDistribution) -> Any:
-    """Of a range of what is off by default the low end, of another one the middle, logarithmic if it is; of categories
-    `Config`'s default, or else the first."""
+def default_value(name: str, distribution: BaseDistribution) -> Any:
+    """The low end of a range whose hyperparameter is 0 by default; the middle of another range, logarithmic where the
+    range is; of categories `Config`'s default, or else the first."""
     field = Config.model_fields.get(name)
-    usual = field.default if field else None
+    default = field.default if field else None
     match distribution:
         case CategoricalDistribution():
-            return usual if usual in distribution.choices else distribution.choices[0]
+            return default if default in distribution.choices else distribution.choices[0]
         case FloatDistribution() | IntDistribution():
             low, high, step = distribution.low, distribution.high, distribution.step
-            if usual == 0:
+            if default == 0:
                 return low
             middle = math.sqrt(low) * math.sqrt(high) if distribution.log else low + (high - low) / 2
             if step is not None:

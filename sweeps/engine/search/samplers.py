@@ -1,8 +1,8 @@
-"""Which Optuna sampler suggests, and what it cannot do. Adding one is one function here, and one entry of `SAMPLERS`.
+"""The Optuna samplers by name, and what each cannot do. To add one: one function here, and one entry of `SAMPLERS`.
 
 Every suggestion has a sampler of its own, seeded by the trial's number, so that a resumed search suggests what an
-uninterrupted one would have. What a sampler keeps from trial to trial lies in the study's attributes, which the record
-holds too (`results.exporters.optuna_study`).
+uninterrupted one would have. What a sampler passes from trial to trial lies in the study's attributes, which the
+record holds too (`results.exporters.optuna_study`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rungwise.engine.experiment.space import Space, distributions
+from rungwise.engine.search import compat
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.errors import RungwiseError
 from rungwise.trainable.config import unknown
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 STARTUP_TRIALS = 10  # random suggestions before TPE models anything, Optuna's own default
 LARGEST_GRID = 100_000  # points: GridSampler holds them all
 
-Make = Callable[[int], "BaseSampler"]  # the user's own: a seed -> any Optuna sampler
+SamplerFactory = Callable[[int], "BaseSampler"]  # the user's own: a seed -> any Optuna sampler
 
 
 class SamplerError(RungwiseError, RuntimeError):
@@ -37,8 +38,8 @@ class SamplerError(RungwiseError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a sampler is made for: one suggestion."""
+class SamplerContext:
+    """The suggestion for which a sampler is built."""
 
     seed: int  # of this suggestion
     sweep_seed: int  # of the sweep, any whole number
@@ -46,14 +47,14 @@ class Ask:
     options: Mapping[str, Any] = field(default_factory=dict)  # the user's, for the sampler's constructor
 
     @property
-    def numpys_seed(self) -> int:
+    def numpy_seed(self) -> int:
         """The sweep's seed as NumPy takes it: below 2**32."""
         return self.sweep_seed if self.sweep_seed < 2**32 else derived_seed("sweep", self.sweep_seed)
 
 
 @dataclass(frozen=True)
-class Situation:
-    """What a sampler will find, as far as it is known before the sweep starts."""
+class SearchConditions:
+    """The search of one arm, as far as it is determined before the sweep starts."""
 
     trials: int  # of the arm
     stops: bool  # whether trials are stopped early
@@ -62,24 +63,25 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One sampler: its class (by name, in `optuna.samplers`), how it is made, and what it cannot do."""
+class SamplerSpec:
+    """One sampler: its class (by name, in `optuna.samplers`), the arguments of its constructor, and its limits."""
 
     of: str | Callable[[], type[BaseSampler]]
-    arguments: Callable[[Ask], dict[str, Any]]  # of its constructor
-    cannot: Callable[[Space, Situation], list[str]] = lambda _space, _found: []
+    arguments: Callable[[SamplerContext], dict[str, Any]]  # of its constructor
+    limits: Callable[[Space, SearchConditions], list[str]] = lambda _space, _conditions: []  # violated ones
 
     def cls(self) -> type[BaseSampler]:
         import optuna
 
         return self.of() if callable(self.of) else getattr(optuna.samplers, self.of)
 
-    def make(self, ask: Ask) -> BaseSampler:
-        return self.cls()(**{**self.arguments(ask), **ask.options})
+    def build(self, context: SamplerContext) -> BaseSampler:
+        return self.cls()(**{**self.arguments(context), **context.options})
 
 
 def _grid_class() -> type[BaseSampler]:
-    """Optuna's GridSampler without its stop: it knows no ask and tell, and our trials are counted beforehand."""
+    """Optuna's GridSampler, which would stop a study at the end of its grid: that fails under ask and tell, and the
+    number of trials is checked beforehand."""
     from optuna.samplers import GridSampler
 
     class GridWithoutStop(GridSampler):
@@ -90,9 +92,9 @@ def _grid_class() -> type[BaseSampler]:
 
 
 def _tpe_class() -> type[BaseSampler]:
-    from rungwise.engine.search.fast_tpe import Tpe
+    from optuna.samplers import TPESampler
 
-    return Tpe
+    return compat.fast_tpe_class() or TPESampler
 
 
 def grid(space: Space) -> dict[str, list[Any]]:
@@ -119,7 +121,7 @@ def _values(name: str, distribution: BaseDistribution) -> list[Any]:
     )
 
 
-def _grid_cannot(space: Space, found: Situation) -> list[str]:
+def _grid_limits(space: Space, conditions: SearchConditions) -> list[str]:
     try:
         axes = grid(space)
     except ValueError as error:
@@ -129,15 +131,15 @@ def _grid_cannot(space: Space, found: Situation) -> list[str]:
         points *= len(values)
     if points > LARGEST_GRID:
         return [f"--sampler grid takes at most {LARGEST_GRID:,} points, but the space has {points:,}"]
-    if found.trials > points:
+    if conditions.trials > points:
         return [
-            f"--sampler grid tries every point once, but an arm's {points} points are fewer than its {found.trials} "
-            "trials; ask for fewer --trials"
+            f"--sampler grid tries every point once, but an arm's {points} points are fewer than its "
+            f"{conditions.trials} trials; ask for fewer --trials"
         ]
     return []
 
 
-def _cmaes_cannot(space: Space, found: Situation) -> list[str]:
+def _cmaes_limits(space: Space, conditions: SearchConditions) -> list[str]:
     problems = []
     if find_spec("cmaes") is None:
         problems.append("--sampler cmaes needs the package cmaes: pip install 'rungwise[samplers]'")
@@ -152,11 +154,11 @@ def _cmaes_cannot(space: Space, found: Situation) -> list[str]:
             for name, distribution in distributions(space).items()
             if isinstance(distribution, CategoricalDistribution)
         ]
-    return problems + _one_objective("cmaes", found) + _whole_trials("cmaes", found)
+    return problems + _one_objective("cmaes", conditions) + _needs_full_trials("cmaes", conditions)
 
 
-def _whole_trials(name: str, found: Situation) -> list[str]:
-    if not found.stops:
+def _needs_full_trials(name: str, conditions: SearchConditions) -> list[str]:
+    if not conditions.stops:
         return []
     return [
         f"--sampler {name} learns from trials that ran to the end only, but most would be stopped early; "
@@ -164,16 +166,18 @@ def _whole_trials(name: str, found: Situation) -> list[str]:
     ]
 
 
-def _one_objective(name: str, found: Situation) -> list[str]:
-    return [f"--sampler {name} takes one objective, but got {found.objectives}"] if found.objectives > 1 else []
+def _one_objective(name: str, conditions: SearchConditions) -> list[str]:
+    return (
+        [f"--sampler {name} takes one objective, but got {conditions.objectives}"] if conditions.objectives > 1 else []
+    )
 
 
-def _needs_whole_trials(name: str) -> Callable[[Space, Situation], list[str]]:
-    return lambda _space, found: _whole_trials(name, found)
+def _only_full_trials(name: str) -> Callable[[Space, SearchConditions], list[str]]:
+    return lambda _space, conditions: _needs_full_trials(name, conditions)
 
 
-def caught_up(study: Study, sampler: BaseSampler, space: Space) -> Study:
-    """The study with CMA-ES's state in its last COMPLETE trial again, as far as the trials there have seen it.
+def restore_cmaes_state(study: Study, sampler: BaseSampler, space: Space) -> Study:
+    """The study with CMA-ES's state attached to its last COMPLETE trial again, as of the last generation there.
 
     The state follows from the trials: generation by generation, the sampler is told the first ones of each that
     completed. (Optuna keeps it as a pickle, which no record of ours holds.)
@@ -187,70 +191,73 @@ def caught_up(study: Study, sampler: BaseSampler, space: Space) -> Study:
     for _ in range(generations if complete else 0):
         scratch = optuna.create_study(direction=study.direction, sampler=sampler)
         scratch.add_trials([trial for trial in trials if trial.state.is_finished()])
-        asked = scratch.ask(distributions(space))
-        kept = scratch._storage.get_trial_system_attrs(asked._trial_id)
-        state = {name: text for name, text in kept.items() if name.startswith("cma:optimizer")}
+        trial = scratch.ask(distributions(space))
+        attributes = compat.trial_attributes(scratch, trial)
+        state = {name: text for name, text in attributes.items() if name.startswith("cma:optimizer")}
         complete[-1].system_attrs = {**complete[-1].system_attrs, **state}
-    again = optuna.create_study(study_name=study.study_name, direction=study.direction)
-    again.add_trials(trials)
-    return again
+    restored = optuna.create_study(study_name=study.study_name, direction=study.direction)
+    restored.add_trials(trials)
+    return restored
 
 
-SAMPLERS: dict[str, Kind] = {
+SAMPLERS: dict[str, SamplerSpec] = {
     # multivariate and constant_liar are Optuna 5's defaults, said here because resume and concurrency rest on them.
-    "tpe": Kind(
+    "tpe": SamplerSpec(
         _tpe_class,
-        lambda ask: {
-            "seed": ask.seed, "n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True,
+        lambda context: {
+            "seed": context.seed, "n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True,
         },
     ),
-    "random": Kind("RandomSampler", lambda ask: {"seed": ask.seed}),
+    "random": SamplerSpec("RandomSampler", lambda context: {"seed": context.seed}),
     # The order of the grid, and the scrambling of the sequence, are the sweep's: one for all suggestions.
-    "grid": Kind(_grid_class, lambda ask: {"search_space": grid(ask.space), "seed": ask.numpys_seed}, _grid_cannot),
-    "qmc": Kind(
-        "QMCSampler", lambda ask: {"seed": ask.numpys_seed, "scramble": True, "warn_independent_sampling": False}
+    "grid": SamplerSpec(
+        _grid_class, lambda context: {"search_space": grid(context.space), "seed": context.numpy_seed}, _grid_limits
     ),
-    "cmaes": Kind("CmaEsSampler", lambda ask: {"seed": ask.seed, "warn_independent_sampling": False}, _cmaes_cannot),
-    "gp": Kind("GPSampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("gp")),
-    "nsga2": Kind("NSGAIISampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("nsga2")),
-    "nsga3": Kind("NSGAIIISampler", lambda ask: {"seed": ask.seed}, _needs_whole_trials("nsga3")),
+    "qmc": SamplerSpec(
+        "QMCSampler", lambda context: {"seed": context.numpy_seed, "scramble": True, "warn_independent_sampling": False}
+    ),
+    "cmaes": SamplerSpec(
+        "CmaEsSampler", lambda context: {"seed": context.seed, "warn_independent_sampling": False}, _cmaes_limits
+    ),
+    "gp": SamplerSpec("GPSampler", lambda context: {"seed": context.seed}, _only_full_trials("gp")),
+    "nsga2": SamplerSpec("NSGAIISampler", lambda context: {"seed": context.seed}, _only_full_trials("nsga2")),
+    "nsga3": SamplerSpec("NSGAIIISampler", lambda context: {"seed": context.seed}, _only_full_trials("nsga3")),
 }  # fmt: skip
 
 
-def made(sampler: str | Make, ask: Ask) -> BaseSampler:
-    """The sampler that suggests for `ask`: one of `SAMPLERS`, or what the user's own function makes of a seed."""
+def build_sampler(sampler: str | SamplerFactory, context: SamplerContext) -> BaseSampler:
+    """One of `SAMPLERS` by name, or what the user's own function returns for the suggestion's seed."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of samplers that are new in Optuna
-        return sampler(ask.seed) if callable(sampler) else SAMPLERS[sampler].make(ask)
+        return sampler(context.seed) if callable(sampler) else SAMPLERS[sampler].build(context)
 
 
-def problems(sampler: Any, options: Mapping[str, Any], space: Space, found: Situation) -> list[str]:
-    """What the sampler (whatever a script says it is) cannot do with this arm, one line each; [] = fine."""
+def problems(sampler: Any, options: Mapping[str, Any], space: Space, conditions: SearchConditions) -> list[str]:
+    """Why the sampler (whatever object a script names) cannot search this arm, one line each; [] = it can."""
     if callable(sampler):
         more = "--sampler-options are for samplers of a name, but this one is made by a function: give it them there"
         return _own_problems(sampler) + ([more] if options else [])
     if not isinstance(sampler, str):
-        made_of = type(sampler).__name__
-        way = f"say sampler=lambda seed: {made_of}(...)"
-        return [f"sampler must be a name or a function of a seed, but got {made_of}; {way}"]
+        name = type(sampler).__name__
+        return [f"sampler must be a name or a function of a seed, but got {name}; say sampler=lambda seed: {name}(...)"]
     if sampler not in SAMPLERS:
         return [unknown("--sampler", sampler, list(SAMPLERS))]
-    kind = SAMPLERS[sampler]
-    known = [name for name in inspect.signature(kind.cls().__init__).parameters if name != "self"]
-    wrong = [unknown(f"option of --sampler {sampler}", name, known) for name in options if name not in known]
-    wrong += kind.cannot(space, found)
-    if not wrong:
+    spec = SAMPLERS[sampler]
+    names = [name for name in inspect.signature(spec.cls().__init__).parameters if name != "self"]
+    lines = [unknown(f"option of --sampler {sampler}", name, names) for name in options if name not in names]
+    lines += spec.limits(space, conditions)
+    if not lines:
         try:
-            _first_point(made(sampler, Ask(0, found.seed, space, options)), space)
+            _suggest_once(build_sampler(sampler, SamplerContext(0, conditions.seed, space, options)), space)
         except Exception as error:  # whatever Optuna makes of them: AttributeError, AssertionError, ...
-            wrong = [f"--sampler {sampler} refuses its options {dict(options)}: {error}"]
-    return wrong
+            lines = [f"--sampler {sampler} refuses its options {dict(options)}: {error}"]
+    return lines
 
 
-def _first_point(sampler: BaseSampler, space: Space) -> None:
-    """Suggest once: Optuna looks at some options only then. Raises what the sampler does."""
+def _suggest_once(sampler: BaseSampler, space: Space) -> None:
+    """Optuna checks some options only at the first suggestion. Raises what the sampler does."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
@@ -263,24 +270,26 @@ def _first_point(sampler: BaseSampler, space: Space) -> None:
             study.ask(distributions(space))
 
 
-def notes(sampler: str | Make, space: Space) -> list[str]:
-    """What a user should know of a sampler that can do what is asked, but not as he may think."""
+def notes(sampler: str | SamplerFactory, space: Space) -> list[str]:
+    """Sampler behaviour that a user may not expect: a line each."""
     if sampler != "qmc" or callable(space):
         return []
     from optuna.distributions import CategoricalDistribution
 
-    found = [name for name, kind in distributions(space).items() if isinstance(kind, CategoricalDistribution)]
-    return [f"--sampler qmc spreads numbers evenly, and draws {', '.join(found)} at random"] if found else []
+    categorical = [name for name, kind in distributions(space).items() if isinstance(kind, CategoricalDistribution)]
+    return (
+        [f"--sampler qmc spreads numbers evenly, and draws {', '.join(categorical)} at random"] if categorical else []
+    )
 
 
-def _own_problems(sampler: Make) -> list[str]:
+def _own_problems(sampler: SamplerFactory) -> list[str]:
     from optuna.samplers import BaseSampler
 
     try:
         with ordinary():
-            got: Any = made(sampler, Ask(0, 0, {}))
+            built: Any = build_sampler(sampler, SamplerContext(0, 0, {}))
     except Exception as error:
         return [f"sampler must be a function of a seed, but raised {reason(error)}"]
-    if not isinstance(got, BaseSampler):
-        return [f"sampler must make an optuna.samplers.BaseSampler of a seed, but made {got!r}"]
+    if not isinstance(built, BaseSampler):
+        return [f"sampler must make an optuna.samplers.BaseSampler of a seed, but made {built!r}"]
     return []

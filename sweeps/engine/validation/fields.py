@@ -56,7 +56,7 @@ RULES: dict[str, Rule] = {
     "data": TEXT,
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
-    "also": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
     "max_parameters": (_or_none(_whole), "a whole number"),
     "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
     "sampler_options": OPTIONS,
@@ -83,7 +83,7 @@ def problems(sweep: object) -> list[str]:
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
-        if sweep.metric in sweep.also:
+        if sweep.metric in sweep.objectives:
             found.append(f"objectives must differ, but {sweep.metric} is there twice")
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
     return found

@@ -11,7 +11,7 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from rungwise.engine.search.fast_tpe import Tpe
+from rungwise.engine.search.fast_tpe import FastTPESampler
 
 
 def suggestions(kind: type[TPESampler], options: dict[str, Any], *, modes: tuple[str, ...] = ("max",)) -> list[Any]:
@@ -23,7 +23,7 @@ def suggestions(kind: type[TPESampler], options: dict[str, Any], *, modes: tuple
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = sampler = kind(seed=number, **options)
-        if isinstance(sampler, Tpe) and before is not None:
+        if isinstance(sampler, FastTPESampler) and before is not None:
             sampler.take_over(before)
         before = sampler
         trial = study.ask()
@@ -61,11 +61,11 @@ def end(study: optuna.Study, trial: optuna.Trial, params: dict[str, Any], chance
     "options", [{}, {"constant_liar": False}, {"multivariate": False}, {"n_startup_trials": 3}, {"group": True}]
 )
 def test_suggests_what_optunas_own_suggests(options: dict[str, Any], mode: str) -> None:
-    assert suggestions(Tpe, options, modes=(mode,)) == suggestions(TPESampler, options, modes=(mode,))
+    assert suggestions(FastTPESampler, options, modes=(mode,)) == suggestions(TPESampler, options, modes=(mode,))
 
 
 def test_leaves_several_objectives_to_optuna() -> None:
-    both = [suggestions(kind, {"constant_liar": True}, modes=("max", "min")) for kind in (Tpe, TPESampler)]
+    both = [suggestions(kind, {"constant_liar": True}, modes=("max", "min")) for kind in (FastTPESampler, TPESampler)]
     assert both[0] == both[1]
 
 
@@ -80,7 +80,7 @@ def test_leaves_broken_constraints_to_optuna() -> None:
             study.tell(trial, abs(made[-1] - 0.7))
         return made
 
-    assert infeasible(Tpe) == infeasible(TPESampler)
+    assert infeasible(FastTPESampler) == infeasible(TPESampler)
 
 
 def test_reads_a_trial_that_has_ended_once() -> None:
@@ -91,9 +91,9 @@ def test_reads_a_trial_that_has_ended_once() -> None:
             read.append(value)
             return super().to_internal_repr(value)
 
-    before: Tpe | None = None
+    before: FastTPESampler | None = None
     for number in range(60):
-        study.sampler = sampler = Tpe(seed=number)
+        study.sampler = sampler = FastTPESampler(seed=number)
         if before is not None:
             sampler.take_over(before)
         before = sampler

@@ -1,27 +1,18 @@
-"""What a user sees while a sweep runs: a live picture on a terminal, a plain line now and then when piped."""
+"""The state of a running sweep in numbers: trials, rungs, best scores, and the time left."""
 
 from __future__ import annotations
 
 import heapq
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import isfinite, nan
-from typing import TextIO
-
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
 from rungwise.results.io.formatting import duration, format_metric
-from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.types import ReportRow, State, Trial
 
-PLAIN_SECONDS = 10.0  # between two lines of the plain view
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
 
 
@@ -40,7 +31,7 @@ class Running:
 
 @dataclass
 class Board:
-    """Where the sweep stands, in numbers."""
+    """Counts and best scores of a sweep, updated by every start, report and end of a trial."""
 
     trials: int  # of the search, asked for in all
     arms: Sequence[str]
@@ -110,7 +101,7 @@ class Board:
             self.scores.pop(number, None)
 
     def replay(self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
-        """Show what the record holds, as if it had been seen happening."""
+        """Count what the record holds, as if it had happened under this driver."""
         for trial in trials:
             self.started(trial.trial, trial.arm, trial.phase)
             for _, report in sorted(curves.get(trial.trial, {}).items()):
@@ -128,7 +119,7 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """A guess, once a trial has ended: what is in flight and to come, dealt to as many at once as there were."""
+        """An estimate, once a trial has ended: trials in flight and to come, over as many slots as were used."""
         if not self.done or not self.paces:
             return None
         pace, now = sum(self.paces) / len(self.paces), self.now()
@@ -147,7 +138,7 @@ class Board:
         return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest)
 
     def _to_come(self, trial: Running, luck: float) -> float:
-        """Epochs that a trial trains on when rungs let as many pass as so far; one of `luck` 0 is stopped first."""
+        """Epochs that a trial still trains if rungs pass as large a share as so far; one of `luck` 0 stops first."""
         passes = 1.0
         for rung in self.rungs[:-1]:
             if trial.phase == "search" and rung > trial.epoch and self.reached[rung]:
@@ -157,7 +148,7 @@ class Board:
         return max(0.0, self.rungs[-1] - trial.epoch)
 
     def line(self) -> str:
-        """All of it in one line."""
+        """The whole board in one line."""
         states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
         best = ", ".join(
             f"{arm} {format_metric(value, self.metric)} (trial {number})"
@@ -174,94 +165,6 @@ class Board:
         return "; ".join(parts + ([f"about {duration(left)} left"] if left is not None else []))
 
 
-class View:
-    """Shows nothing but notes: --quiet, and the base of the other two."""
-
-    def __init__(self, board: Board, stream: TextIO | None = None) -> None:
-        self.board = board
-        self.console = Terminal(file=stream or sys.stderr, soft_wrap=True)
-
-    def __enter__(self) -> View:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def note(self, line: str) -> None:
-        """One line that a user should see whatever the view."""
-        self.console.print(line)
-
-    def started(self, number: int, arm: str, phase: str = "search") -> None:
-        self.board.started(number, arm, phase)
-
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        self.board.reported(number, epoch, objective)
-
-    def ended(self, number: int, state: State) -> None:
-        self.board.ended(number, state)
-
-
-class PlainView(View):
-    """A line every `PLAIN_SECONDS`, for logs and pipes."""
-
-    _last = 0.0
-
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        super().reported(number, epoch, objective)
-        if self.board.now() - self._last >= PLAIN_SECONDS:
-            self._last = self.board.now()
-            self.note(f"[{duration(self.board.now() - self.board.since)}] {self.board.line()}")
-
-
-class LiveView(View):
-    """A picture that is redrawn four times a second."""
-
-    def __enter__(self) -> LiveView:
-        self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True)
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def render(self) -> RenderableType:
-        board = self.board
-        left = board.seconds_left
-        head = Table.grid(padding=(0, 2))
-        head.add_column(style="bold")
-        head.add_row(
-            f"{board.done}/{board.trials} trials",
-            ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
-            f"{duration(board.now() - board.since)} gone",
-            f"about {duration(left)} left" if left is not None else "",
-            f"{board.rate:.2f} epochs/s",
-        )
-        counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
-        states = "  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else []))
-        return Group(head, states, self._arms(), self._rungs(), self._in_flight())
-
-    def _arms(self) -> Table:
-        table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
-        best = self.board.best
-        for arm in self.board.arms:
-            value, number = best.get(arm, (None, None))
-            table.add_row(arm, "-" if value is None else format_metric(value, self.board.metric), str(number or "-"))
-        return table
-
-    def _rungs(self) -> Table:
-        table = Table("rung", "reached", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for rung in self.board.rungs:
-            table.add_row(f"epoch {rung:g}", str(self.board.reached[rung]), str(self.board.stopped[rung]))
-        return table
-
-    def _in_flight(self) -> Table:
-        table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for number, trial in sorted(self.board.running.copy().items())[:12]:
-            score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)
-            table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
-        return table
-
-
 def _makespan(begun: Iterable[float], jobs: Iterable[float], slots: int) -> float:
     """When the last of `jobs` ends, each given to the slot that is free first; `begun` are in their slots already."""
     free = sorted(begun)
@@ -269,12 +172,3 @@ def _makespan(begun: Iterable[float], jobs: Iterable[float], slots: int) -> floa
     for job in jobs:
         heapq.heapreplace(free, free[0] + job)
     return max(free, default=0.0)
-
-
-def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:
-    """The view that suits where the output goes."""
-    if quiet:
-        return View(board, stream)
-    # A notebook's stream says that it is a terminal, and cannot move a cursor.
-    live = (stream or sys.stderr).isatty() and not Terminal(file=stream or sys.stderr).is_jupyter
-    return (LiveView if live else PlainView)(board, stream)

@@ -1,0 +1,124 @@
+"""Enters an experiment's definition in the record of its run, or refuses to continue a run of another definition."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rungwise.engine.errors import CannotRun, refuse
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import Options
+from rungwise.engine.validation.hints import print_notes
+from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, Trial
+from rungwise.results.record.writer import Record, to_json
+from rungwise.trainable.config import config_class, described
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.dataset import Dataset
+
+MODEL_REFUSAL = (
+    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
+    "on with both in one run. What changed:"
+)
+REFUSAL = (
+    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
+    "new space contains the old one. What changed:"
+)
+
+
+def define_run(record: Record, experiment: Experiment, options: Options, data: Dataset) -> bool:
+    """Enter the experiment's definition, unless the record holds trials of another one: a plan alone binds nothing.
+
+    Returns whether there is work: models of the user's own are tried only then. Raises CannotRun.
+    """
+    from rungwise.engine.experiment.resume_check import differences, widening_problems
+
+    with Reader(record.path.parent) as reader:
+        begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
+    if not begun:
+        record.set_meta("id", uuid.uuid4().hex)
+    elif trials and (changed := differences(before, experiment)):
+        problems = widening_problems(experiment.space_object, before, trials) if options.widen else []
+        if problems or not (options.widen and all(line.startswith("space") for line in changed)):
+            raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
+        record.event("widened", changed=changed)
+    work = has_work(record.path.parent, experiment, checkpoint_root(options))
+    _record_warm_start(record, experiment, options, begun=bool(trials))
+    most = max(experiment.trials, before.trials) if trials else experiment.trials
+    record.set_meta("definition", replace(experiment, trials=most).to_json())
+    if work or options.plan:
+        _define_models(record, experiment, options, data)
+    kinds = {config_class(experiment.given(arm)) for arm in experiment.arms}
+    record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
+    record.commit()
+    return work
+
+
+def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:
+    """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
+    from rungwise.engine.experiment import own_models as models
+
+    with Reader(record.path.parent) as reader:
+        before, trials = models.known(reader), reader.trials()
+    in_flight = [trial for trial in trials if not trial.state.ended]
+    own = models.names(experiment, in_flight)
+    for trial in in_flight:  # it goes on, and nothing is imported because a record says so
+        models.trusted(trial.config, own)
+    begun = bool(trials)
+    tries = models.tried(experiment, data, before if begun else None)
+    refuse(models.problems(tries))
+    if begun:
+        changed, notes = models.changes(before, tries), models.notes(before, tries)
+        lines = [line for some in changed.values() for line in some]
+        if changed and not options.accept_changed_model:
+            raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *lines]), code=2)
+        superseded = []
+        if options.accept_changed_model:
+            superseded = _supersede(record, trials, {*changed, *models.unknown(before, tries)})
+        if changed or notes or superseded:
+            record.event("model changed", accepted=lines, notes=notes, superseded=superseded)
+        print_notes(options, notes)
+    if tries:
+        record.set_meta("models", Verbatim(models.kept(tries, before)))
+
+
+def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
+    """End the confirmations in flight of the networks that these functions built until now. Returns all trials of such
+    networks: their confirmations fit no network that can be built any more, and are trained again."""
+    from rungwise.engine.experiment import own_models as models
+
+    with Reader(record.path.parent) as reader:
+        known, unfit = reader.superseded(), reader.unfit()
+    superseded = {*models.trained_by(trials, functions), *unfit} - known
+    for trial in trials:
+        if trial.trial in superseded and trial.phase == "confirm" and not trial.state.ended:
+            record.end_trial(trial.trial, State.FAILED, reason="another network was accepted in its model's place")
+    return sorted(superseded)
+
+
+def _record_warm_start(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
+    """Enter the points and earlier trials that the search begins with, once. Raises CannotRun."""
+    from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
+
+    if not (options.warm_start or options.enqueue):
+        return
+    asked = Verbatim(like=[str(run) for run in options.warm_start], enqueue=list(options.enqueue))
+    if begun:
+        with Reader(record.path.parent) as reader:
+            if reader.meta("begun with") != json.loads(to_json(asked)):
+                raise CannotRun(
+                    "--warm-start and --enqueue say how a run begins, but this one has begun; --fresh", code=2
+                )
+        return
+    try:
+        record.set_meta("earlier", Verbatim(earlier_trials(experiment, options.warm_start, experiment.data.digest)))
+        record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
+    except WarmStartError as problem:
+        raise CannotRun(str(problem), code=2) from None
+    record.set_meta("begun with", asked)

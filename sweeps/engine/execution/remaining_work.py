@@ -1,0 +1,57 @@
+"""What a run still lacks: trials of its search, reruns, and models that the answer needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rungwise.engine.experiment import own_models as models
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import Options
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Trial
+from rungwise.storage import absolute, below
+from rungwise.trainable.worker.checkpoints import FOLDER
+
+if TYPE_CHECKING:
+    from rungwise.engine.search.reruns import Repeat
+
+
+def checkpoint_root(options: Options) -> str:
+    """Path or URI below which the run's trials keep their checkpoints."""
+    return absolute(below(options.mirror or options.out, options.name, FOLDER))
+
+
+def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
+    """Whether the record in `folder` lacks anything that the experiment asks for."""
+    with Reader(folder) as reader:
+        trials = reader.trials()
+        searched = sum(trial.phase == "search" for trial in trials)
+        unended = any(not trial.state.ended for trial in trials)
+        if searched < experiment.trials or unended or missing_repeats(reader, experiment, checkpoints):
+            return True
+        from rungwise.engine.execution.test_scoring import due
+
+        return bool(experiment.confirmations and due(reader, checkpoints))
+
+
+def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
+    """The reruns that the record does not hold yet, and those whose models are needed and gone."""
+    from rungwise.engine.execution.test_scoring import due
+    from rungwise.engine.search.reruns import Repeat, repeats
+
+    trials = {trial.trial: trial for trial in current_trials(reader)}
+    names = models.names(experiment, trials.values())
+    gone = [trials[number] for number in (due(reader, checkpoints).gone if experiment.confirmations else ())]
+    wanted = [
+        *repeats(experiment, trials.values(), reader.curves()),
+        *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
+    ]
+    return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]
+
+
+def current_trials(reader: Reader) -> list[Trial]:
+    """All trials except confirmations of a network that another one has replaced."""
+    superseded = reader.superseded()
+    return [trial for trial in reader.trials() if trial.phase != "confirm" or trial.trial not in superseded]

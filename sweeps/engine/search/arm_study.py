@@ -1,0 +1,194 @@
+"""One arm's Optuna study: what it suggests for a trial, and what it is told of the trial's reports and end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search.optuna import OptunaSearch
+
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.space import misnamed, to_optuna
+from rungwise.engine.outcome import OBJECTIVE, outcome
+from rungwise.engine.search import compat
+from rungwise.engine.search.initial_point import DefaultPointSampler
+from rungwise.engine.search.samplers import SamplerContext, SamplerError, build_sampler
+from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.exporters.optuna_study import kept
+from rungwise.results.record.types import State
+from rungwise.trainable.faults import message, ordinary, reason
+from rungwise.trainable.messages import Failure, FailureKind, TrialResult
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from rungwise.engine.search.fast_tpe import FastTPESampler
+
+_DIRECTIONS = {"min": optuna.study.StudyDirection.MINIMIZE, "max": optuna.study.StudyDirection.MAXIMIZE}
+_OPTUNA_STATE = {
+    State.COMPLETED: TrialState.COMPLETE,
+    State.STOPPED: TrialState.PRUNED,
+    State.DIVERGED: TrialState.FAIL,
+    State.FAILED: TrialState.FAIL,
+    State.LOST: TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What a study suggests for one trial."""
+
+    values: dict[str, Any]  # hyperparameters
+    params: dict[str, Any]  # the parameters that were sampled for them
+    distributions: dict[str, str]  # of params, as JSON
+    problem: Failure | None  # why there are no values
+    trial_attributes: dict[str, Any]  # what the sampler attached to this trial, for later suggestions
+    study_attributes: dict[str, Any]  # and to the study: what is new there
+
+
+class ArmStudy(OptunaSearch):
+    """One arm's study behind Ray's OptunaSearch, three of whose faults it mends (ray 2.60, optuna_search.py):
+
+    - a trial that ASHA stopped is told COMPLETE with its last value, so that TPE mixes short with full-length scores,
+      and the stopping report itself is dropped; here it is reported, and told PRUNED;
+    - a NaN makes `tell` raise, and the trial stays RUNNING for ever; here it is told FAIL;
+    - the sampler's random state depends on how many draws came before; here every suggestion has a sampler seeded by
+      the trial's number, so that a resumed search suggests what an uninterrupted one would have.
+    """
+
+    def __init__(
+        self, experiment: Experiment, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
+    ) -> None:
+        """`sampler` builds the one that suggests the trial of a number; `first` suggests while the study is empty."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
+        self._search_space = to_optuna(experiment.space_of(arm))
+        super().__init__(space=self._search_space, metric=OBJECTIVE, mode=experiment.mode, study_name=arm)  # type: ignore[arg-type]
+        directions = [_DIRECTIONS[mode] for mode in experiment.objectives.values()]
+        self.study = optuna.create_study(study_name=arm, directions=directions)
+        self._trials: dict[str, optuna.Trial] = {}  # by the id of the Tune trial
+        self._build_sampler, self._first, self._arm = sampler, first, arm
+        self._previous: FastTPESampler | None = None  # the sampler of the previous suggestion
+        self._secondary_metrics = list(experiment.objectives)[1:]
+        self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
+        self._points: list[dict[str, Any]] = []
+        self._num_earlier_trials = 0  # trials of other runs, with which the study began
+
+    def adopt(self, study: optuna.Study, points: list[dict[str, Any]]) -> None:
+        """Go on with a study rebuilt from the record; `points` are tried first."""
+        self.study, self._points, self._previous = study, points, None
+        self._num_earlier_trials = sum("trial" not in trial.user_attrs for trial in study.trials)
+
+    def continue_trial(self, trial_id: str, number: int) -> None:
+        """The Tune trial `trial_id` carries on the study's RUNNING trial `number`."""
+        index = self._num_earlier_trials + number
+        self._trials[trial_id] = compat.resumed_trial(self.study, index)
+        reported = self.study.get_trials(deepcopy=False)[index].intermediate_values
+        self._steps[trial_id] = max(reported, default=0)
+
+    def _next_sampler(self, number: int) -> BaseSampler:
+        """A sampler for trial `number` alone; TPE shares the trials that its predecessor has read."""
+        if self._first is not None and not self._points and not compat.number_of_trials(self.study):
+            return self._first
+        sampler = self._build_sampler(number)
+        fast_tpe = compat.fast_tpe_class()
+        if fast_tpe is not None and isinstance(sampler, fast_tpe):
+            if self._previous is not None:
+                sampler.take_over(self._previous)
+            self._previous = sampler
+        return sampler
+
+    def ask(self, trial_id: str, number: int) -> Suggestion:
+        """Suggest for trial `number`. A space function that raises is a problem of that trial, not of the sweep."""
+        problem: Failure | None = None
+        values: dict[str, Any] = {}
+        attributes_before = compat.study_attributes(self.study)
+        if self._points and (tried := compat.number_of_trials(self.study) - self._num_earlier_trials) < len(
+            self._points
+        ):
+            self.study.enqueue_trial(self._points[tried])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = self._next_sampler(number)
+            if callable(self._search_space):  # Ray would mix the sampled parameters into what the function returns
+                self._trials[trial_id] = self.study.ask()
+                try:
+                    with ordinary():
+                        values = dict(self._search_space(self._trials[trial_id]))
+                except optuna.TrialPruned as error:  # the user's way to reject the parameters
+                    problem = Failure(FailureKind.INFEASIBLE, f"infeasible: {message(error)}")
+                except Exception as error:
+                    problem = Failure(FailureKind.EXCEPTION, f"the space function raised {reason(error)}")
+            else:
+                try:
+                    with ordinary():
+                        values = compat.suggest(self, self.study, self._trials, self._search_space, trial_id)
+                except Exception as error:  # of a user's own sampler
+                    raise SamplerError(f"the sampler of arm {self._arm!r} raised {reason(error)}") from error
+        trial = self._trials[trial_id]
+        distributions = {
+            name: optuna.distributions.distribution_to_json(distribution)
+            for name, distribution in trial.distributions.items()
+        }
+        attributes = compat.study_attributes(self.study).items()
+        changed = {name: value for name, value in attributes if attributes_before.get(name) != value}
+        if callable(self._search_space) and (wrong := [*misnamed(values), *misnamed(trial.distributions)]):
+            # The record would hold other names, which a later driver would not recognise: it holds none.
+            return Suggestion({}, {}, {}, Failure(FailureKind.EXCEPTION, wrong[0]), {}, {})
+        trial_attributes = kept(compat.trial_attributes(self.study, trial))
+        return Suggestion(values, dict(trial.params), distributions, problem, trial_attributes, changed)
+
+    def report(self, trial_id: str, result: TrialResult) -> None:
+        """Tell the study of a trial's report."""
+        value, step = result.objective, result.step
+        if value is not None and step > self._steps.get(trial_id, 0):  # a second attempt repeats the first one's steps
+            if not self._secondary_metrics:  # Optuna takes reports of one objective only
+                self._trials[trial_id].report(value, step)
+            self._steps[trial_id] = step
+
+    def complete(self, trial_id: str, result: TrialResult | None) -> None:
+        """Tell the study that a trial has ended; `result` is its last one, or None when it was lost."""
+        if result is not None:
+            self.report(trial_id, result)
+        state = _OPTUNA_STATE[outcome(result)]
+        failure = result.failure if result is not None else None
+        trial = self._trials.pop(trial_id)
+        values = self._values(result) if result is not None and state is TrialState.COMPLETE else None
+        if state is TrialState.COMPLETE and values is None:
+            state = TrialState.FAIL
+        reported = self._steps.pop(trial_id, 0)
+        if state is TrialState.PRUNED and not reported:
+            state = TrialState.FAIL  # stopped before its first report
+        if failure is not None and failure.kind.is_infeasible and not reported:
+            state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
+        if failure is not None and failure.constraint is not None:
+            trial.set_constraint(failure.constraint.name, failure.constraint.violation)
+        self.study.tell(trial, values, state=state)
+
+    def _values(self, result: TrialResult) -> list[float] | None:
+        """The last values of all objectives, the primary one first; None unless all are finite."""
+        values = [result.objective, *(result.metrics.get(name) for name in self._secondary_metrics)]
+        finite = [float(value) for value in values if value is not None and isfinite(value)]
+        return finite if len(finite) == len(values) else None
+
+
+def sampler_factory(experiment: Experiment, arm: str) -> Callable[[int], BaseSampler]:
+    """A function that builds the sampler of one suggestion for `arm`, from the trial's number."""
+    seed, space, options = experiment.seed, experiment.space_of(arm), experiment.sampler_options
+    return lambda number: build_sampler(
+        experiment.sampler_of(arm), SamplerContext(derived_seed(seed, "sampler", number), seed, space, options)
+    )
+
+
+def initial_sampler(experiment: Experiment) -> BaseSampler | None:
+    """The sampler of the first trial of an arm whose study is empty; None = the arm's own.
+
+    Only TPE begins with a default point: the others promise a grid, a sequence, or pure chance. And only where arms are
+    not compared: a regulariser that begins with next to none of itself seems to do nothing.
+    """
+    (arm, *others) = experiment.arms
+    return DefaultPointSampler() if experiment.sampler_of(arm) == "tpe" and not others else None

@@ -1,0 +1,115 @@
+"""Progress of a running sweep: a live table on a terminal, a line every few seconds in a log, or notes only."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from rungwise.engine.terminal.board import Board
+from rungwise.results.io.formatting import duration, format_metric
+from rungwise.results.io.terminal import Terminal
+from rungwise.results.record.types import State
+
+PLAIN_SECONDS = 10.0  # between two lines of the plain view
+
+
+class View:
+    """Prints notes only: --quiet, and the base of the other two."""
+
+    def __init__(self, board: Board, stream: TextIO | None = None) -> None:
+        self.board = board
+        self.console = Terminal(file=stream or sys.stderr, soft_wrap=True)
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def note(self, line: str) -> None:
+        """One line that a user should see whatever the view."""
+        self.console.print(line)
+
+    def started(self, number: int, arm: str, phase: str = "search") -> None:
+        self.board.started(number, arm, phase)
+
+    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+        self.board.reported(number, epoch, objective)
+
+    def ended(self, number: int, state: State) -> None:
+        self.board.ended(number, state)
+
+
+class PlainView(View):
+    """A line every `PLAIN_SECONDS`, for logs and pipes."""
+
+    _last = 0.0
+
+    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+        super().reported(number, epoch, objective)
+        if self.board.now() - self._last >= PLAIN_SECONDS:
+            self._last = self.board.now()
+            self.note(f"[{duration(self.board.now() - self.board.since)}] {self.board.line()}")
+
+
+class LiveView(View):
+    """A table that is redrawn four times a second."""
+
+    def __enter__(self) -> LiveView:
+        self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def render(self) -> RenderableType:
+        board = self.board
+        left = board.seconds_left
+        head = Table.grid(padding=(0, 2))
+        head.add_column(style="bold")
+        head.add_row(
+            f"{board.done}/{board.trials} trials",
+            ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
+            f"{duration(board.now() - board.since)} gone",
+            f"about {duration(left)} left" if left is not None else "",
+            f"{board.rate:.2f} epochs/s",
+        )
+        counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
+        states = "  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else []))
+        return Group(head, states, self._arms(), self._rungs(), self._in_flight())
+
+    def _arms(self) -> Table:
+        table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        best = self.board.best
+        for arm in self.board.arms:
+            value, number = best.get(arm, (None, None))
+            table.add_row(arm, "-" if value is None else format_metric(value, self.board.metric), str(number or "-"))
+        return table
+
+    def _rungs(self) -> Table:
+        table = Table("rung", "reached", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for rung in self.board.rungs:
+            table.add_row(f"epoch {rung:g}", str(self.board.reached[rung]), str(self.board.stopped[rung]))
+        return table
+
+    def _in_flight(self) -> Table:
+        table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for number, trial in sorted(self.board.running.copy().items())[:12]:
+            score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)
+            table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
+        return table
+
+
+def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:
+    """The view that suits the stream, standard error by default."""
+    if quiet:
+        return View(board, stream)
+    # A notebook's stream says that it is a terminal, and cannot move a cursor.
+    live = (stream or sys.stderr).isatty() and not Terminal(file=stream or sys.stderr).is_jupyter
+    return (LiveView if live else PlainView)(board, stream)

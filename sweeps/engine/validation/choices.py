@@ -1,0 +1,69 @@
+"""Checks of names: samplers, schedulers, packs, the run; and whether a sampler can search the space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import OWN, SCHEDULERS, Options
+from rungwise.engine.search import samplers, warm_start
+from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
+from rungwise.results.io.paths import run_name_problem, shown
+from rungwise.trainable import config as hyper
+
+
+def problems(experiment: Experiment, options: Options) -> list[str]:
+    found = [
+        hyper.unknown("--sampler", sampler, list(SAMPLERS))
+        for sampler in map(experiment.sampler_of, experiment.arms)
+        if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
+    ]
+    given = experiment.sampler_object
+    if given == OWN:
+        found.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
+    if isinstance(given, Mapping) and (strange := [arm for arm in given if arm not in experiment.arms]):
+        found.append(hyper.unknown("arm of sampler", strange[0], list(experiment.arms)))
+    if not _is_object(options.sampler_options):
+        found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
+    if experiment.scheduler not in SCHEDULERS:
+        found.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+    if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
+        found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
+    elif options.pack != "off":
+        found += unpackable(experiment)
+    if problem := run_name_problem(options.name):
+        found.append(f"--name: {problem}, but got {shown(options.name)}")
+    return found
+
+
+def search_problems(experiment: Experiment, options: Options) -> list[str]:
+    """What the sampler cannot do with a space that is legal, and what the search is to begin with."""
+    found = []
+    count = len(experiment.arms)
+    for index, arm in enumerate(experiment.arms):
+        share = (experiment.trials - index + count - 1) // count  # trials are dealt in turn
+        stops = experiment.scheduler != "none" or experiment.patience is not None
+        conditions = SearchConditions(share, stops, len(experiment.objectives), experiment.seed)
+        found += samplers.problems(
+            experiment.sampler_of(arm), experiment.sampler_options, experiment.space_of(arm), conditions
+        )
+    if "grid" in map(experiment.sampler_of, experiment.arms) and (options.warm_start or options.enqueue):
+        found.append("--sampler grid tries its points in an order of its own, but got --warm-start or --enqueue")
+    return [*found, *warm_start.problems(experiment, options.warm_start, options.enqueue)]
+
+
+def unpackable(experiment: Experiment) -> list[str]:
+    """What a process would train one at a time, which it does as well without --pack."""
+    given = {arm: experiment.given(arm) for arm in experiment.arms}
+    models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
+    augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})
+    found = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
+    return found + [f"--pack trains without augmentation, but the sweep has {name}; leave it off" for name in augmented]
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False

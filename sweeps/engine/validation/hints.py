@@ -1,0 +1,75 @@
+"""Notes on a sweep that can start: GPU flags, models that cannot be exported, flags without effect."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rungwise.engine.cluster.local_ray import local_resources
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import Options
+from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.validation.choices import unpackable
+from rungwise.results.io.text import say
+from rungwise.trainable import config as hyper
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.dataset import Dataset
+
+
+def gpu_notes(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
+    """Which flags would train this sweep on the machine's GPU, or faster on it."""
+    if options.address is not None or not local_resources().gpus:
+        return []
+    many = not unpackable(experiment) and data.target is None
+    if options.resources.gpus == 0:
+        flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
+        return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
+    if many and options.pack == "off":
+        return ["--gpus-per-trial 1 --pack auto trains many networks at once on a GPU, which is far faster"]
+    return []
+
+
+def export_notes(experiment: Experiment, data: Dataset) -> list[str]:
+    """A line for each arm's model that cannot be exported. Takes seconds, so it is for a sweep that will search."""
+    return unexportable([hyper.parse_config(experiment.given(arm)) for arm in experiment.arms], data)
+
+
+def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
+    """A line for each model of the user's own that torch.export refuses, better said before a search than after it."""
+    own = [model for model in models if model.model not in hyper.MODELS]
+    if not own:
+        return []
+    from rungwise.trainable.export.saved_model import unexportable
+
+    problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data)))
+    return [
+        f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and no "
+        f"program: {problem}"
+        for problem in problems
+    ]
+
+
+def idle_flags(sweep: Sweep, options: Options) -> list[str]:
+    """Flags that differ from the script's values and have no effect beside other flags: a line each."""
+    rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
+    idle = [
+        (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
+        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops nobody"),
+        (options.confirm_seeds != sweep.confirm_seeds and not options.confirm, "--confirm-seeds",
+         "--no-confirm trains nothing again"),
+        (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
+         "--no-confirm trains nothing again"),
+        (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
+        (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
+        (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
+        (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
+    ]  # fmt: skip
+    return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
+
+
+def print_notes(options: Options, notes: Iterable[str]) -> None:
+    """Each note once on standard error, unless --quiet."""
+    for note in [] if options.quiet else dict.fromkeys(notes):
+        say(f"note: {note}", sys.stderr)

@@ -1,0 +1,71 @@
+"""Checks of spaces, arms and fixed values: their names, their ranges, and contradictions between them."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+from rungwise.engine.experiment import space
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.trainable import config as hyper
+
+BUDGET = ("epochs", "reports_per_epoch")
+
+
+def problems(experiment: Experiment) -> list[str]:
+    arms, fixed = experiment.arm_objects, experiment.fixed
+    found = [] if arms else ["a sweep has at least one arm, but arms is empty"]
+    is_function = callable(experiment.space_object)
+    searched = {} if callable(experiment.space_object) else experiment.space_object
+    found += [
+        f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag"
+        for name in BUDGET
+        if any(name in where for where in (searched, fixed, *arms.values()))
+    ]
+    for arm in arms:
+        fixes = experiment.fixes(arm)
+        found += [
+            f"an arm must not contradict fixed, but arm {arm!r} says {name}={value!r} and fixed {fixed[name]!r}"
+            for name, value in fixes.items()
+            if name in fixed and fixed[name] != value
+        ]
+        if is_function and (ranges := arms[arm].keys() - fixes.keys()):
+            found.append(
+                f"an arm may search a range of its own when the space is a dict, but the space is a function and arm "
+                f"{arm!r} has one for {', '.join(sorted(ranges))}"
+            )
+        given = experiment.given(arm)
+        found += [line for line in hyper.problems(given) if line not in found]
+        model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}
+        legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
+        found += [line for line in space.problems(experiment.space_of(arm), legal) if line not in found]
+    return found
+
+
+def name_problems(experiment: Experiment) -> list[str]:
+    """Names that the record would hold in another form, so that a later driver would not know them again."""
+    found = space.unnameable(
+        [("a sweep's name", experiment.sweep), *(("an arm's name", arm) for arm in experiment.arms)]
+    )
+    searched = experiment.space_object
+    ranges = space.suggested(searched) if callable(searched) else [searched]
+    return found + [
+        line
+        for given in (*ranges, experiment.fixed, *experiment.arm_objects.values())
+        for line in space.misnamed(given)
+    ]
+
+
+def duplicate_keys(script: Path) -> list[str]:
+    """Names given twice in a dict that the script writes into `Sweep(...)`: Python keeps the last, in silence."""
+    if script.suffix != ".py" or not script.is_file():
+        return []  # typed at a prompt
+    found = []
+    calls = [node for node in ast.walk(ast.parse(script.read_bytes())) if isinstance(node, ast.Call)]
+    for keyword in [keyword for call in calls if ast.unparse(call.func).endswith("Sweep") for keyword in call.keywords]:
+        if isinstance(keyword.value, ast.Dict):
+            names = Counter(key.value for key in keyword.value.keys if isinstance(key, ast.Constant))
+            found += [f"a name must be given once, but {keyword.arg} says {name!r} twice (line {keyword.value.lineno})"
+                      for name, times in names.items() if times > 1]  # fmt: skip
+    return found

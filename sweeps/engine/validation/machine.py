@@ -1,0 +1,64 @@
+"""Checks of the machine: a trial's CPUs and GPUs, and the run's folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rungwise.engine.cluster.local_ray import local_resources
+from rungwise.engine.execution.run_lock import LOCK
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.flags import Options
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, HALF, RecordError
+
+
+def resource_problems(options: Options) -> list[str]:
+    have, takes, found = local_resources(), options.resources, []
+    for kind, asked, exist in (("CPUs", takes.cpus, have.cpus), ("GPUs", takes.gpus, have.gpus)):
+        flag = f"--{kind.lower()}-per-trial"
+        if not asked >= 0:
+            found.append(f"{flag} >= 0 must hold, but got {asked:g}")
+        elif kind == "GPUs" and asked > 1:
+            way = "more trials at once use more GPUs"
+            found.append(f"{flag}: a trial trains on one GPU, or on a share of it, but got {asked:g}; {way}")
+        elif asked > exist and options.address is None:
+            found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
+    if takes.cpus == takes.gpus == 0:
+        found.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
+    return found
+
+
+def folder_problems(experiment: Experiment, options: Options) -> list[str]:
+    folder = options.out / options.name
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return [f"--out must be a folder that can be written, but {folder} cannot, because of {there}"]
+    if not folder.exists():
+        return []
+    if not (folder / FILE).exists():
+        if (folder / HALF).is_dir():  # its head was killed while it brought the run home
+            again = f"{folder} holds half of a run, and --mirror brings all of it; or choose another --name"
+            return [] if options.mirror else [again]
+        # A killed driver may leave the lock, and a record that was never finished: neither is anybody's work.
+        foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
+        return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
+    try:
+        with Reader(folder) as reader:
+            owner = reader.definition().sweep or experiment.sweep
+    except RecordError:
+        return []  # no bad input: opening it for writing names the file and the damage
+    if owner != experiment.sweep:
+        return [f"--name {options.name!r} is taken by a run of sweep {owner!r} in {options.out}; choose another"]
+    return []
+
+
+def creation_problems(folder: Path) -> list[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [f"--out must be a folder that can be written, but {folder}: {error.strerror}"]
+    return []
