@@ -14,7 +14,6 @@ from support.loop import Loop
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.space import problems as space_problems
 from rungwise.engine.search.samplers import (
     SAMPLERS,
     SamplerContext,
@@ -25,6 +24,7 @@ from rungwise.engine.search.samplers import (
     problems,
 )
 from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
+from rungwise.engine.validation.ranges import problems as space_problems
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record

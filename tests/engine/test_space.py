@@ -12,8 +12,9 @@ from optuna import distributions as od
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.space import PROBES, problems, to_json, to_optuna, values
+from rungwise.engine.experiment.space import PROBES, to_json, to_optuna, values
 from rungwise.engine.validation import fields
+from rungwise.engine.validation.ranges import problems
 
 PAIRS = [
     (FloatDistribution(0.0, 0.5), od.FloatDistribution(0.0, 0.5)),

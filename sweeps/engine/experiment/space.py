@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import math
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.results.io.paths import shown
 from rungwise.text import printable
-from rungwise.trainable import config as hyper
-from rungwise.trainable.faults import ordinary, reason
+from rungwise.trainable.faults import ordinary
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -117,10 +115,10 @@ def to_optuna(space: Space) -> dict[str, BaseDistribution] | DefineByRun:
 
 def distributions(space: Mapping[str, Distribution | BaseDistribution]) -> dict[str, BaseDistribution]:
     """A dict of distributions as Optuna's."""
-    return {name: _to_optuna(distribution) for name, distribution in space.items()}
+    return {name: distribution_to_optuna(distribution) for name, distribution in space.items()}
 
 
-def _to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistribution:
+def distribution_to_optuna(distribution: Distribution | BaseDistribution) -> BaseDistribution:
     from optuna import distributions as od
 
     match distribution:
@@ -171,7 +169,7 @@ def to_json(space: Space) -> dict[str, Any]:
         return kept if drawn != _drawn(space) else {**kept, **drawn}  # one that has random numbers of its own
     from optuna.distributions import distribution_to_json
 
-    return {name: distribution_to_json(_to_optuna(distribution)) for name, distribution in space.items()}
+    return {name: distribution_to_json(distribution_to_optuna(distribution)) for name, distribution in space.items()}
 
 
 def source(function: Callable[..., object]) -> str:
@@ -181,49 +179,14 @@ def source(function: Callable[..., object]) -> str:
         return repr(function)
 
 
-def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with a space, given the hyperparameters that the sweep and one arm fix: one line each.
-
-    Every choice and, of a range, both ends and what lies between (all of it, or `SAMPLES` of it) must be a legal
-    `Config`; a function is tried `PROBES` times.
-    """
-    if callable(space):
-        return _probe(space, given)
-    found: list[str] = []
-    if not space:
-        found.append("a space holds at least one hyperparameter, but got an empty dict")
-    known = hyper.config_class(given).model_fields
-    for name, distribution in space.items():
-        if name in given and name in known:
-            found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
-        if wrong := _range_problem(name, distribution):
-            found.append(wrong)
-            continue
-        if name in known and known[name].annotation is int and _is_real(distribution):
-            found.append(f"{name} takes whole numbers, but its range is one of real numbers; say IntDistribution")
-            continue
-        said = len(found)
-        for index, value in enumerate(values(distribution)):
-            if index >= 2 and len(found) > said and _has_ends(distribution):
-                break  # a line for each end, or for the first value between that will not do
-            found += [line for line in hyper.problems({**given, name: value}) if line not in found]
-    return found
-
-
-def _has_ends(distribution: Distribution | BaseDistribution) -> bool:
+def has_ends(distribution: Distribution | BaseDistribution) -> bool:
     return not hasattr(distribution, "choices")
-
-
-def _is_real(distribution: Distribution | BaseDistribution) -> bool:
-    """Whether the range holds numbers that are not whole."""
-    real = type(distribution).__name__ == "FloatDistribution"
-    return real and any(value != int(value) for value in values(distribution))
 
 
 def values(distribution: Distribution | BaseDistribution) -> list[Any]:
     """All choices; of a range both ends and up to `SAMPLES` values between, the whole range if it is a small one."""
-    known: Any = _to_optuna(distribution)
-    if not _has_ends(known):
+    known: Any = distribution_to_optuna(distribution)
+    if not has_ends(known):
         return list(known.choices)
     low, high, step = known.low, known.high, known.step
     if step is not None and not known.log:
@@ -245,7 +208,7 @@ def corners(space: Mapping[str, Distribution | BaseDistribution]) -> list[dict[s
     """The point of all low ends and first choices, and that of all high ends and last choices."""
     found = {name: values(distribution) for name, distribution in space.items()}
     low = {name: some[0] for name, some in found.items()}
-    return [low, {name: some[1] if _has_ends(space[name]) else some[-1] for name, some in found.items()}]
+    return [low, {name: some[1] if has_ends(space[name]) else some[-1] for name, some in found.items()}]
 
 
 def _drawn(function: DefineByRun) -> dict[str, str]:
@@ -308,85 +271,7 @@ def unnameable(names: Iterable[tuple[str, object]]) -> list[str]:
     ]
 
 
-def _type_problem(name: object, distribution: object) -> str | None:
-    """What a range is made of that is none, before anything is compared."""
-    if not isinstance(name, str):
-        return f"a hyperparameter's name must be text, but got {name!r}"
-    if not is_distribution(distribution):
-        return (
-            f"{name}: a range must be a FloatDistribution, an IntDistribution or a CategoricalDistribution, but got "
-            f"{named(distribution)}"
-        )
-    match distribution:
-        case CategoricalDistribution(choices):
-            if not isinstance(choices, list | tuple):
-                return f"{name}: choices must be a list, but got {named(choices)}"
-            for choice in choices:
-                if not isinstance(choice, Scalar):
-                    way = f"; write {'-'.join(map(str, choice))!r}" if isinstance(choice, list | tuple) else ""
-                    return f"{name}: a choice must be a boolean, a number or text, but got {named(choice)}{way}"
-            if len(set(choices)) < len(choices):
-                return f"{name}: choices must differ, but got {named(choices)}"
-        case FloatDistribution(low, high, log, step) | IntDistribution(low, high, log, step):
-            whole = isinstance(distribution, IntDistribution)
-            kinds, words = (int, "a whole number") if whole else (int | float, "a number")
-            for what, value in (("low", low), ("high", high), ("step", step)):
-                if what == "step" and value is None and not whole:
-                    continue
-                if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-                    return f"{name}: {what} must be {words}, but got {named(value)}"
-            if log not in (True, False):
-                return f"{name}: log must be True or False, but got {named(log)}"
-    return None
-
-
 def named(value: object) -> str:
     """A value in a message: in one line, short, and with its type where that says more."""
     text = " ".join(repr(value).split())
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
-
-
-def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> str | None:
-    if wrong := _type_problem(name, distribution):
-        return wrong
-    match distribution:
-        case FloatDistribution(low, high, log, _) | IntDistribution(low, high, log, _):
-            if low > high:
-                return f"{name}: low <= high must hold, but got low={low}, high={high}"
-            if log and low <= 0:
-                return (
-                    f"{name}: a log range cannot contain 0, but got low={low}, high={high}; "
-                    "start above 0 and make 0 an arm of its own"
-                )
-            if log and distribution.step not in (None, 1):
-                return f"{name}: log and step exclude each other, but got log=True, step={distribution.step}"
-        case CategoricalDistribution(choices):
-            if not choices:
-                return f"{name}: choices must not be empty"
-    try:
-        _to_optuna(distribution)
-    except ValueError as error:
-        return f"{name}: {error}"
-    return None
-
-
-def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found: list[str] = []
-    for _ in range(PROBES):
-        try:
-            with ordinary():
-                values = dict(function(study.ask()))
-        except optuna.TrialPruned:  # the function's word for a point that will not do
-            continue
-        except Exception as error:
-            return [f"the space function {getattr(function, '__name__', '')!r} raised {reason(error)}"]
-        found += [
-            f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})"
-            for name in values.keys() & given.keys()
-        ]
-        found += hyper.problems({**given, **values})
-    return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.engine.validation.ranges import problems as range_problems
 from rungwise.trainable import config as hyper
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def unsuited(experiment: Experiment, shape: tuple[int, ...]) -> list[str]:
     found: list[str] = []
     for arm in experiment.arms:
         given, searched = experiment.given(arm), experiment.space_of(arm)
-        ranges = {} if callable(searched) or space.problems(searched, given) else searched
+        ranges = {} if callable(searched) or range_problems(searched, given) else searched
         inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
         for values in [given, *inner]:
             found += [] if hyper.problems(values) else hyper.unfit(hyper.parse_config(values), shape)

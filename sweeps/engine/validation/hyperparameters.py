@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.validation.ranges import problems as range_problems
 from rungwise.trainable import config as hyper
 
 BUDGET = ("epochs", "reports_per_epoch")
@@ -39,7 +40,7 @@ def problems(experiment: Experiment) -> list[str]:
         found += [line for line in hyper.problems(given) if line not in found]
         model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}
         legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
-        found += [line for line in space.problems(experiment.space_of(arm), legal) if line not in found]
+        found += [line for line in range_problems(experiment.space_of(arm), legal) if line not in found]
     return found
 
 
