@@ -74,10 +74,16 @@ def test_the_uri_asked_for_comes_first_then_the_environment_then_the_file() -> N
     assert tracking_uri(run, None, {}) == "sqlite:////data/runs/mlflow.db"
 
 
-@pytest.mark.parametrize("module", ["record", "tables", "parquet", "tracking", "mlflow", "follow", "study", "__main__"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "record.writer", "tables.tables", "tables.parquet", "exporters.tracking_uri", "exporters.mlflow",
+        "exporters.live", "exporters.optuna_study", "cli.main",
+    ],
+)  # fmt: skip
 def test_importing_a_room_imports_none_of_the_slow_packages(module: str) -> None:
     program = (
-        f"import sys, results.{module}\n"
+        f"import sys, rungwise.results.{module}\n"
         "slow = {'mlflow', 'optuna', 'ray', 'torch', 'pandas', 'sklearn', 'sqlalchemy'} & sys.modules.keys()\n"
         "assert not slow, slow"
     )
