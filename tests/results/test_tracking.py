@@ -77,7 +77,7 @@ def test_the_uri_asked_for_comes_first_then_the_environment_then_the_file() -> N
 @pytest.mark.parametrize(
     "module",
     [
-        "record.record", "tables.tables", "tables.parquet", "exporters.tracking_uri", "exporters.mlflow",
+        "record.writer", "tables.tables", "tables.parquet", "exporters.tracking_uri", "exporters.mlflow",
         "exporters.live", "exporters.optuna_study", "cli.main",
     ],
 )  # fmt: skip
