@@ -74,13 +74,13 @@ class Definition:
         if not self.objectives:
             object.__setattr__(self, "objectives", {self.metric: self.mode})
 
-    @classmethod
-    def from_json(cls, text: Mapping[str, Any] | None) -> Self:
+    @staticmethod
+    def from_json(text: Mapping[str, Any] | None) -> Definition:
         """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
-        known = _known(cls, text or {})
+        known = _known(Definition, text or {})
         known["data"] = DatasetSummary.from_json(known.get("data", {}))
         known["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
-        return cls(**known)
+        return Definition(**known)
 
     def to_json(self) -> Verbatim:
         """What the record keeps: all that differs from the defaults, and a few words that are never left out."""
