@@ -79,13 +79,13 @@ class Definition:
         if not self.objectives:
             object.__setattr__(self, "objectives", {self.metric: self.mode})
 
-    @classmethod
-    def from_json(cls, text: Mapping[str, Any] | None) -> Self:
+    @staticmethod
+    def from_json(text: Mapping[str, Any] | None) -> Definition:
         """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
-        values = _known_fields(cls, text or {})
+        values = _known_fields(Definition, text or {})
         values["data"] = DatasetSummary.from_json(values.get("data", {}))
         values["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
-        return cls(**values)
+        return Definition(**values)
 
     def to_json(self) -> Verbatim:
         """What the record keeps: all that differs from the defaults, and a few words that are never left out."""

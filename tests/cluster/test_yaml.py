@@ -94,3 +94,12 @@ def test_no_file_holds_a_secret_or_an_open_range(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "0.0.0.0/0" not in text
     assert not re.search(r"AKIA|BEGIN .*PRIVATE KEY|password|secret_access", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_ray_up_brings_the_package_and_all_that_its_links_mean(name: str) -> None:
+    mounts = load(name)["file_mounts"].items()
+    brought = {Path(local).name for remote, local in mounts if remote.startswith("~/rungwise/")}
+    links = [path for path in (ROOT / "rungwise").iterdir() if path.is_symlink()]
+    assert {path.readlink().parts[1] for path in links} == {"sweeps", "trainable", "results"}
+    assert {"rungwise", "sweeps", "trainable", "results", "clusters", "pyproject.toml", "constraints.txt"} == brought

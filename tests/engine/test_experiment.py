@@ -64,7 +64,8 @@ def test_what_is_kept_reads_back_as_the_same_definition(digits: Dataset) -> None
         sampler={"a": "random", "b": lambda seed: seed}, objectives=["val_loss"],
     )  # fmt: skip
     text = json.dumps(rich.to_json())
-    read = Definition.from_json(json.loads(text))
+    read = Experiment.from_json(json.loads(text))
+    assert type(read) is Definition
     assert json.dumps(read.to_json()) == text
     assert differences(read, rich) == []
     assert read.samplers == {"a": "random", "b": OWN}

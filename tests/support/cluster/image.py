@@ -30,7 +30,7 @@ from filelock import FileLock
 CHECKOUT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = Path(sys.prefix)
 PYTHON_HOME = Path(sys.base_prefix).resolve()
-SHIPPED = ("sweeps", "trainable", "results", "clusters", "pyproject.toml", "constraints.txt")  # file_mounts
+SHIPPED = ("rungwise", "sweeps", "trainable", "results", "clusters", "pyproject.toml", "constraints.txt")  # file_mounts
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DECIDING = ("clusters/node.sh", "pyproject.toml", "constraints.txt", "tests/support/cluster/image.py")
 
@@ -63,7 +63,7 @@ def run_node_script(home: Path, *, offline_wheels: Path | None = None) -> None:
     checkout = home / "rungwise"
     for name in SHIPPED:
         if (source := CHECKOUT / name).is_dir():
-            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, checkout / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, checkout)
     (home / ".ray").mkdir()
