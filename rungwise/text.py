@@ -28,6 +28,11 @@ def printable(text: object) -> str:
     return _UNPRINTABLE.sub(_escape, str(text).replace("\r\n", "\n"))
 
 
+def printable_name(name: object) -> str:
+    """`printable(name)` with tabs and newlines as escapes, too: a name takes one line."""
+    return printable(name).replace("\t", "\\t").replace("\n", "\\n")
+
+
 def one_line(text: object, most: int = REASON) -> str:
     """`printable(text)` in one line of at most `most` characters; what is cut at the end leaves an ellipsis."""
     line = _BREAK.sub(" ", printable(text).strip())

@@ -45,10 +45,17 @@ if TYPE_CHECKING:
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
-    """Run `sweep` as the command line (or `arguments`) asks, and exit; at a prompt and in a notebook, return when all
-    went well. There the command line is the notebook's, and nobody's flags are read.
+    """Run `sweep` with the flags of the command line, and exit.
 
-    0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C. 143: SIGTERM.
+    At a Python prompt and in a notebook no flags are read, and a sweep that succeeded returns.
+
+    Args:
+        sweep: The question.
+        arguments: Flags in place of those of the command line.
+
+    Raises:
+        SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
+            143: SIGTERM.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")

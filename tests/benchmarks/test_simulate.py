@@ -14,6 +14,7 @@ from simulate import Setting, Simulation
 from support.loop import Loop
 
 from rungwise.engine.search.seeds import derived_seed
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.tables.parquet import read
 
@@ -45,7 +46,7 @@ def test_one_worker_gets_the_suggestions_and_rung_decisions_of_a_sequential_swee
     assert [trial.state for trial in simulated] == [rows[trial.number].state for trial in simulated]
     assert {trial.state for trial in simulated} == {State.COMPLETED, State.STOPPED}
     decided: dict[int, list[Any]] = {trial.number: [] for trial in simulated}
-    with sweep.record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         for report in reader.reports():
             if report.decision:
                 decided[report.trial].append(report.decision)

@@ -284,6 +284,7 @@ class Owned:
     def changes(self) -> None:
         self._bias = not self._bias
         self.bench.sweep = self._sweep("second")
+        self.bench.options = replace(self.bench.options, model=self.bench.sweep.model_name)
 
     def define(self, *more: str) -> bool:
         """What a driver does before it searches; returns whether there is work."""
@@ -388,7 +389,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
         given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
-    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --mend {bench.folder}")
+    assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --fix {bench.folder}")
     assert str(Unmade.of(MemoryError("no more"), bench.folder)) == "MemoryError: no more"
 
 

@@ -174,7 +174,7 @@ def test_a_second_attempts_repeated_reports_leave_one_value_a_step(tmp_path: Pat
     assert loop.live()[0].intermediate_values == {1: 0.5, 2: 0.5625, 3: 0.6875, 4: 0.75}
     row = loop.rows()[1]
     assert (row.state, row.attempts) == (State.COMPLETED, 2)
-    with loop.record.reader(tmp_path) as reader:
+    with Reader(tmp_path) as reader:
         keys = [(report.attempt, report.step) for report in reader.reports()]
     assert keys == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (2, 4)]
 
@@ -197,7 +197,7 @@ def played(loop: Loop, ends: int | None = None) -> list[dict[str, Any]]:
     flying: list[Any] = []
     steps: dict[int, int] = {}
     reports = 0
-    with loop.record.reader(loop.record.path.parent) as reader:
+    with Reader(loop.record.path.parent) as reader:
         steps |= {trial: max(curve) for trial, curve in reader.curves().items()}
     while True:
         while not isinstance(trial := loop.deal(), str | None):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,10 +68,16 @@ def kill_worker(run: Run) -> None:
         "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
         "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
     )
-    assert wait_until(lambda: driver.poll() is not None or run.query(query)), run.said
-    ((trial, node), *_) = run.query(query)
+
+    def workers() -> list[tuple[int, int]]:
+        """(trial, process) of trials in flight. The record may still name a process of an earlier driver, which has ended."""
+        found = [(int(trial), int(node.rpartition(":")[2])) for trial, node in run.query(query)]
+        return [(trial, pid) for trial, pid in found if Path(f"/proc/{pid}").exists()]
+
+    assert wait_until(lambda: driver.poll() is not None or workers()), run.said
+    ((trial, pid), *_) = workers()
     before: dict[int, int] = dict(run.query("SELECT trial, attempts FROM trials"))  # type: ignore[arg-type]
-    os.kill(int(node.rpartition(":")[2]), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     run.allow(None)
     assert driver.wait(SESSION_SECONDS) == 0, run.said
     assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said

@@ -18,7 +18,8 @@ import pytest
 from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost, identity, interrupt
 
 from rungwise import Sweep, main
-from rungwise.engine.execution.remaining_work import has_work
+from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
@@ -114,7 +115,9 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
     assert sum(len(study.trials) for study in known.values()) == 7
     assert {study.trials[-1].distributions["lr"].high for study in known.values()} == {1.0}
     fewer = ["--out", str(run.out), "--no-confirm", *SEQUENTIAL, "--trials", "2"]
-    assert not has_work(run.folder, wider, parse(wider, fewer))  # nothing is trained, and nothing is taken away
+    options = parse(wider, fewer)
+    # Nothing is trained, and nothing is taken away.
+    assert not has_work(run.folder, resolve(wider, options), checkpoint_root(options))
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rungwise.text import printable
+from rungwise.text import printable_name
 from rungwise.trainable.data.image_folder import PictureError, decoded
 from rungwise.trainable.data.raw import Array, DataError, Raw, require_exact, unreadable
 
@@ -69,7 +69,7 @@ def read_parquet(path: Path) -> Raw:
         (x, y),
         None,
         None,
-        f"{printable(path.name)}, the user's file",
+        f"{printable_name(path.name)}, the user's file",
         notes=tuple(notes),
         pictures=pictures,
         regression=(table.schema.field("label").metadata or {}).get(b"kind") == b"target",

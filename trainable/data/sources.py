@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rungwise.text import printable
+from rungwise.text import printable, printable_name
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.image_folder import PictureError, decoded, listed, parts, pixels, spoken
 from rungwise.trainable.data.parquet_file import check_columns, read_parquet
@@ -85,14 +85,14 @@ def _read_folder(path: Path) -> Raw:
         raise DataError(printable(str(error))) from error
     except OSError as error:
         raise DataError(unreadable(path, error)) from error
-    classes = tuple(printable(name) for name in names)
+    classes = tuple(printable_name(name) for name in names)
     if len(set(classes)) < len(classes):
         raise DataError(f"classes must have different names, but {str(path)!r} has {', '.join(classes)}")
     return Raw(
         pairs.get("train") or pairs[""],
         pairs.get("validation"),
         pairs.get("test"),
-        f"{printable(path.name)}, the user's folder",
+        f"{printable_name(path.name)}, the user's folder",
         classes,
         tuple(printable(note) for note in notes),
         pictures=True,
@@ -108,7 +108,7 @@ def _read_npz(path: Path) -> Raw:
     _check_keys(path, arrays)
     arrays = {key: require_exact(path, key, array) for key, array in arrays.items()}
     parts = [(arrays["x" + end], arrays["y" + end]) for end in ("", "_validation", "_test") if "x" + end in arrays]
-    source = f"{printable(path.name)}, the user's file"
+    source = f"{printable_name(path.name)}, the user's file"
     validation, test = parts[1:] or (None, None)
     return Raw(parts[0], validation, test, source)
 
