@@ -70,7 +70,7 @@ def kill_worker(run: Run) -> None:
     )
 
     def workers() -> list[tuple[int, int]]:
-        """(trial, process) of trials in flight. The record may still name a process of an earlier driver, which has ended."""
+        """(trial, process) of trials in flight. The record may still name one of an earlier driver, which has ended."""
         found = [(int(trial), int(node.rpartition(":")[2])) for trial, node in run.query(query)]
         return [(trial, pid) for trial, pid in found if Path(f"/proc/{pid}").exists()]
 
