@@ -355,12 +355,12 @@ def test_a_run_of_an_earlier_version_whose_models_file_changed_says_the_way_out(
         assert "\n" not in str(said.value)
     with Record(bench.folder) as record:
         record.end_session(session, SweepState.FAILED)
-    (ailment,) = [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
-    assert "another network than the one of trials 3, 4: give the sweep's command again with --accept" in ailment.what
+    (finding,) = [one for one in examine(bench.folder, NOWHERE) if one.area == "model"]
+    assert "another network than the one of trials 3, 4: give the sweep's command again with" in finding.message
     assert owned.define("--accept-changed-model")
     assert bench.command() == []
     assert bench.answer.split == "test"
-    assert not [one for one in examine(bench.folder, NOWHERE) if one.where == "model"]
+    assert not [one for one in examine(bench.folder, NOWHERE) if one.area == "model"]
 
 
 def test_a_model_of_ones_own_is_tried_only_when_there_is_work(
