@@ -20,8 +20,8 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
-# Four files at a time, in the order of tests/conftest.py: a test of faults waits for processes and clocks.
-SUITE = $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# Three files at a time, in the order of tests/conftest.py: a test of faults waits for processes and clocks.
+SUITE = $(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: $(READY) system
 	$(SUITE) $(ARGS)

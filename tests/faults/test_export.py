@@ -54,15 +54,16 @@ def found(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (parquet.TRIALS, parquet.REPORTS)}
 
 
-def test_an_export_killed_in_the_middle_30_times_leaves_old_or_new_whole_files(folder: Path) -> None:
+@pytest.mark.parametrize("kills", [12, pytest.param(60, marks=pytest.mark.long)])
+def test_an_export_killed_in_the_middle_leaves_old_or_new_whole_files(folder: Path, kills: int) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["rungwise.results.tables.parquet", "pandas", "pydantic"]
     )  # each process imports these
     draw = random.Random(0)
     before, struck = found(folder), 0
-    for kill in range(90):  # at least 30 times, and until enough of them were in the middle of a file
-        if kill >= 30 and struck >= 5:
+    for kill in range(90):  # at least so often, and until enough of them were in the middle of a file
+        if kill >= kills and struck >= 5:
             break
         with Record(folder) as record:
             grow(record, 41 + kill)

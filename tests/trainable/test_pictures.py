@@ -121,7 +121,7 @@ def test_data_that_does_not_fit_into_memory_is_refused_before_it_is_read(
 
 
 def test_a_process_that_trains_keeps_the_memory_it_frees() -> None:
-    """Ten times 40 MB, after a few that make room: without it each is mapped anew, page by page."""
+    """Eight times 40 MB, after a few that make room: without it each is mapped anew, page by page."""
     if ctypes.util.find_library("c") is None or not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("this C library has no mallopt, and is left as it is")
     code = """
@@ -129,8 +129,8 @@ import resource, torch
 from rungwise.trainable.data import memory
 
 def faults():
-    for index in range(30):
-        if index == 20:
+    for index in range(24):
+        if index == 16:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.empty(10_000_000).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
