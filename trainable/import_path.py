@@ -24,6 +24,8 @@ MAX_ARGUMENTS = 3  # arguments of a model's function: config, shape, classes
 class ModelError(RungwiseError, ValueError):
     """An import path that names no usable function: the rule, the value, and why."""
 
+    code = 2  # of a command: it is found before Ray starts
+
 
 def import_path_of(function: Callable[..., Any]) -> str:
     """The import path of `function`: its file and name; its module and name when that lies in a package.

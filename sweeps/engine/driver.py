@@ -119,13 +119,10 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         if options.one is not None:
             return _one(resolve(sweep, options), options)
         return _sweep(sweep, options, signals).code
-    except ModelError as problem:  # the sweep's model is no function that a worker could find
-        say(f"error: {problem}", sys.stderr)
-        return 2
-    except CannotRun as problem:
+    except (CannotRun, ModelError, RecordError) as problem:
         say(f"error: {problem}", sys.stderr)
         return problem.code
-    except (RecordError, OSError) as problem:  # a full disk, a damaged record: the message names the file
+    except OSError as problem:  # a full disk: the message names the file
         say(f"error: {problem}", sys.stderr)
         return 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_a_wrong_option_is_an_error_of_code_2_that_names_it(
     with pytest.raises(RungwiseError) as raised:
         rungwise.run(SWEEP, out=tmp_path, **options)
     assert says in str(raised.value)
+    assert raised.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_no_worker_could_import_is_an_error_of_code_2(tmp_path: Path) -> None:
+    with pytest.raises(RungwiseError) as raised:
+        rungwise.run(replace(SWEEP, model=lambda *_: None), out=tmp_path)
     assert raised.value.code == 2
     assert list(tmp_path.iterdir()) == []
 

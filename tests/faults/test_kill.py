@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,18 +63,8 @@ def kill_worker(run: Run) -> None:
     run.allow(12)
     driver = run.start(*STRUCK)
     assert run.await_pause(driver), run.said
-    query = (
-        "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
-        "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
-    )
-
-    def workers() -> list[tuple[int, int]]:
-        """(trial, process) of trials in flight. The record may still name one of an earlier driver, which has ended."""
-        found = [(int(trial), int(node.rpartition(":")[2])) for trial, node in run.query(query)]
-        return [(trial, pid) for trial, pid in found if Path(f"/proc/{pid}").exists()]
-
-    assert wait_until(lambda: driver.poll() is not None or workers()), run.said
-    ((trial, pid), *_) = workers()
+    assert wait_until(lambda: driver.poll() is not None or run.workers()), run.said
+    ((trial, pid), *_) = run.workers()
     before: dict[int, int] = dict(run.query("SELECT trial, attempts FROM trials"))  # type: ignore[arg-type]
     os.kill(pid, signal.SIGKILL)
     run.allow(None)

@@ -41,16 +41,12 @@ def kill_lane(run: Run) -> None:
     run.allow(16)
     driver = run.start(*PACKED)
     assert run.await_pause(driver), run.said
-    query = (
-        "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
-        "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
-    )
-    assert wait_until(lambda: driver.poll() is not None or len(run.query(query)) >= 2), run.said
-    held = run.query(query)
-    process = int(held[0][1].rpartition(":")[2])
+    assert wait_until(lambda: driver.poll() is not None or len(run.workers()) >= 2), run.said
+    held = run.workers()
+    process = held[0][1]
     run.allow(16, pause=1.0)  # the other process may take all of these before the new one reports
     os.kill(process, signal.SIGKILL)
-    mates = {trial for trial, node in held if node == held[0][1]}
+    mates = {trial for trial, pid in held if pid == process}
     again = f"SELECT count(*) FROM reports WHERE attempt = 2 AND trial IN ({', '.join(map(str, mates))})"
     assert wait_until(lambda: driver.poll() is not None or run.query(again)[0][0]), run.said
     with Reader(run.folder) as reader:

@@ -120,6 +120,16 @@ class Run:
         rows = self.query("SELECT coalesce(max(seq), 0) FROM reports")
         return int(rows[0][0]) if rows else 0
 
+    def workers(self) -> list[tuple[int, int]]:
+        """(trial, process) of the trials in flight that have two checkpoints. The record may still name a process of an
+        earlier driver, which has ended: it is left out."""
+        rows = self.query(
+            "SELECT trial, node FROM trials WHERE state = 'RUNNING' AND node IS NOT NULL AND "
+            "(SELECT count(*) FROM checkpoints c WHERE c.trial = trials.trial) > 1"
+        )
+        placed = [(int(trial), int(node.rpartition(":")[2])) for trial, node in rows]
+        return [(trial, pid) for trial, pid in placed if Path(f"/proc/{pid}").exists()]
+
     def await_reports(self, driver: subprocess.Popen[str], number: int) -> bool:
         """Wait until so many are committed; False when the driver ended before."""
         return wait_until(lambda: driver.poll() is not None or self.reports() >= number) and driver.poll() is None

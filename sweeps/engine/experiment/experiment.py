@@ -128,8 +128,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
 
 def _fixed(sweep: Sweep, options: Options) -> dict[str, Any]:
     """What the script fixes, with --precision where that differs."""
-    same = options.precision == default_options(sweep).precision
-    return {**sweep.fixed, **({} if same else {"precision": options.precision})}
+    return {**sweep.fixed, **({} if options.precision == sweep.precision else {"precision": options.precision})}
 
 
 def _values(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def default_options(sweep: Sweep) -> Options:
         patience=sweep.patience,
         max_parameters=sweep.max_parameters,
         data=sweep.data,
-        precision=str(sweep.fixed.get("precision", "fp32")),
+        precision=sweep.precision,
     )
 
 

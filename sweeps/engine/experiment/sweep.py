@@ -97,6 +97,11 @@ class Sweep:
         return {self.metric: self.mode, **cast(Mapping[str, str], self.objectives)}
 
     @property
+    def precision(self) -> str:
+        """The precision of the built-in training that the script fixes; `Config`'s default where it fixes none."""
+        return str(self.fixed.get("precision", "fp32"))
+
+    @property
     def model_name(self) -> str:
         """The model as `Config.model` names it.
 
