@@ -114,6 +114,15 @@ def test_sigterm_to_the_group_ends_the_driver_in_order_and_leaves_nothing(run: R
     strike(run, moment, to_the_group)
 
 
+@pytest.mark.long  # twin: test_start.py, test_sigterm_is_the_drivers_own_while_its_ray_ends_and_afterwards
+def test_sigterm_after_ray_has_ended_is_answered_with_the_summary(run: Run) -> None:
+    def ended(run: Run) -> bool:
+        return bool(run.query("SELECT 1 FROM scores LIMIT 1")) and not running("raylet")(run)
+
+    strike(run, ended, to_the_group)
+    assert "tiny: finished" in run.said
+
+
 @pytest.mark.long
 def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> None:
     for moment in MOMENTS.values():
