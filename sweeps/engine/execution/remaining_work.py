@@ -15,6 +15,7 @@ from rungwise.storage import absolute, below
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 if TYPE_CHECKING:
+    from rungwise.engine.execution.test_scoring import Due
     from rungwise.engine.search.reruns import Repeat
 
 
@@ -29,21 +30,30 @@ def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
         trials = reader.trials()
         searched = sum(trial.phase == "search" for trial in trials)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < experiment.trials or unended or missing_repeats(reader, experiment, checkpoints):
+        if searched < experiment.trials or unended:
             return True
-        from rungwise.engine.execution.test_scoring import due
-
-        return bool(experiment.confirmations and due(reader, checkpoints))
+        left = _left_to_confirm(reader, experiment, checkpoints)
+        return bool(left or _repeats(reader, experiment, left))
 
 
 def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
     """The reruns that the record does not hold yet, and those whose models are needed and gone."""
+    return _repeats(reader, experiment, _left_to_confirm(reader, experiment, checkpoints))
+
+
+def _left_to_confirm(reader: Reader, experiment: Experiment, checkpoints: str) -> Due | None:
+    """What the answer still needs, by the statistics of the whole record; None without a confirmation."""
     from rungwise.engine.execution.test_scoring import due
+
+    return due(reader, checkpoints) if experiment.confirmations else None
+
+
+def _repeats(reader: Reader, experiment: Experiment, left: Due | None) -> list[Repeat]:
     from rungwise.engine.search.reruns import Repeat, repeats
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    gone = [trials[number] for number in (due(reader, checkpoints).gone if experiment.confirmations else ())]
+    gone = [trials[number] for number in (left.gone if left else ())]
     wanted = [
         *repeats(experiment, trials.values(), reader.curves()),
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
