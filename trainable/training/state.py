@@ -27,6 +27,7 @@ from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.model import build, derived, penalty, weights
 from rungwise.trainable.report import Report
 from rungwise.trainable.storage import CheckpointError, MisfitError
+from rungwise.trainable.training.new_weights import require_new_weights
 from rungwise.trainable.training.optimizers import build_optimizer
 
 FORMAT = 1
@@ -57,6 +58,7 @@ class State:
     def fresh(cls, config: Config, tensors: Tensors) -> State:
         """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
         model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
+        require_new_weights(model, config.model)
         model.to(tensors.device)
         return cls(config, model, build_optimizer(model, config))
 
