@@ -18,11 +18,12 @@ from typing import Any
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.own import archive
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
 from rungwise.trainable.own.trial import Trial
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.training.loop_functions import name_of
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 

@@ -36,6 +36,11 @@ class Sweep:
             `trial.report` (docs/own-training.md).
         test: With `train`: scores a confirmed trial on the test split; called once, after all choices are made.
         data_per_worker: With `train`: `data` is called once in each process that trains, not on the driver.
+        metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
+            val_<name>.
+        loss: A loss of your own in the built-in loop: a function of (outputs, targets) of a batch.
+        optimizer: An optimiser of your own in the built-in loop: a function of (model, config).
+        schedule: A schedule of your own in the built-in loop: share of all steps -> factor of the learning rate.
         model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
         data: Name of a dataset, or path of a file or folder (docs/data.md). With `train`: also a function that returns
             whatever the trials need; nothing by default.
@@ -66,6 +71,10 @@ class Sweep:
     model: str | Callable[..., Any] = "mlp"
     train: Callable[..., Any] | None = None
     test: Callable[..., Any] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
+    loss: Callable[[Any, Any], Any] | None = None
+    optimizer: Callable[[Any, Any], Any] | None = None
+    schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
     data_per_worker: bool = False
     metric: str = "val_accuracy"

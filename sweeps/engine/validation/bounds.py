@@ -57,7 +57,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 def _objectives(experiment: Experiment) -> list[str]:
     if experiment.trained_by.metrics is None:
         return _own_objectives(experiment)
-    metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
+    reported = [field.name for field in fields(Report) if field.name not in ("step", "others")]
+    metrics, found = list(dict.fromkeys([*reported, *(set(experiment.trained_by.metrics) - set(BESIDE))])), []
     if experiment.metric not in metrics:
         found.append(hyper.unknown("metric", experiment.metric, metrics))
     elif wrong := _mode_problem("mode", experiment.metric, experiment.mode):
