@@ -97,6 +97,8 @@ def problems(sweep: object) -> list[str]:
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+        if sweep.train is None and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
+            found.append("test, data_per_worker and data as a function are for a training of your own: say train=")
         if sweep.train is not None:
             loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if getattr(sweep, name)]
             found += [
