@@ -7,7 +7,7 @@ from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
 from rungwise.results.io.formatting import metric_label, short
-from rungwise.results.report.page import Html, table
+from rungwise.results.report.page import Table
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
 
 
@@ -52,11 +52,9 @@ def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
     )
 
 
-def pareto_table(points: Sequence[Point]) -> Html:
+def pareto_table(points: Sequence[Point]) -> Table:
     """The front as a table."""
-    if not points:
-        return Html("")
-    names = list(points[0].values)
+    names = list(points[0].values) if points else []
     rows = [
         [
             point.trial.trial,
@@ -67,4 +65,4 @@ def pareto_table(points: Sequence[Point]) -> Html:
         for point in points
         if point.front
     ]
-    return table(["trial", "arm", *map(metric_label, names), "settings"], rows, "the Pareto front", "figures")
+    return Table("the Pareto front", ["trial", "arm", *map(metric_label, names), "settings"], rows)
