@@ -100,7 +100,7 @@ def render_page(figures: Iterable[Figure], hover: Mapping[int, str], **context: 
     from plotly.offline import get_plotlyjs
 
     script, library = ((TEMPLATES / "page.js").read_text("utf-8"), get_plotlyjs())
-    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)  # 31: in gzip's format, without a date
+    compressor = zlib.compressobj(5, zlib.DEFLATED, 31)  # 31: in gzip's format, without a date
     zipped = compressor.compress(library.encode()) + compressor.flush()
     page = (
         environment()
