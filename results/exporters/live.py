@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from rungwise.results.io.redaction import redacted, without_secrets
+from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
 
 NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
@@ -61,7 +63,7 @@ class Follower:
         # -P: a folder `rungwise` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rungwise", "follow", str(run.absolute())],
+            [sys.executable, "-P", "-m", __name__, str(run.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -288,3 +290,19 @@ def _told(error: Exception) -> str:
     """One line; the names of errors that are not our own say more than their text."""
     text = redacted((str(error).splitlines() or [""])[0])
     return text if type(error).__module__.startswith("rungwise.") else f"{type(error).__name__}: {text}"
+
+
+def main(folder: Path) -> int:
+    """Follow the run in `folder`, which holds a record. Returns the exit status; 2 without a record."""
+    print_anything()
+    try:
+        with Reader(folder):
+            pass
+    except RecordError as error:
+        say(error, sys.stderr)
+        return 2
+    return follow(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
