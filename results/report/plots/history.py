@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, padded, safe
-from rungwise.results.report.snapshot import Entry, Snapshot, best_of
+from rungwise.results.report.snapshot import Entry, Snapshot, first_ranked
 
 
 def plot_history(snapshot: Snapshot) -> Figure | None:
@@ -39,7 +39,7 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
     best_texts = [
         f"{arm}: {format_metric(best.best, snapshot.metric)} by trial {best.number}"
         for arm in snapshot.arms
-        if (best := best_of([entry for entry in rankable if entry.trial.arm == arm]))
+        if (best := first_ranked([entry for entry in rankable if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
