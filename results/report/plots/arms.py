@@ -68,22 +68,11 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
             | ({"error_x": whiskers} if has_interval else {})
             | {"hovertemplate": f"{text}, n={len(bar.values)}<extra></extra>"}
         )
-    layout = {
-        "xaxis": axis(
-            metric,
-            title={
-                "text": safe(
-                    metric_label(metric) if split in metric_label(metric) else f"{split} {metric_label(metric)}"
-                )
-            },
-        ),
-        "yaxis": {
-            "tickvals": list(range(len(bars))),
-            "ticktext": [brief(bar.arm) for bar in bars],
-            "range": [len(bars) - 0.5, -0.5],
-        }
-        | {"zeroline": False, "showgrid": False},
-    }
+    label = metric_label(metric)
+    label = label if split in label else f"{split} {label}"
+    yaxis = {"tickvals": list(range(len(bars))), "ticktext": [brief(bar.arm) for bar in bars]}
+    yaxis |= {"range": [len(bars) - 0.5, -0.5], "zeroline": False, "showgrid": False}
+    layout = {"xaxis": axis(metric, title={"text": safe(label)}), "yaxis": yaxis}
     text = "; ".join(
         f"{bar.arm}: {format_metric(bar.mean, metric)}"
         + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
