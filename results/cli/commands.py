@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
+from tyro.conf import arg
 
 from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs
 from rungwise.results.io.text import say
@@ -19,10 +19,10 @@ from rungwise.results.record.types import FILE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Run = Annotated[Path, arg(metavar="RUN")]
 
 
-def list_runs(out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[OUT]")] = RUNS, /) -> int:
+def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
     """List the runs in a folder.
 
     Args:
@@ -105,9 +105,7 @@ def compare(run: Run, other: Run, /) -> int:
 
 def predict(
     run: Run,
-    images: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="")
-    ],
+    images: Annotated[tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="")],
     /,
     *,
     invert: bool = False,
@@ -149,8 +147,8 @@ def predict(
 
 
 def sql(
-    run_or_query: Annotated[str, tyro.conf.Positional, RUN_FIELD],
-    query: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="QUERY", help_behavior_hint="")] = None,
+    run_or_query: Annotated[str, RUN_FIELD] = "",
+    query: Annotated[str | None, arg(metavar="QUERY", help_behavior_hint="")] = None,
     /,
     *,
     allow_external: bool = False,
@@ -164,8 +162,11 @@ def sql(
         query: Such as: "select arm, max(best_value) from trials group by arm".
         allow_external: The query may read and write files and load extensions, too.
     """
+    from rungwise.results.tables.sql import SqlError
     from rungwise.results.tables.sql import query as ask
 
+    if not run_or_query:
+        raise SqlError("a QUERY must be given (see rungwise sql --help)")
     run, text = (None, run_or_query) if query is None else (Path(run_or_query), query)
     table = ask(find_run(run), text, external=allow_external)
     if sys.stdout.isatty():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from rungwise.results.cli.commands import Run
 from rungwise.results.cli.runs import RUNS, OptionalRun, find_run
@@ -18,7 +18,7 @@ from rungwise.results.record.types import RecordError
 
 TrackingUri = Annotated[
     str | None,
-    tyro.conf.arg(
+    arg(
         metavar="URI",
         help="MLflow store. A URI with a password belongs in the variable: command lines are public.",
         help_behavior_hint="(default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run)",
@@ -76,7 +76,7 @@ def doctor(run: OptionalRun = None, /, *, fix: bool = False, tracking_uri: Track
     return min(problems, 1)
 
 
-def study(run: OptionalRun = None, /, *, storage: Annotated[str, tyro.conf.arg(metavar="URL")]) -> int:
+def study(run: OptionalRun = None, /, *, storage: Annotated[str, arg(metavar="URL")]) -> int:
     """Write an Optuna study of each arm.
 
     Args:
@@ -93,7 +93,7 @@ def study(run: OptionalRun = None, /, *, storage: Annotated[str, tyro.conf.arg(m
     return 0
 
 
-def copy(run: Run, where: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHERE")], /) -> int:
+def copy(run: Run, where: Annotated[str, arg(metavar="WHERE")], /) -> int:
     """Copy a run as it is at one moment, also while it runs.
 
     Args:
@@ -108,11 +108,7 @@ def copy(run: Run, where: Annotated[str, tyro.conf.Positional, tyro.conf.arg(met
 
 
 def pull(
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")],
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
-    /,
-    *,
-    out: Annotated[Path, tyro.conf.arg(metavar="OUT")] = RUNS,
+    source: Annotated[str, arg(metavar="SOURCE")], name: Annotated[str, arg(metavar="NAME")], /, *, out: Path = RUNS
 ) -> int:
     """Copy a run from a cluster's head or a mirror to this machine.
 

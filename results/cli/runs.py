@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, RecordError
 
 RUNS = Path("runs")  # where sweeps leave their runs, unless told otherwise
 LISTED = 10  # runs that an error lists
-RUN_FIELD = tyro.conf.arg(
+RUN_FIELD = arg(
     metavar="[RUN]",
     help=f"The run's folder, which holds {FILE}, or its name in {RUNS}/.",
     help_behavior_hint=f"(default: the newest in {RUNS}/)",
 )
-OptionalRun = Annotated[Path | None, tyro.conf.Positional, RUN_FIELD]
+OptionalRun = Annotated[Path | None, RUN_FIELD]
 
 
 def find_runs(out: Path) -> list[Path]:
