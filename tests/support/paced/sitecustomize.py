@@ -32,14 +32,14 @@ def wait_turn(folder):
 
 
 def pace_reports(course):
-    result = course.TrialRun.result
+    result = course.StateRun.result
 
     @wraps(result)
     def paced(self, report):
         wait_turn(Path(os.environ["PACE"]))
         return result(self, report)
 
-    course.TrialRun.result = paced
+    course.StateRun.result = paced
 
 
 def wait_for_exports(session):
@@ -48,7 +48,7 @@ def wait_for_exports(session):
 
 CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
 if "PACE" in os.environ:
-    CHANGES["rungwise.trainable.worker.trial_run"] = pace_reports
+    CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
 
 
 class Finder:
