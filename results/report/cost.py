@@ -8,7 +8,7 @@ from typing import Any
 
 from rungwise.results.analysis.audit import Audit
 from rungwise.results.analysis.epochs import EpochCount, epoch_count
-from rungwise.results.io.formatting import duration, epochs, moment, percent, short, size
+from rungwise.results.io.formatting import count, duration, epochs, moment, percent, short, size
 from rungwise.results.record.types import SweepState
 from rungwise.results.report.page import Table, label
 from rungwise.results.report.snapshot import Entry, Snapshot
@@ -43,9 +43,9 @@ def phase_table(snapshot: Snapshot) -> Table:
     rows = []
     for phase in dict.fromkeys(entry.trial.phase for entry in snapshot.entries):
         entries = [entry for entry in snapshot.entries if entry.trial.phase == phase]
-        count = epochs_of(entries, snapshot.epochs)
-        saved = "" if count.saved is None else percent(count.saved)
-        trained, full = f"{count.trained:,.6g}", f"{count.full:,.6g}"
+        trials = epochs_of(entries, snapshot.epochs)
+        saved = "" if trials.saved is None else percent(trials.saved)
+        trained, full = count(trials.trained), count(trials.full)
         rows.append((phase, len(entries), trained, full, saved, duration(training_seconds(entries))))
     heads = ("phase", "trials", "epochs trained", "epochs in full", "saved", "training time")
     return Table("epochs and time per phase", heads, rows)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from rungwise.results.report.plots.confusion import plot_confusion
@@ -16,7 +17,6 @@ from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
 
 MOST = 24  # images
-_MODES = {1: "L", 3: "RGB"}  # by number of channels
 
 
 def matrix(snapshot: Snapshot) -> tuple[list[list[int]], list[str]] | None:
@@ -64,11 +64,9 @@ def _class(value: object, classes: Sequence[str]) -> str:
 def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
     """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI, part of the page. Raises
     ValueError for anything else."""
-    if len(shape) != 3 or shape[0] not in _MODES or min(shape) < 1 or len(pixels) != math.prod(shape):
+    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1 or len(pixels) != math.prod(shape):
         raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
-    channels, height, width = shape
-    size = height * width
-    planes = [Image.frombytes("L", (width, height), pixels[c * size : (c + 1) * size]) for c in range(channels)]
+    planes = np.frombuffer(pixels, np.uint8).reshape(shape)
     file = io.BytesIO()
-    Image.merge(_MODES[channels], planes).save(file, "PNG")
+    Image.fromarray(planes[0] if shape[0] == 1 else planes.transpose(1, 2, 0)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -61,10 +61,10 @@ def environment() -> Environment:
         finalize=_printable,
         extensions=["jinja2.ext.do"],
     )
-    for function in (formatting.change, formatting.duration, formatting.epochs, formatting.metric_label,
-                     formatting.moment, formatting.percent, formatting.short, label, repr, states, values):  # fmt: skip
-        made.filters[function.__name__] = function
-    made.filters |= {"metric": formatting.format_metric, "count": "{:,.6g}".format}
+    names = ("change", "count", "duration", "epochs", "metric_label", "moment", "percent", "short")
+    made.filters |= {name: getattr(formatting, name) for name in names}
+    made.filters |= {function.__name__: function for function in (label, repr, states, values)}
+    made.filters["metric"] = formatting.format_metric
     return made
 
 

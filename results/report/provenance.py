@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from rungwise.results.io.formatting import moment, short, size
+from rungwise.results.io.formatting import assignments, moment, short, size
 from rungwise.results.io.redaction import redacted
 from rungwise.results.record.types import Session
 from rungwise.results.report.page import Table, label, values
@@ -78,5 +78,5 @@ def _session(session: Session) -> list[tuple[str, str]]:
 
 def _text(value: Any, name: str = "") -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {short(part)}" for key, part in value.items())
+        return assignments(value)
     return size(value) if name.endswith("bytes") and isinstance(value, int) else values(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.analysis.answer import Answer
-from rungwise.results.io.formatting import duration, epochs, format_metric, metric_label, percent, short
+from rungwise.results.io.formatting import assignments, count, duration, epochs, format_metric, metric_label, percent
 from rungwise.results.report import cost
 from rungwise.results.report.page import states
 from rungwise.results.report.snapshot import Snapshot
@@ -32,7 +32,7 @@ def headlines(snapshot: Snapshot, answer: Answer) -> tuple[Sequence[str], str]:
         for arm in answer.arms
         if arm.seen is not None
     ]
-    chosen = ", ".join(f"{name} = {short(value)}" for name, value in best.trial.params.items())
+    chosen = assignments(best.trial.params)
     return (
         [f"Best {metric_label(snapshot.metric)} so far: {', '.join(scores)}."],
         f"The best is trial {best.number}" + (f" with {chosen}." if chosen else "."),
@@ -41,7 +41,7 @@ def headlines(snapshot: Snapshot, answer: Answer) -> tuple[Sequence[str], str]:
 
 def tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """(name, value, what explains it) of each."""
-    count = cost.epochs_of(snapshot.search, snapshot.epochs)
+    searched = cost.epochs_of(snapshot.search, snapshot.epochs)
     again = sum(entry.epochs or 0.0 for entry in snapshot.entries if entry.trial.phase != "search")
     planned = snapshot.definition.trials
     planned_text = f" of {planned}" if planned > len(snapshot.search) else ""
@@ -49,10 +49,10 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     if best := snapshot.best:
         score = format_metric(best.best, snapshot.metric)
         made.append((f"best {metric_label(snapshot.metric)}", score, f"seen in the search, trial {best.number}"))
-    if count.saved is not None:
+    if searched.saved is not None:
         more = f"; {epochs(again)} more to confirm and audit" if again else ""
-        trained = f"{count.trained:,.6g} of {count.full:,.6g} trained in the search{more}"
-        made.append(("epochs saved in the search", percent(count.saved), trained))
+        trained = f"{count(searched.trained)} of {count(searched.full)} trained in the search{more}"
+        made.append(("epochs saved in the search", percent(searched.saved), trained))
     if snapshot.sessions:
         wall, work = duration(cost.wall_seconds(snapshot)), duration(cost.training_seconds(snapshot.entries))
         made.append(("wall time", wall, f"{work} of training"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
-from rungwise.results.io.formatting import metric_label, short
+from rungwise.results.io.formatting import assignments, metric_label
 from rungwise.results.report.page import Table
 from rungwise.results.report.plots.primitives import Figure, View, arm_markers, axis, colour
 
@@ -50,7 +50,7 @@ def pareto_table(points: Sequence[Point]) -> Table:
             point.trial.trial,
             point.trial.arm,
             *(amount(point.values[name], name) for name in names),
-            ", ".join(f"{name} = {short(value)}" for name, value in point.trial.params.items()),
+            assignments(point.trial.params),
         ]
         for point in points
         if point.front
