@@ -44,7 +44,7 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     objectives = definition.objectives
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
     arms = dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)])
-    with _quiet():
+    with quiet_optuna():
         made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
     with reader.refusing(), _known_to_optuna():
         for arm, known in earlier.items():
@@ -72,6 +72,13 @@ def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if not any(word in name for word in left_out)}
 
 
+def distributions_of(texts: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distributions from JSON."""
+    from optuna.distributions import json_to_distribution
+
+    return {name: json_to_distribution(text) for name, text in texts.items()}
+
+
 def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
     import optuna
 
@@ -79,9 +86,7 @@ def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
         state=optuna.trial.TrialState[one["state"]],
         values=one["values"],
         params=one["params"],
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in one["distributions"].items()
-        },
+        distributions=distributions_of(one["distributions"]),
         intermediate_values={int(step): value for step, value in one["intermediate"].items()},
         user_attrs={"run": one["run"]},
     )
@@ -97,8 +102,8 @@ def _known_to_optuna() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's line for each study that is created."""
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's lines, such as one for each study that is created."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -138,9 +143,7 @@ def _frozen(
         state=state,
         values=values,
         params={name: trial.params[name] for name in trial.distributions},
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
-        },
+        distributions=distributions_of(trial.distributions),
         user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
         intermediate_values={} if others else finite,
         system_attrs=attributes | ({f"constraints:{broken.name}": broken.violation} if broken else {}),
