@@ -22,7 +22,7 @@ CREATE TABLE trials(
   state TEXT NOT NULL, params TEXT NOT NULL,
   distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
   cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL,
-  failure TEXT, checksum INTEGER) STRICT;
+  failure TEXT, search INTEGER, checksum INTEGER) STRICT;
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
   at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, checksum INTEGER,
@@ -38,7 +38,7 @@ CREATE TABLE events(
   checksum INTEGER) STRICT;
 """
 REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
-TRIAL_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name != "failure")
+TRIAL_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name not in ("failure", "search"))
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -93,9 +93,13 @@ def metric_columns(db: sqlite3.Connection) -> set[str]:
     return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - {*REPORT_COLUMNS, integrity.CHECKSUM}
 
 
-def has_failures(db: sqlite3.Connection) -> bool:
-    """Whether failures are in a column of their own: not in an earlier version's record."""
-    return any(row[1] == "failure" for row in db.execute("PRAGMA main.table_info(trials)"))
+LATER_COLUMNS = {"failure": "TEXT", "search": "INTEGER"}  # of trials, which an earlier version's record lacks
+
+
+def lacking_columns(db: sqlite3.Connection) -> list[str]:
+    """Those of `LATER_COLUMNS` that the record does not have."""
+    has = {row[1] for row in db.execute("PRAGMA main.table_info(trials)")}
+    return [name for name in LATER_COLUMNS if name not in has]
 
 
 def quoted(name: str) -> str:

@@ -16,7 +16,7 @@ from rungwise.results.record.database import (
     TRIAL_COLUMNS,
     broken,
     connect,
-    has_failures,
+    lacking_columns,
     metric_columns,
     quoted,
     reading,
@@ -134,12 +134,14 @@ class Reader:
             return SweepState(rows[0][0]) if rows else SweepState.PLANNED
 
     def trials(self, phase: str | None = None) -> list[Trial]:
-        """All trials, in the order they were dealt."""
+        """All trials, by number."""
         with self.refusing():
-            failure = "failure" if has_failures(self._db) else "NULL AS failure"
+            lacks = lacking_columns(self._db)
+        later = f"{'NULL' if 'failure' in lacks else 'failure'} AS failure, "
+        later += "1 AS search" if "search" in lacks else "coalesce(search, 1) AS search"
         rows = self._known(
             "trial",
-            f"SELECT {', '.join(TRIAL_COLUMNS)}, {failure} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
+            f"SELECT {', '.join(TRIAL_COLUMNS)}, {later} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
             (phase, phase),
         )
         with self.refusing():

@@ -230,7 +230,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             {"trial": count, "arm": str, "phase": str, "source": count | None, "state": str, "params": anything}
             | {"distributions": dict[str, str], "config": anything, "attempts": Annotated[int, Field(ge=0, le=10**9)]}
             | {"stop_rung": amount | None, "cutoff": number, "reason": words, "error": words, "node": words}
-            | {"device": words, "created": when, "started": when | None, "ended": when | None},
+            | {"device": words, "created": when, "started": when | None, "ended": when | None, "search": count},
             {"failure": failure},
         ),
         "session": form(
@@ -255,7 +255,13 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             "Definition",
             {},
             {"name": str, "sweep": str, "question": str, "metric": str, "mode": mode, "objectives": dict[str, mode]}
-            | {"trials": Annotated[int, Field(ge=0, le=10**9)], "epochs": amount, "reports_per_epoch": amount}
+            | {
+                "trials": Annotated[int, Field(ge=0, le=10**9)],
+                "searches": count,
+                "order": str,
+                "epochs": amount,
+                "reports_per_epoch": amount,
+            }
             | {"grace": amount, "eta": amount, "scheduler": str, "sampler": str, "seed": int, "fixed": anything}
             | {"arms": dict[str, anything], "space": dict[str, str] | str, "model": str | dict[str, str]}
             | {"samplers": dict[str, str], "sampler_options": anything, "patience": amount, "max_parameters": int}

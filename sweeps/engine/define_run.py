@@ -14,6 +14,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation.hints import print_notes
 from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
@@ -40,7 +41,11 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: D
     from rungwise.engine.experiment.resume_check import differences, widening_problems
 
     with Reader(record.path.parent) as reader:
-        begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
+        kept, before, trials = reader.meta("definition"), reader.definition(), reader.trials("search")
+    begun = kept is not None
+    if trials and len(before.arms) > 1 and "searches" not in kept:
+        note = "--trials is now of each search of each arm, --searches asks for several; this run holds one search"
+        print_notes(options, [f"{note} of {before.trials} trials of each arm"])
     if not begun:
         record.set_meta("id", uuid.uuid4().hex)
     elif trials and (changed := differences(before, experiment)):
@@ -50,14 +55,24 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: D
         record.event("widened", changed=changed)
     work = has_work(record.path.parent, experiment, checkpoint_root(options))
     _record_warm_start(record, experiment, options, begun=bool(trials))
-    most = max(experiment.trials, before.trials) if trials else experiment.trials
-    record.set_meta("definition", replace(experiment, trials=most).to_json())
+    record.set_meta("definition", (_extended(before, experiment) if trials else experiment).to_json())
     if work or options.plan:
         _define_models(record, experiment, options, data)
     kinds = {config_class(experiment.given(arm)) for arm in experiment.arms}
     record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
     record.commit()
     return work
+
+
+def _extended(before: Definition, experiment: Experiment) -> Experiment:
+    """The definition of a run that goes on: it never asks for less than before, and what was once suggested in the
+    order of arrival stays so."""
+    return replace(
+        experiment,
+        trials=max(experiment.trials, before.trials),
+        searches=max(experiment.searches, before.searches),
+        order="arrival" if before.order == "arrival" else experiment.order,
+    )
 
 
 def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:

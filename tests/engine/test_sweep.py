@@ -175,7 +175,7 @@ def test_a_stopped_trial_is_told_with_its_rung_and_cutoff_everywhere(
 ) -> None:
     table = {row["trial"]: row for row in parquet.read(ends.folder / "ends" / "trials.parquet").to_pylist()}
     reports = parquet.read(ends.folder / "ends" / "reports.parquet").to_pylist()
-    study = {trial.user_attrs["trial"]: trial for trial in studies(reader)["sound"].trials}
+    study = {trial.user_attrs["trial"]: trial for trial in studies(reader)[("sound", 1)].trials}
     stopped = [trial for trial in reader.trials() if trial.state is State.STOPPED]
     assert len(stopped) >= 2
     for trial in stopped:

@@ -16,7 +16,7 @@ from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.cluster.local_ray import Ray
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.execution.concurrency import ConcurrencyPolicy
-from rungwise.engine.execution.remaining_work import checkpoint_root, current_trials, missing_repeats
+from rungwise.engine.execution.remaining_work import checkpoint_root, current_trials, missing_repeats, studies_in
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
@@ -78,9 +78,14 @@ class Session:
         from rungwise.engine.terminal.live_view import view
 
         experiment, options = self.experiment, self.options
-        rungs = Rungs(experiment.arms, rung_schedule(experiment), experiment.mode)
+        rungs = Rungs(
+            studies_in(self.folder, experiment),
+            rung_schedule(experiment),
+            experiment.mode,
+            oldest_first=experiment.order == "fixed",
+        )
         board = Board(
-            experiment.trials,
+            experiment.all_trials,
             list(experiment.arms),
             rungs.schedule.epochs(),
             experiment.sign,
@@ -170,7 +175,7 @@ class Session:
             say(f"note: {line}", sys.stderr)
 
     def _repeats(self) -> list[Repeat]:
-        """The reruns, now that the search has ended."""
+        """The reruns of the searches that have ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
             return missing_repeats(reader, self.experiment, self.checkpoints)

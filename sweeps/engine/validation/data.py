@@ -22,7 +22,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     if not found and (options.data not in data.DATASETS or options.data in data.SMALL):
         try:
             loaded = data.load(options.data, options.data_root)
-            found = _measurable(experiment, loaded)
+            found = _measurable(experiment, options, loaded)
             if loaded.target is not None and options.pack != "off":
                 found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         except data.DataError as error:
@@ -30,13 +30,19 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     return found
 
 
-def _measurable(experiment: Experiment, data: Dataset) -> list[str]:
+def _measurable(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
     """Objectives that the data does not have, and what does not suit its samples."""
     regression = data.target is not None
     wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
     kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
     found = [f"labels are {kind}, so there is no {name}; say {way}" for name in experiment.objectives if name in wrong]
+    if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2 and options.confirm:
+        found.append(f"the test split must hold samples of two classes, but holds {_classes_text(held, data)}")
     return found + unsuited(experiment, data.shape)
+
+
+def _classes_text(held: set[int], data: Dataset) -> str:
+    return f"only {data.classes[held.pop()]!r}" if held else "none"
 
 
 def unsuited(experiment: Experiment, shape: tuple[int, ...]) -> list[str]:

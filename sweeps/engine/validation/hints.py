@@ -31,6 +31,18 @@ def gpu_notes(experiment: Experiment, options: Options, data: Dataset) -> list[s
     return []
 
 
+def order_notes(experiment: Experiment, options: Options) -> list[str]:
+    """How to fill this machine's workers, where searches of one trial in flight are too few for them."""
+    fit, studies = options.resources.fits(local_resources()), len(experiment.studies)
+    idle = options.address is None and options.concurrency == 0 and options.pack == "off" and fit > studies
+    if experiment.order != "fixed" or not idle:
+        return []
+    return [
+        f"{fit} trials fit on this machine, but each of the {studies} searches has one in flight, so that time decides "
+        "nothing; --searches asks for more of them, --order arrival fills all workers"
+    ]
+
+
 def export_notes(experiment: Experiment, data: Dataset) -> list[str]:
     """A line for each arm's model that cannot be exported. Takes seconds, so it is for a sweep that will search."""
     return unexportable([hyper.parse_config(experiment.given(arm)) for arm in experiment.arms], data)
