@@ -45,7 +45,7 @@ test-lowest test-newest: test-%: system
 	python3 scripts/versions.py $* > $(VENV)-$*/requirements.txt
 	$(VENV)-$*/bin/python -m $(PIP) -r $(VENV)-$*/requirements.txt
 	$(VENV)-$*/bin/python -m $(PIP) --no-deps -e .
-	$(VENV)-$*/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(VENV)-$*/runs
+	$(VENV)-$*/bin/python sweeps/mnist_l2.py --trials 2 --searches 1 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(VENV)-$*/runs
 	$(VENV)-$*/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
 	rm -rf $(VENV)-$*

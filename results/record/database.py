@@ -12,7 +12,12 @@ from rungwise.results.record import integrity
 from rungwise.results.record.types import RecordError, Trial
 
 FORMAT = 1
-_SCHEMA = """
+# What a model scores on each sample of a split: of an accuracy one bit, of other metrics a float32. A record of an
+# earlier version lacks the table.
+SAMPLE_SCORES = """CREATE TABLE sample_scores(
+  trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, samples INTEGER NOT NULL,
+  data BLOB NOT NULL, checksum INTEGER, PRIMARY KEY(trial, split, metric)) STRICT"""
+_SCHEMA = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) STRICT;
 CREATE TABLE sessions(
   session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL,
@@ -30,6 +35,7 @@ CREATE TABLE reports(
 CREATE TABLE scores(
   trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
   checksum INTEGER, PRIMARY KEY(trial, split, metric)) STRICT;
+{SAMPLE_SCORES};
 CREATE TABLE checkpoints(
   trial INTEGER NOT NULL REFERENCES trials, step INTEGER NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL,
   checksum INTEGER, PRIMARY KEY(trial, step)) STRICT;
@@ -94,6 +100,11 @@ def metric_columns(db: sqlite3.Connection) -> set[str]:
 
 
 LATER_COLUMNS = {"failure": "TEXT", "search": "INTEGER"}  # of trials, which an earlier version's record lacks
+
+
+def has_sample_scores(db: sqlite3.Connection) -> bool:
+    """Whether the record says what models score on each sample."""
+    return bool(db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'sample_scores'").fetchone())
 
 
 def lacking_columns(db: sqlite3.Connection) -> list[str]:

@@ -67,6 +67,7 @@ class Definition:
     samplers: Mapping[str, str] = field(default_factory=dict)  # arm -> its sampler, where they differ
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)  # {metric: max or min}, the one that stops trials first
+    worth: float | None = None  # the smallest difference worth having, in the metric's unit; None: not said
     patience: float | None = None  # epochs
     max_parameters: int | None = None
     seed: int = 0

@@ -16,6 +16,7 @@ from rungwise.results.record.database import (
     TRIAL_COLUMNS,
     broken,
     connect,
+    has_sample_scores,
     lacking_columns,
     metric_columns,
     quoted,
@@ -195,6 +196,18 @@ class Reader:
         ):
             scores.setdefault(row["trial"], {})[row["metric"]] = row["value"]
         return scores
+
+    def sample_scores(self, metric: str, split: str = "test") -> dict[int, tuple[int, bytes]]:
+        """{trial: (samples, what its final model scores on each of them)}: see `trainable.export.sample_scores`."""
+        with self.refusing():
+            if not has_sample_scores(self._db):
+                return {}
+        rows = self._read(
+            "SELECT trial, samples, data FROM sample_scores WHERE split = ? AND metric = ? ORDER BY trial",
+            (split, metric),
+        )
+        with self.refusing():
+            return {trial: validation.sample_scores(metric, samples, data, trial) for trial, samples, data in rows}
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
         """{trial: {step: sha256}} of the trials in flight, and of confirmed models."""

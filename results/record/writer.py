@@ -24,8 +24,10 @@ from rungwise.results.io.redaction import Verbatim, redacted, redacted_values
 from rungwise.results.record import integrity
 from rungwise.results.record.database import (
     LATER_COLUMNS,
+    SAMPLE_SCORES,
     connect,
     create,
+    has_sample_scores,
     lacking_columns,
     metric_columns,
     quoted,
@@ -110,8 +112,13 @@ class Record:
         lacks = lacking_columns(self._db)
         for name in lacks:
             self._write(f"ALTER TABLE trials ADD COLUMN {name} {LATER_COLUMNS[name]}")
-        if lacks:
-            integrity.install_checksum_triggers(self._db, "trials")
+        tables = ["trials"] if lacks else []
+        if not has_sample_scores(self._db):
+            self._write(SAMPLE_SCORES)
+            tables.append("sample_scores")
+        for table in tables:
+            integrity.install_checksum_triggers(self._db, table)
+        if tables:
             self._seal()
             self.commit()
 
@@ -234,6 +241,14 @@ class Record:
         self._write(
             "INSERT OR IGNORE INTO scores(trial, split, metric, value) VALUES (?, ?, ?, ?)",
             (trial, split, metric, value),
+        )
+
+    def add_sample_scores(self, trial: int, split: str, metric: str, samples: int, data: bytes) -> None:
+        """What the same model scores on each of so many samples, packed (`trainable.export.sample_scores`). The first
+        value counts here, too."""
+        self._write(
+            "INSERT OR IGNORE INTO sample_scores(trial, split, metric, samples, data) VALUES (?, ?, ?, ?, ?)",
+            (trial, split, metric, samples, data),
         )
 
     def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:

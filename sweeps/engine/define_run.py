@@ -13,6 +13,7 @@ from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation.hints import print_notes
+from rungwise.engine.worth import worth_change
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
@@ -41,6 +42,7 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: D
     from rungwise.engine.experiment.resume_check import differences, widening_problems
 
     with Reader(record.path.parent) as reader:
+        worth_changed = worth_change(reader, experiment)
         kept, before, trials = reader.meta("definition"), reader.definition(), reader.trials("search")
     begun = kept is not None
     if trials and len(before.arms) > 1 and "searches" not in kept:
@@ -48,7 +50,7 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: D
         print_notes(options, [f"{note} of {before.trials} trials of each arm"])
     if not begun:
         record.set_meta("id", uuid.uuid4().hex)
-    elif trials and (changed := differences(before, experiment)):
+    elif trials and (changed := [*differences(before, experiment), *worth_changed]):
         problems = widening_problems(experiment.space_object, before, trials) if options.widen else []
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
@@ -72,6 +74,7 @@ def _extended(before: Definition, experiment: Experiment) -> Experiment:
         trials=max(experiment.trials, before.trials),
         searches=max(experiment.searches, before.searches),
         order="arrival" if before.order == "arrival" else experiment.order,
+        worth=before.worth if experiment.worth is None else experiment.worth,
     )
 
 

@@ -22,6 +22,7 @@ from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
+from rungwise.engine.worth import fix_worth, record_look
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
@@ -167,8 +168,10 @@ class Session:
         with Reader(self.folder) as reader:
             own = models.names(self.experiment, reader.trials())
         confirmation = Confirmation(self.record, data, self.options, self.stop, self.checkpoints, own)
+        fix_worth(self.record, self.experiment)
         try:
             confirmation.score()
+            record_look(self.record, self.experiment.searches)
         except Unmade as problem:
             raise CannotRun(f"the confirmed models could not be scored: {problem}") from problem
         for line in confirmation.keep():

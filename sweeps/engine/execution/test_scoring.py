@@ -58,7 +58,7 @@ def due(reader: Reader, checkpoints: str) -> Due:
         found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
         run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
         diagnosed = (reader.meta("test") or {}).get("trial")
-    chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
+    chosen = [trial for arm in found.arms for winner in arm.winners.values() for trial in winner.trials.values()]
     unscored = [trial for trial in chosen if trial not in scored]
     best = [] if found.model is None else [found.model]
     unkept = best if difference(reader, found) else []
@@ -106,8 +106,12 @@ class Confirmation:
         if self._record_lacks_constant_scores() and self._data.test:
             self._record.set_meta(CONSTANT_SCORES, constant_scores(self._data))
         files = self._due().scores
-        made = self._on_worker(_score, files, self._configs(files)) if files else None
-        scores, unfit = made or ({}, {})
+        with Reader(self._folder) as reader:
+            metric = reader.definition().metric.removeprefix("val_")
+        made = self._on_worker(_score, files, self._configs(files), metric) if files else None
+        scores, samples, unfit = made or ({}, {}, {})
+        for trial, (name, count, content) in samples.items():
+            self._record.add_sample_scores(trial, "test", name, count, content)
         for trial, metrics in scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
@@ -180,21 +184,25 @@ class Confirmation:
 
 
 def _score(
-    files: Files, configs: Mapping[int, Mapping[str, Any]], data: Dataset, resources: TrialResources
-) -> tuple[dict[int, dict[str, float]], dict[int, str]]:
-    """{trial: its scores}, and of those that fit no network that can be built any more {trial: why}."""
-    from rungwise.trainable.export.test_evaluation import score
+    files: Files, configs: Mapping[int, Mapping[str, Any]], metric: str, data: Dataset, resources: TrialResources
+) -> tuple[dict[int, dict[str, float]], dict[int, tuple[str, int, bytes]], dict[int, str]]:
+    """{trial: its scores}, {trial: metric, number of samples, what it scores on each}, and of those that fit no network
+    that can be built any more {trial: why}."""
+    from rungwise.trainable.export.test_evaluation import score, score_samples
     from rungwise.trainable.train import prepare_process
 
     device = prepare_process(resources.threads, resources.device)
     scores: dict[int, dict[str, float]] = {}
+    samples: dict[int, tuple[str, int, bytes]] = {}
     unfit: dict[int, str] = {}
     for trial, file in files.items():
         try:
             scores |= score({trial: file}, configs, data, device)
+            measured = metric if metric in scores[trial] else "accuracy"
+            samples[trial] = (measured, *score_samples(file, configs[trial], data, device, measured))
         except MisfitError as error:
             unfit[trial] = reason(error)
-    return scores, unfit
+    return scores, samples, unfit
 
 
 def _diagnose(

@@ -112,6 +112,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         samplers=_names(sampler) if isinstance(sampler, Mapping) else {},
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
+        worth=options.worth,
         patience=options.patience,
         max_parameters=options.max_parameters,
         seed=options.seed,

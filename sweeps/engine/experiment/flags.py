@@ -58,6 +58,9 @@ class Options:
     """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
     patience: float | None
     """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
+    worth: float | None
+    """Smallest difference worth having, in the metric's unit (points of an accuracy). None = 5% of the control's error.
+    Fixed before the test split is scored."""
     confirm_configs: int | None
     """Best configurations of each search that are trained again on fresh seeds; None = 3 of a single search, 1 of each
     of several."""
@@ -152,6 +155,7 @@ def default_options(sweep: Sweep) -> Options:
         name=sweep.name,
         model=sweep.model_name,
         sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
+        worth=sweep.worth,
         confirm_configs=sweep.confirm_configs,
         confirm_seeds=sweep.confirm_seeds,
         sampler_options=json.dumps(dict(sweep.sampler_options)),

@@ -48,6 +48,8 @@ class Sweep:
         confirm_seeds: Fresh seeds for each of these configurations; None: 5 of a single search, 2 of each of several.
         trials: Trials of each search of each arm.
         searches: Independent searches of each arm; None: 5 where arms are compared, 1 where there is one arm.
+        worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
+            None: 5% of the control's error, or of its loss.
         epochs: Epochs of a trial that is not stopped.
         reports_per_epoch: Evaluations, and therefore reports, per epoch.
         grace: Epochs before the first rung.
@@ -74,6 +76,7 @@ class Sweep:
     confirm_seeds: int | None = None
     trials: int = 32
     searches: int | None = None
+    worth: float | None = None
     epochs: int = 6
     reports_per_epoch: int = 1
     grace: float = 1.0

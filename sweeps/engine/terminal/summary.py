@@ -15,7 +15,7 @@ from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
 from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
-from rungwise.results.analysis.phrasing import note_text
+from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri

@@ -21,6 +21,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     rules: list[tuple[bool, str, Any]] = [
         (experiment.trials >= 1, "--trials >= 1 must hold, but got", experiment.trials),
         (experiment.searches >= 1, "--searches >= 1 must hold, but got", experiment.searches),
+        (experiment.worth is None or 0 < experiment.worth < math.inf, "--worth > 0 must hold, but got",
+         experiment.worth),
         (experiment.epochs >= 1, "--epochs >= 1 must hold, but got", experiment.epochs),
         (LEAST_ETA <= experiment.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got",
          experiment.eta),

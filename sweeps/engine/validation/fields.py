@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     "confirm_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
     "searches": (_or_none(_whole), "a whole number"),
+    "worth": (_or_none(_number), "a number"),
     "epochs": WHOLE,
     "reports_per_epoch": WHOLE,
     "grace": NUMBER,
