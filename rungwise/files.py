@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,12 +29,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace `path` by a file with this content. On a disk that several machines share: without a lock, under a
-    temporary name of this process. Raises OSError, which names `path`."""
+def write_whole(path: Path, content: bytes | Path) -> None:
+    """Replace `path` by a file with this content, or a copy of another file. On a disk that several machines share:
+    without a lock, under a temporary name of this process. Raises OSError, which names `path`."""
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     with naming(path), temporary.open("wb") as file, _renaming(file, temporary, path):
+        copy_content(content, file)
+
+
+def copy_content(content: bytes | Path, file: Any) -> None:
+    """Write bytes, or all of another file without holding it in memory, to an open file or stream."""
+    if isinstance(content, bytes):
         file.write(content)
+        return
+    with content.open("rb") as source:
+        shutil.copyfileobj(source, file, 2**20)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rungwise.files import write_whole
+from rungwise.files import copy_content, write_whole
 
 
 def is_uri(where: str | Path) -> bool:
@@ -37,6 +37,16 @@ def read(file: str | Path) -> bytes:
     head, mark, query = str(file).partition("?")
     folder, _, name = head.rpartition("/")
     return Folder(folder + mark + query).read(name)
+
+
+def download(file: str | Path, to: Path) -> None:
+    """Copy one file at a path or URI to a file of this machine, without holding it in memory."""
+    if not is_uri(file):
+        shutil.copyfile(file, to)
+        return
+    head, mark, query = str(file).partition("?")
+    folder, _, name = head.rpartition("/")
+    Folder(folder + mark + query).copy(name, to)
 
 
 class Folder:
@@ -96,15 +106,23 @@ class Folder:
         with self._remote.open_input_stream(self.at(name)) as stream:
             return bytes(stream.read(most))
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace the file `name`, whole or not at all."""
+    def copy(self, name: str, to: Path) -> None:
+        """Copy the file `name` to a file of this machine."""
+        if self._remote is None:
+            shutil.copyfile(Path(self._path, name), to)
+            return
+        with self._remote.open_input_stream(self.at(name)) as stream, to.open("wb") as target:
+            shutil.copyfileobj(stream, target, 2**20)
+
+    def write(self, name: str, content: bytes | Path) -> None:
+        """Replace the file `name`, whole or not at all, by this content or a copy of a file."""
         if self._remote is None:
             path = Path(self._path, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
             return
         with self._remote.open_output_stream(self.at(name)) as stream:
-            stream.write(content)
+            copy_content(content, stream)
 
     def delete(self, name: str) -> None:
         """Also when it is not there."""

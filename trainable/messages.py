@@ -189,12 +189,14 @@ class TrialResult(Message):
     state: TrialEnd | None = None  # None: it goes on
     failure: Failure | None = None  # DIVERGED or FAILED: why
     unreachable: str | None = None  # alone: this machine does not see the folder of the checkpoints
+    notes: tuple[str, ...] = ()  # lines for the user, each to be said once a sweep
     lost: str | None = None  # alone: it raised together with other trials, and is to be assigned again
     worker: WorkerAddress | None = None  # known on the driver's side
 
     _parsers: ClassVar[Parsers] = {
         "checkpoint": CheckpointSaved.from_dict,
         "refused": tuple,
+        "notes": tuple,
         "state": TrialEnd,
         "failure": Failure.from_dict,
         "worker": WorkerAddress.from_dict,

@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rungwise.engine.errors import CannotRun, refuse
 from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
@@ -19,10 +18,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
-from rungwise.trainable.config import config_class, described
-
-if TYPE_CHECKING:
-    from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.protocol import SweepData
 
 MODEL_REFUSAL = (
     "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
@@ -34,7 +30,7 @@ REFUSAL = (
 )
 
 
-def define_run(record: Record, experiment: Experiment, options: Options, data: Dataset) -> bool:
+def define_run(record: Record, experiment: Experiment, options: Options, data: SweepData) -> bool:
     """Enter the experiment's definition, unless the record holds trials of another one: a plan alone binds nothing.
 
     Returns whether there is work: models of the user's own are tried only then. Raises CannotRun.
@@ -60,8 +56,8 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: D
     record.set_meta("definition", (_extended(before, experiment) if trials else experiment).to_json())
     if work or options.plan:
         _define_models(record, experiment, options, data)
-    kinds = {config_class(experiment.given(arm)) for arm in experiment.arms}
-    record.set_meta("hyperparameters", {name: about for kind in kinds for name, about in described(kind).items()})
+    described = [experiment.trained_by.describe(experiment.given(arm)) for arm in experiment.arms]
+    record.set_meta("hyperparameters", {name: about for some in described for name, about in some.items()})
     record.commit()
     return work
 
@@ -78,7 +74,7 @@ def _extended(before: Definition, experiment: Experiment) -> Experiment:
     )
 
 
-def _define_models(record: Record, experiment: Experiment, options: Options, data: Dataset) -> None:
+def _define_models(record: Record, experiment: Experiment, options: Options, data: SweepData) -> None:
     """Try the user's own models, and enter what they build, unless the record's trials are of other networks."""
     from rungwise.engine.experiment import own_models as models
 
@@ -89,7 +85,7 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
     for trial in in_flight:  # it goes on, and nothing is imported because a record says so
         models.trusted(trial.config, own)
     begun = bool(trials)
-    tries = models.tried(experiment, data, before if begun else None)
+    tries = models.tried(experiment, data.full, before if begun else None)
     refuse(models.problems(tries))
     if begun:
         changed, notes = models.changes(before, tries), models.notes(before, tries)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,21 +29,23 @@ from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
+from rungwise.errors import RungwiseError
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, SweepState
 from rungwise.results.record.writer import Record
-from rungwise.trainable.config import Config, parse_config, unfit
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
+from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.protocol import SweepData
+from rungwise.trainable.worker.trial_run import Infeasible, WorkerContext
 
 if TYPE_CHECKING:
     from rungwise.engine.execution.ray_watch import Watch
     from rungwise.results.exporters.live import Follower
     from rungwise.results.run import Run
-    from rungwise.trainable.data.dataset import Dataset
 
 
 def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
@@ -130,53 +134,37 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from rungwise.engine.validation import check, hints
-    from rungwise.trainable.data.tensors import Tensors
-    from rungwise.trainable.model import parameters
-    from rungwise.trainable.train import prepare_process, train
-    from rungwise.trainable.training.state import State
 
     refuse(check.one_problems(experiment, options))
+    training = experiment.trained_by
     values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
-    device = prepare_process(options.resources.threads, options.resources.device)
-    config, data = parse_config(values), _load(options).without_test()
-    refuse(unfit(config, data.shape))
-    refuse(_wrong_output(config, data))
-    hints.print_notes(options, hints.unexportable([config], data))
-    tensors = Tensors.of(data, device)
-    state = State.fresh(config, tensors)
-    most, has = experiment.max_parameters, parameters(state.model)
-    if most is not None and has > most:
-        refuse([f"--max-parameters {most}, but the model has {has}"])
-    with ordinary():
-        for report in train(config, tensors, state=state):
-            say("  ".join(f"{name} {value:.6g}" for name, value in report.asdict().items()))
+    config, data = training.parse(values), _load(experiment, options)
+    refuse(training.unfit(values, data))
+    refuse(training.rehearse(values, data))
+    hints.print_notes(options, training.export_notes([values], data))
+    prepared, device = training.prepare(data.search, options.resources)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = WorkerContext(
+            prepared, tuple(experiment.objectives), experiment.max_parameters, scratch, math.inf, device, Path(scratch)
+        )
+        run = training.start(TrialAssignment(1, next(iter(experiment.arms)), "one", config), context)
+        try:
+            with ordinary():
+                for result in run.results():
+                    numbers = {"step": result.step, **result.metrics}
+                    say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
+        except Infeasible as problem:
+            raise CannotRun(str(problem), code=2) from None
+        finally:
+            run.close()
     return 0
 
 
-def _wrong_output(config: Config, data: Dataset) -> list[str]:
-    """What a model of the user's own makes, when that is no logits. What it raises, training will raise too."""
-    from rungwise.trainable.config import MODELS
-    from rungwise.trainable.export.model_check import rehearse
-    from rungwise.trainable.model import OutputError
-
-    if config.model in MODELS:
-        return []
+def _load(experiment: Experiment, options: Options) -> SweepData:
     try:
-        rehearse(config, data)
-    except OutputError as error:
-        return [str(error)]
-    except Exception:  # comes again, where a debugger can stop at it
-        return []
-    return []
-
-
-def _load(options: Options) -> Dataset:
-    from rungwise.trainable.data.dataset import DataError, load
-
-    try:
-        return load(options.data, options.data_root)
-    except DataError as error:
+        return experiment.trained_by.load(options.data_root)
+    except RungwiseError as error:
         raise CannotRun(str(error), code=2) from None
 
 
@@ -208,14 +196,18 @@ def _plan(experiment: Experiment, options: Options) -> int:
     from rungwise.engine.validation import hints
     from rungwise.results.analysis.epochs import trials_text
 
-    data = _load(options)
-    hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *hints.export_notes(experiment, data)])
+    data = _load(experiment, options)
+    hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
     with Record(options.out / options.name) as record:
         define_run(record, experiment.with_data(data), options, data)
         expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
     say(f"trials  {trials_text(experiment)}\n{expected.lines()}")
     return 0
+
+
+def _export_notes(experiment: Experiment, data: SweepData) -> list[str]:
+    return experiment.trained_by.export_notes([experiment.given(arm) for arm in experiment.arms], data)
 
 
 def _free_name(options: Options) -> str:
@@ -228,7 +220,6 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
     from rungwise.engine.search import samplers
     from rungwise.engine.validation import hints
     from rungwise.engine.validation.data import unsuited
-    from rungwise.trainable.data import dataset as source
 
     folder = options.out / options.name
     concurrency = ConcurrencyPolicy.of(experiment, options)
@@ -236,12 +227,12 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
-        data = _load(options)
-        refuse(unsuited(experiment, data.shape))
+        data = _load(experiment, options)
+        refuse(unsuited(experiment, data))
         asked = experiment.with_data(data)
         work = define_run(record, asked, options, data)
-        notes = source.notes(data) + hints.gpu_notes(asked, options, data) + hints.order_notes(asked, options)
-        notes += hints.export_notes(asked, data) if work and not options.quiet else []
+        notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
+        notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)
         signals.defer()

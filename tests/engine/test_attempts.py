@@ -19,16 +19,6 @@ def sweep() -> Sweep:
     return Sweep("fenced", {"lr": FloatDistribution(1e-3, 1e-1, log=True)}, fixed={"hidden": (4,)})
 
 
-class Fake:
-    """The state of a trial, as far as checkpoints look at it."""
-
-    def __init__(self, step: int, content: bytes) -> None:
-        self.step, self._content = step, content
-
-    def content(self) -> bytes:
-        return self._content
-
-
 def names(root: Path) -> list[str]:
     return [name for name in Folder(root / "1").names() if name.endswith("safetensors")]
 
@@ -36,14 +26,14 @@ def names(root: Path) -> list[str]:
 def test_an_attempt_deletes_its_own_files_and_those_it_will_not_go_back_to(tmp_path: Path) -> None:
     first, second = Checkpoints(tmp_path, 1, 1), Checkpoints(tmp_path, 1, 2)
     for step in (1, 2, 3):
-        first.save(Fake(step, b"1"))  # type: ignore[arg-type]
+        first.save(step, b"1")
     assert names(tmp_path) == ["2-1.safetensors", "3-1.safetensors"]
-    second.save(Fake(4, b"2"))  # type: ignore[arg-type]
+    second.save(4, b"2")
     assert names(tmp_path) == ["2-1.safetensors", "3-1.safetensors", "4-2.safetensors"]  # one is not enough
-    second.save(Fake(5, b"2"))  # type: ignore[arg-type]
+    second.save(5, b"2")
     assert names(tmp_path) == ["4-2.safetensors", "5-2.safetensors"]
     for step in (4, 5, 6, 7):  # the first one's machine is back, and goes on
-        first.save(Fake(step, b"1"))  # type: ignore[arg-type]
+        first.save(step, b"1")
     assert {"4-2.safetensors", "5-2.safetensors"} <= set(names(tmp_path))
     assert Folder(tmp_path / "1").read("5-2.safetensors") == b"2"
     assert str(second.file(5)).endswith("/5-2.safetensors")
@@ -64,16 +54,16 @@ def test_files_of_another_trial_of_the_same_number_hide_and_delete_none_of_ours(
     theirs = Checkpoints(tmp_path, 1, 1, owner("run", {"lr": 0.01}))
     ours = Checkpoints(tmp_path, 1, 1, owner("run", {"lr": 0.02}))
     for step in (5, 6):
-        theirs.save(Fake(step, b"theirs"))  # type: ignore[arg-type]
+        theirs.save(step, b"theirs")
     assert ours.saved() == []
-    known = [ours.save(Fake(step, b"ours")) for step in (2, 3, 4)]  # type: ignore[arg-type]
+    known = [ours.save(step, b"ours") for step in (2, 3, 4)]
     assert ours.saved() == known[-2:]
     assert len(theirs.saved()) == 2
     assert owner("run", {"lr": 0.02}) != owner("another run", {"lr": 0.02})
 
 
 def test_files_that_an_earlier_version_wrote_count_while_the_record_knows_them(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, 1, 2).save(Fake(3, b"before"))  # type: ignore[arg-type]
+    Checkpoints(tmp_path, 1, 2).save(3, b"before")
     ours = Checkpoints(tmp_path, 1, 3, owner("run", {}))
     assert str(ours.file(3)).endswith("/3-2.safetensors")  # asked for by a step of the record
     assert ours.saved() == []

@@ -29,6 +29,7 @@ from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.validation.hints import gpu_notes, idle_flags
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
+from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}
 SWEEP = Sweep(name="demo", space=SPACE, data="digits", trials=4, epochs=3)
@@ -316,7 +317,7 @@ def test_a_run_that_has_begun_takes_no_points_to_begin_with(refused: Any, tmp_pa
     folder = tmp_path / "runs" / "demo"
     folder.mkdir(parents=True)
     with Record(folder) as record:
-        record.set_meta("definition", resolve(SWEEP, options).with_data(load("digits")).to_json())
+        record.set_meta("definition", resolve(SWEEP, options).with_data(describe_data(load("digits"))).to_json())
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
     assert "error: --warm-start and --enqueue say how a run begins" in refused(SWEEP, "--enqueue", '{"lr": 0.01}')[0]
 
@@ -408,7 +409,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
         (['{"epochs": 2}'], ["epochs is the sweep's budget; say --epochs"]),
         (["{}", "--epochs", "0"], ["epochs: ", "greater than or equal to 1", "got 0"]),
         (["{}", "--seed", "-1"], ["seed: ", "greater than or equal to 0", "got -1"]),
-        (['{"hidden": [8]}', "--max-parameters", "100"], ["--max-parameters 100, but the model has 6"]),
+        (['{"hidden": [8]}', "--max-parameters", "100"], ["parameters <= 100 must hold, but got 6"]),
         (["{}", "--plan"], ["--one runs a trial and --plan none: say one of them"]),
         (["{}", "--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],
@@ -437,7 +438,7 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
 
     def told(sweep: Sweep, *arguments: str) -> list[str]:
         options = parse(sweep, list(arguments))
-        return gpu_notes(resolve(sweep, options), options, data)
+        return gpu_notes(resolve(sweep, options), options, describe_data(data))
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert told(SWEEP) == []
@@ -448,7 +449,8 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     assert told(SWEEP, "--gpus-per-trial", "1", "--pack", "auto") == []
     assert told(convolution, "--gpus-per-trial", "1") == []
     assert told(SWEEP, "--address", "auto") == []  # its machines are others
-    assert "--pack" not in gpu_notes(resolve(SWEEP), parse(SWEEP, []), replace(data, target=(0.0, 1.0)))[0]
+    regression = describe_data(replace(data, classes=(), target=(0.0, 1.0)))
+    assert "--pack" not in gpu_notes(resolve(SWEEP), parse(SWEEP, []), regression)[0]
     assert [parse(SWEEP, flags).resources.device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
 
 
@@ -496,7 +498,7 @@ def test_a_users_command_with_bad_input_exits_with_2_and_never_loads_ray(tmp_pat
 
 
 def asked(sweep: Sweep, *flags: str) -> Experiment:
-    return resolve(sweep, parse(sweep, list(flags))).with_data(load("digits"))
+    return resolve(sweep, parse(sweep, list(flags))).with_data(describe_data(load("digits")))
 
 
 def test_the_definition_of_the_same_sweep_has_no_differences() -> None:

@@ -39,6 +39,7 @@ from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
+from rungwise.trainable.training.builtin import describe_data
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 
@@ -227,15 +228,16 @@ class Failing(Here):
         return super()._on_worker(work, *given)
 
 
-@pytest.mark.parametrize(("part", "says"), [("_export", "could not be kept"), ("_diagnose", "could not be said")])
+@pytest.mark.parametrize(("part", "says"), [("export", "could not be kept"), ("diagnose", "could not be said")])
 def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(bench: Bench, part: str, says: str) -> None:
     wanted = bench.answer
     shutil.rmtree(bench.folder / "model")
     change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key = 'test'")
     with Record(bench.folder) as record:
         stop = Stop(Signals(), None)
+        data = describe_data(bench.data)
         confirmation = Failing(
-            part, MemoryError("no\nmore"), record, bench.data, bench.options, stop, bench.checkpoints, {}
+            part, MemoryError("no\nmore"), record, bench.experiment, data, bench.options, stop, bench.checkpoints
         )
         confirmation.score()
         (line,) = confirmation.keep()
@@ -272,7 +274,7 @@ class Owned:
     def __init__(self, folder: Path, data: Dataset) -> None:
         self.folder, self.data, self._bias = folder, data, True
         self.bench = Bench(folder / "runs" / "tiny", data, sweep=self._sweep("first"))
-        self.defined = resolve(self.bench.sweep, self.bench.options).with_data(data).to_json()
+        self.defined = resolve(self.bench.sweep, self.bench.options).with_data(describe_data(data)).to_json()
         assert self.bench.command() == []
         self.define()
 
@@ -293,7 +295,12 @@ class Owned:
             record.set_meta("definition", self.defined)  # `Loop` keeps another one
             record.commit()
             options = parse(self.bench.sweep, flags)
-            return define_run(record, resolve(self.bench.sweep, options).with_data(self.data), options, self.data)
+            return define_run(
+                record,
+                resolve(self.bench.sweep, options).with_data(describe_data(self.data)),
+                options,
+                describe_data(self.data),
+            )
 
 
 @pytest.fixture
@@ -386,7 +393,8 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
     content[-1] ^= 1
     file.write_bytes(content)
     with Record(bench.folder) as record:
-        given = (record, bench.data, bench.options, Stop(Signals(), None), bench.checkpoints, {})
+        data = describe_data(bench.data)
+        given = (record, bench.experiment, data, bench.options, Stop(Signals(), None), bench.checkpoints)
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
     assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --fix {bench.folder}")

@@ -20,6 +20,7 @@ from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True)}
 SWEEP = Sweep(name="demo", space=SPACE, question="Does L2\n  help?", data="digits", trials=4, epochs=3)
@@ -37,7 +38,7 @@ def digits() -> Dataset:
 
 def asked(data: Dataset, *flags: str, **changes: Any) -> Experiment:
     sweep = replace(SWEEP, **changes)
-    return resolve(sweep, parse(sweep, list(flags))).with_data(data)
+    return resolve(sweep, parse(sweep, list(flags))).with_data(describe_data(data))
 
 
 def first_definition(data: Dataset) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def test_a_record_of_the_first_version_goes_on_with_more_trials(tmp_path: Path, 
         record.set_meta("definition", Verbatim(first_definition(digits)))
         record.add_trial(1, arm="all", phase="search", config={}, params={}, distributions={})
         record.commit()
-        define_run(record, resolve(sweep, options).with_data(digits), options, digits)
+        define_run(record, resolve(sweep, options).with_data(describe_data(digits)), options, describe_data(digits))
     with Reader(tmp_path / "demo") as reader:
         assert reader.meta("id") == "theirs"
         assert reader.meta("definition") == first_definition(digits) | {"trials": 8}

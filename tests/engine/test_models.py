@@ -27,6 +27,7 @@ from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import Failure, FailureKind
+from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1, log=True), "width": IntDistribution(4, 8)}
 TOP = """
@@ -73,7 +74,7 @@ def begin(folder: Path, sweep: Sweep, data: Dataset) -> Record:
 def go_on(record: Record, sweep: Sweep, data: Dataset, *flags: str) -> None:
     """What a later driver does with the record. Raises CannotRun."""
     options = parse(sweep, list(flags))
-    define_run(record, resolve(sweep, options).with_data(data), options, data)
+    define_run(record, resolve(sweep, options).with_data(describe_data(data)), options, describe_data(data))
 
 
 # -- what a run began with ---------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_a_run_of_an_earlier_version_which_kept_only_the_source_goes_on_with_a_n
 ) -> None:
     sweep = sweep_of(tmp_path / "a", TOP + PLAIN)
     with begin(tmp_path, sweep, digits) as record:
-        old = resolve(sweep).with_data(digits).to_json()
+        old = resolve(sweep).with_data(describe_data(digits)).to_json()
         record.set_meta("definition", old | {"model": {"function": "net", "source": PLAIN.rstrip("\n")}})
         record.set_meta("models", {})
         record.commit()
@@ -195,7 +196,7 @@ def test_what_a_space_function_draws_is_the_space_and_not_how_it_is_written(digi
         return made["space"]
 
     def defined(text: str) -> Definition:
-        return resolve(Sweep(name="s", space=written(text), data="digits")).with_data(digits)
+        return resolve(Sweep(name="s", space=written(text), data="digits")).with_data(describe_data(digits))
 
     first = defined("def space(trial):\n    return {'lr': trial.suggest_float('lr', 0.1, 0.2)}")
     same = defined("def space(trial):\n    lr = trial.suggest_float('lr', 0.1, 0.2)\n    return dict(lr=lr)")

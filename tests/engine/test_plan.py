@@ -18,6 +18,7 @@ from rungwise.engine.forecast import forecast
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
+from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1)}
 BESIDE = {
@@ -91,7 +92,7 @@ def test_a_definition_binds_from_the_first_trial_on(tmp_path: Path) -> None:
     def define(record: Record, high: float) -> Any:
         sweep = Sweep(name="planned", data="digits", space={"lr": FloatDistribution(1e-3, high)}, trials=2, epochs=1)
         options = parse(sweep, ["--out", str(tmp_path), "--plan"])
-        define_run(record, resolve(sweep, options).with_data(data), options, data)
+        define_run(record, resolve(sweep, options).with_data(describe_data(data)), options, describe_data(data))
         with Reader(tmp_path) as reader:
             return reader.meta("definition")["space"], reader.meta("id")
 

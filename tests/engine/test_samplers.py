@@ -29,6 +29,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import Constraint, Failure, FailureKind, TrialEnd
+from rungwise.trainable.training.builtin import BuiltInTraining
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "dropout": FloatDistribution(0.0, 0.5)}
 POINTS = {"batch_size": IntDistribution(32, 96, step=32), "batch_norm": CategoricalDistribution([True, False])}
@@ -247,7 +248,7 @@ def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> Non
             raise optuna.TrialPruned(f"width <= 16 must hold, but got {width}")
         return {"hidden": (width,)}
 
-    assert space_problems(space, {}) == []
+    assert space_problems(space, {}, BuiltInTraining()) == []
     loop = Loop(tmp_path, sweep(space=space), trials=12)
     while isinstance(trial := loop.deal(), object) and trial is not None and not isinstance(trial, str):
         loop.train(trial, lambda *_: 0.5)

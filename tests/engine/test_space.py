@@ -13,8 +13,8 @@ from optuna import distributions as od
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.space import PROBES, to_json, to_optuna, values
-from rungwise.engine.validation import fields
-from rungwise.engine.validation.ranges import problems
+from rungwise.engine.validation import fields, ranges
+from rungwise.trainable.training.builtin import BuiltInTraining
 
 PAIRS = [
     (FloatDistribution(0.0, 0.5), od.FloatDistribution(0.0, 0.5)),
@@ -47,6 +47,10 @@ def test_what_the_record_keeps_of_a_function_is_its_name_and_source() -> None:
     assert kept["function"] == "widths"
     assert kept["source"].startswith("def widths(")
     assert 'trial.suggest_int("width", 8, 64)' in kept["source"]
+
+
+def problems(space: Any, given: dict[str, Any]) -> list[str]:
+    return ranges.problems(space, given, BuiltInTraining())
 
 
 def test_a_sound_space_has_no_problems() -> None:

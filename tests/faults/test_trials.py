@@ -23,8 +23,9 @@ from rungwise.results.record.types import State
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.messages import Failure, FailureKind, TrialEnd, TrialResult
+from rungwise.trainable.report import Report
 from rungwise.trainable.worker.checkpoints import Checkpoints
-from rungwise.trainable.worker.worker import Report, TrialWorker
+from rungwise.trainable.worker.worker import TrialWorker
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)

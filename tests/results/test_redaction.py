@@ -23,6 +23,7 @@ from rungwise.results.record.types import FILE, State
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.messages import Constraint, Failure, FailureKind
+from rungwise.trainable.training.builtin import describe_data
 
 PASSWORDS = ["sesame/open", "sesame?open", "sesame#open", "sesame'open", "sesame open", 'sesame"open', "se@same:open"]
 
@@ -107,7 +108,7 @@ def test_a_password_that_is_a_hyperparameters_value_changes_no_trial_and_no_defi
         arms={"adam": {}, "tanh": {"activation": "tanh"}},
         data="digits",
     )
-    asked = resolve(sweep, parse(sweep, ["--name", "relu"])).with_data(load("digits"))
+    asked = resolve(sweep, parse(sweep, ["--name", "relu"])).with_data(describe_data(load("digits")))
     config = {"optimizer": "adam", "schedule": "cosine", "init": "hf://relu@main"}
     for password in ("adam", "cosine", "relu", "tanh"):
         remember(f"postgresql://mlflow:{password}@host/db")

@@ -14,7 +14,6 @@ from rungwise.engine.execution.remaining_work import checkpoint_root, has_work, 
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Confirmation
-from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import Answer, answer
@@ -22,6 +21,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.messages import TrialResult
+from rungwise.trainable.protocol import SweepData
 from rungwise.trainable.worker.worker import TrialWorker
 from support.loop import Loop
 
@@ -40,7 +40,7 @@ class Here(Confirmation):
     """Its workers are this process."""
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
-        return work(*given, self._data, self._options.resources)
+        return work(*given, self._data.full, self._options.resources)
 
 
 class Bench:
@@ -76,8 +76,10 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, TrialResult.from_tune(worker.step())):
                     pass
-            own = models.names(self.experiment)
-            confirmation = Here(self.record, self.data, self.options, Stop(Signals(), None), self.checkpoints, own)
+            data = SweepData(self.data.without_test(), self.data)
+            confirmation = Here(
+                self.record, self.experiment, data, self.options, Stop(Signals(), None), self.checkpoints
+            )
             confirmation.score()
             return list(confirmation.keep())
         finally:

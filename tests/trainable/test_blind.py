@@ -13,11 +13,12 @@ from rungwise.trainable.worker.worker import TrialWorker
 ROOT = Path(__file__).parents[2]
 MAY = {
     "trainable/data/dataset.py",  # makes it, and takes it away
-    "trainable/worker/worker.py",  # refuses it
+    "sweeps/engine/experiment/experiment.py",  # these name the user's own function that scores
+    "trainable/own/training.py",
+    "trainable/own/function.py",
+    "trainable/training/builtin.py",  # refuses it to trials, and counts its samples
     "trainable/export/test_evaluation.py",  # these three run in the last step
     "trainable/export/constant_prediction.py",
-    "sweeps/engine/execution/test_scoring.py",
-    "sweeps/engine/experiment/experiment.py",  # counts its samples
 }
 
 

@@ -8,36 +8,38 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.train import outputs_of
 
-ACCURACY = "accuracy"
-
 
 @torch.no_grad()
-def packed_sample_scores(model: nn.Module, data: Tensors, metric: str, precision: str = "fp32") -> tuple[int, bytes]:
-    """Number of samples of the validation split, and the model's score on each of them.
+def pack_sample_scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str, tuple[int, bytes]]:
+    """What the model scores on each sample of the validation split.
 
     Args:
         model: the trained network.
         data: its validation split is scored.
-        metric: one of those of `trainable.train.scores`.
         precision: "fp32" or "bf16".
+
+    Returns:
+        {metric: number of samples, packed scores}, of the metrics of `trainable.train.scores`.
     """
     y = data.y_validation
     outputs = outputs_of(model, data.x_validation, data.mean, data.std, precision)
-    if data.target is None and metric == ACCURACY:
-        right = (outputs.argmax(1) == y).cpu().numpy()
-        return len(right), np.packbits(right).tobytes()
     if data.target is None:
-        values = F.cross_entropy(outputs, y, reduction="none")
-    else:
-        error = outputs[:, 0].double() * data.target[1] + data.target[0] - y.double()
-        values = error.abs() if metric == "mae" else error.square()
-        if metric == "r2":
-            spread = (y.double() - y.double().mean()).square().mean()
-            values = 1 - values / spread if spread > 0 else torch.zeros_like(values)
-    return len(y), values.cpu().numpy().astype("<f4").tobytes()
+        right = (outputs.argmax(1) == y).cpu().numpy()
+        loss = _float32(F.cross_entropy(outputs, y, reduction="none"))
+        return {"accuracy": (len(y), np.packbits(right).tobytes()), "loss": (len(y), loss)}
+    error = outputs[:, 0].double() * data.target[1] + data.target[0] - y.double()
+    squared = error.square()
+    spread = (y.double() - y.double().mean()).square().mean()
+    explained = 1 - squared / spread if spread > 0 else torch.zeros_like(squared)
+    values = {"loss": squared, "mse": squared, "mae": error.abs(), "r2": explained}
+    return {metric: (len(y), _float32(of_metric)) for metric, of_metric in values.items()}
+
+
+def _float32(values: Tensor) -> bytes:
+    return values.cpu().numpy().astype("<f4").tobytes()

@@ -36,7 +36,7 @@ from rungwise.trainable.export.test_evaluation import File, load
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.storage import take_place
 from rungwise.trainable.training.state import State, separate
-from rungwise.trainable.versions import package_version
+from rungwise.versions import package_version
 
 FORMAT = 1
 CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"

@@ -1,6 +1,7 @@
 """Checkpoints of a trial: the newest and the one before it, each with its SHA-256.
 
-    <root>/<trial>/<step>-<attempt>-<owner>.safetensors    `State.content`
+    <root>/<trial>/<step>-<attempt>-<owner>.safetensors    `State.content`, of the built-in training
+    <root>/<trial>/<step>-<attempt>-<owner>.tar            a folder, of a training of the user's own (`own.archive`)
     <root>/<trial>/<step>-<attempt>-<owner>.sha256         its digest, also kept in the record
 
 `root` is <run>/checkpoints, or <mirror>/<run>/checkpoints, which may be a URI: all machines must reach it. `owner`
@@ -17,21 +18,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rungwise.storage import Folder, below
 from rungwise.trainable.messages import CheckpointSaved
 from rungwise.trainable.storage import CheckpointError
 
-if TYPE_CHECKING:  # the driver uses this module too, and never imports torch
-    from rungwise.trainable.config import Config
-    from rungwise.trainable.data.tensors import Tensors
-    from rungwise.trainable.training.state import State
-
 FOLDER = "checkpoints"
 KEPT = 2
+STATE, ARCHIVE = ".safetensors", ".tar"  # suffixes
+Loaded = TypeVar("Loaded")
 
 
 def owner(run: str, config: Mapping[str, Any]) -> str:
@@ -50,40 +48,46 @@ class Checkpoints:
         self._folder = Folder(below(root, str(trial)))
         self._attempt, self._owner = attempt, owner
 
-    def save(self, state: State) -> CheckpointSaved:
-        """Write the state, then delete all but the newest two of this attempt, and then those of earlier attempts."""
-        content = state.content()
-        digest = hashlib.sha256(content).hexdigest()
-        name = self._name(state.step, self._attempt)
-        self._folder.write(f"{name}.safetensors", content)
+    def save(self, step: int, content: bytes | Path, suffix: str = STATE) -> CheckpointSaved:
+        """Write a checkpoint, then delete all but the newest two of this attempt, and then those of earlier attempts.
+
+        Args:
+            step: Reports sent when it was taken.
+            content: The file's content, or a file of this machine.
+            suffix: `STATE` or `ARCHIVE`.
+        """
+        if isinstance(content, Path):
+            with content.open("rb") as source:
+                digest = hashlib.file_digest(source, "sha256").hexdigest()
+        else:
+            digest = hashlib.sha256(content).hexdigest()
+        name = self._name(step, self._attempt)
+        self._folder.write(f"{name}{suffix}", content)
         self._folder.write(f"{name}.sha256", digest.encode())
         files = self._files()
         own = [file for file in files if file.attempt == self._attempt]
         outlived = [file for file in files if file.attempt < self._attempt and len(own) >= KEPT]
         for file in own[:-KEPT] + outlived:
             self._folder.delete(f"{file.stem}.sha256")
-            self._folder.delete(f"{file.stem}.safetensors")
-        return CheckpointSaved(state.step, digest)
+            self._folder.delete(f"{file.stem}{file.suffix}")
+        return CheckpointSaved(step, digest)
 
-    def load(self, config: Config, data: Tensors, digests: Mapping[int, str]) -> tuple[State | None, list[str]]:
+    def load(self, read: Callable[[str, str], Loaded], digests: Mapping[int, str]) -> tuple[Loaded | None, list[str]]:
         """Load the newest intact checkpoint.
 
         Args:
-            config: of the trial.
-            data: on the device to go on.
-            digests: the record's {step: SHA-256}.
+            read: Makes a state of a file at a path or URI, and its SHA-256. May raise CheckpointError and OSError.
+            digests: The record's {step: SHA-256}.
 
         Returns:
-            The state, or None; and why newer ones were refused, one line each.
+            What `read` returned, or None; and why newer ones were refused, one line each.
         """
-        from rungwise.trainable.training.state import State
-
         refused: list[str] = []
         files = [*reversed(self._files()), *reversed(self._earlier(digests))]
         for file in sorted(files, key=lambda file: file.step, reverse=True):
             try:
                 digest = digests.get(file.step) or self._digest(file)
-                return State.load(self._path(file), config, data, digest), refused
+                return read(self._path(file), digest), refused
             except (CheckpointError, OSError) as error:
                 refused.append(str(error))
         return None, refused
@@ -110,7 +114,7 @@ class Checkpoints:
         """Files of this owner, oldest first."""
         owner = self._owner if owner is None else owner
         names = self._folder.names()
-        files = [_parsed(name.removesuffix(".safetensors")) for name in names if name.endswith(".safetensors")]
+        files = [_parsed(name) for name in names if name.endswith((STATE, ARCHIVE))]
         return sorted(file for file in files if file and file.owner == owner)
 
     def _earlier(self, steps: Iterable[int]) -> list[_File]:
@@ -121,7 +125,7 @@ class Checkpoints:
         return "-".join(filter(None, [str(step), str(attempt), self._owner]))
 
     def _path(self, file: _File) -> str:
-        return below(self._folder.where, f"{file.stem}.safetensors")
+        return below(self._folder.where, f"{file.stem}{file.suffix}")
 
     def _digest(self, file: _File) -> str:
         return self._folder.read(f"{file.stem}.sha256").decode().strip()
@@ -134,9 +138,11 @@ class _File(NamedTuple):
     attempt: int  # 0: of an earlier version, whose names have no attempt
     owner: str
     stem: str
+    suffix: str
 
 
-def _parsed(stem: str) -> _File | None:
+def _parsed(name: str) -> _File | None:
+    stem, _, suffix = name.rpartition(".")
     step, _, rest = stem.partition("-")
     attempt, _, owner = rest.partition("-")
-    return _File(int(step), int(attempt or 0), owner, stem) if (step + attempt).isdigit() else None
+    return _File(int(step), int(attempt or 0), owner, stem, f".{suffix}") if (step + attempt).isdigit() else None

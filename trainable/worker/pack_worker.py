@@ -16,7 +16,8 @@ from typing import Any
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.messages import FailureKind, PackResults, PackSettings, TrialAssignment, TrialResult
 from rungwise.trainable.report import Report
-from rungwise.trainable.worker.trial_run import TrialRun, failure_from
+from rungwise.trainable.worker.state_run import StateRun
+from rungwise.trainable.worker.trial_run import failure_from
 from rungwise.trainable.worker.worker import Worker
 
 IDLE_SECONDS = 0.1  # that a step takes when there is no trial to train
@@ -29,7 +30,7 @@ class PackWorker(Worker):
         """Begin without trials. Tune does not use this process for another trial."""
         from rungwise.trainable.packing.pack import fastest
 
-        self._runs: dict[int, TrialRun] = {}  # by trial
+        self._runs: dict[int, StateRun] = {}  # by trial
         self._resent: dict[int, deque[Report]] = {}  # by trial: reports from its checkpoint, to be sent again
         self._ended: list[TrialResult] = []  # of trials that failed to begin
         self._answered = False
@@ -60,7 +61,7 @@ class PackWorker(Worker):
         for number in stopped:
             self._forget(number)
         for assignment in assignments:
-            number, run = assignment.trial, TrialRun(assignment, self._context)
+            number, run = assignment.trial, StateRun(assignment, self._context)
             try:
                 with ordinary():
                     reports = deque(run.begin())
@@ -124,7 +125,7 @@ class PackWorker(Worker):
             return [run.finalize_result(run.failed(error)) for run in group]
         return [self._result(run, report) for run, report in zip(group, reports, strict=True)]
 
-    def _next_group(self) -> list[TrialRun]:
+    def _next_group(self) -> list[StateRun]:
         """The trial that has waited longest, and trials that can be packed with it."""
         from rungwise.trainable.packing.pack import groups, unpackable
 
@@ -140,7 +141,7 @@ class PackWorker(Worker):
         self._runs |= group  # to the end of the queue
         return list(group.values())
 
-    def _result(self, run: TrialRun, report: Report) -> TrialResult:
+    def _result(self, run: StateRun, report: Report) -> TrialResult:
         try:
             result = run.result(report)
         except Exception as error:
@@ -151,5 +152,5 @@ class PackWorker(Worker):
             return _lost(run, f"{type(error).__name__}: {error}")
 
 
-def _lost(run: TrialRun, reason: str) -> TrialResult:
+def _lost(run: StateRun, reason: str) -> TrialResult:
     return TrialResult(run.assignment.trial, run.assignment.attempt, lost=reason)

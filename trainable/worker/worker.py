@@ -10,20 +10,18 @@ trial's checkpoints by itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ray import tune
 
 from rungwise.storage import Folder
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.messages import TrialAssignment, TrialResult
-from rungwise.trainable.report import Report
+from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
+from rungwise.trainable.training.builtin import BuiltInTraining
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
-
-if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
-    from rungwise.trainable.data.dataset import Dataset
 
 
 class Worker(tune.Trainable):
@@ -32,7 +30,8 @@ class Worker(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        data: Dataset | None = None,
+        data: Any = None,
+        training: Training | None = None,
         objectives: tuple[str, ...] = ("val_accuracy",),
         max_parameters: int | None = None,
         resources: TrialResources = ONE_CORE,
@@ -44,7 +43,8 @@ class Worker(tune.Trainable):
 
         Args:
             config: see `reset_config`.
-            data: mapped from Ray's object store, without its test split.
+            data: `SweepData.search`, mapped from Ray's object store.
+            training: What trains the trials; the built-in one by default.
             objectives: metrics that every result must have; the scheduler sees the first one.
             max_parameters: a model of more parameters is not trained.
             resources: of this process.
@@ -52,18 +52,13 @@ class Worker(tune.Trainable):
             checkpoint_seconds: time between two checkpoints of a trial.
             mark: a file that the driver put into `checkpoints`, on a cluster. A process that does not see it has
                 another folder of that name.
-
-        Raises:
-            ValueError: for data with a test split.
         """
-        from rungwise.trainable.data.tensors import Tensors
-        from rungwise.trainable.train import prepare_process
-
-        assert data is not None
-        if data.test is not None:
-            raise ValueError("a trial must not see the test split; give it data.without_test()")
-        tensors = Tensors.of(data, prepare_process(resources.threads, resources.device))
-        self._context = WorkerContext(tensors, objectives, max_parameters, checkpoints, checkpoint_seconds)
+        self._training = training or BuiltInTraining()
+        prepared, device = self._training.prepare(data, resources)
+        scratch = Path(self.logdir) if self.logdir else None
+        self._context = WorkerContext(
+            prepared, objectives, max_parameters, checkpoints, checkpoint_seconds, device, scratch
+        )
         self._root, self._mark = checkpoints, mark
         self.reset_config(config)
 
@@ -91,11 +86,15 @@ class TrialWorker(Worker):
     Its config is a TrialAssignment, its results are TrialResults.
     """
 
+    _run: TrialRun | None = None
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
+        if self._run is not None:
+            self._run.close()
         self.config = new_config
-        self._run = TrialRun(TrialAssignment.from_tune(new_config), self._context)
-        self._reports: Iterator[Report] | None = None
+        self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
+        self._results: Iterator[TrialResult] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -103,24 +102,20 @@ class TrialWorker(Worker):
 
     def cleanup(self) -> None:
         """Save the trial's state, as Tune ends this process."""
-        self._run.save()
+        if self._run is not None:
+            self._run.save()
+            self._run.close()
 
     def _next_result(self) -> TrialResult:
         run = self._run
+        assert run is not None
         try:
             with ordinary():
-                if self._reports is None:
+                if self._results is None:
                     if unreachable := self._unreachable():
                         return TrialResult(run.assignment.trial, run.assignment.attempt, unreachable=unreachable)
-                    self._reports = self._begin()
-                result = run.result(next(self._reports))
+                    self._results = run.results()
+                result = next(self._results)
         except Exception as error:
             result = run.failed(error)
         return run.finalize_result(result)
-
-    def _begin(self) -> Iterator[Report]:
-        from rungwise.trainable.train import train
-
-        resent, state = self._run.begin(), self._run.state
-        assert state is not None
-        return chain(resent, train(state.config, self._context.data, state=state))

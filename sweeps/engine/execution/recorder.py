@@ -50,6 +50,7 @@ class Recorder(Callback):
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
         self._attempts: dict[int, int] = {}  # of trials in flight
         self._reported: dict[int, int] = {}  # last step in the record, of trials in flight
+        self._noted: set[str] = set()  # lines that trials said, each once
         self._placed: set[int] = set()  # trials whose attempt is known to run on a node
 
     def replay(self, curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
@@ -108,12 +109,17 @@ class Recorder(Callback):
         self._ended(State.FAILED, failure)
 
     def _enter_checkpoints(self, number: int, result: TrialResult) -> None:
-        """What became of the trial's checkpoints."""
+        """What became of the trial's checkpoints, and what it has to say besides."""
         if result.restored is not None:
             self._record.event("restored", number, step=result.restored)
         for reason in result.refused:
             self._record.event("checkpoint refused", number, reason=reason)
             self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
+        for note in result.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self._record.event("note", number, text=note)
+                self._view.note(note)
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
             self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result.unsaved}")

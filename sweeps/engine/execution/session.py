@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rungwise.engine.search.dispatcher import Search
     from rungwise.engine.search.reruns import Repeat
     from rungwise.engine.terminal.live_view import View
-    from rungwise.trainable.data.dataset import Dataset
+    from rungwise.trainable.protocol import SweepData
 
 PACK_RETRIES = 10  # a process that trains packs outlives its trials, so it may die oftener than one of them
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
@@ -70,7 +70,7 @@ class Session:
         self._ended = False
         self.number = record.start_session(session_info())
 
-    def search(self, ray: Future[Ray], data: Dataset) -> None:
+    def search(self, ray: Future[Ray], data: SweepData) -> None:
         """Dispatch, train, judge and record until all trials have ended or the sweep is stopped. Raises CannotRun."""
         from rungwise.engine.execution.recorder import Recorder
         from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
@@ -156,7 +156,7 @@ class Session:
         common, times = Counter(trial.reason for trial in trials).most_common(1)[0]
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
-    def confirm(self, data: Dataset) -> None:
+    def confirm(self, data: SweepData) -> None:
         """Score the confirmed models on the test split and keep the best one, unless the sweep is stopped.
 
         Raises CannotRun when they cannot be scored; exports of the model may fail, with a line each.
@@ -165,9 +165,7 @@ class Session:
 
         if not self.experiment.confirmations or self.stop.stop_all():
             return
-        with Reader(self.folder) as reader:
-            own = models.names(self.experiment, reader.trials())
-        confirmation = Confirmation(self.record, data, self.options, self.stop, self.checkpoints, own)
+        confirmation = Confirmation(self.record, self.experiment, data, self.options, self.stop, self.checkpoints)
         fix_worth(self.record, self.experiment)
         try:
             confirmation.score()
@@ -183,7 +181,7 @@ class Session:
         with Reader(self.folder) as reader:
             return missing_repeats(reader, self.experiment, self.checkpoints)
 
-    def _tune(self, ray: Ray, data: Dataset, search: Search, rungs: Rungs, recorder: Recorder) -> None:
+    def _tune(self, ray: Ray, data: SweepData, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         from ray import tune
         from ray.exceptions import RayError
         from ray.tune.error import TuneError
@@ -194,7 +192,8 @@ class Session:
         )
         trainable = tune.with_parameters(
             arguments.trainable,
-            data=data.without_test(),
+            data=data.search,
+            training=self.experiment.trained_by,
             objectives=tuple(self.experiment.objectives),
             max_parameters=self.experiment.max_parameters,
             resources=options.resources,

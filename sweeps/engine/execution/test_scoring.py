@@ -11,28 +11,26 @@ what cannot be made of it is a line that takes nothing else along.
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.engine.experiment.own_models import trusted
+from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.experiment.own_models import names, trusted
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
 from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
-from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.faults import reason
-from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.protocol import SweepData, TestScores
 from rungwise.trainable.storage import CheckpointError, MisfitError, install
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
 if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `engine.cluster.local_ray` has set it
     from rungwise.engine.execution.stopping import Stop
     from rungwise.engine.experiment.flags import Options
-    from rungwise.trainable.data.dataset import Dataset
 
 ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
 MEND = "what is damaged is dropped by: rungwise doctor --fix"
@@ -95,24 +93,35 @@ class Confirmation:
     """The last step of one session; nothing is done when it is told to stop."""
 
     def __init__(
-        self, record: Record, data: Dataset, options: Options, stop: Stop, checkpoints: str, own: Mapping[str, str]
+        self,
+        record: Record,
+        experiment: Experiment,
+        data: SweepData,
+        options: Options,
+        stop: Stop,
+        checkpoints: str,
     ) -> None:
-        """`checkpoints`: as for `due`. `own`: the user's own models that the sweep names, by function."""
+        """`checkpoints`: as for `due`."""
         self._record, self._data, self._options, self._stop = record, data, options, stop
-        self._checkpoints, self._folder, self._own = checkpoints, record.path.parent, own
+        self._training, self._checkpoints, self._folder = experiment.trained_by, checkpoints, record.path.parent
+        with Reader(self._folder) as reader:
+            self._own = names(experiment, reader.trials())  # the user's own models that the sweep names, by function
 
     def score(self) -> None:
         """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
-        if self._record_lacks_constant_scores() and self._data.test:
-            self._record.set_meta(CONSTANT_SCORES, constant_scores(self._data))
+        if self._record_lacks_constant_scores() and (constant := self._training.constant_scores(self._data.full)):
+            self._record.set_meta(CONSTANT_SCORES, constant)
         files = self._due().scores
+        made = self._on_worker(self._training.score, files, self._configs(files)) if files else None
+        scored = made or TestScores({})
+        unfit = scored.unfit
         with Reader(self._folder) as reader:
             metric = reader.definition().metric.removeprefix("val_")
-        made = self._on_worker(_score, files, self._configs(files), metric) if files else None
-        scores, samples, unfit = made or ({}, {}, {})
-        for trial, (name, count, content) in samples.items():
-            self._record.add_sample_scores(trial, "test", name, count, content)
-        for trial, metrics in scores.items():
+        for trial, of_metric in scored.samples.items():
+            measured = metric if metric in scored.scores[trial] else "accuracy"
+            if measured in of_metric:
+                self._record.add_sample_scores(trial, "test", measured, *of_metric[measured])
+        for trial, metrics in scored.scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
         if unfit:
@@ -131,18 +140,20 @@ class Confirmation:
         for trial, file in left.model.items():
             about = {"arm": arm, "trial": trial, "test": scores.get(trial, {})}
             try:
-                if made := self._on_worker(_export, file, configs[trial], about):
-                    content, unexported = made
-                    install(content, self._folder / FOLDER)
-                    if unexported:
-                        yield f"the weights of trial {trial} are kept, but torch.export refuses the model: {unexported}"
+                if made := self._on_worker(self._training.export, file, configs[trial], about):
+                    install(made.files, self._folder / FOLDER)
+                    if made.unexported:
+                        yield (
+                            f"the weights of trial {trial} are kept, but torch.export refuses the model: "
+                            f"{made.unexported}"
+                        )
             except (Unmade, OSError) as problem:
                 if isinstance(problem, Unfit):
                     self._record.event("unfit", trials=[trial])
                 yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
         for trial, file in left.diagnosis.items():
             try:
-                if diagnosis := self._on_worker(_diagnose, file, configs[trial]):
+                if diagnosis := self._on_worker(self._training.diagnose, file, configs[trial]):
                     self._record.set_meta("test", {"arm": arm, "trial": trial, **diagnosis})
             except Unmade as problem:
                 yield f"the answer stands, but where the model of trial {trial} errs could not be said: {problem}"
@@ -171,8 +182,8 @@ class Confirmation:
         takes = self._options.resources
         if self._stop.stop_all():
             return None
-        task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus)(work)
-        pending = task.remote(*given, self._data, takes)
+        task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus)(_call)
+        pending = task.remote(work, *given, self._data.full, takes)
         while not ray.wait([pending], timeout=0.2)[0]:
             if self._stop.stop_all():
                 ray.cancel(pending, force=True)
@@ -183,50 +194,6 @@ class Confirmation:
             raise Unmade.of(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
 
 
-def _score(
-    files: Files, configs: Mapping[int, Mapping[str, Any]], metric: str, data: Dataset, resources: TrialResources
-) -> tuple[dict[int, dict[str, float]], dict[int, tuple[str, int, bytes]], dict[int, str]]:
-    """{trial: its scores}, {trial: metric, number of samples, what it scores on each}, and of those that fit no network
-    that can be built any more {trial: why}."""
-    from rungwise.trainable.export.test_evaluation import score, score_samples
-    from rungwise.trainable.train import prepare_process
-
-    device = prepare_process(resources.threads, resources.device)
-    scores: dict[int, dict[str, float]] = {}
-    samples: dict[int, tuple[str, int, bytes]] = {}
-    unfit: dict[int, str] = {}
-    for trial, file in files.items():
-        try:
-            scores |= score({trial: file}, configs, data, device)
-            measured = metric if metric in scores[trial] else "accuracy"
-            samples[trial] = (measured, *score_samples(file, configs[trial], data, device, measured))
-        except MisfitError as error:
-            unfit[trial] = reason(error)
-    return scores, samples, unfit
-
-
-def _diagnose(
-    file: tuple[str, str], config: Mapping[str, Any], data: Dataset, resources: TrialResources
-) -> dict[str, Any]:
-    from rungwise.trainable.export.test_evaluation import diagnose
-    from rungwise.trainable.train import prepare_process
-
-    return diagnose(file, config, data, prepare_process(resources.threads, resources.device))
-
-
-def _export(
-    file: tuple[str, str],
-    config: Mapping[str, Any],
-    about: Mapping[str, Any],
-    data: Dataset,
-    resources: TrialResources,
-) -> tuple[dict[str, bytes], str | None]:
-    """The folder's files, because the driver may be on another machine; and why it has no program."""
-    from rungwise.trainable.export.saved_model import export
-    from rungwise.trainable.train import prepare_process
-
-    prepare_process(resources.threads, resources.device)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / FOLDER
-        unexported = export(file, config, data, folder, about)["unexported"]
-        return {made.name: made.read_bytes() for made in folder.iterdir()}, unexported
+def _call(work: Callable[..., Any], *given: Any) -> Any:
+    """What a Ray task runs: a method is no function that Ray takes."""
+    return work(*given)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.results.io.redaction import redacted, redacted_uri
-from rungwise.trainable.versions import package_version
+from rungwise.versions import package_version
 
 _PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.flags import OWN, Options, default_options
 from rungwise.engine.experiment.space import Space, is_distribution
 from rungwise.engine.experiment.sweep import Sampler, Sweep
 from rungwise.results.record.definition import DatasetSummary, Definition
-
-if TYPE_CHECKING:
-    from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.protocol import SweepData, Training
+from rungwise.trainable.training.builtin import BuiltInTraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +31,15 @@ class Experiment(Definition):
     arm_objects: Mapping[str, Mapping[str, Any]]  # arm -> values that it fixes, distributions that it searches
     sampler_object: Sampler | Mapping[str, Sampler]  # of all arms, or {arm: its own}
     model_path: str  # as `Config.model` says it: mlp, cnn, module:function
+    trained_by: Training
     # What is trained again after the search. The record does not keep it: the next command may ask for more.
     confirm_configs: int  # of each search
     confirm_seeds: int  # of each of these; 0: nothing is confirmed
     audit: float  # share of the stopped trials that are trained to the end
 
-    def with_data(self, data: Dataset) -> Self:
+    def with_data(self, data: SweepData) -> Self:
         """The same with all that the record keeps: of which data, in which space."""
-        summary = DatasetSummary(
-            name=data.name,
-            digest=data.digest,
-            source=data.source,
-            shape=list(data.shape),
-            classes=list(data.classes),
-            train=len(data.train),
-            validation=len(data.validation),
-            test=len(data.test) if data.test else 0,
-        )
+        summary = DatasetSummary(**data.about)
         arms = {
             arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
             for arm, settings in self.arm_objects.items()
@@ -123,6 +114,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
+        trained_by=_training(sweep, options),
         confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
         confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
@@ -139,6 +131,18 @@ def _order(studies: int, options: Options) -> str:
 
 def _or(number: int | None, default: int) -> int:
     return default if number is None else number
+
+
+def _training(sweep: Sweep, options: Options) -> Training:
+    """What trains the trials: the user's function, or the built-in network."""
+    if sweep.train is None:
+        return BuiltInTraining(options.data)
+    from rungwise.trainable.own.function import FunctionTraining
+    from rungwise.trainable.own.training import OwnData
+
+    load = sweep.data if callable(sweep.data) else None
+    data = OwnData(load, sweep.data_per_worker, options.data or None)
+    return FunctionTraining(data, sweep.metric, sweep.test, sweep.train)
 
 
 def _fixed(sweep: Sweep, options: Options) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def default_options(sweep: Sweep) -> Options:
         scheduler=sweep.scheduler,
         patience=sweep.patience,
         max_parameters=sweep.max_parameters,
-        data=sweep.data,
+        data=sweep.data_name,
         precision=sweep.precision,
     )
 

@@ -32,8 +32,13 @@ class Sweep:
         fixed: Hyperparameters that are the same in every trial.
         arms: The alternatives: {arm: {hyperparameter: value}}. A value fixes the hyperparameter in that arm; a
             distribution replaces the one of `space`.
+        train: Your own training in place of the built-in network: a generator of reports, or a function that calls
+            `trial.report` (docs/own-training.md).
+        test: With `train`: scores a confirmed trial on the test split; called once, after all choices are made.
+        data_per_worker: With `train`: `data` is called once in each process that trains, not on the driver.
         model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
-        data: Name of a dataset, or path of a file or folder (docs/data.md).
+        data: Name of a dataset, or path of a file or folder (docs/data.md). With `train`: also a function that returns
+            whatever the trials need; nothing by default.
         metric: The reported metric that selects and stops trials.
         mode: "max" or "min". Follows from `metric` by default: losses and errors are minimised.
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
@@ -63,7 +68,10 @@ class Sweep:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})
     model: str | Callable[..., Any] = "mlp"
-    data: str = "mnist"
+    train: Callable[..., Any] | None = None
+    test: Callable[..., Any] | None = None
+    data: str | Callable[[], Any] | None = None
+    data_per_worker: bool = False
     metric: str = "val_accuracy"
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
     objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
@@ -101,6 +109,13 @@ class Sweep:
     def all_objectives(self) -> dict[str, str]:
         """{metric: "max" or "min"}; the first one selects and stops trials."""
         return {self.metric: self.mode, **cast(Mapping[str, str], self.objectives)}
+
+    @property
+    def data_name(self) -> str:
+        """The data as `--data` names it; "" for what a function of the user's returns, and for none."""
+        if isinstance(self.data, str):
+            return self.data
+        return "mnist" if self.data is None and self.train is None else ""
 
     @property
     def precision(self) -> str:

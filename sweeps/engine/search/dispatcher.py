@@ -30,8 +30,6 @@ from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
-from rungwise.trainable.config import parse_config
-from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import Failure, FailureKind, StudyKey, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.worker.checkpoints import owner
 
@@ -206,12 +204,12 @@ class Search(Searcher):
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
-            values = parse_config(values).model_dump(mode="json")
+            values = self._experiment.trained_by.parse(values)
         except ValidationError as error:
             details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             problem = problem or Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {details}")
             values = {name: repr(value) for name, value in values.items()}  # as they are they may not even be JSON
-        except ModelError as error:
+        except ValueError as error:  # a model that cannot be imported, or what the user's own checks raise
             problem = problem or Failure(FailureKind.EXCEPTION, str(error))
         self._record.add_trial(
             number, arm=study.arm, phase="search", config=values, params=suggestion.params,

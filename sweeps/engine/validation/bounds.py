@@ -14,6 +14,7 @@ from rungwise.trainable.report import MODES, Report
 
 # Objectives that `trainable.worker.worker` reports only in a sweep that names them.
 BESIDE = ["parameters", "seconds_per_epoch"]
+TEST_WAY = "report a validation score, and give the test split to Sweep(test=...)"
 LEAST_ETA = 1.1  # below it rungs lie nearer to each other than reports
 
 
@@ -57,6 +58,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 
 
 def _objectives(experiment: Experiment) -> list[str]:
+    if experiment.trained_by.metrics is None:
+        return _own_objectives(experiment)
     metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
     if experiment.metric not in metrics:
         found.append(hyper.unknown("metric", experiment.metric, metrics))
@@ -67,6 +70,17 @@ def _objectives(experiment: Experiment) -> list[str]:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
         elif wrong := _mode_problem("an objective's mode", name, mode):
             found.append(wrong)
+    return found
+
+
+def _own_objectives(experiment: Experiment) -> list[str]:
+    """Of metrics that the user's code reports under whatever name."""
+    found = []
+    for name, mode in cast(Mapping[str, str | None], experiment.objectives).items():
+        if wrong := _mode_problem("mode" if name == experiment.metric else "an objective's mode", name, mode):
+            found.append(wrong)
+        if name.startswith("test"):
+            found.append(f"a search must not see test scores, but {name!r} is an objective; {TEST_WAY}")
     return found
 
 

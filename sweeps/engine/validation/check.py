@@ -8,15 +8,18 @@ from pathlib import Path
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
-from rungwise.engine.validation import bounds, choices, data, hyperparameters, machine
+from rungwise.engine.validation import bounds, choices, hyperparameters, machine
 from rungwise.results.exporters.tracking_uri import valid_uri
-from rungwise.trainable import config as hyper
+from rungwise.trainable.protocol import BUDGET
 
 
 def problems(experiment: Experiment, options: Options) -> list[str]:
     """One line for each problem; [] when the sweep can start."""
+    training = experiment.trained_by
+    if wrong_training := training.own_problems():
+        return wrong_training
     found = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
-    found += data.problems(experiment, options)
+    found += training.data_problems(list(experiment.objectives), options.data_root, packed=options.pack != "off")
     found += hyperparameters.name_problems(experiment)
     found += hyperparameters.problems(experiment)
     found += [] if found else choices.search_problems(experiment, options)
@@ -32,17 +35,16 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 
 def one_problems(experiment: Experiment, options: Options) -> list[str]:
     """The same for `--one`, which needs legal hyperparameters and data, and no Ray."""
-    from rungwise.trainable.data import dataset
-
     try:
         values = json.loads(options.one or "")
     except json.JSONDecodeError as error:
         return [f"--one takes a JSON object, but got {options.one!r} ({error})"]
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
-    found = [f"{name} is the sweep's budget; say --epochs" for name in hyperparameters.BUDGET if name in values]
+    found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     values = {"seed": experiment.seed, **experiment.common, **values, "epochs": experiment.epochs}
-    found += [*hyper.problems(values), *dataset.problems(options.data, options.data_root)]
+    found += experiment.trained_by.problems(values)
+    found += experiment.trained_by.data_problems([], options.data_root, packed=False)
     if options.plan:
         found.append("--one runs a trial and --plan none: say one of them")
     return found + machine.resource_problems(options)

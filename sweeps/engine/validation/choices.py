@@ -55,6 +55,8 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
 
 def unpackable(experiment: Experiment) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
+    if not experiment.trained_by.packs:
+        return ["--pack trains the built-in network only, but the sweep has a training of its own; leave it off"]
     given = {arm: experiment.given(arm) for arm in experiment.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
     augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})

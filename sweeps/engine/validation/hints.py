@@ -1,10 +1,9 @@
-"""Notes on a sweep that can start: GPU flags, models that cannot be exported, flags without effect."""
+"""Notes on a sweep that can start: GPU flags, flags without effect."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from rungwise.engine.cluster.local_ray import local_resources
 from rungwise.engine.experiment.experiment import Experiment
@@ -12,17 +11,14 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation.choices import unpackable
 from rungwise.results.io.text import say
-from rungwise.trainable import config as hyper
-
-if TYPE_CHECKING:
-    from rungwise.trainable.data.dataset import Dataset
+from rungwise.trainable.protocol import SweepData
 
 
-def gpu_notes(experiment: Experiment, options: Options, data: Dataset) -> list[str]:
+def gpu_notes(experiment: Experiment, options: Options, data: SweepData) -> list[str]:
     """Which flags would train this sweep on the machine's GPU, or faster on it."""
     if options.address is not None or not local_resources().gpus:
         return []
-    many = not unpackable(experiment) and data.target is None
+    many = not unpackable(experiment) and bool(data.about.get("classes"))
     if options.resources.gpus == 0:
         flags = f"--gpus-per-trial 1{' --pack auto' if many else ''}"
         return [f"trials train on the CPU; {flags} trains them on this machine's GPU"]
@@ -40,26 +36,6 @@ def order_notes(experiment: Experiment, options: Options) -> list[str]:
     return [
         f"{fit} trials fit on this machine, but each of the {studies} searches has one in flight, so that time decides "
         "nothing; --searches asks for more of them, --order arrival fills all workers"
-    ]
-
-
-def export_notes(experiment: Experiment, data: Dataset) -> list[str]:
-    """A line for each arm's model that cannot be exported. Takes seconds, so it is for a sweep that will search."""
-    return unexportable([hyper.parse_config(experiment.given(arm)) for arm in experiment.arms], data)
-
-
-def unexportable(models: Iterable[hyper.Config], data: Dataset) -> list[str]:
-    """A line for each model of the user's own that torch.export refuses, better said before a search than after it."""
-    own = [model for model in models if model.model not in hyper.MODELS]
-    if not own:
-        return []
-    from rungwise.trainable.export.saved_model import unexportable
-
-    problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data)))
-    return [
-        f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and no "
-        f"program: {problem}"
-        for problem in problems
     ]
 
 

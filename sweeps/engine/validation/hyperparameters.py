@@ -9,9 +9,7 @@ from pathlib import Path
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.validation.ranges import problems as range_problems
-from rungwise.trainable import config as hyper
-
-BUDGET = ("epochs", "reports_per_epoch")
+from rungwise.trainable.protocol import BUDGET
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -37,10 +35,13 @@ def problems(experiment: Experiment) -> list[str]:
                 f"{arm!r} has one for {', '.join(sorted(ranges))}"
             )
         given = experiment.given(arm)
-        found += [line for line in hyper.problems(given) if line not in found]
-        model = {} if hyper.problems({"model": given.get("model", "mlp")}) else {"model": given.get("model", "mlp")}
-        legal = {name: value for name, value in given.items() if not hyper.problems({**model, name: value})}
-        found += [line for line in range_problems(experiment.space_of(arm), legal) if line not in found]
+        training = experiment.trained_by
+        found += [line for line in training.problems(given) if line not in found]
+        model = {
+            name: value for name, value in given.items() if name == "model" and not training.problems({name: value})
+        }
+        legal = {name: value for name, value in given.items() if not training.problems({**model, name: value})}
+        found += [line for line in range_problems(experiment.space_of(arm), legal, training) if line not in found]
     return found
 
 

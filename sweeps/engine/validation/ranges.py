@@ -21,39 +21,39 @@ from rungwise.engine.experiment.space import (
     named,
 )
 from rungwise.engine.experiment.space import values as values_of
-from rungwise.trainable import config as hyper
 from rungwise.trainable.faults import ordinary, reason
+from rungwise.trainable.protocol import Training
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
-def problems(space: Space, given: Mapping[str, Any]) -> list[str]:
+def problems(space: Space, given: Mapping[str, Any], training: Training) -> list[str]:
     """Everything wrong with a space, given the hyperparameters that the sweep and one arm fix: one line each.
 
     Every choice and, of a range, both ends and what lies between (all of it, or `SAMPLES` of it) must be a legal
-    `Config`; a function is tried `PROBES` times.
+    configuration of the training; a function is tried `PROBES` times.
     """
     if callable(space):
-        return _probe(space, given)
+        return _probe(space, given, training)
     found: list[str] = []
     if not space:
         found.append("a space holds at least one hyperparameter, but got an empty dict")
-    known = hyper.config_class(given).model_fields
+    whole = training.whole_numbers(given)
     for name, distribution in space.items():
-        if name in given and name in known:
+        if name in given:
             found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
         if wrong := _range_problem(name, distribution):
             found.append(wrong)
             continue
-        if name in known and known[name].annotation is int and _is_real(distribution):
+        if name in whole and _is_real(distribution):
             found.append(f"{name} takes whole numbers, but its range is one of real numbers; say IntDistribution")
             continue
         said = len(found)
         for index, value in enumerate(values_of(distribution)):
             if index >= 2 and len(found) > said and has_ends(distribution):
                 break  # a line for each end, or for the first value between that will not do
-            found += [line for line in hyper.problems({**given, name: value}) if line not in found]
+            found += [line for line in training.problems({**given, name: value}) if line not in found]
     return found
 
 
@@ -119,7 +119,7 @@ def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> 
     return None
 
 
-def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
+def _probe(function: DefineByRun, given: Mapping[str, Any], training: Training) -> list[str]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
@@ -137,5 +137,5 @@ def _probe(function: DefineByRun, given: Mapping[str, Any]) -> list[str]:
             f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})"
             for name in values.keys() & given.keys()
         ]
-        found += hyper.problems({**given, **values})
+        found += training.problems({**given, **values})
     return list(dict.fromkeys(found))

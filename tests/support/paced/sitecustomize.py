@@ -34,7 +34,7 @@ def wait_turn(folder):
 
 
 def pace_reports(course):
-    result = course.TrialRun.result
+    result = course.StateRun.result
 
     @wraps(result)
     def paced(self, report):
@@ -42,7 +42,7 @@ def pace_reports(course):
         time.sleep(random.random() * float(os.environ.get("JITTER", "0")))
         return result(self, report)
 
-    course.TrialRun.result = paced
+    course.StateRun.result = paced
 
 
 def wait_for_exports(session):
@@ -51,7 +51,7 @@ def wait_for_exports(session):
 
 CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
 if "PACE" in os.environ:
-    CHANGES["rungwise.trainable.worker.trial_run"] = pace_reports
+    CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
 
 
 class Finder:

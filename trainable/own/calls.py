@@ -1,0 +1,86 @@
+"""A function that owns its loop, as a stream of reports: it runs in a thread, which waits in `Trial.report`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rungwise.errors import RungwiseError
+from rungwise.trainable.own.trial import TrialStopped
+
+GRACE_SECONDS = 10.0  # for a function that was stopped to clean up
+
+
+class TrialTimeout(RungwiseError, RuntimeError):
+    """A training that has sent nothing for longer than `--trial-timeout` allows."""
+
+
+class CallReports(Iterator[Mapping[str, Any]]):
+    """The reports of `call`; what it returns, if that is a mapping, is the last one. Raises what it raises.
+
+    Attributes:
+        is_hung: Whether the function goes on although it was told to stop: its process must end.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()  # from the function
+        self._verdicts: queue.SimpleQueue[bool] = queue.SimpleQueue()  # to it: whether it goes on
+        self._thread: threading.Thread | None = None
+        self._is_stopped = False
+        self.is_hung = False
+
+    def __next__(self) -> Mapping[str, Any]:
+        return self.next_within(None)
+
+    def next_within(self, seconds: float | None) -> Mapping[str, Any]:
+        """The next report. Raises TrialTimeout after so many seconds."""
+        if self._is_stopped:
+            raise StopIteration
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="training", daemon=True)
+            self._thread.start()
+        else:
+            self._verdicts.put(True)
+        try:
+            kind, value = self._events.get(timeout=seconds)
+        except queue.Empty:
+            self._is_stopped = self.is_hung = True
+            raise TrialTimeout(f"it reported nothing for {seconds:g} s") from None
+        if kind == "report":
+            return value  # type: ignore[no-any-return]
+        self._is_stopped = True
+        if kind == "raised":
+            raise value
+        if isinstance(value, Mapping):
+            return value
+        raise StopIteration
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Called by the function: hand over a report, and wait. Raises TrialStopped."""
+        if self._is_stopped:
+            raise TrialStopped
+        self._events.put(("report", metrics))
+        if not self._verdicts.get():
+            raise TrialStopped
+
+    def close(self) -> None:
+        """Stop the function where it next reports, and wait for it to clean up."""
+        if self._thread is None:
+            return
+        self._is_stopped = True
+        self._verdicts.put(False)
+        self._thread.join(GRACE_SECONDS)
+        self.is_hung = self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            value = self._call()
+        except TrialStopped:
+            value = None
+        except BaseException as error:
+            self._events.put(("raised", error))
+            return
+        self._events.put(("returned", value))

@@ -1,0 +1,87 @@
+"""A training that is a function of the user's: a generator of reports, or code that owns its loop."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rungwise.trainable.faults import reason
+from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.calls import CallReports
+from rungwise.trainable.own.run import OwnRun
+from rungwise.trainable.own.training import OwnTraining, searched
+from rungwise.trainable.own.trial import Trial
+
+
+@dataclass(frozen=True)
+class FunctionTraining(OwnTraining):
+    """`def train(config, trial)`."""
+
+    train: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        return name_of(self.train)
+
+    @cached_property
+    def _arguments(self) -> Arguments:
+        return Arguments(self.train)
+
+    def own_problems(self) -> list[str]:
+        found: list[str] = []
+        for function in (self.train, self.test):
+            if function is not None:
+                try:
+                    Arguments(function)
+                except FunctionError as error:
+                    found.append(str(error))
+        return found + unsendable(train=self.train, test=self.test, data=self.data.load)
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        return self._arguments.problems(values)
+
+    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return self._arguments.parse(values)
+
+    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        return self._arguments.describe()
+
+    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
+        return self._arguments.whole_numbers()
+
+    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
+        call, run.mapping = self._arguments.bind(config, trial)
+        return call() if is_generator(self.train) else CallReports(call)
+
+    def notes(self, run: OwnRun) -> tuple[str, ...]:
+        """Hyperparameters that nothing read: a search over them, or an arm of them, compares nothing."""
+        if run.mapping is None or not run.mapping.read:
+            return ()
+        unread = [name for name in searched(run.assignment.config) if name not in run.mapping.read]
+        return tuple(f"{self.name} never reads the hyperparameter {name!r}" for name in unread)
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a generator of reports."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.isgeneratorfunction(inspect.unwrap(function)) or inspect.isgeneratorfunction(
+        getattr(function, "__call__", None)  # noqa: B004
+    )
+
+
+def unsendable(**functions: Callable[..., Any] | None) -> list[str]:
+    """What cannot be sent to the processes that train, a line each."""
+    import cloudpickle
+
+    found = []
+    for role, function in functions.items():
+        try:
+            cloudpickle.dumps(function)
+        except Exception as error:
+            found.append(f"{role}: {name_of(function)} must be sent to processes that train, but {reason(error)}")
+    return found

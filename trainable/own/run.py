@@ -1,0 +1,261 @@
+"""A trial of the user's own training on a worker: its reports, its checkpoints, and its end."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rungwise.errors import RungwiseError
+from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.own import archive
+from rungwise.trainable.own.archive import Snapshot
+from rungwise.trainable.own.arguments import Hyperparameters
+from rungwise.trainable.own.calls import CallReports
+from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.worker.checkpoints import ARCHIVE
+from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged
+
+if TYPE_CHECKING:
+    from rungwise.trainable.own.training import OwnTraining
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ReportError(RungwiseError, ValueError):
+    """A report that is no mapping of numbers, or lacks the objective; the message says which rule it breaks."""
+
+
+class OwnRun(TrialRun):
+    """A trial in flight. It is also the `Process` that the function's `Trial` talks to."""
+
+    def __init__(self, training: OwnTraining, assignment: TrialAssignment, context: WorkerContext) -> None:
+        super().__init__(assignment, context)
+        self._training = training
+        self.mapping: Hyperparameters | None = None  # the function's, where it takes a mapping
+        self._reports: Iterator[Mapping[str, Any]] | None = None
+        self._step = 0  # reports sent
+        self._history: list[dict[str, Any]] = []  # these reports
+        self._saved_at = time.monotonic()
+        self._latest: Path | None = None  # the folder of the last checkpoint
+        self._pending: CheckpointSaved | None = None  # goes out with the next result
+        self._unsaved: str | None = None  # likewise
+        self._folders = count(1)
+        self._scratch: Path | None = None
+
+    # -- results -----------------------------------------------------------------------------------------------
+
+    def results(self) -> Iterator[TrialResult]:
+        config = self.assignment.config
+        self._budget = int(config["epochs"]) * int(config["reports_per_epoch"])
+        snapshot = self._restore()
+        last: TrialResult | None = None
+        for row in snapshot.history if snapshot else ():
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            last = self._result(row["step"], metrics, self._step)
+            if row["step"] > self.assignment.reported and row["step"] < self._budget:
+                yield last
+        _seed_everything(int(config["seed"]))
+        trial = self._trial(snapshot.folder if snapshot else None)
+        self._reports = self._training.reports(config, trial, self)
+        reported_at = time.monotonic()
+        for report in self._reports:
+            metrics = numbers(report, self._context.objectives, self.assignment.phase)
+            now, self._step = time.monotonic(), self._step + 1
+            metrics.setdefault("epoch", self._step / int(config["reports_per_epoch"]))
+            metrics.setdefault("seconds", now - reported_at)
+            self._history.append({"step": self._step, **metrics})
+            last = self._result(self._step, metrics, 0)
+            if last.objective is None:
+                self.close()
+                yield diverged(last, {name: metrics[name] for name in self._context.objectives})
+                return
+            if self._step >= self._budget:
+                break
+            yield last
+            reported_at = time.monotonic()
+        if last is None:
+            raise ReportError(f"{self._training.name} ended without a report; yield one, or call trial.report")
+        self._finish()
+        # A function that returned before its budget has sent this report already.
+        yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or self._step < self._budget)
+
+    def finalize_result(self, result: TrialResult) -> TrialResult:
+        result = self._with_checkpoints(result)
+        result = replace(result, checkpoint=self._pending, unsaved=self._unsaved)
+        self._pending = self._unsaved = None
+        if result.ended:
+            result = replace(result, notes=self._training.notes(self))
+            if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
+                saved = result.checkpoint
+                if saved is None or saved.step != self._step:
+                    saved = self._archive(self._latest)  # what `test` is given, also when nothing was saved
+                result = replace(result, checkpoint=saved)
+            self.close()
+        return result
+
+    def save(self) -> None:
+        return  # only the user's code knows its state
+
+    def close(self) -> None:
+        if self._reports is not None and hasattr(self._reports, "close"):
+            self._reports.close()
+        if isinstance(self._reports, CallReports) and self._reports.is_hung:
+            os._exit(1)  # nothing else ends a thread: this trial goes on in a process of its own, from its checkpoint
+        self._reports = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    # -- what the function asks for (`trial.Process`) ----------------------------------------------------------
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        if not isinstance(self._reports, CallReports):
+            raise RuntimeError("a generator yields its reports; trial.report is for functions that are none")
+        self._reports.report(metrics)
+
+    def save_is_due(self) -> bool:
+        if self.assignment.phase == "confirm" and self._step >= self._budget:
+            return True
+        return time.monotonic() - self._saved_at >= self._context.checkpoint_seconds
+
+    def new_folder(self) -> Path:
+        folder = self._place / f"save-{next(self._folders)}"
+        folder.mkdir()
+        return folder
+
+    def keep(self, folder: Path) -> None:
+        try:
+            self._pending, self._unsaved = self._archive(folder), None
+        except OSError as error:
+            self._unsaved = str(error)
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        finally:
+            self._saved_at = time.monotonic()
+        if self._latest is not None:
+            shutil.rmtree(self._latest, ignore_errors=True)
+        self._latest = folder
+
+    def drop(self, folder: Path, error: BaseException) -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            self._unsaved, self._saved_at = str(error), time.monotonic()
+            return True
+        return False
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    def _trial(self, checkpoint: Path | None) -> Trial:
+        assignment, config = self.assignment, self.assignment.config
+        return Trial(
+            number=assignment.trial,
+            arm=assignment.arm,
+            phase=assignment.phase,
+            attempt=assignment.attempt,
+            seed=int(config["seed"]),
+            epochs=int(config["epochs"]),
+            reports_per_epoch=int(config["reports_per_epoch"]),
+            device=self._context.device,
+            data=self._context.data,
+            checkpoint=checkpoint,
+            process=self,
+        )
+
+    def _restore(self) -> Snapshot | None:
+        """The newest intact checkpoint."""
+        folder = self._place / "checkpoint"
+        snapshot, refused = self._store.load(
+            lambda file, digest: archive.unpack(file, digest, folder), self.assignment.checkpoints
+        )
+        self._refused = tuple(refused)
+        if snapshot is not None:
+            self._restored = self._step = snapshot.step
+            self._history = [dict(row) for row in snapshot.history]
+            self._latest = snapshot.folder
+        return snapshot
+
+    def _finish(self) -> None:
+        """Let the function save and return, after its last report. What else it reports is not asked for."""
+        if self._reports is not None:
+            next(self._reports, None)
+
+    def _archive(self, folder: Path | None) -> CheckpointSaved:
+        """Keep a checkpoint of the folder. Raises OSError."""
+        file = self._place / "archive.tar"
+        try:
+            archive.pack(Snapshot(self._step, self._history, folder), file)
+            return self._store.save(self._step, file, ARCHIVE)
+        finally:
+            file.unlink(missing_ok=True)
+
+    @property
+    def _place(self) -> Path:
+        """A folder of this machine that goes with the trial."""
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="trial-", dir=self._context.scratch))
+        return self._scratch
+
+
+def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str, float]:
+    """The numbers of a report, as Python's. Raises ReportError."""
+    if not isinstance(report, Mapping):
+        raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
+    found: dict[str, float] = {}
+    for name, value in report.items():
+        if not isinstance(name, str):
+            raise ReportError(f"a report's names must be text, but got {name!r}")
+        if name.startswith("test") and phase != "test":
+            raise ReportError(
+                f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
+                "validation score, and give the test split to Sweep(test=...)"
+            )
+        found[name] = _number(name, value)
+    if missing := [name for name in objectives if name not in found]:
+        raise ReportError(
+            f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
+        )
+    return found
+
+
+def _number(name: str, value: Any) -> float:
+    """A number of Python's, NumPy's or a tensor of one number."""
+    if (
+        not isinstance(value, Real)
+        and getattr(value, "size", None) is not None
+        and callable(getattr(value, "item", None))
+    ):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError):
+            raise ReportError(f"a report must hold numbers, but {name} has more than one: {_words(value)}") from None
+    if not isinstance(value, Real):
+        raise ReportError(f"a report must hold numbers, but {name} is {_words(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _words(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _seed_everything(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,167 @@
+"""A training of the user's own as a `Training`: what functions, objectives and programs have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rungwise.trainable.faults import ordinary, reason
+from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.own import archive
+from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.run import OwnRun, ReportError, numbers
+from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
+from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.worker.trial_run import WorkerContext
+from rungwise.versions import package_version
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Where a user's training has its data from."""
+
+    load: Callable[[], Any] | None = None  # called once on the driver
+    per_worker: bool = False  # called once in each process that trains instead
+    dataset: str | None = None  # or the name of a dataset of ours
+
+
+@dataclass(frozen=True)
+class OwnTraining(Training):
+    """What the doors have in common; a door says how its code is called (`reports`)."""
+
+    data: OwnData
+    metric: str  # the objective
+    test: Callable[..., Any] | None
+    is_own = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @abstractmethod
+    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
+        """Train; its reports. Closed when the trial is stopped."""
+
+    def notes(self, run: OwnRun) -> tuple[str, ...]:
+        """What a trial that has ended is to say, once a sweep."""
+        return ()
+
+    @property
+    def has_test(self) -> bool:  # type: ignore[override]
+        return self.test is not None
+
+    # -- data --------------------------------------------------------------------------------------------------
+
+    def data_problems(self, objectives: Sequence[str], data_root: str | Path | None, *, packed: bool) -> list[str]:
+        if self.data.dataset is None:
+            return []
+        from rungwise.trainable.data import dataset
+
+        return dataset.problems(self.data.dataset, data_root)
+
+    def load(self, data_root: str | Path | None = None) -> SweepData:
+        if self.data.dataset is not None:
+            from rungwise.trainable.training.builtin import BuiltInTraining
+
+            return BuiltInTraining(self.data.dataset).load(data_root)
+        if self.data.load is None or self.data.per_worker:
+            return SweepData(None, None)
+        try:
+            with ordinary():
+                loaded = self.data.load()
+                nbytes = len(_pickled(loaded))
+        except Exception as error:
+            raise FunctionError(f"data: {name_of(self.data.load)} raised {reason(error)}") from error
+        return SweepData(loaded, loaded, nbytes, {"name": name_of(self.data.load)})
+
+    def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
+        from rungwise.trainable.train import prepare_process
+
+        device = prepare_process(resources.threads, resources.device)
+        return (self.data.load() if self.data.per_worker and self.data.load else data), device.type
+
+    def start(self, assignment: TrialAssignment, context: WorkerContext) -> OwnRun:
+        return OwnRun(self, assignment, context)
+
+    # -- after the search --------------------------------------------------------------------------------------
+
+    @cached_property
+    def _test_arguments(self) -> Arguments:
+        assert self.test is not None
+        return Arguments(self.test)
+
+    def score(
+        self, files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Any, resources: TrialResources
+    ) -> TestScores:
+        prepared, device = self.prepare(data, resources)
+        scores: dict[int, dict[str, float]] = {}
+        for number, (file, digest) in files.items():
+            config = configs[number]
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = archive.unpack(str(file), digest, Path(temporary) / "checkpoint").folder
+                trial = Trial(
+                    number=number, arm="", phase="test", attempt=1, seed=int(config["seed"]),
+                    epochs=int(config["epochs"]), reports_per_epoch=int(config["reports_per_epoch"]),
+                    device=device, data=prepared, checkpoint=folder,
+                )  # fmt: skip
+                call, _ = self._test_arguments.bind(config, trial)
+                with ordinary():
+                    scores[number] = self._named(call())
+        return TestScores(scores)
+
+    def _named(self, returned: object) -> dict[str, float]:
+        """Test scores by the names that the record has: without "test_" or "val_". Raises ReportError."""
+        found = numbers(returned, (), "test")
+        named = {name.removeprefix("test_").removeprefix("val_"): value for name, value in found.items()}
+        measured = self.metric.removeprefix("val_")
+        if measured not in named:
+            raise ReportError(
+                f"test must return {measured!r}, which {self.metric!r} is on the test split, but returned "
+                f"{', '.join(map(repr, found)) or 'nothing'}"
+            )
+        return named
+
+    def export(
+        self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Any, resources: TrialResources
+    ) -> SavedModel:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = archive.unpack(str(file[0]), file[1], Path(temporary) / "checkpoint").folder
+            files = {
+                path.relative_to(folder).as_posix(): path.read_bytes()
+                for path in sorted(folder.rglob("*") if folder else ())
+                if path.is_file() and folder is not None
+            }
+        described = {
+            "format": 1,
+            "kind": "own",
+            "training": self.name,
+            "config": dict(config),
+            "about": dict(about),
+            "versions": {name: package_version(name) for name in ("rungwise",)},
+            "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
+        files.pop(CONFIG, None)
+        return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
+
+
+def _pickled(value: Any) -> bytes:
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def searched(values: Mapping[str, Any]) -> list[str]:
+    """Names of a configuration's hyperparameters."""
+    return [name for name in values if name not in RESERVED]

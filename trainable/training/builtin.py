@@ -1,0 +1,192 @@
+"""The built-in training: a regularised MLP or CNN, or a user's network, in our own loop. `trainable.train` is the loop.
+
+Imports torch only where it trains: the driver asks it, too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rungwise.trainable import config as hyper
+from rungwise.trainable.faults import reason
+from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
+from rungwise.trainable.report import MODES
+from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.storage import MisfitError
+
+if TYPE_CHECKING:
+    import torch
+
+    from rungwise.trainable.data.dataset import Dataset
+    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.worker.state_run import StateRun
+    from rungwise.trainable.worker.trial_run import WorkerContext
+
+
+@dataclass(frozen=True)
+class BuiltInTraining(Training):
+    """Our own loop on a classification or regression dataset."""
+
+    data: str = "mnist"  # a known name, or the path of a file or folder
+    metrics = MODES
+    packs = True
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        return hyper.problems(values)
+
+    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return hyper.parse_config(values).model_dump(mode="json")
+
+    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        return hyper.described(hyper.config_class(values))
+
+    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
+        fields = hyper.config_class(values).model_fields
+        return frozenset(name for name, field in fields.items() if field.annotation is int)
+
+    def data_problems(self, objectives: Sequence[str], data_root: str | Path | None, *, packed: bool) -> list[str]:
+        """A user's own file is read to the end, as it has not been tested."""
+        from rungwise.trainable.data import dataset
+
+        found = dataset.problems(self.data, data_root)
+        if found or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
+            return found
+        try:
+            data = dataset.load(self.data, data_root)
+        except dataset.DataError as error:
+            return [str(error)]
+        regression = data.target is not None
+        wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
+        kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
+        found = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
+        if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2:
+            which = f"only {data.classes[held.pop()]!r}" if held else "none"
+            found.append(f"the test split must hold samples of two classes, but holds {which}")
+        if regression and packed:
+            found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
+        return found
+
+    def load(self, data_root: str | Path | None = None) -> SweepData:
+        from rungwise.trainable.data.dataset import load
+
+        return describe_data(load(self.data, data_root))
+
+    def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
+        return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))
+
+    def rehearse(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
+        """Of a model of the user's own: that it makes no logits. What it raises, training will raise too."""
+        from rungwise.trainable.export.model_check import rehearse
+        from rungwise.trainable.model import OutputError
+
+        config = hyper.parse_config(values)
+        if config.model in hyper.MODELS:
+            return []
+        try:
+            rehearse(config, data.search)
+        except OutputError as error:
+            return [str(error)]
+        except Exception:  # comes again, where a debugger can stop at it
+            return []
+        return []
+
+    def export_notes(self, configurations: Sequence[Mapping[str, Any]], data: SweepData) -> list[str]:
+        """A line for each model of the user's own that torch.export refuses. Takes seconds."""
+        models = [hyper.parse_config(values) for values in configurations]
+        own = [model for model in models if model.model not in hyper.MODELS]
+        if not own:
+            return []
+        from rungwise.trainable.export.saved_model import unexportable
+
+        problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data.full)))
+        return [
+            f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and "
+            f"no program: {problem}"
+            for problem in problems
+        ]
+
+    def prepare(self, data: Any, resources: TrialResources) -> tuple[Tensors, str]:
+        """See `Training`. Raises ValueError for data with a test split."""
+        from rungwise.trainable.data.tensors import Tensors
+
+        if data.test is not None:
+            raise ValueError("a trial must not see the test split; give it data.without_test()")
+        tensors = Tensors.of(data, _device(resources))
+        return tensors, str(tensors.device)
+
+    def start(self, assignment: TrialAssignment, context: WorkerContext) -> StateRun:
+        from rungwise.trainable.worker.state_run import StateRun
+
+        return StateRun(assignment, context)
+
+    def score(
+        self,
+        files: Mapping[int, File],
+        configs: Mapping[int, Mapping[str, Any]],
+        data: Dataset,
+        resources: TrialResources,
+    ) -> TestScores:
+        from rungwise.trainable.export.test_evaluation import score, score_samples
+
+        device = _device(resources)
+        scores: dict[int, dict[str, float]] = {}
+        samples: dict[int, dict[str, tuple[int, bytes]]] = {}
+        unfit: dict[int, str] = {}
+        for trial, file in files.items():
+            try:
+                scores |= score({trial: file}, configs, data, device)
+                samples[trial] = score_samples(file, configs[trial], data, device)
+            except MisfitError as error:
+                unfit[trial] = reason(error)
+        return TestScores(scores, unfit, samples)
+
+    def export(
+        self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Dataset, resources: TrialResources
+    ) -> SavedModel:
+        from rungwise.trainable.export.saved_model import export
+
+        _device(resources)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            unexported = export(file, config, data, folder, about)["unexported"]
+            return SavedModel({made.name: made.read_bytes() for made in folder.iterdir()}, unexported)
+
+    def diagnose(
+        self, file: File, config: Mapping[str, Any], data: Dataset, resources: TrialResources
+    ) -> dict[str, Any]:
+        from rungwise.trainable.export.test_evaluation import diagnose
+
+        return diagnose(file, config, data, _device(resources))
+
+    def constant_scores(self, data: Dataset) -> dict[str, float]:
+        from rungwise.trainable.export.constant_prediction import constant_scores
+
+        return constant_scores(data) if data.test else {}
+
+
+def _device(resources: TrialResources) -> torch.device:
+    from rungwise.trainable.train import prepare_process
+
+    return prepare_process(resources.threads, resources.device)
+
+
+def describe_data(full: Dataset) -> SweepData:
+    """A dataset as a sweep's data: what trials are given of it, and what the record says about it."""
+    from rungwise.trainable.data.dataset import notes
+
+    about = {
+        "name": full.name,
+        "digest": full.digest,
+        "source": full.source,
+        "shape": list(full.shape),
+        "classes": list(full.classes),
+        "train": len(full.train),
+        "validation": len(full.validation),
+        "test": len(full.test) if full.test else 0,
+    }
+    return SweepData(full.without_test(), full, full.nbytes, about, notes(full))
