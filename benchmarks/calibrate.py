@@ -17,7 +17,7 @@ and taste belongs to a sample and an arm: about 98.4% are right, and two seeds d
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,7 @@ from rungwise.results.analysis.findings import Verdict
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.types import ReportRow, State, Trial
 
+Model = tuple[float, float]  # of a confirmed model: its validation accuracy, and its shift
 ARMS = ("control", "treatment")
 SEEDS = 2  # of each search's winner
 EASE, SPREAD, TASTE = 7.0, 3.0, 0.3
@@ -59,49 +60,56 @@ SETTINGS = [Setting(*one) for one in product((0.0, 0.03, 0.05, 0.1), (359, 10_00
 
 
 @cache
+def _curve() -> tuple[np.ndarray, np.ndarray]:
+    """Shifts, and the expected accuracy of a model with each, over samples and tastes."""
+    ease = np.random.default_rng(0).normal(EASE, np.hypot(SPREAD, TASTE), 400_000)
+    shifts = np.linspace(-8, 4, 121)
+    return shifts, np.array([expit(ease + shift).mean() for shift in shifts])
+
+
 def accuracy(shift: float) -> float:
-    """Expected accuracy of an arm with this shift, over samples, tastes, searches and seeds (in effect no variance)."""
-    draws = np.random.default_rng(0).normal(EASE, np.hypot(SPREAD, TASTE), 2_000_000)
-    return float(expit(draws + shift).mean())
+    """Expected accuracy of a model with this shift."""
+    return float(np.interp(shift, *_curve()))
+
+
+def shift_for(expected: float) -> float:
+    """The shift with which a model has this expected accuracy."""
+    shifts, accuracies = _curve()
+    return float(np.interp(expected, accuracies, shifts))
 
 
 @cache
 def slope() -> float:
     """Accuracy per unit of shift."""
-    return (accuracy(0.01) - accuracy(-0.01)) / 0.02
-
-
-@cache
-def shift_for(difference: float) -> float:
-    """The shift that changes the expected accuracy by `difference` (secant steps)."""
-    shift = difference / slope()
-    for _ in range(5):
-        shift += (difference - (accuracy(shift) - accuracy(0.0))) / slope()
-    return shift
+    return (accuracy(0.1) - accuracy(-0.1)) / 0.2
 
 
 class SyntheticRecord:
-    """Answers what `answer` asks of a `Reader`."""
+    """Answers what `answer` asks of a `Reader`, of a finished sweep of two arms.
 
-    def __init__(self, setting: Setting, difference: float, seed: int) -> None:
-        self._setting, self._trials, self._curves = setting, list[Trial](), dict[int, dict[int, ReportRow]]()
+    Args:
+        samples: of the test split.
+        worth: the smallest difference that is worth having.
+        arms: of each arm and each of its searches the models that were confirmed: (validation accuracy, shift).
+        draw: which samples there are, and which of them each model has right.
+    """
+
+    def __init__(
+        self, samples: int, worth: float, arms: Mapping[str, Sequence[Sequence[Model]]], draw: np.random.Generator
+    ) -> None:
+        self._samples, self._worth, self._arms = samples, worth, arms
+        self._trials, self._curves = list[Trial](), dict[int, dict[int, ReportRow]]()
         self._scores, self._packed = dict[int, dict[str, float]](), dict[int, tuple[int, bytes]]()
-        draw = np.random.default_rng((seed, setting.samples, setting.searches, round(1000 * setting.search_sd)))
-        ease = draw.normal(EASE, SPREAD, setting.samples)
-        for arm, shift in zip(ARMS, (0.0, shift_for(difference) if difference else 0.0), strict=True):
-            taste = ease + shift + draw.normal(0, TASTE, setting.samples)
-            for search in range(1, setting.searches + 1):
-                self._add_search(arm, search, taste, draw)
-
-    def _add_search(self, arm: str, search: int, taste: np.ndarray, draw: np.random.Generator) -> None:
-        found = draw.normal(0, self._setting.search_sd / 100 / slope())
-        source = self._add_trial(arm, search, "search", None, 0.98)
-        for _ in range(SEEDS):
-            luck = draw.normal(0, SEED_SD / 100 / slope())
-            right = draw.random(self._setting.samples) < expit(taste + found + luck)
-            number = self._add_trial(arm, search, "confirm", source, 0.98 + draw.normal(0, 0.0005))
-            self._scores[number] = {"accuracy": float(right.mean())}
-            self._packed[number] = len(right), np.packbits(right).tobytes()
+        ease = draw.normal(EASE, SPREAD, samples)
+        for arm, searches in arms.items():
+            taste = ease + draw.normal(0, TASTE, samples)
+            for search, models in enumerate(searches, 1):
+                source = self._add_trial(arm, search, "search", None, 0.98)
+                for validation, shift in models:
+                    right = draw.random(samples) < expit(taste + shift)
+                    number = self._add_trial(arm, search, "confirm", source, validation)
+                    self._scores[number] = {"accuracy": float(right.mean())}
+                    self._packed[number] = samples, np.packbits(right).tobytes()
 
     def _add_trial(self, arm: str, search: int, phase: str, source: int | None, validation: float) -> int:
         number = len(self._trials) + 1
@@ -118,11 +126,10 @@ class SyntheticRecord:
         return nullcontext()
 
     def definition(self) -> Definition:
-        data = DatasetSummary(name="synthetic", classes=["a", "b"], test=self._setting.samples)
-        arms: Mapping[str, Any] = {arm: {} for arm in ARMS}
-        return Definition(
-            name="synthetic", trials=16, searches=self._setting.searches, order="fixed", arms=arms, data=data
-        )
+        data = DatasetSummary(name="synthetic", classes=["a", "b"], test=self._samples)
+        arms: Mapping[str, Any] = {arm: {} for arm in self._arms}
+        searches = max(map(len, self._arms.values()))
+        return Definition(name="synthetic", trials=16, searches=searches, order="fixed", arms=arms, data=data)
 
     def trials(self) -> list[Trial]:
         return self._trials
@@ -140,7 +147,7 @@ class SyntheticRecord:
         return set()
 
     def meta(self, key: str) -> Any:
-        return {"value": self._setting.worth, "given": True} if key == WORTH else None
+        return {"value": self._worth, "given": True} if key == WORTH else None
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,24 @@ class Outcome:
 
 
 def outcome(setting: Setting, difference: float, seed: int) -> Outcome:
-    record: Any = SyntheticRecord(setting, difference, seed)
+    """What is said of one synthetic sweep whose second arm is better by `difference`."""
+    draw = np.random.default_rng((seed, setting.samples, setting.searches, round(1000 * setting.search_sd)))
+    search_sd, seed_sd = (sd / 100 / slope() for sd in (setting.search_sd, SEED_SD))
+    base = accuracy(0.0)
+    arms = {}
+    for arm, better in zip(ARMS, (0.0, difference), strict=True):
+        shifts = shift_for(base + better) + draw.normal(0, search_sd, setting.searches)
+        arms[arm] = [
+            [(0.98 + draw.normal(0, 0.0005), shift + draw.normal(0, seed_sd)) for _ in range(SEEDS)] for shift in shifts
+        ]
+    record: Any = SyntheticRecord(setting.samples, setting.worth, arms, draw)
     (comparison,) = answer(record).comparisons
-    found = comparison.difference
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    return Outcome(comparison.verdict, found.low <= difference <= found.high, found.high - found.low)
+    found_difference = comparison.difference
+    assert found_difference is not None
+    assert found_difference.low is not None
+    assert found_difference.high is not None
+    covers = found_difference.low <= difference <= found_difference.high
+    return Outcome(comparison.verdict, covers, found_difference.high - found_difference.low)
 
 
 @dataclass(frozen=True)
