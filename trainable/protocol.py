@@ -64,6 +64,10 @@ class Training(ABC):
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
 
+    def definition(self) -> dict[str, Any]:
+        """What the record's definition says of it, as JSON; {} for the built-in one."""
+        return {}
+
     def own_problems(self) -> list[str]:
         """What is wrong with the training itself, a line each."""
         return []
@@ -130,6 +134,23 @@ class Training(ABC):
     @abstractmethod
     def start(self, assignment: TrialAssignment, context: WorkerContext) -> TrialRun:
         """A trial, not begun yet."""
+
+    @abstractmethod
+    def time_epochs(
+        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+    ) -> tuple[list[float], list[int]]:
+        """Measure, in this process, what `--plan` multiplies.
+
+        Args:
+            configs: Hyperparameters; `epochs` and `seed` may be absent.
+            data_root: As for `load`.
+            resources: Of this process.
+            together: Trials that train at once in it; 0 = as many as are fastest.
+            limit: Of those.
+
+        Returns:
+            Of each configuration the seconds of an epoch, and the bytes of a checkpoint.
+        """
 
     # -- after the search, in a Ray task -----------------------------------------------------------------------
 

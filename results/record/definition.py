@@ -76,6 +76,8 @@ class Definition:
     # {hyperparameter: Optuna distribution as JSON}, or what is kept of a function (`engine.experiment.space.to_json`)
     space: Mapping[str, str] | str = field(default_factory=dict)
     model: str | Mapping[str, str] = "mlp"  # or {"function": its name}
+    # {} for the built-in one, else {"kind": "function", "name": its name, "test": whether it scores a test split}
+    training: Mapping[str, Any] = field(default_factory=dict)
     data: DatasetSummary = field(default_factory=DatasetSummary)
     unknown: Mapping[str, Any] = field(default_factory=dict)  # what another version of Rungwise keeps besides
 
@@ -117,6 +119,11 @@ class Definition:
     def sign(self) -> float:
         """1 when more of the metric is better, else -1."""
         return -1.0 if self.mode == "min" else 1.0
+
+    @property
+    def has_test(self) -> bool:
+        """Whether confirmed trials are scored on a test split."""
+        return bool(self.training.get("test", True))
 
     @property
     def is_regression(self) -> bool:

@@ -6,6 +6,7 @@ better while a search learns, at a rate fitted once to mnist_l2; the report show
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -116,10 +117,13 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
 
     Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
     """
+    import cloudpickle
+
     configs = list(_random_configs(experiment))
     common = {
         "path": list(map(str, sys.path)),
-        "data": (options.data, None if options.data_root is None else str(options.data_root)),
+        "training": base64.b64encode(cloudpickle.dumps(experiment.trained_by)).decode(),
+        "data_root": None if options.data_root is None else str(options.data_root),
         "resources": (options.resources.cpus, options.resources.gpus),
         "together": min(options.together, share),
         "limit": share,

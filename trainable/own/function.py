@@ -23,6 +23,8 @@ class FunctionTraining(OwnTraining):
 
     train: Callable[..., Any]
 
+    kind = "function"
+
     @property
     def name(self) -> str:
         return name_of(self.train)

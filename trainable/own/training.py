@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import pickle
 import tempfile
 from abc import abstractmethod
@@ -25,6 +27,7 @@ from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 
 CONFIG = "config.json"
+PROBED_REPORTS = 2  # of a trial that `--plan` times
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,20 @@ class OwnTraining(Training):
 
     @property
     @abstractmethod
+    def kind(self) -> str:
+        """The door: "function", "objective" or "program"."""
+
+    @property
+    @abstractmethod
     def name(self) -> str:
         """What messages call it."""
 
     @abstractmethod
     def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
         """Train; its reports. Closed when the trial is stopped."""
+
+    def definition(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "test": self.has_test}
 
     def notes(self, run: OwnRun) -> tuple[str, ...]:
         """What a trial that has ended is to say, once a sweep."""
@@ -94,6 +105,25 @@ class OwnTraining(Training):
 
     def start(self, assignment: TrialAssignment, context: WorkerContext) -> OwnRun:
         return OwnRun(self, assignment, context)
+
+    def time_epochs(
+        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+    ) -> tuple[list[float], list[int]]:
+        """By the first reports of each: the second one, where there is one, tells no longer of a start."""
+        prepared, device = self.prepare(self.load(data_root).search, resources)
+        seconds, sizes = [], []
+        for config in configs:
+            with tempfile.TemporaryDirectory() as scratch:
+                context = WorkerContext(prepared, (self.metric,), None, scratch, math.inf, device, Path(scratch))
+                values = self.parse({"seed": 0, "reports_per_epoch": 1, "epochs": PROBED_REPORTS, **config})
+                run = self.start(TrialAssignment(1, "", "plan", values), context)
+                took = 0.0
+                for result in itertools.islice(run.results(), PROBED_REPORTS):
+                    took = result.metrics["seconds"]
+                run.close()
+                seconds.append(took * int(values["reports_per_epoch"]))
+                sizes.append(0)  # what the user's code saves is not known before it does
+        return seconds, sizes
 
     # -- after the search --------------------------------------------------------------------------------------
 

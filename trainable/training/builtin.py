@@ -124,6 +124,13 @@ class BuiltInTraining(Training):
 
         return StateRun(assignment, context)
 
+    def time_epochs(
+        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+    ) -> tuple[list[float], list[int]]:
+        from rungwise.trainable.worker.timing import probe
+
+        return probe(configs, (self.data, data_root), (resources.cpus, resources.gpus), together, limit)
+
     def score(
         self,
         files: Mapping[int, File],

@@ -56,11 +56,12 @@ def due(reader: Reader, checkpoints: str) -> Due:
         found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
         run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
         diagnosed = (reader.meta("test") or {}).get("trial")
+        definition = reader.definition()
     chosen = [trial for arm in found.arms for winner in arm.winners.values() for trial in winner.trials.values()]
-    unscored = [trial for trial in chosen if trial not in scored]
+    unscored = [trial for trial in chosen if trial not in scored] if definition.has_test else []
     best = [] if found.model is None else [found.model]
     unkept = best if difference(reader, found) else []
-    undiagnosed = [trial for trial in best if trial != diagnosed]
+    undiagnosed = [trial for trial in best if trial != diagnosed and not definition.training]
     files: Files = {}
     for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
         steps = known.get(trial) or {}

@@ -84,6 +84,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
     Raises ModelError for a model that is a function which no worker could find.
     """
     options = options or default_options(sweep)
+    training = _training(sweep, options)
     sampler = sweep.sampler if options.sampler == OWN and not isinstance(sweep.sampler, str) else options.sampler
     return Experiment(
         name=options.name,
@@ -110,11 +111,12 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
+        training=training.definition(),
         space_object=sweep.space,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
-        trained_by=_training(sweep, options),
+        trained_by=training,
         confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
         confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
