@@ -40,6 +40,8 @@ class TestScores:
 
     scores: Mapping[int, Mapping[str, float]]  # trial -> {metric, without "val_" or "test_": value}
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
+    # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
+    samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,9 @@ class BuiltInTraining(Training):
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         found = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
+        if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2:
+            which = f"only {data.classes[held.pop()]!r}" if held else "none"
+            found.append(f"the test split must hold samples of two classes, but holds {which}")
         if regression and packed:
             found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return found
@@ -150,17 +153,19 @@ class BuiltInTraining(Training):
         data: Dataset,
         resources: TrialResources,
     ) -> TestScores:
-        from rungwise.trainable.export.test_evaluation import score
+        from rungwise.trainable.export.test_evaluation import score, score_samples
 
         device = _device(resources)
         scores: dict[int, dict[str, float]] = {}
+        samples: dict[int, dict[str, tuple[int, bytes]]] = {}
         unfit: dict[int, str] = {}
         for trial, file in files.items():
             try:
                 scores |= score({trial: file}, configs, data, device)
+                samples[trial] = score_samples(file, configs[trial], data, device)
             except MisfitError as error:
                 unfit[trial] = reason(error)
-        return TestScores(scores, unfit)
+        return TestScores(scores, unfit, samples)
 
     def export(
         self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Dataset, resources: TrialResources

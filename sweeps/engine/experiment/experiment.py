@@ -34,7 +34,7 @@ class Experiment(Definition):
     model_path: str  # as `Config.model` says it: mlp, cnn, module:function
     trained_by: Training
     # What is trained again after the search. The record does not keep it: the next command may ask for more.
-    confirm_configs: int  # of each arm
+    confirm_configs: int  # of each search
     confirm_seeds: int  # of each of these; 0: nothing is confirmed
     audit: float  # share of the stopped trials that are trained to the end
 
@@ -50,7 +50,7 @@ class Experiment(Definition):
     @property
     def confirmations(self) -> int:
         """How many trials the confirmation trains."""
-        return len(self.arms) * self.confirm_configs * self.confirm_seeds
+        return len(self.studies) * min(self.confirm_configs, self.trials) * self.confirm_seeds
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
@@ -100,6 +100,8 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         metric=sweep.metric,
         mode=sweep.mode,
         trials=options.trials,
+        searches=options.searches,
+        order=_order(len(sweep.arms) * options.searches, options),
         epochs=options.epochs,
         reports_per_epoch=sweep.reports_per_epoch,
         grace=options.grace,
@@ -109,6 +111,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         samplers=_names(sampler) if isinstance(sampler, Mapping) else {},
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
+        worth=options.worth,
         patience=options.patience,
         max_parameters=options.max_parameters,
         seed=options.seed,
@@ -121,10 +124,22 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         sampler_object=sampler,
         model_path=options.model,
         trained_by=training,
-        confirm_configs=options.confirm_configs,
-        confirm_seeds=options.confirm_seeds if options.confirm else 0,
+        confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
+        confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
     )
+
+
+def _order(studies: int, options: Options) -> str:
+    """The order of suggestions. "auto" looks at what is asked, never at the machine: another one gives the same."""
+    if options.order != "auto":
+        return options.order
+    several_of_one = options.concurrency > studies or (options.concurrency == 0 and studies == 1)
+    return "arrival" if several_of_one else "fixed"
+
+
+def _or(number: int | None, default: int) -> int:
+    return default if number is None else number
 
 
 def _training(sweep: Sweep, options: Options) -> Training:

@@ -53,9 +53,13 @@ class Sweep:
         sampler_options: Keyword arguments of the sampler's constructor.
         scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
         patience: Epochs without improvement of the metric after which a trial is stopped; None: never.
-        confirm_configs: Configurations per arm that are trained again on fresh seeds after the search.
-        confirm_seeds: Fresh seeds for each of these configurations.
-        trials: Trials of the search, over all arms.
+        confirm_configs: Best configurations of each search that are trained again on fresh seeds; None: 3 of a single
+            search, 1 of each of several.
+        confirm_seeds: Fresh seeds for each of these configurations; None: 5 of a single search, 2 of each of several.
+        trials: Trials of each search of each arm.
+        searches: Independent searches of each arm; None: 5 where arms are compared, 1 where there is one arm.
+        worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
+            None: 5% of the control's error, or of its loss.
         epochs: Epochs of a trial that is not stopped.
         reports_per_epoch: Evaluations, and therefore reports, per epoch.
         grace: Epochs before the first rung.
@@ -85,9 +89,11 @@ class Sweep:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"
     patience: float | None = None
-    confirm_configs: int = 3
-    confirm_seeds: int = 5
+    confirm_configs: int | None = None
+    confirm_seeds: int | None = None
     trials: int = 32
+    searches: int | None = None
+    worth: float | None = None
     epochs: int = 6
     reports_per_epoch: int = 1
     grace: float = 1.0
