@@ -44,6 +44,7 @@ from rungwise.results.analysis.findings import (
     RepeatedLooks,
     Replicate,
     SampleError,
+    SeedIgnored,
     SupersededSeeds,
     WinnersCurse,
     seeds_by_state,
@@ -187,8 +188,10 @@ def answer(reader: Reader) -> Answer:
             *([KeptModel(model, best.arm, len(keep.values), searches)] if model and best and keep else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 else []),
+            *(_ignored_seeds(arms) if definition.is_own else []),
             *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),
+        has_test=definition.has_test,
     )
 
 
@@ -249,6 +252,12 @@ def _notes(
         if arm.failed_searches:
             notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
+
+
+def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:
+    """Of a training of the user's own: seeds that make no difference are no repetitions."""
+    values = {arm.arm: list(arm.chosen.values.values()) for arm in arms if arm.chosen}
+    return [SeedIgnored(arm, len(some)) for arm, some in values.items() if len(some) > 1 and len(set(some)) == 1]
 
 
 def _interval_notes(

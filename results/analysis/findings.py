@@ -232,8 +232,17 @@ class ArrivalOrder:
     """Suggestions depended on the order in which trials ended: the same command may suggest others."""
 
 
+@dataclass(frozen=True, slots=True)
+class SeedIgnored:
+    """All seeds of the chosen configuration gave the very same number: the user's training does not use its seed."""
+
+    arm: str
+    seeds: int
+
+
 Note = (
-    WinnersCurse
+    SeedIgnored
+    | WinnersCurse
     | FailedSeeds
     | MissingSeeds
     | SupersededSeeds
@@ -268,6 +277,7 @@ class Findings:
     best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
     model: int | None  # confirmation trial of that arm with the best one: the model to keep
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
+    has_test: bool = True  # whether the sweep can score a test split at all
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError."""
