@@ -31,6 +31,7 @@ from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
     ArrivalOrder,
+    BrokenConstraint,
     Candidate,
     Comparison,
     FailedSearches,
@@ -119,7 +120,7 @@ def answer(reader: Reader) -> Answer:
     by_arm = {name: [trial for trial in trials if trial.arm == name] for name in names}
 
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, metric), mode))
+        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
     candidates = {name: candidates_of(name) for name in names}
     winners = {name: find_winners(candidates[name], mode) for name in names}
@@ -150,7 +151,7 @@ def answer(reader: Reader) -> Answer:
                 chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, metric, mode),
+                best_seen=best_report(name, trials, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,
@@ -247,6 +248,12 @@ def _notes(
             if one.missing:
                 states = seeds_by_state(one.missing)
                 notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
+            if one.breaches:
+                notes.append(
+                    BrokenConstraint(
+                        arm.arm, one.source, len(one.breaches), outcomes, next(iter(one.breaches.values()))
+                    )
+                )
             if one.superseded:
                 notes.append(SupersededSeeds(arm.arm, one.source, one.superseded))
         if arm.failed_searches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -68,6 +68,7 @@ class Candidate:
     failed: dict[int, State]  # seed -> how its training ended without a score: an outcome, which counts
     missing: dict[int, State]  # seed -> LOST or RUNNING: no outcome yet
     superseded: int = 0  # confirmations of a network in whose place another one was accepted since
+    breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
     search: int = 1  # of the arm, that found it
 
 
@@ -233,6 +234,17 @@ class ArrivalOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenConstraint:
+    """A configuration that kept all constraints in its search breaks one on fresh seeds."""
+
+    arm: str
+    source: int
+    count: int  # of seeds
+    seeds: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class SeedIgnored:
     """All seeds of the chosen configuration gave the very same number: the user's training does not use its seed."""
 
@@ -241,7 +253,8 @@ class SeedIgnored:
 
 
 Note = (
-    SeedIgnored
+    BrokenConstraint
+    | SeedIgnored
     | WinnersCurse
     | FailedSeeds
     | MissingSeeds

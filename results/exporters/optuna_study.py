@@ -55,7 +55,10 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
                 study.add_trial(_of_another_run(one))
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
-            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            curve = curves.get(trial.trial, {})
+            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
+            frozen = _frozen(trial, curve, list(objectives), known)
             made[trial.study].add_trial(frozen)
         study_of = {trial.trial: trial.study for trial in trials}
         for number, data in events:

@@ -114,6 +114,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         worth=options.worth,
         patience=options.patience,
         max_parameters=options.max_parameters,
+        constraints={name: list(limit) for name, limit in sweep.constraints.items()},
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),

@@ -49,6 +49,8 @@ class Sweep:
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
+        constraints: Limits of reported metrics: {"latency_ms": ("<=", 5)}. The sampler is told by how much a trial
+            breaks them, and one that does is never the best.
         sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
         sampler_options: Keyword arguments of the sampler's constructor.
         scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
@@ -85,6 +87,7 @@ class Sweep:
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
     objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None
+    constraints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     sampler: Sampler | Mapping[str, Sampler] = "tpe"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"

@@ -37,6 +37,18 @@ def _functions(value: object) -> bool:
     return _mapping(value) and all(map(callable, value.values()))  # type: ignore[attr-defined]
 
 
+def _constraints(value: object) -> bool:
+    return _mapping(value) and all(_limit(limit) for limit in value.values())  # type: ignore[attr-defined]
+
+
+def _limit(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and value[0] in ("<=", ">=") and _finite(value[1])
+
+
+def _finite(value: object) -> bool:
+    return _number(value) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _function(value: object) -> bool:
     return callable(value) and not inspect.isclass(value)
 
@@ -71,6 +83,7 @@ RULES: dict[str, Rule] = {
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
     "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "constraints": (_constraints, 'a dict of metrics and limits, such as {"latency_ms": ("<=", 5)}'),
     "max_parameters": (_or_none(_whole), "a whole number"),
     "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
     "sampler_options": OPTIONS,
