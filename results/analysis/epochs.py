@@ -1,4 +1,4 @@
-"""Epochs trained, and epochs that a sweep without early stopping would have trained."""
+"""Trials asked for, epochs trained, and epochs that a sweep without early stopping would have trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rungwise.results.io.formatting import count, percent
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State, Trial
 
 
@@ -31,6 +32,15 @@ def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCo
     """
     ended = [reached for trial, reached in trials if trial.state.ended and trial.state is not State.FAILED]
     return EpochCount(sum(ended), budget * len(ended))
+
+
+def trials_text(definition: Definition) -> str:
+    """'160: 16 in each of 5 searches of 2 arms'; of one search of one arm '32'."""
+    arms, searches = len(definition.arms), definition.searches
+    where = f"{arms} arms" if searches == 1 else f"{searches} searches"
+    where += f" of {arms} arms" if searches > 1 and arms > 1 else ""
+    total = f"{definition.all_trials:,}"
+    return total if arms * searches <= 1 else f"{total}: {definition.trials:,} in each of {where}"
 
 
 def cost_text(search: EpochCount, again: float) -> str:
