@@ -6,8 +6,9 @@ it is seen.
 What is real: the studies (Optuna's TPE, seeded as in a sweep), the rungs (ASHA), the choice of each search's winner,
 and the answer. What is not: a trial is a curve drawn from `curves/surrogate.py`, and what a confirmed model scores on
 each of 10,000 test samples is drawn as in `calibrate.py`, around the accuracy that its configuration has on average.
-Both arms search what mnist_l2's arms search, in its ranges: learning rate, dropout and a decay of the weights. These curves were measured at constant learning rates, where two
-searches differ by 0.16 points (one standard deviation), so 0.40 points are planted.
+Both arms search what mnist_l2's arms search, in its ranges: learning rate, dropout and a decay of the weights. These
+curves were measured at constant learning rates, where two searches differ by 0.16 points (one standard deviation), so
+0.40 points are planted.
 """
 
 from __future__ import annotations
