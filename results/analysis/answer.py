@@ -47,11 +47,12 @@ from rungwise.results.analysis.findings import (
     SampleError,
     SeedIgnored,
     SupersededSeeds,
+    UntilSure,
     WinnersCurse,
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
-from rungwise.results.analysis.statistics import estimate
+from rungwise.results.analysis.statistics import estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
 
@@ -161,7 +162,9 @@ def answer(reader: Reader) -> Answer:
     keep = best.chosen if best else None
     model = keep.trials[_extreme(keep.values, mode)] if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
-    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1))
+    most = definition.until_sure
+    level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
+    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1), level)
     sample_scores = reader.sample_scores(measured) if split == "test" and replicate is Replicate.SEARCH else {}
     matrices = {
         arm.arm: sample_matrix(arm, sample_scores, measured, constant_score, samples) if sample_scores else None
@@ -177,6 +180,7 @@ def answer(reader: Reader) -> Answer:
         objective_format=MetricFormat(metric, "validation", mode == "max", regression),
         trials=definition.trials,
         worth=worth,
+        until_sure=most,
         control=names[0] if names else None,
         replicate=replicate,
         constant_score=constant_score,
@@ -188,7 +192,8 @@ def answer(reader: Reader) -> Answer:
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(keep.values), searches)] if model and best and keep else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
-            *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 else []),
+            *([UntilSure(most)] if level else []),
+            *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
             *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),

@@ -229,6 +229,13 @@ class RepeatedLooks:
 
 
 @dataclass(frozen=True, slots=True)
+class UntilSure:
+    """Searches are added until the answer is sure, up to so many of each arm: intervals hold for all these looks."""
+
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArrivalOrder:
     """Suggestions depended on the order in which trials ended: the same command may suggest others."""
 
@@ -267,6 +274,7 @@ Note = (
     | KeptModel
     | FailedSearches
     | RepeatedLooks
+    | UntilSure
     | ArrivalOrder
 )
 
@@ -282,6 +290,7 @@ class Findings:
     objective_format: MetricFormat  # of the objective in the search
     trials: int  # of each search of each arm
     worth: float | None  # the smallest difference that is worth having, as a difference of scores
+    until_sure: int  # the most searches of each arm that may be added until the answer is sure; 0: none are added
     control: str | None  # the first arm
     replicate: Replicate
     constant_score: float | None  # on the split, of a prediction that does not depend on the sample

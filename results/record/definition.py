@@ -69,6 +69,7 @@ class Definition:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)  # {metric: max or min}, the one that stops trials first
     worth: float | None = None  # the smallest difference worth having, in the metric's unit; None: not said
+    until_sure: int = 0  # searches are added until the answer is sure, up to so many of each arm; 0: none are added
     patience: float | None = None  # epochs
     max_parameters: int | None = None
     constraints: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # reported metric -> ["<=" or ">=", limit]

@@ -29,6 +29,7 @@ from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
+from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.errors import RungwiseError
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import redacted_uri, remember
@@ -229,8 +230,10 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(experiment, options)
         refuse(unsuited(experiment, data))
-        asked = experiment.with_data(data)
+        asked = with_added_searches(record, experiment.with_data(data))
         work = define_run(record, asked, options, data)
+        if not work and (more := add_search(record, asked)):
+            asked, work = more, True
         notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
@@ -250,7 +253,9 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
                 if ray and watch:
                     watch.last = partial(_abandon, session, follower, exported, summary)
                     session.search(ray, data)
-                    session.confirm(data)
+                    while session.score(data) and session.add_search():
+                        session.search(ray, data)
+                    session.keep(data)
                 state = session.state()
             except CannotRun:
                 if signals.caught is None:

@@ -20,6 +20,7 @@ from rungwise.results.analysis.findings import (
     SampleError,
     SeedIgnored,
     SupersededSeeds,
+    UntilSure,
     WinnersCurse,
 )
 from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
@@ -92,6 +93,11 @@ def note_text(note: Note, findings: Findings) -> str:
             return (
                 f"The test split was scored after {counts} searches per arm. Whoever looks several times at a "
                 f"{PERCENT} interval is misled more often than in {1 - CONFIDENCE:.0%} of the cases."
+            )
+        case UntilSure(most):
+            return (
+                f"Searches were added until the answer was sure, up to {most} per arm: differences have wider "
+                f"intervals, which hold for all looks together with {PERCENT} (repeated t-tests at a constant level)."
             )
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"

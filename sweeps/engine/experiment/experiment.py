@@ -112,6 +112,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
         worth=options.worth,
+        until_sure=options.until_sure,
         patience=options.patience,
         max_parameters=options.max_parameters,
         constraints={name: list(limit) for name, limit in sweep.constraints.items()},

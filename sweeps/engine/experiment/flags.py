@@ -75,6 +75,9 @@ class Options:
     """Folder of all runs."""
     seed: int = 0
     """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    until_sure: int = 0
+    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
+    widened, so that they hold however often one looks."""
     concurrency: int = 0
     """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
     order: str = "auto"

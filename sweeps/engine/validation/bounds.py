@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.results.analysis.statistics import FEWEST, REPEATED_LEVELS
 from rungwise.trainable import config as hyper
 from rungwise.trainable.report import MODES, Report
 
@@ -24,6 +25,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         (experiment.searches >= 1, "--searches >= 1 must hold, but got", experiment.searches),
         (experiment.worth is None or 0 < experiment.worth < math.inf, "--worth > 0 must hold, but got",
          experiment.worth),
+        (options.until_sure == 0 or FEWEST <= options.until_sure <= max(REPEATED_LEVELS),
+         f"--until-sure takes {FEWEST} to {max(REPEATED_LEVELS)} searches, but got", options.until_sure),
         (experiment.epochs >= 1, "--epochs >= 1 must hold, but got", experiment.epochs),
         (LEAST_ETA <= experiment.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got",
          experiment.eta),
