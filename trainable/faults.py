@@ -99,6 +99,8 @@ def users_own(file: str) -> bool:
 
 def _from_a_signal(error: BaseException) -> bool:
     """Whether it was raised by a signal's handler, and not by the code that the signal met."""
+    if isinstance(error, Exception):  # no handler raises one
+        return False
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         innermost = frame

@@ -60,7 +60,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM.
+            143: SIGTERM. 129: its terminal was closed.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -87,7 +87,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
         KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
-        SystemExit: SIGTERM.
+        SystemExit: SIGTERM, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
 
@@ -129,7 +129,7 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         return problem.code
     except OSError as problem:  # a full disk: the message names the file
         say(f"error: {problem}", sys.stderr)
-        return 1
+        return 1 if signals.caught is None else 128 + signals.caught  # a summary for a terminal that is gone
 
 
 def _one(experiment: Experiment, options: Options) -> int:
