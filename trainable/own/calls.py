@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from rungwise.trainable.faults import end_if_forked
@@ -69,6 +71,11 @@ class CallReports(Iterator[Mapping[str, Any]]):
     def _run(self) -> None:
         try:
             value = self._call()
+            if inspect.isgenerator(value):  # of a lambda, or another function around one
+                with closing(value):
+                    for metrics in value:
+                        self.report(metrics)
+                value = None
         except TrialStopped:
             value = None
         except BaseException as error:

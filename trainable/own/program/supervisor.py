@@ -58,6 +58,9 @@ class Log:
         self._file.truncate(self._size)
         self._file.seek(self._size)
 
+    def close(self) -> None:
+        self._file.close()
+
 
 class Supervisor:
     """The program in flight."""
@@ -96,6 +99,8 @@ class Supervisor:
                 self._terminate(self._grace if said_stop else min(self._grace, ORPHANED))
         self._kill()
         self._read_output()
+        if self._log is not None:
+            self._log.close()
 
     def _terminate(self, grace: float) -> None:
         """SIGTERM to the program's group, and until nothing of it is left or the grace is over, wait."""
