@@ -70,7 +70,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     def _run(self) -> None:
         try:
-            value = self._call()
+            value: Any = self._call()
             if inspect.isgenerator(value):  # of a lambda, or another function around one
                 with closing(value):
                     for metrics in value:
