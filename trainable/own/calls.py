@@ -70,10 +70,11 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     def _run(self) -> None:
         try:
-            value: Any = self._call()
+            value = self._call()
             if inspect.isgenerator(value):  # of a lambda, or another function around one
-                with closing(value):
-                    for metrics in value:
+                generator: Any = value
+                with closing(generator):
+                    for metrics in generator:
                         self.report(metrics)
                 value = None
         except TrialStopped:

@@ -215,6 +215,8 @@ class OwnRun(TrialRun):
     @property
     def logs(self) -> str | None:
         """Path or URI of the folder for what a program prints; None: the terminal."""
+        if self.assignment.phase == "plan":
+            return str(self.place)
         return None if self.assignment.phase == "one" else beside(self._context.checkpoints, "logs")
 
     @property

@@ -37,6 +37,22 @@ def _words(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(map(_text, value)) and bool(value[0])
 
 
+def _functions(value: object) -> bool:
+    return _mapping(value) and all(map(callable, value.values()))  # type: ignore[attr-defined]
+
+
+def _constraints(value: object) -> bool:
+    return _mapping(value) and all(_limit(limit) for limit in value.values())  # type: ignore[attr-defined]
+
+
+def _limit(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and value[0] in ("<=", ">=") and _finite(value[1])
+
+
+def _finite(value: object) -> bool:
+    return _number(value) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _function(value: object) -> bool:
     return callable(value) and not inspect.isclass(value)
 
@@ -65,19 +81,26 @@ RULES: dict[str, Rule] = {
         _or_none(lambda value: _text(value) or callable(value)),
         "a dataset's name, or a function without arguments",
     ),
+    "metrics": (_functions, "a dict of names and functions of (outputs, targets)"),
+    "loss": (_or_none(callable), "a function of (outputs, targets)"),
+    "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),
+    "schedule": (_or_none(callable), "a function of a share of all steps; a name of ours is a hyperparameter"),
     "data_per_worker": (lambda value: isinstance(value, bool), "True or False"),
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
     "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "constraints": (_constraints, 'a dict of metrics and limits, such as {"latency_ms": ("<=", 5)}'),
     "max_parameters": (_or_none(_whole), "a whole number"),
     "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
     "sampler_options": OPTIONS,
     "scheduler": TEXT,
     "patience": (_or_none(_number), "a number"),
     "trial_timeout": (_or_none(_number), "a number of minutes"),
-    "confirm_configs": WHOLE,
-    "confirm_seeds": WHOLE,
+    "confirm_configs": (_or_none(_whole), "a whole number"),
+    "confirm_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
+    "searches": (_or_none(_whole), "a whole number"),
+    "worth": (_or_none(_number), "a number"),
     "epochs": WHOLE,
     "reports_per_epoch": WHOLE,
     "grace": NUMBER,
@@ -109,10 +132,13 @@ def _training_problems(sweep: Sweep) -> list[str]:
     if len(given) > 1:
         return [f"a sweep has one training, but got {' and '.join(given)}; leave one of them out"]
     found = []
-    if not given and sweep.test is not None:
-        found.append(f"test is for a training of your own, but none of {', '.join(TRAININGS)} is given")
-    if not given and callable(sweep.data):
-        found.append("data must be a dataset's name for the built-in training, but got a function")
+    if not given and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
+        ways = ", ".join(f"{name}=" for name in TRAININGS)
+        found.append(f"test, data_per_worker and data as a function are for a training of your own: say one of {ways}")
+    loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if given and getattr(sweep, name)]
+    found += [
+        f"{name} is for the built-in training, and {given[0]} is your own: leave one of them out" for name in loop
+    ]
     if "program" not in given and sweep.program_arguments is not None:
         found.append("program_arguments is for a program, but none is given")
     return found

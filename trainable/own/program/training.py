@@ -34,6 +34,8 @@ class ProgramTraining(OwnTraining):
     folder: str  # its working directory: the driver's
     grace: float = GRACE_SECONDS
 
+    kind = "program"
+
     @property
     def name(self) -> str:
         return program_name(self.program)
