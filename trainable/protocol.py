@@ -61,6 +61,9 @@ class Training(ABC):
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+    asks: bool = False
+    """Whether a trial asks for its hyperparameters while it runs: they are in `params` of the record alone, and no
+    configuration has them before a repetition."""
 
     def own_problems(self) -> list[str]:
         """What is wrong with the training itself, a line each."""

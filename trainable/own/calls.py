@@ -22,6 +22,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     Attributes:
         is_hung: Whether the function goes on although it was told to stop: its process must end.
+        is_over: Whether the function has ended: no report follows.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -30,7 +31,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
         self._verdicts: queue.SimpleQueue[bool] = queue.SimpleQueue()  # to it: whether it goes on
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self.is_hung = False
+        self.is_hung = self.is_over = False
 
     def __next__(self) -> Mapping[str, Any]:
         return self.next_within(None)
@@ -51,7 +52,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
             raise TrialTimeout(f"it reported nothing for {seconds:g} s") from None
         if kind == "report":
             return value  # type: ignore[no-any-return]
-        self._is_stopped = True
+        self._is_stopped = self.is_over = True
         if kind == "raised":
             raise value
         if isinstance(value, Mapping):
@@ -60,9 +61,13 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Called by the function: hand over a report, and wait. Raises TrialStopped."""
+        self.hand_over(metrics)
+
+    def hand_over(self, item: Any) -> None:
+        """Called by the function: the same with whatever the iterator is to return."""
         if self._is_stopped:
             raise TrialStopped
-        self._events.put(("report", metrics))
+        self._events.put(("report", item))
         if not self._verdicts.get():
             raise TrialStopped
 

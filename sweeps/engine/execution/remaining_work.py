@@ -33,7 +33,7 @@ def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
             return True
         from rungwise.engine.execution.test_scoring import due
 
-        return bool(experiment.confirmations and due(reader, checkpoints))
+        return bool(experiment.confirmations and due(reader, checkpoints, experiment.trained_by))
 
 
 def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
@@ -43,7 +43,10 @@ def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) ->
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    gone = [trials[number] for number in (due(reader, checkpoints).gone if experiment.confirmations else ())]
+    gone = [
+        trials[number]
+        for number in (due(reader, checkpoints, experiment.trained_by).gone if experiment.confirmations else ())
+    ]
     wanted = [
         *repeats(experiment, trials.values(), reader.curves()),
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),

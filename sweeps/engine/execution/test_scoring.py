@@ -24,7 +24,7 @@ from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.faults import reason
-from rungwise.trainable.protocol import SweepData, TestScores
+from rungwise.trainable.protocol import SweepData, TestScores, Training
 from rungwise.trainable.storage import CheckpointError, MisfitError, install
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
@@ -50,17 +50,17 @@ class Due:
         return bool(self.scores or self.model or self.diagnosis or self.gone)
 
 
-def due(reader: Reader, checkpoints: str) -> Due:
-    """`checkpoints`: path or URI below which the trials' final states lie."""
+def due(reader: Reader, checkpoints: str, training: Training) -> Due:
+    """`checkpoints`: path or URI below which the trials' final states lie; `training`: what they were trained by."""
     with reader.snapshot():
         found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
         run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
         diagnosed = (reader.meta("test") or {}).get("trial")
     chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
-    unscored = [trial for trial in chosen if trial not in scored]
+    unscored = [trial for trial in chosen if trial not in scored and training.has_test]
     best = [] if found.model is None else [found.model]
     unkept = best if difference(reader, found) else []
-    undiagnosed = [trial for trial in best if trial != diagnosed]
+    undiagnosed = [trial for trial in best if trial != diagnosed and not training.is_own]
     files: Files = {}
     for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
         steps = known.get(trial) or {}
@@ -161,7 +161,7 @@ class Confirmation:
     def _due(self) -> Due:
         self._record.commit()
         with Reader(self._folder) as reader:
-            return due(reader, self._checkpoints)
+            return due(reader, self._checkpoints, self._training)
 
     def _configs(self, needed: Iterable[int]) -> dict[int, dict[str, Any]]:
         with Reader(self._folder) as reader:

@@ -44,7 +44,8 @@ class Experiment(Definition):
             arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
             for arm, settings in self.arm_objects.items()
         }
-        return replace(self, arms=arms, space=space.to_json(self.space_object), data=summary)
+        known = {} if self.trained_by.asks else space.to_json(self.space_object)  # an objective's shows as it asks
+        return replace(self, arms=arms, space=known, data=summary)
 
     @property
     def confirmations(self) -> int:
@@ -107,7 +108,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
-        space_object=sweep.space,
+        space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
@@ -119,14 +120,19 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
 
 
 def _training(sweep: Sweep, options: Options) -> Training:
-    """What trains the trials: the user's function, or the built-in network."""
-    if sweep.train is None:
+    """What trains the trials: the user's function or objective, or the built-in network."""
+    if sweep.train is None and sweep.objective is None:
         return BuiltInTraining(options.data)
     from rungwise.trainable.own.function import FunctionTraining
     from rungwise.trainable.own.training import OwnData
 
     load = sweep.data if callable(sweep.data) else None
     data = OwnData(load, sweep.data_per_worker, options.data or None)
+    if sweep.objective is not None:
+        from rungwise.trainable.own.objective import ObjectiveTraining
+
+        return ObjectiveTraining(data, sweep.metric, sweep.test, sweep.objective)
+    assert sweep.train is not None
     return FunctionTraining(data, sweep.metric, sweep.test, sweep.train)
 
 

@@ -27,20 +27,26 @@ class Sweep:
     Args:
         name: Name of the sweep, and of its run folder unless `--name` is given.
         space: What is searched: a dict of distributions by hyperparameter, or a function of an Optuna trial that
-            returns the hyperparameters (docs/sweep.md).
+            returns the hyperparameters (docs/sweep.md). Not with `objective`, which asks for them.
         question: One sentence; usually the script's docstring, `question=__doc__`.
         fixed: Hyperparameters that are the same in every trial.
         arms: The alternatives: {arm: {hyperparameter: value}}. A value fixes the hyperparameter in that arm; a
             distribution replaces the one of `space`.
         train: Your own training in place of the built-in network: a generator of reports, or a function that calls
             `trial.report` (docs/own-training.md).
-        test: With `train`: scores a confirmed trial on the test split; called once, after all choices are made.
-        data_per_worker: With `train`: `data` is called once in each process that trains, not on the driver.
+        objective: An Optuna objective, unchanged, in place of `train`: it calls `trial.suggest_float`, `trial.report`
+            and so on, and returns a number, or a tuple of one for each objective (docs/coming-from-optuna.md).
+        test: With `train` or `objective`: scores a confirmed trial on the test split; called once, after all
+            choices are made.
+        data_per_worker: With `train` or `objective`: `data` is called once in each process that trains, not on the
+            driver.
         model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
         data: Name of a dataset, or path of a file or folder (docs/data.md). With `train`: also a function that returns
             whatever the trials need; nothing by default.
-        metric: The reported metric that selects and stops trials.
-        mode: "max" or "min". Follows from `metric` by default: losses and errors are minimised.
+        metric: The reported metric that selects and stops trials: "val_accuracy" by default; of an objective "value",
+            or "value_0" where there are further objectives.
+        mode: "max" or "min", or Optuna's "maximize" and "minimize". Follows from `metric` by default: losses and errors
+            are minimised.
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
@@ -59,16 +65,17 @@ class Sweep:
     """
 
     name: str
-    space: Space
+    space: Space = field(default_factory=dict)
     question: str | None = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})
     model: str | Callable[..., Any] = "mlp"
     train: Callable[..., Any] | None = None
+    objective: Callable[[Any], Any] | None = None
     test: Callable[..., Any] | None = None
     data: str | Callable[[], Any] | None = None
     data_per_worker: bool = False
-    metric: str = "val_accuracy"
+    metric: str = None  # type: ignore[assignment]  # filled in by __post_init__
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
     objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None
@@ -89,14 +96,18 @@ class Sweep:
         """Convert NumPy numbers to Python's and derive modes from metrics; validation comes later, all at once."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
+        if cast(str | None, self.metric) is None:
+            value = "value_0" if self.objectives else "value"
+            object.__setattr__(self, "metric", "val_accuracy" if self.objective is None else value)
         if cast(Mode | None, self.mode) is None:
             object.__setattr__(self, "mode", _mode(self.metric))
+        object.__setattr__(self, "mode", _short(self.mode))
         if also is not None:
             say("note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3", sys.stderr)
             object.__setattr__(self, "objectives", plain(also))
         names = dict.fromkeys(self.objectives) if isinstance(self.objectives, list | tuple) else self.objectives
         if isinstance(names, Mapping):
-            modes = {name: _mode(name) if mode is None else mode for name, mode in names.items()}
+            modes = {name: _mode(name) if mode is None else _short(mode) for name, mode in names.items()}
             object.__setattr__(self, "objectives", modes)
 
     @property
@@ -109,7 +120,7 @@ class Sweep:
         """The data as `--data` names it; "" for what a function of the user's returns, and for none."""
         if isinstance(self.data, str):
             return self.data
-        return "mnist" if self.data is None and self.train is None else ""
+        return "mnist" if self.data is None and self.train is None and self.objective is None else ""
 
     @property
     def precision(self) -> str:
@@ -124,6 +135,11 @@ class Sweep:
             ModelError: The model is a function that a worker process could not import.
         """
         return self.model if isinstance(self.model, str) else import_path_of(self.model)
+
+
+def _short(mode: Any) -> Any:
+    """A mode, where Optuna's word stands for it."""
+    return {"maximize": "max", "minimize": "min"}.get(mode, mode) if isinstance(mode, str) else mode
 
 
 def _mode(metric: object) -> Mode | None:

@@ -44,11 +44,13 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
     trials = list(trials)
     held = {(trial.phase, trial.source, trial.config.get("seed")): trial for trial in trials}
     searched = [trial for trial in trials if trial.phase == "search"]
-    wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, experiment)]
+    wanted = [Repeat("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
     count = experiment.confirm_configs
     best = [trial for arm in experiment.arms for trial in best_of(arm, searched, curves, experiment)[:count]]
     wanted += [
-        Repeat("confirm", trial, {**trial.config, "seed": derived_seed(experiment.seed, "confirm", number)})
+        Repeat(
+            "confirm", trial, {**_config(trial, experiment), "seed": derived_seed(experiment.seed, "confirm", number)}
+        )
         for number in range(1, experiment.confirm_seeds + 1)
         for trial in best
     ]
@@ -58,6 +60,11 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
         if (trial := held.get(repeat.key)) and trial.state is State.LOST
     ]
     return lost + [repeat for repeat in wanted if repeat.key not in held]
+
+
+def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
+    """The configuration of a repetition, with what the trial asked for while it ran."""
+    return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
 
 
 def best_of(arm: str, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:

@@ -54,6 +54,7 @@ RULES: dict[str, Rule] = {
     "arms": OPTIONS,
     "model": (lambda value: _text(value) or callable(value), "a model's name, or a function of a Config"),
     "train": (_or_none(callable), "a function of (config, trial)"),
+    "objective": (_or_none(_function), "a function of a trial"),
     "test": (_or_none(callable), "a function of (config, trial)"),
     "data": (
         _or_none(lambda value: _text(value) or callable(value)),
@@ -91,7 +92,19 @@ def problems(sweep: object) -> list[str]:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
         if sweep.metric in sweep.objectives:
             found.append(f"objectives must differ, but {sweep.metric} is there twice")
+        found += _training_problems(sweep)
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
+    return found
+
+
+def _training_problems(sweep: Sweep) -> list[str]:
+    if sweep.objective is None:
+        return []
+    found = []
+    if sweep.train is not None:
+        found.append("a sweep has one training, but got train and objective")
+    if callable(sweep.space) or sweep.space:
+        found.append("an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out")
     return found
 
 
