@@ -39,7 +39,7 @@ from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
-from rungwise.trainable.training.builtin import BuiltInTraining, describe_data
+from rungwise.trainable.training.builtin import describe_data
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
 
@@ -405,7 +405,7 @@ def test_files_that_a_user_deleted_are_gone_and_not_done(bench: Bench) -> None:
     change(bench.folder, "DELETE FROM scores")
     os.remove(next((bench.folder / "checkpoints" / "4").glob("2-*.safetensors")))
     with Reader(bench.folder) as reader:
-        left = due(reader, bench.checkpoints, BuiltInTraining())
+        left = due(reader, bench.checkpoints)
     assert (left.gone, list(left.scores)) == ((4,), [3])
 
 

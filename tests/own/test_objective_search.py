@@ -22,7 +22,7 @@ from rungwise.engine.validation.check import problems
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import StudyKey, TrialAssignment
 
 
 def layered(trial: Any) -> float:
@@ -161,7 +161,7 @@ def test_an_objective_that_never_asks_for_a_verdict_is_never_stopped(tmp_path: P
     assert {row.state for row in loop.rows().values()} == {State.COMPLETED}
 
     def scores(loop: Loop) -> list[dict[int, float]]:
-        return [rung.scores for rung in loop.rungs._rules["all"][0].rungs]  # type: ignore[attr-defined]
+        return [rung.scores for rung in loop.rungs._rules[StudyKey("all")][0].rungs]  # type: ignore[attr-defined]
 
     assert scores(loop)[0]
     loop.record.close()
@@ -188,7 +188,7 @@ def test_a_trial_that_prunes_itself_is_stopped_and_one_that_refuses_its_paramete
 
 def test_arms_fix_what_they_name(tmp_path: Path) -> None:
     arms = {"shallow": {"layers": 1}, "deep": {"layers": 3}}
-    loop = Loop(tmp_path, sweep(arms=arms), trials=4)
+    loop = Loop(tmp_path, sweep(arms=arms), trials=2)
     while isinstance(trial := loop.deal(), Trial):
         train(loop, trial, layered, tmp_path)
     assert [len(row.params) for row in loop.rows().values()] == [1, 3, 1, 3]

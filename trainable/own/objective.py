@@ -29,13 +29,13 @@ from rungwise.trainable.messages import (
     TrialEnd,
     TrialResult,
 )
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.calls import CallReports
-from rungwise.trainable.own.function import unsendable
 from rungwise.trainable.own.objective_trial import ObjectiveError, ObjectiveTrial
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining, searched
 from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.training.loop_functions import name_of, unsendable
 from rungwise.trainable.worker.trial_run import WorkerContext
 
 
@@ -49,6 +49,7 @@ class ObjectiveTraining(OwnTraining):
 
     objective: Callable[..., Any]
     asks = True
+    kind = "objective"
 
     @property
     def name(self) -> str:
