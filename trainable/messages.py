@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 _RESULT = "message"  # the key of a Tune result under which ours lies, in a list: Tune flattens nested dictionaries
 _ACTOR = "actor"
@@ -55,6 +55,17 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
+class StudyKey(NamedTuple):
+    """One independent search of an arm: it has suggestions, rungs and a winner of its own."""
+
+    arm: str
+    search: int = 1  # 1, 2, 3, ... within the arm
+
+    def name(self, searches: int) -> str:
+        """What it is called where each arm has so many: 'L2', or 'L2, search 2'."""
+        return self.arm if searches == 1 else f"{self.arm}, search {self.search}"
+
+
 @dataclass(frozen=True)
 class TrialAssignment(Message):
     """A trial for a worker to train, from its newest checkpoint if there is one."""
@@ -67,10 +78,16 @@ class TrialAssignment(Message):
     owner: str = ""  # of its checkpoints (`trainable.worker.checkpoints.owner`)
     reported: int = 0  # the last step in the record: what led to it need not be sent again
     checkpoints: Mapping[int, str] = field(default_factory=dict)  # step -> SHA-256, as the record knows them
+    search: int = 1  # of its arm, which it belongs to
 
     _parsers: ClassVar[Parsers] = {
         "checkpoints": lambda digests: {int(step): digest for step, digest in digests.items()}
     }
+
+    @property
+    def study(self) -> StudyKey:
+        """The search that it belongs to."""
+        return StudyKey(self.arm, self.search)
 
     def to_tune(self) -> dict[str, Any]:
         """The config of the Tune trial that trains it."""

@@ -40,6 +40,8 @@ class TestScores:
 
     scores: Mapping[int, Mapping[str, float]]  # trial -> {metric, without "val_" or "test_": value}
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
+    # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
+    samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,18 @@ class SavedModel:
 class Training(ABC):
     """What trains the trials of a sweep."""
 
-    metrics: Mapping[str, str] | None = None
-    """{metric that a report has: "max" or "min"}; None: whatever the user's code reports."""
+    metrics: Mapping[str, str | None] | None = None
+    """{metric that a report has: "max" or "min", or None where the sweep must say it}; None: whatever is reported."""
     packs: bool = False
     """Whether a process can train several trials at once (`--pack`)."""
     has_test: bool = True
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+
+    def definition(self) -> dict[str, Any]:
+        """What the record's definition says of it, as JSON; {} for the built-in one."""
+        return {}
 
     def own_problems(self) -> list[str]:
         """What is wrong with the training itself, a line each."""
@@ -128,6 +134,23 @@ class Training(ABC):
     @abstractmethod
     def start(self, assignment: TrialAssignment, context: WorkerContext) -> TrialRun:
         """A trial, not begun yet."""
+
+    @abstractmethod
+    def time_epochs(
+        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+    ) -> tuple[list[float], list[int]]:
+        """Measure, in this process, what `--plan` multiplies.
+
+        Args:
+            configs: Hyperparameters; `epochs` and `seed` may be absent.
+            data_root: As for `load`.
+            resources: Of this process.
+            together: Trials that train at once in it; 0 = as many as are fastest.
+            limit: Of those.
+
+        Returns:
+            Of each configuration the seconds of an epoch, and the bytes of a checkpoint.
+        """
 
     # -- after the search, in a Ray task -----------------------------------------------------------------------
 

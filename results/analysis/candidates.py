@@ -58,6 +58,7 @@ def collect_candidates(
                 failed=failed,
                 missing=missing,
                 superseded=other_network,
+                search=repeats[0].search,
             )
         )
     return candidates
@@ -87,6 +88,20 @@ def rank_candidates(candidates: Sequence[Candidate], mode: str) -> list[Candidat
         return failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
 
     return sorted(candidates, key=rank)
+
+
+def find_winners(candidates: Sequence[Candidate], mode: str) -> dict[int, Candidate]:
+    """{search: its best candidate that has a validation score}."""
+    searches = sorted({candidate.search for candidate in candidates})
+    ranked = {search: rank_candidates([one for one in candidates if one.search == search], mode) for search in searches}
+    winners = {search: next((one for one in some if one.validation), None) for search, some in ranked.items()}
+    return {search: winner for search, winner in winners.items() if winner}
+
+
+def find_failed_searches(trials: Sequence[Trial], winners: Mapping[int, Candidate]) -> list[int]:
+    """An arm's searches of which nothing trained to a score, and nothing will."""
+    searches = sorted({trial.search for trial in trials} - winners.keys())
+    return [search for search in searches if count_failed([trial for trial in trials if trial.search == search])]
 
 
 def select_scores(candidate: Candidate | None, split: str, constant_score: float | None) -> dict[int, float]:

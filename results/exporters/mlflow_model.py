@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.io.formatting import exact
-from rungwise.results.model.model_folder import CONFIG, EXAMPLES, FOLDER, described
+from rungwise.results.model.model_folder import CONFIG, EXAMPLES, FOLDER, OWN, described
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +82,10 @@ def _logged(
         model = client.create_logged_model(experiment, FOLDER, run_id, tags, params)
     if model.status is not LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory() as temporary:
-            _save(Path(temporary) / FOLDER, model, run_id, confirmed, about)
+            if about.get("kind") == OWN:
+                _save_own(Path(temporary) / FOLDER, model, run_id, confirmed)
+            else:
+                _save(Path(temporary) / FOLDER, model, run_id, confirmed, about)
             client.log_model_artifacts(model.model_id, str(Path(temporary) / FOLDER))
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run_id).outputs
@@ -120,16 +124,24 @@ def _save(path: Path, model: LoggedModel, run_id: str, confirmed: Confirmed, abo
     )
 
 
+def _save_own(path: Path, model: LoggedModel, run_id: str, confirmed: Confirmed) -> None:
+    """What the user's own training saved: files without a flavour, since nobody else knows how to load them."""
+    from mlflow.models import Model
+
+    shutil.copytree(confirmed.folder, path / "data" / confirmed.folder.name)
+    Model(model_id=model.model_id, run_id=run_id, artifact_path=model.artifact_location).save(str(path / "MLmodel"))
+
+
 def _measure(
     client: MlflowClient, run_id: str, model: LoggedModel, confirmed: Confirmed, about: Mapping[str, Any]
 ) -> None:
     """The model's own scores; MLflow's primary key refuses what it has."""
     from mlflow.entities import Metric
 
-    data = about["data"]
+    data = about.get("data") or {"name": "", "digest": ""}
     scores = {f"model_test_{name}": value for name, value in about["about"].get("test", {}).items()}
     metrics = [
-        Metric(name, value, confirmed.at, 0, model.model_id, data["name"], str(data["digest"])[:36])
+        Metric(name, value, confirmed.at, 0, model.model_id, data["name"] or None, str(data["digest"])[:36] or None)
         for name, value in scores.items()
     ]
     if metrics:
@@ -158,7 +170,7 @@ def _registered(
         _SCORE: repr(confirmed.validation),
         _METRIC: confirmed.metric,
         _MODE: confirmed.mode,
-        _DATA: str(about["data"]["digest"]),
+        _DATA: str((about.get("data") or {}).get("digest", "")),
         "rungwise.run": confirmed.identity,
         "rungwise.arm": str(about["about"].get("arm", "")),
     }

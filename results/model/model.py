@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from rungwise.results.analysis.answer import answer
-from rungwise.results.model.model_folder import CONFIG, FOLDER, PROGRAM, WEIGHTS, ModelError, described, difference
+from rungwise.results.model.model_folder import CONFIG, FOLDER, OWN, PROGRAM, WEIGHTS, ModelError, described, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, RecordError
 
@@ -79,6 +79,9 @@ def load(run: str | Path, trust: bool = False) -> Model:
         _require_answer(folder)
         folder = folder / FOLDER
     description = described(folder)
+    if description.get("kind") == OWN:
+        saved = ", ".join(sorted(description["sha256"])) or "nothing"
+        raise ModelError(f"{folder} holds what the run's own training saved ({saved}): load it as that training does")
     try:
         description["highest"] = float(description.get("highest", 255.0))
         return Model(

@@ -11,9 +11,11 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import Answer
+from rungwise.results.io.paths import UnsafeName, name_problem, resolve_below, shown
 from rungwise.results.record.reader import Reader
 
 FORMAT = 1
+OWN = "own"  # kind of a model that the user's own training saved: files of its own
 FOLDER, CONFIG, WEIGHTS, PROGRAM, EXAMPLES = (
     "model", "config.json", "weights.safetensors", "model.pt2", "examples.safetensors",
 )  # fmt: skip
@@ -55,6 +57,9 @@ def described(folder: Path) -> dict[str, Any]:
         if content["format"] != FORMAT:
             raise ModelError(f"{folder / CONFIG} must have format {FORMAT}, but has {content['format']!r}")
         digests: dict[str, str] = content["sha256"]
+        if content.get("kind") == OWN:
+            _require_digests(folder, digests)
+            return content
         if unknown := digests.keys() - {WEIGHTS, PROGRAM, EXAMPLES}:  # a name is whatever its maker wrote: a device
             raise ModelError(
                 f"{folder / CONFIG} must know {WEIGHTS}, {PROGRAM}, {EXAMPLES}, but says {min(unknown)[:80]!r}"
@@ -62,11 +67,7 @@ def described(folder: Path) -> dict[str, Any]:
         required = {WEIGHTS, EXAMPLES} if content.get("unexported") else {PROGRAM, EXAMPLES}
         if missing := required - digests.keys():
             raise ModelError(f"{folder / CONFIG} must know every file, but lacks {', '.join(sorted(missing))}")
-        for name, digest in digests.items():
-            _require_file(folder / name)
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise ModelError(f"{folder / name} must have SHA-256 {digest[:64]}, but has another: copy it again")
+        _require_digests(folder, digests)
     except FileNotFoundError as error:
         raise ModelError(
             f"a run has a model once it is confirmed, but there is no {error.filename}: run the sweep to its end"
@@ -76,6 +77,21 @@ def described(folder: Path) -> dict[str, Any]:
             raise
         raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
     return content
+
+
+def _require_digests(folder: Path, digests: dict[str, str]) -> None:
+    """Every file has the digest that config.json says. Raises ModelError, OSError."""
+    for name, digest in digests.items():
+        try:
+            if problem := name_problem(name):
+                raise UnsafeName(f"{problem}, but got {shown(name)}")
+            _require_file(folder / name)
+            path = resolve_below(folder, name)
+        except UnsafeName as error:
+            raise ModelError(f"{folder / CONFIG} must name files below its folder, but {error}") from None
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise ModelError(f"{path} must have SHA-256 {digest[:64]}, but has another: copy it again")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

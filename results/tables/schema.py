@@ -48,8 +48,9 @@ REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "seq": (pa.int64(), "", "order of arrival over the whole run"),
 }
 TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
-    "trial": (pa.int64(), "", "number of the trial in the run, in the order of dealing"),
+    "trial": (pa.int64(), "", "number of the trial in the run"),
     "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
+    "search": (pa.int64(), "", "which independent search of the arm it belongs to, from 1"),
     "phase": (pa.string(), "", "search, confirm or audit"),
     "source": (pa.int64(), "", "the search trial that a confirmation or an audit repeats"),
     "state": (pa.string(), "", ", ".join(State)),

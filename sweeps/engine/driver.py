@@ -137,7 +137,7 @@ def _one(experiment: Experiment, options: Options) -> int:
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
-    values = {"seed": experiment.seed, **experiment.common, **json.loads(options.one or "{}")}
+    values = {"seed": experiment.seed, **experiment.single, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
     config, data = training.parse(values), _load(experiment, options)
     refuse(training.unfit(values, data))
@@ -194,6 +194,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from rungwise.engine.forecast import forecast
     from rungwise.engine.validation import hints
+    from rungwise.results.analysis.epochs import trials_text
 
     data = _load(experiment, options)
     hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
@@ -201,7 +202,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
         define_run(record, experiment.with_data(data), options, data)
         expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
-    say(expected.lines())
+    say(f"trials  {trials_text(experiment)}\n{expected.lines()}")
     return 0
 
 
@@ -230,7 +231,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         refuse(unsuited(experiment, data))
         asked = experiment.with_data(data)
         work = define_run(record, asked, options, data)
-        notes = [*data.notes, *hints.gpu_notes(asked, options, data)]
+        notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)

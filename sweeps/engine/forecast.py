@@ -6,6 +6,7 @@ better while a search learns, at a rate fitted once to mnist_l2; the report show
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -72,6 +73,8 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
     concurrency = ConcurrencyPolicy.of(experiment, options)
     running = concurrency.running if options.pack == "off" else concurrency.processes
+    if experiment.order == "fixed":
+        running = min(running, len(experiment.studies))
     probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
@@ -86,7 +89,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         device_hours=hours,
         bytes=int(
             REPORT_BYTES * epochs * experiment.reports_per_epoch
-            + TRIAL_BYTES * (experiment.trials + repeats)
+            + TRIAL_BYTES * (experiment.all_trials + repeats)
             + (MODEL_BYTES + state if repeats else 0)
             + repeats * state * _states(experiment, options, seconds)
         ),
@@ -114,10 +117,13 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
 
     Packed, each is timed with copies of itself, at most `share`: trials of several shapes fill a pack less well.
     """
+    import cloudpickle
+
     configs = list(_random_configs(experiment))
     common = {
         "path": list(map(str, sys.path)),
-        "data": (options.data, None if options.data_root is None else str(options.data_root)),
+        "training": base64.b64encode(cloudpickle.dumps(experiment.trained_by)).decode(),
+        "data_root": None if options.data_root is None else str(options.data_root),
         "resources": (options.resources.cpus, options.resources.gpus),
         "together": min(options.together, share),
         "limit": share,
@@ -190,13 +196,13 @@ def _simulate_search(experiment: Experiment, seed: int) -> float:
     from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
 
     rng = random.Random(seed)
-    rungs = Rungs(experiment.arms, rung_schedule(experiment), "max")
-    arms, reports = list(experiment.arms), 0
-    for number in range(experiment.trials):
-        quality = rng.gauss(0, 1) + LEARNING * number / experiment.trials
+    rungs = Rungs(experiment.studies, rung_schedule(experiment), "max")
+    studies, reports = experiment.studies, 0
+    for number in range(experiment.all_trials):
+        quality = rng.gauss(0, 1) + LEARNING * number / experiment.all_trials
         for step in range(1, rungs.schedule.budget + 1):
             reports += 1
             score = quality + rng.gauss(0, NOISE)
-            if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
+            if rungs.judge(studies[number % len(studies)], number, step, score) == TrialScheduler.STOP:
                 break
     return reports / experiment.reports_per_epoch

@@ -39,7 +39,8 @@ SWEEP = Sweep(
     arms={"plain": {"l2": 0.0}, "L2": {"l2": 1e-4}},
     fixed={"hidden": (8,), "batch_size": 8, "optimizer": "adamw"},
     data=%(data)r,
-    trials=8,
+    trials=4,
+    searches=1,
     epochs=9,
 )
 if __name__ == "__main__":

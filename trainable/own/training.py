@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import pickle
 import tempfile
 from abc import abstractmethod
@@ -16,15 +18,17 @@ from typing import Any
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.own import archive
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
 from rungwise.trainable.own.trial import Trial
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.training.loop_functions import name_of
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 
 CONFIG = "config.json"
+PROBED_REPORTS = 2  # of a trial that `--plan` times
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,20 @@ class OwnTraining(Training):
 
     @property
     @abstractmethod
+    def kind(self) -> str:
+        """The door: "function", "objective" or "program"."""
+
+    @property
+    @abstractmethod
     def name(self) -> str:
         """What messages call it."""
 
     @abstractmethod
     def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
         """Train; its reports. Closed when the trial is stopped."""
+
+    def definition(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "test": self.has_test}
 
     def notes(self, run: OwnRun) -> tuple[str, ...]:
         """What a trial that has ended is to say, once a sweep."""
@@ -78,13 +90,21 @@ class OwnTraining(Training):
             return BuiltInTraining(self.data.dataset).load(data_root)
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
+        name = name_of(self.data.load)
         try:
             with ordinary():
                 loaded = self.data.load()
-                nbytes = len(_pickled(loaded))
         except Exception as error:
-            raise FunctionError(f"data: {name_of(self.data.load)} raised {reason(error)}") from error
-        return SweepData(loaded, loaded, nbytes, {"name": name_of(self.data.load)})
+            raise FunctionError(f"data: {name} raised {reason(error)}") from error
+        try:
+            with ordinary():
+                nbytes = _size(loaded)
+        except Exception as error:
+            raise FunctionError(
+                f"data: what {name} returned must be sent to the processes that train, but {reason(error)}; with "
+                "data_per_worker=True each of them calls it"
+            ) from error
+        return SweepData(loaded, loaded, nbytes, {"name": name})
 
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         from rungwise.trainable.train import prepare_process
@@ -94,6 +114,25 @@ class OwnTraining(Training):
 
     def start(self, assignment: TrialAssignment, context: WorkerContext) -> OwnRun:
         return OwnRun(self, assignment, context)
+
+    def time_epochs(
+        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+    ) -> tuple[list[float], list[int]]:
+        """By the first reports of each: the second one, where there is one, tells no longer of a start."""
+        prepared, device = self.prepare(self.load(data_root).search, resources)
+        seconds, sizes = [], []
+        for config in configs:
+            with tempfile.TemporaryDirectory() as scratch:
+                context = WorkerContext(prepared, (self.metric,), None, scratch, math.inf, device, Path(scratch))
+                values = self.parse({"seed": 0, "reports_per_epoch": 1, "epochs": PROBED_REPORTS, **config})
+                run = self.start(TrialAssignment(1, "", "plan", values), context)
+                took = 0.0
+                for result in itertools.islice(run.results(), PROBED_REPORTS):
+                    took = result.metrics["seconds"]
+                run.close()
+                seconds.append(took * int(values["reports_per_epoch"]))
+                sizes.append(0)  # what the user's code saves is not known before it does
+        return seconds, sizes
 
     # -- after the search --------------------------------------------------------------------------------------
 
@@ -156,10 +195,13 @@ class OwnTraining(Training):
         return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
 
 
-def _pickled(value: Any) -> bytes:
+def _size(value: Any) -> int:
+    """Bytes that `value` takes when it is sent; arrays are counted and not copied."""
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def searched(values: Mapping[str, Any]) -> list[str]:

@@ -3,19 +3,22 @@ trial's checkpoint.
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
-    python -m rungwise.trainable.worker.timing < '{"path": [...], "data": ["mnist", null], "resources": [1, 0],
-    "configs": [{...}]}'
+    python -m rungwise.trainable.worker.timing < '{"path": [...], "training": "...", "data_root": null,
+    "resources": [1, 0], "configs": [{...}]}'
 
 prints {"seconds": [...], "bytes": [...]}, one number a configuration: the time of an epoch on the full training split,
 validation included, and the size of a checkpoint. With `"together": N` (0: as many as train fastest, up to `"limit"`)
-the time is a trial's share in a pack of N. `"path"` is the module search path, since a model may lie beside the user's
-script and import other modules. Output of the model goes to standard error.
+the time is a trial's share in a pack of N. `"training"` is the training, pickled, in base64. `"path"` is the module
+search path, since a model may lie beside the user's script and import other modules. Output of the user's code goes to
+standard error.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import sys
 import time
 from dataclasses import replace
@@ -82,7 +85,10 @@ def main() -> None:
     job = json.load(sys.stdin)
     sys.path[:] = job.pop("path")
     with os.fdopen(answer, "w") as file:
-        seconds, sizes = probe(**job)
+        training = pickle.loads(base64.b64decode(job.pop("training")))
+        resources = TrialResources(*job.pop("resources"))
+        with ordinary():
+            seconds, sizes = training.time_epochs(**job, resources=resources)
         json.dump({"seconds": seconds, "bytes": sizes}, file)
 
 

@@ -16,12 +16,13 @@ from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.cluster.local_ray import Ray
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.execution.concurrency import ConcurrencyPolicy
-from rungwise.engine.execution.remaining_work import checkpoint_root, current_trials, missing_repeats
+from rungwise.engine.execution.remaining_work import checkpoint_root, current_trials, missing_repeats, studies_in
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
+from rungwise.engine.worth import fix_worth, record_look
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
@@ -78,9 +79,14 @@ class Session:
         from rungwise.engine.terminal.live_view import view
 
         experiment, options = self.experiment, self.options
-        rungs = Rungs(experiment.arms, rung_schedule(experiment), experiment.mode)
+        rungs = Rungs(
+            studies_in(self.folder, experiment),
+            rung_schedule(experiment),
+            experiment.mode,
+            oldest_first=experiment.order == "fixed",
+        )
         board = Board(
-            experiment.trials,
+            experiment.all_trials,
             list(experiment.arms),
             rungs.schedule.epochs(),
             experiment.sign,
@@ -160,15 +166,17 @@ class Session:
         if not self.experiment.confirmations or self.stop.stop_all():
             return
         confirmation = Confirmation(self.record, self.experiment, data, self.options, self.stop, self.checkpoints)
+        fix_worth(self.record, self.experiment)
         try:
             confirmation.score()
+            record_look(self.record, self.experiment.searches)
         except Unmade as problem:
             raise CannotRun(f"the confirmed models could not be scored: {problem}") from problem
         for line in confirmation.keep():
             say(f"note: {line}", sys.stderr)
 
     def _repeats(self) -> list[Repeat]:
-        """The reruns, now that the search has ended."""
+        """The reruns of the searches that have ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
             return missing_repeats(reader, self.experiment, self.checkpoints)

@@ -17,6 +17,7 @@ from rungwise.engine.experiment.sweep import Sampler, Sweep
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.training.loop_functions import LoopFunctions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Experiment(Definition):
     model_path: str  # as `Config.model` says it: mlp, cnn, module:function
     trained_by: Training
     # What is trained again after the search. The record does not keep it: the next command may ask for more.
-    confirm_configs: int  # of each arm
+    confirm_configs: int  # of each search
     confirm_seeds: int  # of each of these; 0: nothing is confirmed
     audit: float  # share of the stopped trials that are trained to the end
 
@@ -49,7 +50,7 @@ class Experiment(Definition):
     @property
     def confirmations(self) -> int:
         """How many trials the confirmation trains."""
-        return len(self.arms) * self.confirm_configs * self.confirm_seeds
+        return len(self.studies) * min(self.confirm_configs, self.trials) * self.confirm_seeds
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
@@ -73,6 +74,12 @@ class Experiment(Definition):
         """The hyperparameters that no trial of any arm varies."""
         return {**({} if self.model_path == "mlp" else {"model": self.model_path}), **self.fixed}
 
+    @property
+    def single(self) -> dict[str, Any]:
+        """The hyperparameters of `--one` that it does not say: those of all trials, and, as only the user's own code
+        knows its defaults, those of the first arm."""
+        return self.given(next(iter(self.arms))) if self.trained_by.is_own and self.arms else self.common
+
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
         return {**self.common, **self.fixes(arm)}
@@ -84,6 +91,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
     Raises ModelError for a model that is a function which no worker could find.
     """
     options = options or default_options(sweep)
+    training = _training(sweep, options)
     sampler = sweep.sampler if options.sampler == OWN and not isinstance(sweep.sampler, str) else options.sampler
     return Experiment(
         name=options.name,
@@ -92,6 +100,8 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         metric=sweep.metric,
         mode=sweep.mode,
         trials=options.trials,
+        searches=options.searches,
+        order=_order(len(sweep.arms) * options.searches, options),
         epochs=options.epochs,
         reports_per_epoch=sweep.reports_per_epoch,
         grace=options.grace,
@@ -101,27 +111,42 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         samplers=_names(sampler) if isinstance(sampler, Mapping) else {},
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
+        worth=options.worth,
         patience=options.patience,
         max_parameters=options.max_parameters,
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
+        training=training.definition(),
         space_object=sweep.space,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
-        trained_by=_training(sweep, options),
-        confirm_configs=options.confirm_configs,
-        confirm_seeds=options.confirm_seeds if options.confirm else 0,
+        trained_by=training,
+        confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
+        confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
     )
 
 
+def _order(studies: int, options: Options) -> str:
+    """The order of suggestions. "auto" looks at what is asked, never at the machine: another one gives the same."""
+    if options.order != "auto":
+        return options.order
+    several_of_one = options.concurrency > studies or (options.concurrency == 0 and studies == 1)
+    return "arrival" if several_of_one else "fixed"
+
+
+def _or(number: int | None, default: int) -> int:
+    return default if number is None else number
+
+
 def _training(sweep: Sweep, options: Options) -> Training:
     """What trains the trials: the user's function, or the built-in network."""
+    functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
     if sweep.train is None:
-        return BuiltInTraining(options.data)
+        return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
     from rungwise.trainable.own.training import OwnData
 

@@ -36,6 +36,11 @@ class Sweep:
             `trial.report` (docs/own-training.md).
         test: With `train`: scores a confirmed trial on the test split; called once, after all choices are made.
         data_per_worker: With `train`: `data` is called once in each process that trains, not on the driver.
+        metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
+            val_<name>.
+        loss: A loss of your own in the built-in loop: a function of (outputs, targets) of a batch.
+        optimizer: An optimiser of your own in the built-in loop: a function of (model, config).
+        schedule: A schedule of your own in the built-in loop: share of all steps -> factor of the learning rate.
         model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
         data: Name of a dataset, or path of a file or folder (docs/data.md). With `train`: also a function that returns
             whatever the trials need; nothing by default.
@@ -48,9 +53,13 @@ class Sweep:
         sampler_options: Keyword arguments of the sampler's constructor.
         scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
         patience: Epochs without improvement of the metric after which a trial is stopped; None: never.
-        confirm_configs: Configurations per arm that are trained again on fresh seeds after the search.
-        confirm_seeds: Fresh seeds for each of these configurations.
-        trials: Trials of the search, over all arms.
+        confirm_configs: Best configurations of each search that are trained again on fresh seeds; None: 3 of a single
+            search, 1 of each of several.
+        confirm_seeds: Fresh seeds for each of these configurations; None: 5 of a single search, 2 of each of several.
+        trials: Trials of each search of each arm.
+        searches: Independent searches of each arm; None: 5 where arms are compared, 1 where there is one arm.
+        worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
+            None: 5% of the control's error, or of its loss.
         epochs: Epochs of a trial that is not stopped.
         reports_per_epoch: Evaluations, and therefore reports, per epoch.
         grace: Epochs before the first rung.
@@ -66,6 +75,10 @@ class Sweep:
     model: str | Callable[..., Any] = "mlp"
     train: Callable[..., Any] | None = None
     test: Callable[..., Any] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
+    loss: Callable[[Any, Any], Any] | None = None
+    optimizer: Callable[[Any, Any], Any] | None = None
+    schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
     data_per_worker: bool = False
     metric: str = "val_accuracy"
@@ -76,9 +89,11 @@ class Sweep:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"
     patience: float | None = None
-    confirm_configs: int = 3
-    confirm_seeds: int = 5
+    confirm_configs: int | None = None
+    confirm_seeds: int | None = None
     trials: int = 32
+    searches: int | None = None
+    worth: float | None = None
     epochs: int = 6
     reports_per_epoch: int = 1
     grace: float = 1.0

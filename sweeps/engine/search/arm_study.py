@@ -1,4 +1,4 @@
-"""One arm's Optuna study: what it suggests for a trial, and what it is told of the trial's reports and end."""
+"""The Optuna study of one search of an arm: what it suggests, and what it is told of a trial's reports and end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.exporters.optuna_study import kept
 from rungwise.results.record.types import State
 from rungwise.trainable.faults import message, ordinary, reason
-from rungwise.trainable.messages import Failure, FailureKind, TrialResult
+from rungwise.trainable.messages import Failure, FailureKind, StudyKey, TrialResult
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -52,24 +52,29 @@ class Suggestion:
 
 
 class ArmStudy(OptunaSearch):
-    """One arm's study behind Ray's OptunaSearch, three of whose faults it mends (ray 2.60, optuna_search.py):
+    """One search's study behind Ray's OptunaSearch, three of whose faults it mends (ray 2.60, optuna_search.py):
 
     - a trial that ASHA stopped is told COMPLETE with its last value, so that TPE mixes short with full-length scores,
       and the stopping report itself is dropped; here it is reported, and told PRUNED;
     - a NaN makes `tell` raise, and the trial stays RUNNING for ever; here it is told FAIL;
     - the sampler's random state depends on how many draws came before; here every suggestion has a sampler seeded by
-      the trial's number, so that a resumed search suggests what an uninterrupted one would have.
+      the trial's place in the study, so that a resumed search suggests what an uninterrupted one would have.
     """
 
     def __init__(
-        self, experiment: Experiment, arm: str, sampler: Callable[[int], BaseSampler], first: BaseSampler | None = None
+        self,
+        experiment: Experiment,
+        key: StudyKey,
+        sampler: Callable[[int], BaseSampler],
+        first: BaseSampler | None = None,
     ) -> None:
-        """`sampler` builds the one that suggests the trial of a number; `first` suggests while the study is empty."""
+        """`sampler` builds the one that suggests the n-th trial; `first` suggests while the study is empty."""
+        arm, name = key.arm, key.name(experiment.searches)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
         self._search_space = to_optuna(experiment.space_of(arm))
-        super().__init__(space=self._search_space, metric=OBJECTIVE, mode=experiment.mode, study_name=arm)  # type: ignore[arg-type]
+        super().__init__(space=self._search_space, metric=OBJECTIVE, mode=experiment.mode, study_name=name)  # type: ignore[arg-type]
         directions = [_DIRECTIONS[mode] for mode in experiment.objectives.values()]
-        self.study = optuna.create_study(study_name=arm, directions=directions)
+        self.study = optuna.create_study(study_name=name, directions=directions)
         self._trials: dict[str, optuna.Trial] = {}  # by the id of the Tune trial
         self._build_sampler, self._first, self._arm = sampler, first, arm
         self._previous: FastTPESampler | None = None  # the sampler of the previous suggestion
@@ -91,7 +96,7 @@ class ArmStudy(OptunaSearch):
         self._steps[trial_id] = max(reported, default=0)
 
     def _next_sampler(self, number: int) -> BaseSampler:
-        """A sampler for trial `number` alone; TPE shares the trials that its predecessor has read."""
+        """A sampler for the study's trial `number` alone; TPE shares the trials that its predecessor has read."""
         if self._first is not None and not self._points and not compat.number_of_trials(self.study):
             return self._first
         sampler = self._build_sampler(number)
@@ -103,7 +108,7 @@ class ArmStudy(OptunaSearch):
         return sampler
 
     def ask(self, trial_id: str, number: int) -> Suggestion:
-        """Suggest for trial `number`. A space function that raises is a problem of that trial, not of the sweep."""
+        """Suggest for the study's trial `number`, from 1. A space function that raises is this trial's problem only."""
         problem: Failure | None = None
         values: dict[str, Any] = {}
         attributes_before = compat.study_attributes(self.study)
@@ -176,11 +181,16 @@ class ArmStudy(OptunaSearch):
         return finite if len(finite) == len(values) else None
 
 
-def sampler_factory(experiment: Experiment, arm: str) -> Callable[[int], BaseSampler]:
-    """A function that builds the sampler of one suggestion for `arm`, from the trial's number."""
-    seed, space, options = experiment.seed, experiment.space_of(arm), experiment.sampler_options
+def sampler_factory(experiment: Experiment, key: StudyKey) -> Callable[[int], BaseSampler]:
+    """A function that builds the sampler of one suggestion of a search, from the trial's place in it.
+
+    Seeds follow from sweep, arm, search and place: searches are independent, and time decides nothing.
+    """
+    arm, space, options = key.arm, experiment.space_of(key.arm), experiment.sampler_options
+    study_seed = experiment.seed if key.search == 1 else derived_seed(experiment.seed, "study", *key)
     return lambda number: build_sampler(
-        experiment.sampler_of(arm), SamplerContext(derived_seed(seed, "sampler", number), seed, space, options)
+        experiment.sampler_of(arm),
+        SamplerContext(derived_seed(experiment.seed, "sampler", *key, number), study_seed, space, options),
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.analysis.epochs import cost_text, epoch_count
+from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
 from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
-from rungwise.results.analysis.phrasing import note_text
+from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
@@ -42,7 +42,9 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
         for trial in trials
     )
-    lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    asked = trials_text(definition)
+    lines.append(f"trials  {ended} (of {asked})" if ":" in asked else f"trials  {ended}")
     lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation import bounds, choices, hyperparameters, machine
 from rungwise.results.exporters.tracking_uri import valid_uri
-from rungwise.trainable.protocol import BUDGET
+from rungwise.trainable import config as hyper
+from rungwise.trainable.protocol import BUDGET, RESERVED
 
 
 def problems(experiment: Experiment, options: Options) -> list[str]:
     """One line for each problem; [] when the sweep can start."""
     training = experiment.trained_by
     if wrong_training := training.own_problems():
-        return wrong_training
+        return wrong_training  # the other checks ask it
     found = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
     found += training.data_problems(list(experiment.objectives), options.data_root, packed=options.pack != "off")
     found += hyperparameters.name_problems(experiment)
     found += hyperparameters.problems(experiment)
     found += [] if found else choices.search_problems(experiment, options)
+    found += _of_the_built_in(experiment, options)
     found += hyperparameters.duplicate_keys(Path(sys.argv[0]))
-    found += machine.resource_problems(options)
+    found += machine.resource_problems(experiment, options)
     found += machine.folder_problems(experiment, options)
     if not found:  # bad input leaves nothing behind
         found += machine.creation_problems(options.out / options.name)
@@ -41,10 +45,34 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
         return [f"--one takes a JSON object, but got {options.one!r} ({error})"]
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
+    if wrong_training := experiment.trained_by.own_problems():
+        return wrong_training
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
-    values = {"seed": experiment.seed, **experiment.common, **values, "epochs": experiment.epochs}
+    found += _undeclared(experiment, values)
+    values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     found += experiment.trained_by.problems(values)
     found += experiment.trained_by.data_problems([], options.data_root, packed=False)
     if options.plan:
         found.append("--one runs a trial and --plan none: say one of them")
-    return found + machine.resource_problems(options)
+    return found + machine.resource_problems(experiment, options)
+
+
+def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
+    """Names that neither the space nor the script's fixed values have: a training of the user's own may take any."""
+    if not experiment.trained_by.is_own or callable(experiment.space_object):
+        return []
+    declared = [experiment.space_object, experiment.fixed, *experiment.arm_objects.values()]
+    names = sorted({name for some in declared for name in some})
+    return [hyper.unknown("hyperparameter", name, names) for name in values if name not in (*names, *RESERVED)]
+
+
+def _of_the_built_in(experiment: Experiment, options: Options) -> list[str]:
+    """What a sweep with a training of its own says that only the built-in training reads."""
+    if not experiment.trained_by.is_own:
+        return []
+    given = [
+        (experiment.model_path != "mlp", "model", "your training builds its own"),
+        (experiment.max_parameters is not None, "max_parameters", "your training knows its model's size"),
+        (options.precision != "fp32", "precision", "your training chooses its own"),
+    ]
+    return [f"{name} is for the built-in training, and {why}: leave it out" for wrong, name, why in given if wrong]

@@ -33,6 +33,10 @@ def _mapping(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def _functions(value: object) -> bool:
+    return _mapping(value) and all(map(callable, value.values()))  # type: ignore[attr-defined]
+
+
 def _function(value: object) -> bool:
     return callable(value) and not inspect.isclass(value)
 
@@ -59,6 +63,10 @@ RULES: dict[str, Rule] = {
         _or_none(lambda value: _text(value) or callable(value)),
         "a dataset's name, or a function without arguments",
     ),
+    "metrics": (_functions, "a dict of names and functions of (outputs, targets)"),
+    "loss": (_or_none(callable), "a function of (outputs, targets)"),
+    "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),
+    "schedule": (_or_none(callable), "a function of a share of all steps; a name of ours is a hyperparameter"),
     "data_per_worker": (lambda value: isinstance(value, bool), "True or False"),
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
@@ -68,9 +76,11 @@ RULES: dict[str, Rule] = {
     "sampler_options": OPTIONS,
     "scheduler": TEXT,
     "patience": (_or_none(_number), "a number"),
-    "confirm_configs": WHOLE,
-    "confirm_seeds": WHOLE,
+    "confirm_configs": (_or_none(_whole), "a whole number"),
+    "confirm_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
+    "searches": (_or_none(_whole), "a whole number"),
+    "worth": (_or_none(_number), "a number"),
     "epochs": WHOLE,
     "reports_per_epoch": WHOLE,
     "grace": NUMBER,
@@ -89,6 +99,13 @@ def problems(sweep: object) -> list[str]:
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+        if sweep.train is None and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
+            found.append("test, data_per_worker and data as a function are for a training of your own: say train=")
+        if sweep.train is not None:
+            loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if getattr(sweep, name)]
+            found += [
+                f"{name} is for the built-in training, and train is your own: leave one of them out" for name in loop
+            ]
         if sweep.metric in sweep.objectives:
             found.append(f"objectives must differ, but {sweep.metric} is there twice")
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]

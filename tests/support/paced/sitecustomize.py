@@ -2,11 +2,13 @@
 
 What trains waits where the test wants it to: while the folder $PACE holds `limit`, "<reports> <seconds>", each report
 takes a ticket, numbered over all processes, and one beyond `reports` is sent only after so many seconds, or as soon as
-`limit` says otherwise. And a sweep that ends gives its exporter, a process of low priority, time on a busy machine.
+`limit` says otherwise. $JITTER is the longest of pauses (s) that are drawn at random before reports. And a sweep that
+ends gives its exporter, a process of low priority, time on a busy machine.
 """
 
 import contextlib
 import os
+import random
 import sys
 import time
 from functools import wraps
@@ -37,6 +39,7 @@ def pace_reports(course):
     @wraps(result)
     def paced(self, report):
         wait_turn(Path(os.environ["PACE"]))
+        time.sleep(random.random() * float(os.environ.get("JITTER", "0")))
         return result(self, report)
 
     course.StateRun.result = paced
