@@ -55,8 +55,8 @@ def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirm
         assert list(trial.intermediate_values.values()) == told
         assert trial.params == row.params
     with closing(sqlite3.connect(run.out / "mlflow.db")) as db:
-        query = "SELECT value FROM metrics m JOIN tags t USING (run_uuid) WHERE m.key = ? AND t.key = 'rungwise.trial'"
-        kept = db.execute(f"{query} AND t.value = ? ORDER BY step", (metric, str(stopped[0].trial))).fetchall()
+        query = "SELECT m.value FROM metrics m JOIN tags t USING (run_uuid) WHERE m.key = ? AND t.key = 'rungwise.trial'"
+        kept = db.execute(f"{query} AND t.value = ? ORDER BY m.step", (metric, str(stopped[0].trial))).fetchall()
     told = [report.metrics[metric] for _, report in sorted(curves[stopped[0].trial].items())]
     assert [value for (value,) in kept] == told
     table = parquet.read(run.folder / parquet.REPORTS).to_pylist()
