@@ -55,15 +55,16 @@ def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirm
         assert list(trial.intermediate_values.values()) == told
         assert trial.params == row.params
     with closing(sqlite3.connect(run.out / "mlflow.db")) as db:
-        query = "SELECT m.value FROM metrics m JOIN tags t USING (run_uuid) WHERE m.key = ? AND t.key = 'rungwise.trial'"
-        kept = db.execute(f"{query} AND t.value = ? ORDER BY m.step", (metric, str(stopped[0].trial))).fetchall()
+        query = "SELECT m.value FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'rungwise.trial'"
+        chosen = f"{query} AND t.value = ? AND m.key = ? ORDER BY m.step"
+        kept = db.execute(chosen, (str(stopped[0].trial), metric)).fetchall()
     told = [report.metrics[metric] for _, report in sorted(curves[stopped[0].trial].items())]
     assert [value for (value,) in kept] == told
     table = parquet.read(run.folder / parquet.REPORTS).to_pylist()
     assert [line[metric] for line in table if line["trial"] == stopped[0].trial] == told
     (arm,) = found.arms
     assert arm.chosen is not None
-    assert len(arm.chosen.validation) == 2
+    assert arm.chosen.validation.n == 2
     assert "95% interval" in found.sentence
     assert "95% interval" in " ".join(run.said.split())
     assert (run.folder / "model/config.json").is_file()
