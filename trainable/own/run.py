@@ -72,6 +72,9 @@ class OwnRun(TrialRun):
             last = self._result(row["step"], metrics, self._step)
             if row["step"] > self.assignment.reported and row["step"] < self._budget:
                 yield last
+        if last is not None and self._step >= self._budget:  # its process died after its last report
+            yield replace(last, state=TrialEnd.COMPLETED)
+            return
         _seed_everything(int(config["seed"]))
         trial = self._trial(snapshot.folder if snapshot else None)
         reporting.report_to(trial.report)
@@ -192,6 +195,7 @@ class OwnRun(TrialRun):
             device=self._context.device,
             data=self._context.data,
             checkpoint=checkpoint,
+            reported=self._step,
             process=self,
         )
 
