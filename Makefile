@@ -6,7 +6,7 @@ PIP := pip install --quiet --disable-pip-version-check
 ROUNDS := 3
 
 .PHONY: sweep test test-busy test-cluster test-long test-versions test-lowest test-newest wheel docs lint types unit \
-	ready system bench clean
+	ready system bench calibrate clean
 
 sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
@@ -45,7 +45,7 @@ test-lowest test-newest: test-%: system
 	python3 scripts/versions.py $* > $(VENV)-$*/requirements.txt
 	$(VENV)-$*/bin/python -m $(PIP) -r $(VENV)-$*/requirements.txt
 	$(VENV)-$*/bin/python -m $(PIP) --no-deps -e .
-	$(VENV)-$*/bin/python sweeps/mnist_l2.py --trials 4 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(VENV)-$*/runs
+	$(VENV)-$*/bin/python sweeps/mnist_l2.py --trials 2 --searches 1 --epochs 1 --confirm-configs 1 --confirm-seeds 1 --out $(VENV)-$*/runs
 	$(VENV)-$*/bin/python -m pytest -n 4 --dist loadfile -o filterwarnings= \
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
 	rm -rf $(VENV)-$*
@@ -67,6 +67,10 @@ $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	python3 scripts/install.py $(VENV)
 	touch $@
+
+calibrate: $(READY)  ## how often an answer errs: 4,000 synthetic sweeps, and 200 simulated ones of two identical arms
+	$(PYTHON) benchmarks/calibrate.py $(ARGS)
+	$(PYTHON) benchmarks/simulate.py --aa 200
 
 bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'
 	$(PYTHON) -m $(PIP) -c constraints.txt -e '.[bench]' || echo "without Syne Tune"

@@ -2,6 +2,7 @@
 
     python benchmarks/simulate.py --eta 3 2 4 --startup 10 5         # five settings: a baseline, and one change each
     python benchmarks/simulate.py --eta 3 2 --workers 2 8 --combine  # four: every combination
+    python benchmarks/simulate.py --aa 200                           # sweeps of two identical arms: who errs?
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
 What is real: the study (`engine.search.arm_study.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
@@ -45,9 +46,9 @@ from rungwise.engine.search.samplers import STARTUP_TRIALS
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import Decision, State
 from rungwise.trainable import granted_resources as granted
-from rungwise.trainable.messages import TrialEnd, TrialResult
+from rungwise.trainable.messages import StudyKey, TrialEnd, TrialResult
 
-ARM = "all"
+STUDY = StudyKey("all")
 FINEST = SWEEP.reports_per_epoch  # reports an epoch that were measured
 
 
@@ -100,7 +101,7 @@ class Setting:
         experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
         kind = ArmStudy if self.stopped == "pruned" else ToldComplete
         first = initial_sampler(experiment) if self.first == "plain" else None
-        return kind(experiment, ARM, sampler_factory(experiment, ARM), first)
+        return kind(experiment, STUDY, sampler_factory(experiment, STUDY), first)
 
 
 class ToldComplete(ArmStudy):
@@ -147,7 +148,7 @@ class Simulation:
 
     def __init__(self, setting: Setting, seed: int, surrogate: Surrogate) -> None:
         self._setting, self._seed, self._surrogate = setting, seed, surrogate
-        self._study, self._rungs = setting.study(seed), Rungs([ARM], setting.ladder(), "max")
+        self._study, self._rungs = setting.study(seed), Rungs([STUDY], setting.ladder(), "max")
         self._flight = setting.flight()
         self._stride = FINEST // setting.reports
         self._driver = 0.0  # busy until then
@@ -203,7 +204,7 @@ class Simulation:
         if trial.step == self._rungs.schedule.budget:
             trial.state = State.COMPLETED
             result = replace(result, state=TrialEnd.COMPLETED)
-        elif self._rungs.judge(ARM, trial.number, trial.step, value) == TrialScheduler.STOP:
+        elif self._rungs.judge(STUDY, trial.number, trial.step, value) == TrialScheduler.STOP:
             trial.state = State.STOPPED
         if decision := self._rungs.take_decision(trial.number):
             trial.decisions.append(decision)
@@ -259,6 +260,8 @@ class Options:
     """The driver's work for a report."""
     combine: bool = False
     """Every combination of the values instead."""
+    aa: int = 0
+    """Instead: so many sweeps of two identical arms, and as many with a planted gain (`identical_arms.py`)."""
     seeds: int = 200
     processes: int = int(granted.cpus())
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -349,6 +352,10 @@ def line(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    if options.aa:
+        import identical_arms
+
+        sys.exit(identical_arms.compare(options.aa, options.processes))
     settings = options.settings()
     started = time.monotonic()
     titles = ["setting", *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]

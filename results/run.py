@@ -12,6 +12,7 @@ from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import sweep_state
 from rungwise.results.tables.tables import tables
+from rungwise.trainable.messages import StudyKey
 
 if TYPE_CHECKING:
     import optuna
@@ -81,24 +82,28 @@ class Run:
         with Reader(self.folder) as reader:
             return answer(reader)
 
-    def study(self, arm: str | None = None) -> optuna.Study:
-        """The Optuna study of an arm, in memory, for `optuna.visualization`.
+    def study(self, arm: str | None = None, search: int = 1) -> optuna.Study:
+        """The Optuna study of one search of an arm, in memory, for `optuna.visualization`.
 
         Args:
             arm: Name of the arm; optional if there is only one.
+            search: Which of the arm's independent searches, from 1.
 
         Raises:
-            ValueError: The sweep has no such arm.
+            ValueError: The sweep has no such arm, or no such search.
         """
         from rungwise.results.exporters.optuna_study import studies
 
         with Reader(self.folder) as reader:
-            arm_studies = studies(reader)
-        if arm is None and len(arm_studies) == 1:
-            return next(iter(arm_studies.values()))
-        if arm not in arm_studies:
-            raise ValueError(f"an arm must be one of {', '.join(map(repr, arm_studies))}, but got {arm!r}")
-        return arm_studies[arm]
+            found = studies(reader)
+        arms = dict.fromkeys(key.arm for key in found)
+        arm = next(iter(arms)) if arm is None and len(arms) == 1 else arm
+        if arm not in arms:
+            raise ValueError(f"an arm must be one of {', '.join(map(repr, arms))}, but got {arm!r}")
+        if StudyKey(arm, search) not in found:
+            last = max(key.search for key in found)
+            raise ValueError(f"a search must be one of 1 to {last}, but got {search!r}")
+        return found[StudyKey(arm, search)]
 
     def sql(self, query: str, *, external: bool = False) -> pa.Table:
         """Run a DuckDB query over the tables `trials` and `reports`.

@@ -21,9 +21,8 @@ SWEEP = Sweep(
         },
     },
     fixed={"optimizer": "adam", "schedule": "one-cycle", "batch_size": 128},
-    trials=20,
+    trials=10,
     epochs=4,
-    confirm_configs=1,
 )
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ SWEEP = Sweep(
     },
     arms={"no L2": {"l2": 0.0}, "L2": {}},
     fixed={"hidden": (128, 64), "batch_norm": True, "optimizer": "adam", "schedule": "one-cycle", "batch_size": 128},
-    trials=32,
+    trials=16,
     epochs=6,
 )
 

@@ -33,7 +33,7 @@ SWEEP = Sweep(
         "all": only("l1", "l2", "dropout", "batch_norm"),
     },
     fixed={"hidden": (128, 64), "optimizer": "adam", "schedule": "one-cycle", "batch_size": 128},
-    trials=72,
+    trials=12,
     epochs=6,
 )
 

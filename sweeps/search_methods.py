@@ -25,7 +25,7 @@ SWEEP = Sweep(
     },
     sampler={"grid": "grid", "random": "random", "TPE": "tpe"},
     fixed={"hidden": (128, 64), "optimizer": "adamw", "schedule": "one-cycle", "batch_size": 128},
-    trials=81,
+    trials=27,
     epochs=4,
 )
 

@@ -15,7 +15,7 @@ SWEEP = Sweep(
     fixed={"optimizer": "adamw", "weight_decay": 1e-3, "schedule": "one-cycle", "batch_size": 32},
     metric="val_loss",  # 85 validation samples: accuracy is too coarse to choose by
     mode="min",
-    trials=40,
+    trials=20,
     epochs=9,
 )
 

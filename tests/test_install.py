@@ -18,7 +18,7 @@ SCRIPT = '''
 from rungwise import FloatDistribution, Sweep, main
 
 SWEEP = Sweep(
-    name="mine", question=__doc__, data="digits", trials=2, epochs=1,
+    name="mine", question=__doc__, data="digits", trials=1, searches=1, epochs=1,
     space={"lr": FloatDistribution(1e-3, 1e-1, log=True)},
     arms={"no L2": {"l2": 0.0}, "L2": {"l2": FloatDistribution(1e-6, 1e-2, log=True)}},
 )
@@ -51,7 +51,8 @@ def test_a_wheel_holds_the_package_and_nothing_else_at_its_top(wheel: Path) -> N
         "rungwise/py.typed",
         "rungwise/engine/driver.py",
         "rungwise/trainable/data/mnist.parquet",
-        "rungwise/results/report/page.css",
+        "rungwise/results/report/templates/page.html.jinja",
+        "rungwise/results/report/templates/page.css",
     ):
         assert needed in names
 

@@ -1,6 +1,6 @@
 """The messages between the driver and the processes that train. No torch and no Ray here: both sides import this.
 
-    driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials
+    driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials; SuggestionAnswer
     worker -> driver    TrialResult, of one trial; PackResults, of all trials of such a process
 
 Tune carries dictionaries only, and puts keys of its own beside ours. `to_tune` and `from_tune` are called where Tune
@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 _RESULT = "message"  # the key of a Tune result under which ours lies, in a list: Tune flattens nested dictionaries
 _ACTOR = "actor"
@@ -55,6 +55,17 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
+class StudyKey(NamedTuple):
+    """One independent search of an arm: it has suggestions, rungs and a winner of its own."""
+
+    arm: str
+    search: int = 1  # 1, 2, 3, ... within the arm
+
+    def name(self, searches: int) -> str:
+        """What it is called where each arm has so many: 'L2', or 'L2, search 2'."""
+        return self.arm if searches == 1 else f"{self.arm}, search {self.search}"
+
+
 @dataclass(frozen=True)
 class TrialAssignment(Message):
     """A trial for a worker to train, from its newest checkpoint if there is one."""
@@ -67,10 +78,16 @@ class TrialAssignment(Message):
     owner: str = ""  # of its checkpoints (`trainable.worker.checkpoints.owner`)
     reported: int = 0  # the last step in the record: what led to it need not be sent again
     checkpoints: Mapping[int, str] = field(default_factory=dict)  # step -> SHA-256, as the record knows them
+    search: int = 1  # of its arm, which it belongs to
 
     _parsers: ClassVar[Parsers] = {
         "checkpoints": lambda digests: {int(step): digest for step, digest in digests.items()}
     }
+
+    @property
+    def study(self) -> StudyKey:
+        """The search that it belongs to."""
+        return StudyKey(self.arm, self.search)
 
     def to_tune(self) -> dict[str, Any]:
         """The config of the Tune trial that trains it."""
@@ -141,6 +158,7 @@ class TrialEnd(StrEnum):
     """How a trial ends by itself; others are stopped by the scheduler, or lost."""
 
     COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"  # an objective raised `optuna.TrialPruned` by itself
     DIVERGED = "DIVERGED"
     FAILED = "FAILED"
 
@@ -152,6 +170,24 @@ class WorkerAddress(Message):
     hostname: str
     pid: int
     node_ip: str
+
+
+@dataclass(frozen=True)
+class SuggestionRequest(Message):
+    """An objective asks for the value of a hyperparameter."""
+
+    name: str
+    distribution: str  # as Optuna writes it in JSON
+
+
+@dataclass(frozen=True)
+class SuggestionAnswer(Message):
+    """The value that the trial's study suggests; it is in the record before it is sent."""
+
+    trial: int
+    name: str
+    value: Any = None
+    problem: str | None = None  # why there is none
 
 
 @dataclass(frozen=True)
@@ -174,6 +210,9 @@ class TrialResult(Message):
     unreachable: str | None = None  # alone: this machine does not see the folder of the checkpoints
     notes: tuple[str, ...] = ()  # lines for the user, each to be said once a sweep
     lost: str | None = None  # alone: it raised together with other trials, and is to be assigned again
+    is_judged: bool = True  # the scheduler may stop the trial after this report
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # that an objective has set since the last result
+    asks: SuggestionRequest | None = None  # there is no report, and the trial waits for the answer
     worker: WorkerAddress | None = None  # known on the driver's side
 
     _parsers: ClassVar[Parsers] = {
@@ -182,6 +221,7 @@ class TrialResult(Message):
         "notes": tuple,
         "state": TrialEnd,
         "failure": Failure.from_dict,
+        "asks": SuggestionRequest.from_dict,
         "worker": WorkerAddress.from_dict,
     }
 
@@ -201,9 +241,10 @@ class TrialResult(Message):
         """
         return self.attempt < assignment.attempt
 
-    def to_tune(self) -> dict[str, Any]:
-        """A result of Tune's: it looks at `done` and `objective` only."""
-        return {
+    def to_tune(self, actor: Any = None) -> dict[str, Any]:
+        """A result of Tune's: it looks at `done` and `objective` only. `actor`: this process's handle, through which
+        the driver answers what an objective asks."""
+        return ({} if actor is None else {_ACTOR: actor}) | {
             "done": self.ended or self.unreachable is not None,
             "objective": self.objective,
             _RESULT: [self.to_dict()],
@@ -259,9 +300,14 @@ class PackResults(Message):
     def take_from_tune(cls, result: dict[str, Any]) -> Self:
         """The process's results, removed from Tune's result, which Tune keeps."""
         address = _address(result)
-        (plain,), actor = result.pop(_RESULT), result.pop(_ACTOR, None)
+        (plain,), actor = result.pop(_RESULT), take_actor(result)
         plain = {**plain, "results": [{**one, **address} for one in plain["results"]]}
         return cls.from_dict({**plain, **address, _ACTOR: actor})
+
+
+def take_actor(result: dict[str, Any]) -> Any:
+    """The handle of the process that sent the result, removed from it; None where there is none."""
+    return result.pop(_ACTOR, None)
 
 
 def _address(result: Mapping[str, Any]) -> dict[str, Any]:

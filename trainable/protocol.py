@@ -40,6 +40,8 @@ class TestScores:
 
     scores: Mapping[int, Mapping[str, float]]  # trial -> {metric, without "val_" or "test_": value}
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
+    # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
+    samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,17 @@ class SavedModel:
 class Training(ABC):
     """What trains the trials of a sweep."""
 
-    metrics: Mapping[str, str] | None = None
-    """{metric that a report has: "max" or "min"}; None: whatever the user's code reports."""
+    metrics: Mapping[str, str | None] | None = None
+    """{metric that a report has: "max" or "min", or None where the sweep must say it}; None: whatever is reported."""
     packs: bool = False
     """Whether a process can train several trials at once (`--pack`)."""
     has_test: bool = True
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+    asks: bool = False
+    """Whether a trial asks for its hyperparameters while it runs: they are in `params` of the record alone, and no
+    configuration has them before a repetition."""
 
     def definition(self) -> dict[str, Any]:
         """What the record's definition says of it, as JSON; {} for the built-in one."""

@@ -1,9 +1,10 @@
-"""The answer to a sweep's question: how the arms' configurations compare, by how much, and how sure one can be of it.
+"""The answer to a sweep's question: how the arms compare, by how much, and how sure one can be of it.
 
-A view of the record. Each arm's best configurations were trained again on fresh seeds. An arm is represented by the one
-with the best mean validation objective (`rank_candidates`), judged by its test scores. A seed whose training diverged
-or failed is an outcome and counts as what a constant prediction scores (intention to treat); one that was LOST is
-missing until it is trained again. While scores on the test split are not complete there is no verdict.
+A view of the record. Each search's best configurations were trained again on fresh seeds, and the one with the best
+mean validation objective (`rank_candidates`) is its winner, judged by its test scores. With several searches an arm is
+the spread of its winners: arms are compared. With one search it is that winner: two configurations are compared. A seed
+whose training diverged or failed is an outcome and counts as what a constant prediction scores (intention to treat);
+one that was LOST is missing until it is trained again. While test scores are not complete there is no verdict.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rungwise.results.analysis import phrasing
 from rungwise.results.analysis.best import LARGEST, best_report
 from rungwise.results.analysis.candidates import (
     collect_candidates,
     compute_optimism,
     count_failed,
     find_constant_score,
+    find_failed_searches,
+    find_winners,
     rank_candidates,
     select_scores,
 )
+from rungwise.results.analysis.comparisons import Family, compare_arms, sample_matrix, search_scores
 from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
+    ArrivalOrder,
+    BrokenConstraint,
     Candidate,
     Comparison,
+    FailedSearches,
     FailedSeeds,
     Findings,
     IntervalScope,
@@ -36,19 +42,23 @@ from rungwise.results.analysis.findings import (
     MissingSeeds,
     Note,
     OneSeed,
+    RepeatedLooks,
     Replicate,
     SampleError,
+    SeedIgnored,
     SupersededSeeds,
-    Verdict,
+    UntilSure,
     WinnersCurse,
     seeds_by_state,
-    verdict_of,
 )
-from rungwise.results.analysis.statistics import difference, estimate
+from rungwise.results.analysis.phrasing import answers, notes, verdicts
+from rungwise.results.analysis.statistics import estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
+LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
+WORTH = "worth"  # key of the record's meta: {"value": the smallest difference of scores that is worth having}
 K = TypeVar("K")
 
 
@@ -59,32 +69,32 @@ class Answer(Findings):
     @property
     def sentence(self) -> str:
         """All that is to be said at once: comparisons, failures, the best configuration."""
-        return phrasing.whole_answer(self)
+        return answers.whole_answer(self)
 
     @property
     def headlines(self) -> tuple[str, ...]:
         """A sentence for each comparison; of one arm its score."""
-        return phrasing.headlines(self)
+        return answers.headlines(self)
 
     @property
     def details(self) -> str:
         """What belongs to the headlines."""
-        return phrasing.details(self)
+        return answers.details(self)
 
     @property
     def note_texts(self) -> tuple[str, ...]:
         """What a careful reader wants to know before believing it, a line each."""
-        return phrasing.note_texts(self)
+        return notes.note_texts(self)
 
     def comparison_text(self, comparison: Comparison) -> str:
         """One comparison in words."""
-        return phrasing.comparison_text(comparison, self)
+        return verdicts.comparison_text(comparison, self)
 
     def asdict(self) -> dict[str, Any]:
         """As JSON, with its sentences; seeds become text there."""
-        notes = [{"note": type(note).__name__, **dataclasses.asdict(note)} for note in self.notes]
+        note_fields = [{"note": type(note).__name__, **dataclasses.asdict(note)} for note in self.notes]
         return dataclasses.asdict(self) | {
-            "notes": notes,
+            "notes": note_fields,
             "sentence": self.sentence,
             "headlines": self.headlines,
             "note_texts": self.note_texts,
@@ -98,6 +108,7 @@ def answer(reader: Reader) -> Answer:
         trials, curves, scores = reader.trials(), reader.curves(), reader.scores("test")
         superseded = reader.superseded()
         constant, diagnosis = reader.meta(CONSTANT_SCORES) or {}, reader.meta("test") or {}
+        worth, looks = (reader.meta(WORTH) or {}).get("value"), reader.meta(LOOKS) or []
     metric, mode = definition.metric, definition.mode
     names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
     measured = metric.removeprefix("val_")
@@ -107,13 +118,14 @@ def answer(reader: Reader) -> Answer:
         trial: metrics[measured] for trial, metrics in scores.items() if abs(metrics.get(measured, math.nan)) <= LARGEST
     }
 
+    by_arm = {name: [trial for trial in trials if trial.arm == name] for name in names}
+
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        arm_trials = [trial for trial in trials if trial.arm == name]
-        return tuple(rank_candidates(collect_candidates(arm_trials, superseded, curves, tested, metric), mode))
+        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
     candidates = {name: candidates_of(name) for name in names}
-    chosen = {name: next((c for c in candidates[name] if c.validation), None) for name in names}
-    represented = [candidate for candidate in chosen.values() if candidate]
+    winners = {name: find_winners(candidates[name], mode) for name in names}
+    represented = [winner for of_arm in winners.values() for winner in of_arm.values()]
     complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
     split = "test" if represented and complete else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
@@ -121,52 +133,91 @@ def answer(reader: Reader) -> Answer:
     score_format = MetricFormat(measured if split == "test" else metric, split, higher, regression)
     constant_score = find_constant_score(measured, constant, diagnosis, definition.data) if split == "test" else None
     samples = definition.data.samples(split)
+    searches = max([definition.searches, *(trial.search for trial in trials)])
+    replicate = Replicate.SEED if searches == 1 else Replicate.SEARCH
 
     arms = []
     for name in names:
-        values = select_scores(chosen[name], split, constant_score)
+        chosen = next(iter(rank_candidates(list(winners[name].values()), mode)), None)
+        failed_searches = find_failed_searches(by_arm[name], winners[name])
+        if replicate is Replicate.SEED:
+            values = select_scores(chosen, split, constant_score)
+        else:
+            values = search_scores(winners[name], failed_searches, split, constant_score)
         arms.append(
             Arm(
                 arm=name,
                 candidates=candidates[name],
-                chosen=chosen[name],
+                winners=winners[name],
+                chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, metric, mode),
-                optimism=compute_optimism(chosen[name], mode),
-                failed={} if chosen[name] else count_failed([t for t in trials if t.arm == name]),
+                best_seen=best_report(name, trials, curves, definition),
+                optimism=compute_optimism(chosen, mode),
+                failed={} if chosen else count_failed(by_arm[name]),
+                failed_searches=len(failed_searches) if chosen else 0,
             )
         )
     best = _best(arms, mode)
     keep = best.chosen if best else None
     model = keep.trials[_extreme(keep.values, mode)] if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
-    comparisons = _compare(arms, score_format, samples)
+    most = definition.until_sure
+    level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
+    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1), level)
+    sample_scores = reader.sample_scores(measured) if split == "test" and replicate is Replicate.SEARCH else {}
+    matrices = {
+        arm.arm: sample_matrix(arm, sample_scores, measured, constant_score, samples) if sample_scores else None
+        for arm in arms
+    }
+    comparisons = compare_arms(arms, family, matrices)
+    crossed = bool(comparisons) and all(matrices[arm.arm] is not None for arm in arms if arm.scores)
     return Answer(
         metric=metric,
         mode=mode,
         split=split,
         format=score_format,
         objective_format=MetricFormat(metric, "validation", mode == "max", regression),
+        trials=definition.trials,
+        worth=worth,
+        until_sure=most,
         control=names[0] if names else None,
-        replicate=Replicate.SEED,
+        replicate=replicate,
         constant_score=constant_score,
         arms=tuple(arms),
         comparisons=comparisons,
         best=best.arm if best else None,
         model=model,
         notes=(
-            *_notes(arms, distributions, constant_score),
-            *([KeptModel(model, best.arm, len(keep.values))] if model and best and keep else []),
-            *_interval_notes(arms, score_format, len(names) - 1, samples),
+            *_notes(arms, distributions, constant_score, searches),
+            *([KeptModel(model, best.arm, len(keep.values), searches)] if model and best and keep else []),
+            *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *([UntilSure(most)] if level else []),
+            *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
+            *(_ignored_seeds(arms) if definition.is_own else []),
+            *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),
+        has_test=definition.has_test,
     )
 
 
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
-    """The arm whose chosen configuration ranks first: seeds that failed count here, too."""
-    ranked = rank_candidates([arm.chosen for arm in arms if arm.chosen], mode)
-    return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
+    """The arm with the fewest failed seeds, then with the best mean over its searches; of one search each the one whose
+    configuration ranks first."""
+    if all(len(arm.winners) <= 1 for arm in arms):
+        ranked = rank_candidates([arm.chosen for arm in arms if arm.chosen], mode)
+        return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
+
+    def rank(arm: Arm) -> tuple[float, float]:
+        winners = list(arm.winners.values())
+        failed = [len(one.failed) / (len(one.failed) + len(one.values)) for one in winners] + [
+            1.0
+        ] * arm.failed_searches
+        means = [one.validation.mean for one in winners if one.validation]
+        mean = sum(means) / len(means)
+        return sum(failed) / len(failed), mean if mode == "min" else -mean
+
+    return min((arm for arm in arms if arm.winners), key=rank, default=None)
 
 
 def _extreme(values: Mapping[K, float], mode: str) -> K:
@@ -174,44 +225,14 @@ def _extreme(values: Mapping[K, float], mode: str) -> K:
     return (min if mode == "min" else max)(values, key=lambda key: values[key])
 
 
-# -- comparisons -------------------------------------------------------------------------------------------------
-
-
-def _compare(arms: Sequence[Arm], score_format: MetricFormat, samples: int | None) -> tuple[Comparison, ...]:
-    """Every arm against the control, the first one: one family of comparisons, whatever became of the arms."""
-    if not any(arm.chosen for arm in arms):
-        return ()
-    control, *others = arms
-    compared = []
-    for arm in others:
-        verdict = _without_scores(arm, control) if not (arm.chosen and control.chosen) else None
-        if verdict:
-            compared.append(Comparison(arm.arm, control.arm, verdict, None))
-        elif not (arm.chosen and control.chosen):
-            continue  # not confirmed yet
-        elif score_format.split == "validation":
-            compared.append(Comparison(arm.arm, control.arm, Verdict.NO_TEST_SCORES, None))
-        else:
-            a, b = list(arm.scores.values()), list(control.scores.values())
-            interval = difference(a, b, len(others), share=score_format.share, samples=samples)
-            verdict = verdict_of(interval, Replicate.SEED, score_format.higher)
-            compared.append(Comparison(arm.arm, control.arm, verdict, interval))
-    return tuple(compared)
-
-
-def _without_scores(arm: Arm, control: Arm) -> Verdict | None:
-    if arm.failed and control.failed:
-        return Verdict.BOTH_FAILED
-    if arm.failed and control.chosen:
-        return Verdict.ARM_FAILED
-    return Verdict.CONTROL_FAILED if control.failed and arm.chosen else None
-
-
 # -- notes -------------------------------------------------------------------------------------------------------
 
 
 def _notes(
-    arms: Sequence[Arm], distributions: Mapping[int, Mapping[str, str]], constant_score: float | None
+    arms: Sequence[Arm],
+    distributions: Mapping[int, Mapping[str, str]],
+    constant_score: float | None,
+    searches: int,
 ) -> list[Note]:
     """What is to be said of the configurations: how they were found, where they lie, what became of their seeds."""
     notes: list[Note] = []
@@ -225,26 +246,41 @@ def _notes(
             notes += edges(arm, control, distributions.get(arm.chosen.source, {}))
     for arm in arms:
         for one in arm.candidates:
-            is_chosen, outcomes = one is arm.chosen, len(one.values) + len(one.failed)
+            is_chosen, outcomes = one in arm.winners.values(), len(one.values) + len(one.failed)
             if one.failed:
                 states = seeds_by_state(one.failed)
                 notes.append(FailedSeeds(arm.arm, one.source, is_chosen, states, outcomes, constant_score))
             if one.missing:
                 states = seeds_by_state(one.missing)
                 notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
+            if one.breaches:
+                notes.append(
+                    BrokenConstraint(
+                        arm.arm, one.source, len(one.breaches), outcomes, next(iter(one.breaches.values()))
+                    )
+                )
             if one.superseded:
                 notes.append(SupersededSeeds(arm.arm, one.source, one.superseded))
+        if arm.failed_searches:
+            notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
 
 
+def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:
+    """Of a training of the user's own: seeds that make no difference are no repetitions."""
+    values = {arm.arm: list(arm.chosen.values.values()) for arm in arms if arm.chosen}
+    return [SeedIgnored(arm, len(some)) for arm, some in values.items() if len(some) > 1 and len(set(some)) == 1]
+
+
 def _interval_notes(
-    arms: Sequence[Arm], score_format: MetricFormat, comparisons: int, samples: int | None
+    arms: Sequence[Arm], score_format: MetricFormat, scope: IntervalScope, samples: int | None
 ) -> list[Note]:
     """What the intervals are over, and what they do not hold."""
     scored = [arm for arm in arms if arm.score]
-    notes: list[Note] = [IntervalScope(Replicate.SEED, comparisons)] if scored else []
+    notes: list[Note] = [scope] if scored else []
     if scored and samples and score_format.share:
         shares = {arm.arm: min(max(0.0, arm.score.mean), 1.0) for arm in scored if arm.score}
         margins = {arm: 1.96 * math.sqrt(share * (1 - share) / samples) for arm, share in shares.items()}
         notes.append(SampleError(samples, margins))
-    return notes + [OneSeed(arm.arm) for arm in scored if arm.score and arm.score.n == 1]
+    one_seed = [arm for arm in scored if arm.score and arm.score.n == 1 and scope.replicate is Replicate.SEED]
+    return notes + [OneSeed(arm.arm) for arm in one_seed]

@@ -1,11 +1,12 @@
-"""Epochs trained, and epochs that a sweep without early stopping would have trained."""
+"""Trials asked for, epochs trained, and epochs that a sweep without early stopping would have trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import percent
+from rungwise.results.io.formatting import count, percent
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State, Trial
 
 
@@ -33,10 +34,19 @@ def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCo
     return EpochCount(sum(ended), budget * len(ended))
 
 
+def trials_text(definition: Definition) -> str:
+    """'160: 16 in each of 5 searches of 2 arms'; of one search of one arm '32'."""
+    arms, searches = len(definition.arms), definition.searches
+    where = f"{arms} arms" if searches == 1 else f"{searches} searches"
+    where += f" of {arms} arms" if searches > 1 and arms > 1 else ""
+    total = f"{definition.all_trials:,}"
+    return total if arms * searches <= 1 else f"{total}: {definition.trials:,} in each of {where}"
+
+
 def cost_text(search: EpochCount, again: float) -> str:
     """'101 of 192 trained in the search (early stopping saved 47%), 180 more to confirm and audit'"""
     if search.saved is None:
         return "no trial has ended yet"
     saved = f"early stopping saved {percent(search.saved)}"
-    text = f"{search.trained:,.6g} of {search.full:,.6g} trained in the search ({saved})"
-    return f"{text}, {again:,.6g} more to confirm and audit" if again else text
+    text = f"{count(search.trained)} of {count(search.full)} trained in the search ({saved})"
+    return f"{text}, {count(again)} more to confirm and audit" if again else text

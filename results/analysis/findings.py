@@ -1,14 +1,14 @@
-"""What is known about a sweep's question, as data: arms, comparisons and notes. Sentences are made in `phrasing`."""
+"""What is known about a sweep's question, as data: arms, comparisons and notes. Sentences: `phrasing`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from rungwise.results.analysis.best import BestReport
-from rungwise.results.analysis.statistics import Difference, Estimate
+from rungwise.results.analysis.statistics import FEWEST, Difference, Estimate
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.types import State
 
@@ -25,6 +25,7 @@ class Verdict(StrEnum):
 
     HELPS = "helps"
     HURTS = "hurts"
+    NO_DIFFERENCE = "no difference worth having"
     CANNOT_TELL = "cannot tell"
     ONE_SEARCH = "one search"  # an interval about two configurations says nothing about two arms
     NO_TEST_SCORES = "no test scores"  # configurations were chosen by their validation scores
@@ -33,14 +34,23 @@ class Verdict(StrEnum):
     BOTH_FAILED = "both failed"
 
 
-def verdict_of(difference: Difference, replicate: Replicate, higher: bool) -> Verdict:
-    """HELPS or HURTS when the interval over searches leaves 0 out; the difference is arm minus control."""
+def verdict_of(difference: Difference, replicate: Replicate, higher: bool, worth: float | None = None) -> Verdict:
+    """HELPS or HURTS when the interval over searches leaves 0 out; the difference is arm minus control. NO_DIFFERENCE
+    when it does not, and the difference is smaller than `worth` (two one-sided tests; Schuirmann 1987)."""
     if replicate is Replicate.SEED:
         return Verdict.ONE_SEARCH
     low, high = difference.low, difference.high
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None or min(difference.n, difference.n_other) < FEWEST:
         return Verdict.CANNOT_TELL
-    return Verdict.HELPS if (low > 0) is higher else Verdict.HURTS
+    if not low <= 0 <= high:
+        return Verdict.HELPS if (low > 0) is higher else Verdict.HURTS
+    return Verdict.NO_DIFFERENCE if is_small(difference, worth) else Verdict.CANNOT_TELL
+
+
+def is_small(difference: Difference, worth: float | None) -> bool:
+    """Whether the difference is smaller than `worth`, in either direction."""
+    low, high = difference.inner_low, difference.inner_high
+    return worth is not None and low is not None and high is not None and -worth < low and high < worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Candidate:
     failed: dict[int, State]  # seed -> how its training ended without a score: an outcome, which counts
     missing: dict[int, State]  # seed -> LOST or RUNNING: no outcome yet
     superseded: int = 0  # confirmations of a network in whose place another one was accepted since
+    breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
+    search: int = 1  # of the arm, that found it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +78,15 @@ class Arm:
 
     arm: str
     candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
-    scores: dict[int, float]  # seed -> score of the chosen one on the split, failed seeds included
+    winners: dict[int, Candidate]  # search -> its best candidate
+    chosen: Candidate | None  # the best of them
+    # On the split, failed seeds included: seed -> score of the chosen one, or search -> mean score of its winner.
+    scores: dict[int, float]
     score: Estimate | None  # of `scores`
     best_seen: BestReport | None  # of its search
     optimism: float | None  # how much better the chosen one did in its search than on fresh seeds (winner's curse)
     failed: dict[State, int]  # of an arm of which nothing trained to a score: how its trials ended
+    failed_searches: int = 0  # searches of which nothing trained to a score
 
     @property
     def seen(self) -> float | None:
@@ -87,6 +102,10 @@ class Comparison:
     against: str
     verdict: Verdict
     difference: Difference | None
+    small: bool = False  # whether it is shown to be smaller than what is worth having
+    won: int | None = None  # searches of the arm that scored better than the control's search of the same number
+    pairs: int | None = None  # of such searches
+    needed: int | None = None  # searches of each arm that would show a difference that is worth having
 
 
 # -- notes -----------------------------------------------------------------------------------------------------
@@ -164,6 +183,7 @@ class IntervalScope:
 
     replicate: Replicate
     comparisons: int
+    crossed: bool = False  # with the samples: they hold for other samples, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +203,66 @@ class OneSeed:
 
 @dataclass(frozen=True, slots=True)
 class KeptModel:
-    """The model in model/ is one seed's; the scores are means over seeds."""
+    """The model in model/ is one seed's; the scores are means over seeds, or over searches."""
 
     trial: int
+    arm: str
+    seeds: int
+    searches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSearches:
+    """Searches of which nothing trained to a score; they count as what a constant prediction scores."""
+
+    arm: str
+    count: int
+    searches: int
+    counted_as: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedLooks:
+    """Test scores were looked at more than once, after so many searches each time."""
+
+    looks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UntilSure:
+    """Searches are added until the answer is sure, up to so many of each arm: intervals hold for all these looks."""
+
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalOrder:
+    """Suggestions depended on the order in which trials ended: the same command may suggest others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenConstraint:
+    """A configuration that kept all constraints in its search breaks one on fresh seeds."""
+
+    arm: str
+    source: int
+    count: int  # of seeds
+    seeds: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedIgnored:
+    """All seeds of the chosen configuration gave the very same number: the user's training does not use its seed."""
+
     arm: str
     seeds: int
 
 
 Note = (
-    WinnersCurse
+    BrokenConstraint
+    | SeedIgnored
+    | WinnersCurse
     | FailedSeeds
     | MissingSeeds
     | SupersededSeeds
@@ -201,6 +272,10 @@ Note = (
     | SampleError
     | OneSeed
     | KeptModel
+    | FailedSearches
+    | RepeatedLooks
+    | UntilSure
+    | ArrivalOrder
 )
 
 
@@ -213,6 +288,9 @@ class Findings:
     split: str  # test, or validation while there are no test scores
     format: MetricFormat  # of scores on the split
     objective_format: MetricFormat  # of the objective in the search
+    trials: int  # of each search of each arm
+    worth: float | None  # the smallest difference that is worth having, as a difference of scores
+    until_sure: int  # the most searches of each arm that may be added until the answer is sure; 0: none are added
     control: str | None  # the first arm
     replicate: Replicate
     constant_score: float | None  # on the split, of a prediction that does not depend on the sample
@@ -221,6 +299,7 @@ class Findings:
     best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
     model: int | None  # confirmation trial of that arm with the best one: the model to keep
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
+    has_test: bool = True  # whether the sweep can score a test split at all
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError."""

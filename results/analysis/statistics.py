@@ -1,4 +1,7 @@
-"""Means and differences of means with t-intervals (Student's and Welch's), by scipy.
+"""Means and differences of means with t-intervals (Student's and Welch's), and how many searches a difference takes.
+
+Intervals of differences between searches hold for samples like those of the split, too: searches are crossed with
+samples, as readers are with cases in radiology (Obuchowski and Rockette 1995; Gallas 2009).
 
 Intervals are two-sided. The values are scores of training seeds, or of independent searches; they are taken as roughly
 normal. A share, such as an accuracy, is counted on a number of samples, so its spread has a floor: see `discordance`.
@@ -8,8 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIDENCE = 0.95
+POWER = 0.8
+CAUTION = 0.8  # with which the standard deviation is below the one that is planned with
+FEWEST = 4  # searches of each arm from which on there is a verdict
+# Level of each look at a t-test over R = 4, 5, ..., N searches that errs in 5% over all looks (benchmarks/boundary.py).
+REPEATED_LEVELS = {8: 0.0223, 12: 0.0152, 16: 0.0125}
+MOST = 200  # searches of each arm that are looked at
 _ROUNDING = 1e-12  # spread, relative to the values, that is rounding
 
 
@@ -35,6 +48,24 @@ class Difference:
     high: float | None
     p: float | None  # two-sided, of the same test at the same level: below 1 - CONFIDENCE when 0 is outside
     comparisons: int  # made together: their intervals hold together with CONFIDENCE (Bonferroni)
+    # The narrower interval of the equivalence test (TOST), which holds with 1 - 2 * (1 - CONFIDENCE).
+    inner_low: float | None = None
+    inner_high: float | None = None
+    variance: float | None = None  # of the mean, from the spread within both sides
+    sample_variance: float = 0.0  # of the mean, from the samples that the split happens to have
+    freedom: float | None = None  # degrees of freedom of `variance`
+
+
+def repeated_level(most: int) -> float:
+    """The level of each look when searches are added until the answer is sure, up to `most` of each arm.
+
+    Raises:
+        ValueError: for more than the largest number that the levels are known for.
+    """
+    for last, level in REPEATED_LEVELS.items():
+        if most <= last:
+            return level
+    raise ValueError(f"levels are known for up to {max(REPEATED_LEVELS)} searches, but got {most}")
 
 
 def discordance(difference: float, samples: int) -> float:
@@ -77,7 +108,13 @@ def estimate(values: Sequence[float], *, share: bool = False, samples: int | Non
 
 
 def difference(
-    a: Sequence[float], b: Sequence[float], comparisons: int = 1, *, share: bool = False, samples: int | None = None
+    a: Sequence[float],
+    b: Sequence[float],
+    comparisons: int = 1,
+    *,
+    share: bool = False,
+    samples: int | None = None,
+    level: float | None = None,
 ) -> Difference:
     """Mean of `a` minus mean of `b` by Welch's t-test, with an interval that holds for all `comparisons` together.
 
@@ -90,12 +127,12 @@ def difference(
         comparisons: how many are made together.
         share: they are shares; the interval stays within -1..1.
         samples: on how many samples shares were counted, both sides on the same ones; see `discordance`.
+        level: as for `crossed_difference`.
 
     Raises:
         ValueError: when a side is empty.
     """
     import numpy as np
-    from scipy import stats
 
     if not a or not b:
         raise ValueError(f"both sides must have a value, but got {len(a)} and {len(b)}")
@@ -104,19 +141,109 @@ def difference(
     if min(len(a), len(b)) < 2:
         return Difference(len(a), len(b), mean, None, None, None, comparisons)
     floor = discordance(mean, samples) / 2 if share and samples else 0.0  # half of it a side
-    errors = [max(_spread(side) ** 2, floor) / len(side) for side in (a, b)]  # variances of the means
-    variance = sum(errors)
-    if variance == 0:
-        return Difference(len(a), len(b), mean, mean, mean, None, comparisons)
+    sides = [(max(_spread(side) ** 2, floor) / len(side), len(side)) for side in (a, b)]
+    return _welch(mean, sides, 0.0, comparisons, level, share=share)
+
+
+def crossed_difference(
+    a: np.ndarray, b: np.ndarray, comparisons: int = 1, *, share: bool = False, level: float | None = None
+) -> Difference:
+    """Mean of `a` minus mean of `b` over independent searches, for other searches and for other samples.
+
+    With s2 the variance between the searches of a side (search and seeds, on this split), and e2 what else varies
+    between searches on a sample, the mean has the variance s2 / R of each side and, from the samples,
+    (var_i d_i - e2_a / R_a - e2_b / R_b) / n of the differences d_i on sample i. The degrees of freedom are those of
+    the searches (Welch-Satterthwaite). s2 is at least e2 / n: searches that happen to agree on n samples are not alike.
+
+    Args:
+        a: scores of one side, (searches, samples).
+        b: those of the other, on the same samples.
+        comparisons: how many are made together.
+        share: they are shares; the interval stays within -1..1.
+        level: of a look among several (`repeated_level`), for the interval and for equivalence; None: a single look.
+
+    Raises:
+        ValueError: when a side is empty, or the samples differ.
+    """
+    if not len(a) or not len(b) or a.shape[1] != b.shape[1]:
+        raise ValueError(f"both sides must have scores on the same samples, but got {a.shape} and {b.shape}")
+    differences = a.mean(axis=0) - b.mean(axis=0)  # (samples,)
+    samples, mean = a.shape[1], float(differences.mean())
+    mean = 0.0 if abs(mean) <= _ROUNDING * float(max(abs(a).max(), abs(b).max())) else mean
+    if min(len(a), len(b)) < 2:
+        return Difference(len(a), len(b), mean, None, None, None, comparisons)
+    floor = discordance(mean, samples) / 2 if share else 0.0
+    sides, rest = [], 0.0
+    for side in (a, b):
+        between = _spread(side.mean(axis=1).tolist()) ** 2
+        within = max(0.0, float(side.var(axis=0, ddof=1).mean()) - between)
+        sides.append((max(between, within / samples, floor) / len(side), len(side)))
+        rest += within / len(side)
+    varied = float(differences.var(ddof=1)) if samples > 1 else 0.0
+    return _welch(mean, sides, max(0.0, varied - rest) / samples, comparisons, level, share=share)
+
+
+def searches_needed(found: Difference, worth: float) -> int | None:
+    """The number of searches of each arm, more than there are, that would show a difference of `worth` with POWER; None
+    when MOST would not: the split has too few samples, or scores spread too far.
+
+    It is planned from that difference, never from the one that was seen: power at the observed effect says nothing that
+    p does not say (Hoenig and Heisey 2001). The variance between searches is known from few of them, so its upper
+    CAUTION limit is used (chi-square).
+    """
+    import math
+
+    from scipy import stats
+
+    if not found.variance or not found.freedom or not math.isfinite(found.freedom):
+        return None
+    upper = found.freedom / float(stats.chi2.ppf(1 - CAUTION, found.freedom))
+    sides = found.variance * (2 / (1 / found.n + 1 / found.n_other)) * upper  # of both sides, one search each
+    for count in range(max(FEWEST, max(found.n, found.n_other) + 1), MOST + 1):
+        between = sides / count
+        total = between + found.sample_variance
+        freedom = total**2 / (between**2 / (2 * (count - 1)))
+        critical = float(stats.t.ppf(1 - (1 - CONFIDENCE) / found.comparisons / 2, freedom))
+        if float(stats.nct.sf(critical, freedom, worth / math.sqrt(total))) >= POWER:
+            return count
+    return None
+
+
+def _welch(
+    mean: float,
+    sides: Sequence[tuple[float, int]],
+    sample_variance: float,
+    comparisons: int,
+    level: float | None,
+    *,
+    share: bool,
+) -> Difference:
+    """`sides`: the variance of each side's mean, and how many values it has."""
+    import math
+
+    from scipy import stats
+
+    (_, n), (_, n_other) = sides
+    variance = sum(error for error, _ in sides)
+    total = variance + sample_variance
+    if total == 0:
+        return Difference(n, n_other, mean, mean, mean, None, comparisons, mean, mean, 0.0)
     # Welch-Satterthwaite
-    freedom = variance**2 / sum(error**2 / (len(side) - 1) for error, side in zip(errors, (a, b), strict=True))
-    alpha = (1 - CONFIDENCE) / comparisons
-    margin = float(stats.t.ppf(1 - alpha / 2, freedom)) * variance**0.5
-    low, high = mean - margin, mean + margin
-    if share:
-        low, high = max(low, -1.0), min(high, 1.0)
-    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / variance**0.5, freedom)))
-    return Difference(len(a), len(b), mean, low, high, p, comparisons)
+    spread = sum(error**2 / (count - 1) for error, count in sides)
+    freedom = variance**2 / spread if spread else math.inf
+    total_freedom = total**2 / spread if spread else math.inf
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        margin = float(stats.t.ppf(1 - alpha / comparisons / 2, total_freedom)) * total**0.5
+        low, high = mean - margin, mean + margin
+        return (max(low, -1.0), min(high, 1.0)) if share else (low, high)
+
+    low, high = bounds(1 - CONFIDENCE if level is None else level)
+    inner_low, inner_high = bounds(2 * (1 - CONFIDENCE)) if level is None else (low, high)
+    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / total**0.5, total_freedom)))
+    return Difference(
+        n, n_other, mean, low, high, p, comparisons, inner_low, inner_high, variance, sample_variance, freedom
+    )
 
 
 def _on_logits(mean: float, margin: float) -> tuple[float, float]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What a resumed run cannot change is a param of the parent, the rest are tags: MLflow's params are for good.
 _PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "seed")
-_TAGS = ("trials", "sampler")
+_TAGS = ("trials", "searches", "order", "sampler")
 TAG_LENGTH = 5000  # that every server accepts
 _DIGEST_LENGTH = 36  # MLflow's limit
 
@@ -123,12 +123,13 @@ def parent_params(view: RecordView, names: RunNames) -> dict[str, str]:
 
 def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[str, str]:
     tags = {
-        "mlflow.runName": f"trial {trial.trial} ({trial.arm})",
+        "mlflow.runName": f"trial {trial.trial} ({trial.study.name(view.definition.searches)})",
         "mlflow.source.type": "LOCAL",
         "mlflow.parentRunId": parent,
         "rungwise.run": view.identity,
         "rungwise.trial": str(trial.trial),
         "rungwise.arm": trial.arm,
+        "rungwise.search": str(trial.search),
         "rungwise.phase": trial.phase,
         "rungwise.state": state,
         "rungwise.attempts": str(trial.attempts),

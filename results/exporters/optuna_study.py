@@ -9,15 +9,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.types import ATTRIBUTES, ReportRow, State, Trial
 from rungwise.results.record.validation import Invalid
+from rungwise.trainable.messages import StudyKey
 
 if TYPE_CHECKING:
     import optuna
 
 
-def studies(reader: Reader) -> dict[str, optuna.Study]:
-    """{arm: study} of the search phase, in memory, trials in the order of dealing; an arm without trials has a study.
+def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
+    """{search of an arm: study} of the search phase, in memory, trials in the order of dealing; one without trials has
+    a study, too.
 
     States follow the table in DESIGN.md: STOPPED is PRUNED, DIVERGED, FAILED and LOST are FAIL, and a trial in flight
     stays RUNNING. A COMPLETE trial's value is the objective at its last report, not the best one on the way: all
@@ -30,7 +32,7 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
     last attempt's value counts. A study of several objectives has no intermediate values, which Optuna does not take.
 
     A study begins with the trials of other runs that `--warm-start` named, which have no user attribute `trial`; and it
-    has what its sampler kept of its trials and itself.
+    has what its sampler kept of its trials and itself. What an objective set by `set_user_attr` is a user attribute.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -39,24 +41,34 @@ def studies(reader: Reader) -> dict[str, optuna.Study]:
         definition = reader.definition()
         trials = reader.trials("search")
         curves = reader.curves()
-        events = [(t, data) for _, kind, t, data in reader.events() if kind == "sampler" and t is not None]
+        told = [(kind, t, data) for _, kind, t, data in reader.events() if t is not None]
+        events = [(t, data) for kind, t, data in told if kind == "sampler"]
         earlier = reader.meta("earlier") or {}
     objectives = definition.objectives
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
-    arms = dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)])
-    with _quiet():
-        made = {arm: optuna.create_study(study_name=arm, directions=directions) for arm in arms}
+    keys = dict.fromkeys([*definition.studies, *(trial.study for trial in trials)])
+    searches = max((key.search for key in keys), default=1)
+    with quiet_optuna():
+        made = {key: optuna.create_study(study_name=key.name(searches), directions=directions) for key in keys}
     with reader.refusing(), _known_to_optuna():
-        for arm, known in earlier.items():
-            for one in known:
-                made[arm].add_trial(_of_another_run(one))
+        for key, study in made.items():
+            for one in earlier.get(key.arm, []):
+                study.add_trial(_of_another_run(one))
+        set_by_user: dict[int, dict[str, Any]] = {}
+        for kind, number, data in told:
+            if kind == ATTRIBUTES:
+                set_by_user.setdefault(number, {}).update(data["values"])
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
-            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
-            made[trial.arm].add_trial(frozen)
-        arm_of = {trial.trial: trial.arm for trial in trials}
+            curve = curves.get(trial.trial, {})
+            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
+            frozen = _frozen(trial, curve, list(objectives), known)
+            frozen.user_attrs = {**set_by_user.get(trial.trial, {}), **frozen.user_attrs}
+            made[trial.study].add_trial(frozen)
+        study_of = {trial.trial: trial.study for trial in trials}
         for number, data in events:
-            study = made[arm_of[number]]
+            study = made[study_of[number]]
             for name, value in data["shared"].items():
                 study._storage.set_study_system_attr(study._study_id, name, value)
     return made
@@ -72,6 +84,13 @@ def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if not any(word in name for word in left_out)}
 
 
+def distributions_of(texts: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distributions from JSON."""
+    from optuna.distributions import json_to_distribution
+
+    return {name: json_to_distribution(text) for name, text in texts.items()}
+
+
 def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
     import optuna
 
@@ -79,9 +98,7 @@ def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
         state=optuna.trial.TrialState[one["state"]],
         values=one["values"],
         params=one["params"],
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in one["distributions"].items()
-        },
+        distributions=distributions_of(one["distributions"]),
         intermediate_values={int(step): value for step, value in one["intermediate"].items()},
         user_attrs={"run": one["run"]},
     )
@@ -97,8 +114,8 @@ def _known_to_optuna() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's line for each study that is created."""
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's lines, such as one for each study that is created."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -138,9 +155,7 @@ def _frozen(
         state=state,
         values=values,
         params={name: trial.params[name] for name in trial.distributions},
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
-        },
+        distributions=distributions_of(trial.distributions),
         user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
         intermediate_values={} if others else finite,
         system_attrs=attributes | ({f"constraints:{broken.name}": broken.violation} if broken else {}),

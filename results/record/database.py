@@ -12,7 +12,12 @@ from rungwise.results.record import integrity
 from rungwise.results.record.types import RecordError, Trial
 
 FORMAT = 1
-_SCHEMA = """
+# What a model scores on each sample of a split: of an accuracy one bit, of other metrics a float32. A record of an
+# earlier version lacks the table.
+SAMPLE_SCORES = """CREATE TABLE sample_scores(
+  trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, samples INTEGER NOT NULL,
+  data BLOB NOT NULL, checksum INTEGER, PRIMARY KEY(trial, split, metric)) STRICT"""
+_SCHEMA = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) STRICT;
 CREATE TABLE sessions(
   session INTEGER PRIMARY KEY, state TEXT NOT NULL, started REAL NOT NULL, ended REAL, info TEXT NOT NULL,
@@ -22,7 +27,7 @@ CREATE TABLE trials(
   state TEXT NOT NULL, params TEXT NOT NULL,
   distributions TEXT NOT NULL, config TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, stop_rung REAL,
   cutoff REAL, reason TEXT, error TEXT, node TEXT, device TEXT, created REAL NOT NULL, started REAL, ended REAL,
-  failure TEXT, checksum INTEGER) STRICT;
+  failure TEXT, search INTEGER, checksum INTEGER) STRICT;
 CREATE TABLE reports(
   seq INTEGER PRIMARY KEY, trial INTEGER NOT NULL REFERENCES trials, attempt INTEGER NOT NULL, step INTEGER NOT NULL,
   at REAL NOT NULL, rung REAL, cutoff REAL, stopped INTEGER, checksum INTEGER,
@@ -30,6 +35,7 @@ CREATE TABLE reports(
 CREATE TABLE scores(
   trial INTEGER NOT NULL REFERENCES trials, split TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
   checksum INTEGER, PRIMARY KEY(trial, split, metric)) STRICT;
+{SAMPLE_SCORES};
 CREATE TABLE checkpoints(
   trial INTEGER NOT NULL REFERENCES trials, step INTEGER NOT NULL, sha256 TEXT NOT NULL, at REAL NOT NULL,
   checksum INTEGER, PRIMARY KEY(trial, step)) STRICT;
@@ -38,7 +44,7 @@ CREATE TABLE events(
   checksum INTEGER) STRICT;
 """
 REPORT_COLUMNS = ("seq", "trial", "attempt", "step", "at", "rung", "cutoff", "stopped")
-TRIAL_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name != "failure")
+TRIAL_COLUMNS = tuple(name for name in Trial.__dataclass_fields__ if name not in ("failure", "search"))
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -93,9 +99,18 @@ def metric_columns(db: sqlite3.Connection) -> set[str]:
     return {row[1] for row in db.execute("PRAGMA table_info(reports)")} - {*REPORT_COLUMNS, integrity.CHECKSUM}
 
 
-def has_failures(db: sqlite3.Connection) -> bool:
-    """Whether failures are in a column of their own: not in an earlier version's record."""
-    return any(row[1] == "failure" for row in db.execute("PRAGMA main.table_info(trials)"))
+LATER_COLUMNS = {"failure": "TEXT", "search": "INTEGER"}  # of trials, which an earlier version's record lacks
+
+
+def has_sample_scores(db: sqlite3.Connection) -> bool:
+    """Whether the record says what models score on each sample."""
+    return bool(db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'sample_scores'").fetchone())
+
+
+def lacking_columns(db: sqlite3.Connection) -> list[str]:
+    """Those of `LATER_COLUMNS` that the record does not have."""
+    has = {row[1] for row in db.execute("PRAGMA main.table_info(trials)")}
+    return [name for name in LATER_COLUMNS if name not in has]
 
 
 def quoted(name: str) -> str:

@@ -6,11 +6,14 @@ defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import ceil
 from typing import Any, Self
 
 from rungwise.results.io.redaction import Verbatim
+from rungwise.trainable.messages import StudyKey
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Definition:
     question: str = ""
     metric: str = "val_accuracy"
     mode: str = "max"  # or min
-    trials: int = 0
+    trials: int = 0  # of each search of each arm
+    searches: int = 1  # independent ones, of each arm
+    order: str = "arrival"  # of suggestions; "fixed": each search has one trial in flight, and time decides nothing
     epochs: int = 0  # the full budget of a trial
     reports_per_epoch: int = 1
     grace: float = 0.0  # epochs before the first rung
@@ -63,15 +68,19 @@ class Definition:
     samplers: Mapping[str, str] = field(default_factory=dict)  # arm -> its sampler, where they differ
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)  # {metric: max or min}, the one that stops trials first
+    worth: float | None = None  # the smallest difference worth having, in the metric's unit; None: not said
+    until_sure: int = 0  # searches are added until the answer is sure, up to so many of each arm; 0: none are added
     patience: float | None = None  # epochs
     max_parameters: int | None = None
+    constraints: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # reported metric -> ["<=" or ">=", limit]
     seed: int = 0
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> what it fixes; a range as text
     fixed: Mapping[str, Any] = field(default_factory=dict)
     # {hyperparameter: Optuna distribution as JSON}, or what is kept of a function (`engine.experiment.space.to_json`)
     space: Mapping[str, str] | str = field(default_factory=dict)
     model: str | Mapping[str, str] = "mlp"  # or {"function": its name}
-    # {} for the built-in one, else {"kind": "function", "name": its name, "test": whether it scores a test split}
+    # {} for the built-in one; {"kind": "built-in", "loss": name, ...} with functions of the user's in its loop; else
+    # {"kind": "function", "name": its name, "test": whether it scores a test split}
     training: Mapping[str, Any] = field(default_factory=dict)
     data: DatasetSummary = field(default_factory=DatasetSummary)
     unknown: Mapping[str, Any] = field(default_factory=dict)  # what another version of Rungwise keeps besides
@@ -85,6 +94,8 @@ class Definition:
     def from_json(text: Mapping[str, Any] | None) -> Definition:
         """Of the JSON that `to_json` makes, or that an earlier version made; None is a record without a definition."""
         values = _known_fields(Definition, text or {})
+        if len(values.get("arms", {})) > 1 and "searches" not in values:  # an earlier version counted all arms together
+            values["trials"] = ceil(values.get("trials", 0) / len(values["arms"]))
         values["data"] = DatasetSummary.from_json(values.get("data", {}))
         values["unknown"] = {key: value for key, value in (text or {}).items() if key not in _KEYS}
         return Definition(**values)
@@ -94,13 +105,48 @@ class Definition:
         values: dict[str, Any] = {name: _listed(getattr(self, name)) for name in _KEYS} | {"data": self.data.to_json()}
         if values["objectives"] == {self.metric: self.mode}:
             values["objectives"] = {}
-        said = {key: value for key, value in values.items() if key in _ALWAYS or value != _DEFAULTS[key]}
+        always = _ALWAYS | ({"searches"} if len(self.arms) > 1 else set())  # without it `trials` are of all arms
+        said = {key: value for key, value in values.items() if key in always or value != _DEFAULTS[key]}
         return Verbatim(said | dict(self.unknown))
+
+    @property
+    def studies(self) -> list[StudyKey]:
+        """Every search of every arm, in the order in which trials are dealt in turn."""
+        return [StudyKey(arm, search) for search in range(1, self.searches + 1) for arm in self.arms]
+
+    @property
+    def all_trials(self) -> int:
+        """Trials of all searches of all arms together."""
+        return self.trials * self.searches * len(self.arms)
 
     @property
     def sign(self) -> float:
         """1 when more of the metric is better, else -1."""
         return -1.0 if self.mode == "min" else 1.0
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """By how much a report's `metrics` break each constraint, as Optuna takes it: more than 0 breaks it.
+
+        A metric that the report lacks, or that is no number, is not looked at.
+        """
+        found = {}
+        for name, (operator, limit) in self.constraints.items():
+            if math.isfinite(value := metrics.get(name, math.nan)):
+                found[name] = float(value - limit if operator == "<=" else limit - value)
+        return found
+
+    def breach(self, metrics: Mapping[str, float]) -> str | None:
+        """The first constraint that a report's `metrics` break, in words; None when they break none."""
+        for name, violation in self.violations(metrics).items():
+            if violation > 0:
+                operator, limit = self.constraints[name]
+                return f"{name} {operator} {limit:g} must hold, but got {metrics[name]:g}"
+        return None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the training loop is the user's."""
+        return bool(self.training.get("kind", "built-in") != "built-in")
 
     @property
     def has_test(self) -> bool:

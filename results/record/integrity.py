@@ -92,9 +92,9 @@ class RowCountFile:
 
 
 def counted(db: sqlite3.Connection) -> tuple[int, int]:
-    """(trials, reports): both are numbered from 1 without gaps and never deleted."""
+    """(trials, reports): neither is ever deleted, and reports are numbered from 1 without gaps."""
     trials, reports = db.execute(
-        "SELECT coalesce((SELECT max(trial) FROM trials), 0), coalesce((SELECT max(seq) FROM reports), 0)"
+        "SELECT coalesce((SELECT count(*) FROM trials), 0), coalesce((SELECT max(seq) FROM reports), 0)"
     ).fetchone()
     return int(trials), int(reports)
 

@@ -16,7 +16,8 @@ from rungwise.results.record.database import (
     TRIAL_COLUMNS,
     broken,
     connect,
-    has_failures,
+    has_sample_scores,
+    lacking_columns,
     metric_columns,
     quoted,
     reading,
@@ -134,12 +135,14 @@ class Reader:
             return SweepState(rows[0][0]) if rows else SweepState.PLANNED
 
     def trials(self, phase: str | None = None) -> list[Trial]:
-        """All trials, in the order they were dealt."""
+        """All trials, by number."""
         with self.refusing():
-            failure = "failure" if has_failures(self._db) else "NULL AS failure"
+            lacks = lacking_columns(self._db)
+        later = f"{'NULL' if 'failure' in lacks else 'failure'} AS failure, "
+        later += "1 AS search" if "search" in lacks else "coalesce(search, 1) AS search"
         rows = self._known(
             "trial",
-            f"SELECT {', '.join(TRIAL_COLUMNS)}, {failure} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
+            f"SELECT {', '.join(TRIAL_COLUMNS)}, {later} FROM trials WHERE ? IS NULL OR phase = ? ORDER BY trial",
             (phase, phase),
         )
         with self.refusing():
@@ -193,6 +196,18 @@ class Reader:
         ):
             scores.setdefault(row["trial"], {})[row["metric"]] = row["value"]
         return scores
+
+    def sample_scores(self, metric: str, split: str = "test") -> dict[int, tuple[int, bytes]]:
+        """{trial: (samples, what its final model scores on each of them)}: see `trainable.export.sample_scores`."""
+        with self.refusing():
+            if not has_sample_scores(self._db):
+                return {}
+        rows = self._read(
+            "SELECT trial, samples, data FROM sample_scores WHERE split = ? AND metric = ? ORDER BY trial",
+            (split, metric),
+        )
+        with self.refusing():
+            return {trial: validation.sample_scores(metric, samples, data, trial) for trial, samples, data in rows}
 
     def checkpoints(self) -> dict[int, dict[int, str]]:
         """{trial: {step: sha256}} of the trials in flight, and of confirmed models."""

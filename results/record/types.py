@@ -7,10 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.messages import Failure
+from rungwise.trainable.messages import Failure, StudyKey
 
 FILE = "sweep.sqlite"  # in a run's folder
 HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
+
+
+ATTRIBUTES = "attributes"  # kind of the events that hold what an objective has set beside its trial
 
 
 class State(StrEnum):
@@ -49,7 +52,7 @@ class RecordError(RungwiseError, RuntimeError):
 class Trial:
     """One hyperparameter set and what became of it. Times are seconds since the epoch (UTC)."""
 
-    trial: int  # 1, 2, 3, ... in the order of suggestion
+    trial: int  # it follows from arm, search and place in the search (`engine.search.numbering`)
     arm: str
     phase: str  # search, confirm, audit
     source: int | None  # the search trial that a confirmation or an audit repeats
@@ -68,6 +71,12 @@ class Trial:
     started: float | None
     ended: float | None
     failure: Failure | None = None  # why it DIVERGED, FAILED or was LOST
+    search: int = 1  # which of its arm's independent searches it belongs to
+
+    @property
+    def study(self) -> StudyKey:
+        """The search that it belongs to."""
+        return StudyKey(self.arm, self.search)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def _value_of(name: str, value: Any, where: str) -> Any:
 def meta(key: str, text: str) -> Any:
     """The JSON value kept under `key`. Raises Invalid when it is not of the form that views expect of that key."""
     value = json_of(text, key)
-    if key in ("definition", "test", "earlier", "enqueued", "constant_scores") and value is not None:
+    if key in ("definition", "test", "earlier", "enqueued", "constant_scores", "worth", "looks") and value is not None:
         _checked(key, value, key)
     if key == "hyperparameters" and value is not None:
         for name, about in _checked("mapping", value, key).items():
@@ -117,6 +117,16 @@ def meta(key: str, text: str) -> Any:
     for mistake in (value or {}).get("mistakes") or () if key == "test" else ():
         _checked("mistakes", mistake, key)
     return value
+
+
+def sample_scores(metric: str, samples: int, data: bytes, trial: int) -> tuple[int, bytes]:
+    """Number of samples and packed scores. Raises Invalid unless there are as many as samples."""
+    size = (samples + 7) // 8 if metric == "accuracy" else 4 * samples
+    if samples < 1 or len(data) != size:
+        raise Invalid(
+            f"the sample scores of trial {trial} must be {size} bytes for {samples} samples, but are {len(data)}"
+        )
+    return samples, data
 
 
 def json_of(text: Any, where: str) -> Any:
@@ -230,7 +240,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             {"trial": count, "arm": str, "phase": str, "source": count | None, "state": str, "params": anything}
             | {"distributions": dict[str, str], "config": anything, "attempts": Annotated[int, Field(ge=0, le=10**9)]}
             | {"stop_rung": amount | None, "cutoff": number, "reason": words, "error": words, "node": words}
-            | {"device": words, "created": when, "started": when | None, "ended": when | None},
+            | {"device": words, "created": when, "started": when | None, "ended": when | None, "search": count},
             {"failure": failure},
         ),
         "session": form(
@@ -255,7 +265,15 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             "Definition",
             {},
             {"name": str, "sweep": str, "question": str, "metric": str, "mode": mode, "objectives": dict[str, mode]}
-            | {"trials": Annotated[int, Field(ge=0, le=10**9)], "epochs": amount, "reports_per_epoch": amount}
+            | {
+                "trials": Annotated[int, Field(ge=0, le=10**9)],
+                "searches": count,
+                "order": str,
+                "worth": amount,
+                "until_sure": Annotated[int, Field(ge=0, le=16)],
+                "epochs": amount,
+                "reports_per_epoch": amount,
+            }
             | {"grace": amount, "eta": amount, "scheduler": str, "sampler": str, "seed": int, "fixed": anything}
             | {"arms": dict[str, anything], "space": dict[str, str] | str, "model": str | dict[str, str]}
             | {"samplers": dict[str, str], "sampler_options": anything, "patience": amount, "max_parameters": int}
@@ -271,6 +289,8 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
         "mistakes": form("Mistake", {}, {"probability": finite}),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),
         "constant_scores": TypeAdapter(dict[str, finite], config=strict),
+        "worth": form("Worth", {"value": Annotated[float, Field(allow_inf_nan=False, gt=0)], "given": bool}),
+        "looks": TypeAdapter(list[count], config=strict),
         "enqueued": TypeAdapter(dict[str, list[anything]], config=strict),
     }
 

@@ -22,7 +22,17 @@ from typing import Any, Self
 
 from rungwise.results.io.redaction import Verbatim, redacted, redacted_values
 from rungwise.results.record import integrity
-from rungwise.results.record.database import connect, create, has_failures, metric_columns, quoted, writing
+from rungwise.results.record.database import (
+    LATER_COLUMNS,
+    SAMPLE_SCORES,
+    connect,
+    create,
+    has_sample_scores,
+    lacking_columns,
+    metric_columns,
+    quoted,
+    writing,
+)
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, Decision, RecordError, State, SweepState
 from rungwise.text import one_line, printable, printable_json, tail
@@ -99,9 +109,16 @@ class Record:
 
     def _add_columns(self) -> None:
         """Add what an earlier version's record lacks, in one transaction with the digest of the schema."""
-        if not has_failures(self._db):
-            self._write("ALTER TABLE trials ADD COLUMN failure TEXT")
-            integrity.install_checksum_triggers(self._db, "trials")
+        lacks = lacking_columns(self._db)
+        for name in lacks:
+            self._write(f"ALTER TABLE trials ADD COLUMN {name} {LATER_COLUMNS[name]}")
+        tables = ["trials"] if lacks else []
+        if not has_sample_scores(self._db):
+            self._write(SAMPLE_SCORES)
+            tables.append("sample_scores")
+        for table in tables:
+            integrity.install_checksum_triggers(self._db, table)
+        if tables:
             self._seal()
             self.commit()
 
@@ -166,22 +183,31 @@ class Record:
         params: Mapping[str, Any],
         distributions: Mapping[str, str],
         source: int | None = None,
+        search: int = 1,
     ) -> None:
         """Record a suggestion that becomes a trial. Raises sqlite3.IntegrityError when `trial` exists."""
         self._write(
-            "INSERT INTO trials(trial, arm, phase, source, state, params, distributions, config, created) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO trials(trial, arm, phase, source, search, state, params, distributions, config, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 trial,
                 printable(arm),
                 phase,
                 source,
+                search,
                 State.RUNNING,
                 *(to_json(Verbatim(values)) for values in (params, distributions, config)),
                 time.time(),
             ),
         )
-        self._trials = max(self._trials, trial)
+        self._trials += 1
+
+    def set_params(self, trial: int, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
+        """Record what a running trial has been suggested by now; its configuration stays as it was dispatched."""
+        self._write(
+            "UPDATE trials SET params = ?, distributions = ? WHERE trial = ? AND state = ?",
+            (to_json(Verbatim(params)), to_json(Verbatim(distributions)), trial, State.RUNNING),
+        )
 
     def start_attempt(self, trial: int) -> int:
         """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
@@ -222,6 +248,14 @@ class Record:
         self._write(
             "INSERT OR IGNORE INTO scores(trial, split, metric, value) VALUES (?, ?, ?, ?)",
             (trial, split, metric, value),
+        )
+
+    def add_sample_scores(self, trial: int, split: str, metric: str, samples: int, data: bytes) -> None:
+        """What the same model scores on each of so many samples, packed (`trainable.export.sample_scores`). The first
+        value counts here, too."""
+        self._write(
+            "INSERT OR IGNORE INTO sample_scores(trial, split, metric, samples, data) VALUES (?, ?, ?, ?, ?)",
+            (trial, split, metric, samples, data),
         )
 
     def add_checkpoint(self, trial: int, step: int, sha256: str) -> None:

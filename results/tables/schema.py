@@ -12,6 +12,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State
 
 UTC = pa.timestamp("us", tz="UTC")
+PHASE_ORDER = {"search": 0, "confirm": 1}  # of lists of trials; the others follow
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {
@@ -48,8 +49,9 @@ REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "seq": (pa.int64(), "", "order of arrival over the whole run"),
 }
 TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
-    "trial": (pa.int64(), "", "number of the trial in the run, in the order of dealing"),
+    "trial": (pa.int64(), "", "number of the trial in the run"),
     "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
+    "search": (pa.int64(), "", "which independent search of the arm it belongs to, from 1"),
     "phase": (pa.string(), "", "search, confirm or audit"),
     "source": (pa.int64(), "", "the search trial that a confirmation or an audit repeats"),
     "state": (pa.string(), "", ", ".join(State)),

@@ -12,7 +12,9 @@ from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation.hints import print_notes
+from rungwise.engine.worth import worth_change
 from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
@@ -36,24 +38,41 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
     from rungwise.engine.experiment.resume_check import differences, widening_problems
 
     with Reader(record.path.parent) as reader:
-        begun, before, trials = reader.meta("definition") is not None, reader.definition(), reader.trials("search")
+        worth_changed = worth_change(reader, experiment)
+        kept, before, trials = reader.meta("definition"), reader.definition(), reader.trials("search")
+    begun = kept is not None
+    if trials and len(before.arms) > 1 and "searches" not in kept:
+        note = "--trials is now of each search of each arm, --searches asks for several; this run holds one search"
+        print_notes(options, [f"{note} of {before.trials} trials of each arm"])
     if not begun:
         record.set_meta("id", uuid.uuid4().hex)
-    elif trials and (changed := differences(before, experiment)):
+    elif trials and (changed := [*differences(before, experiment), *worth_changed]):
         problems = widening_problems(experiment.space_object, before, trials) if options.widen else []
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
     work = has_work(record.path.parent, experiment, checkpoint_root(options))
     _record_warm_start(record, experiment, options, begun=bool(trials))
-    most = max(experiment.trials, before.trials) if trials else experiment.trials
-    record.set_meta("definition", replace(experiment, trials=most).to_json())
+    record.set_meta("definition", (_extended(before, experiment) if trials else experiment).to_json())
     if work or options.plan:
         _define_models(record, experiment, options, data)
     described = [experiment.trained_by.describe(experiment.given(arm)) for arm in experiment.arms]
     record.set_meta("hyperparameters", {name: about for some in described for name, about in some.items()})
     record.commit()
     return work
+
+
+def _extended(before: Definition, experiment: Experiment) -> Experiment:
+    """The definition of a run that goes on: it never asks for less than before, and what was once suggested in the
+    order of arrival stays so."""
+    return replace(
+        experiment,
+        trials=max(experiment.trials, before.trials),
+        searches=max(experiment.searches, before.searches),
+        order="arrival" if before.order == "arrival" else experiment.order,
+        worth=before.worth if experiment.worth is None else experiment.worth,
+        until_sure=max(experiment.until_sure, before.until_sure),
+    )
 
 
 def _define_models(record: Record, experiment: Experiment, options: Options, data: SweepData) -> None:

@@ -29,6 +29,7 @@ from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
+from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.errors import RungwiseError
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import redacted_uri, remember
@@ -133,12 +134,12 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
+    from rungwise.engine.search.initial_point import answer_with_default
     from rungwise.engine.validation import check, hints
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
-    arm = next(iter(experiment.arms))  # the control
-    values = {"seed": experiment.seed, **experiment.given(arm), **json.loads(options.one or "{}")}
+    values = {"seed": experiment.seed, **experiment.single, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
     config, data = training.parse(values), _load(experiment, options)
     refuse(training.unfit(values, data))
@@ -149,10 +150,19 @@ def _one(experiment: Experiment, options: Options) -> int:
         context = WorkerContext(
             prepared, tuple(experiment.objectives), experiment.max_parameters, scratch, math.inf, device, Path(scratch)
         )
-        run = training.start(TrialAssignment(1, arm, "one", config), context)
+        run = training.start(TrialAssignment(1, next(iter(experiment.arms)), "one", config), context)
         try:
             with ordinary():
                 for result in run.results():
+                    if result.asks is not None:
+                        answer = answer_with_default(result)
+                        say(f"{answer.name} = {answer.value!r}")
+                        run.take_answer(answer)
+                        continue
+                    if result.failure is not None and not result.step:
+                        raise CannotRun(result.failure.message)
+                    if result.remembered:  # the end, after a report that is printed
+                        continue
                     numbers = {"step": result.step, **result.metrics}
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
@@ -195,6 +205,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from rungwise.engine.forecast import forecast
     from rungwise.engine.validation import hints
+    from rungwise.results.analysis.epochs import trials_text
 
     data = _load(experiment, options)
     hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
@@ -202,7 +213,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
         define_run(record, experiment.with_data(data), options, data)
         expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
-    say(expected.lines())
+    say(f"trials  {trials_text(experiment)}\n{expected.lines()}")
     return 0
 
 
@@ -229,9 +240,11 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(experiment, options)
         refuse(unsuited(experiment, data))
-        asked = experiment.with_data(data)
+        asked = with_added_searches(record, experiment.with_data(data))
         work = define_run(record, asked, options, data)
-        notes = [*data.notes, *hints.gpu_notes(asked, options, data)]
+        if not work and (more := add_search(record, asked)):
+            asked, work = more, True
+        notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)
@@ -250,7 +263,9 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
                 if ray and watch:
                     watch.last = partial(_abandon, session, follower, exported, summary)
                     session.search(ray, data)
-                    session.confirm(data)
+                    while session.score(data) and session.add_search():
+                        session.search(ray, data)
+                    session.keep(data)
                 state = session.state()
             except CannotRun:
                 if signals.caught is None:

@@ -73,6 +73,8 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     """Time some configurations and add up. Takes about ten seconds."""
     concurrency = ConcurrencyPolicy.of(experiment, options)
     running = concurrency.running if options.pack == "off" else concurrency.processes
+    if experiment.order == "fixed":
+        running = min(running, len(experiment.studies))
     probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
@@ -87,7 +89,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         device_hours=hours,
         bytes=int(
             REPORT_BYTES * epochs * experiment.reports_per_epoch
-            + TRIAL_BYTES * (experiment.trials + repeats)
+            + TRIAL_BYTES * (experiment.all_trials + repeats)
             + (MODEL_BYTES + state if repeats else 0)
             + repeats * state * _states(experiment, options, seconds)
         ),
@@ -194,13 +196,13 @@ def _simulate_search(experiment: Experiment, seed: int) -> float:
     from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
 
     rng = random.Random(seed)
-    rungs = Rungs(experiment.arms, rung_schedule(experiment), "max")
-    arms, reports = list(experiment.arms), 0
-    for number in range(experiment.trials):
-        quality = rng.gauss(0, 1) + LEARNING * number / experiment.trials
+    rungs = Rungs(experiment.studies, rung_schedule(experiment), "max")
+    studies, reports = experiment.studies, 0
+    for number in range(experiment.all_trials):
+        quality = rng.gauss(0, 1) + LEARNING * number / experiment.all_trials
         for step in range(1, rungs.schedule.budget + 1):
             reports += 1
             score = quality + rng.gauss(0, NOISE)
-            if rungs.judge(arms[number % len(arms)], number, step, score) == TrialScheduler.STOP:
+            if rungs.judge(studies[number % len(studies)], number, step, score) == TrialScheduler.STOP:
                 break
     return reports / experiment.reports_per_epoch

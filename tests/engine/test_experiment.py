@@ -119,6 +119,10 @@ def test_of_no_classes_is_a_regression_and_of_unknown_ones_is_not() -> None:
 # Flags whose values decide what is tried or trained: what each makes of the definition.
 DEFINING = {
     "trials": ("--trials", "7", {"trials": 7}),
+    "searches": ("--searches", "3", {"searches": 3, "order": "fixed"}),
+    "order": ("--order", "fixed", {"order": "fixed"}),
+    "until_sure": ("--until-sure", "12", {"until_sure": 12}),
+    "worth": ("--worth", "0.5", {"worth": 0.5}),
     "epochs": ("--epochs", "5", {"epochs": 5}),
     "grace": ("--grace", "2", {"grace": 2.0}),
     "eta": ("--eta", "2", {"eta": 2.0}),
@@ -159,7 +163,7 @@ def test_every_flag_is_known_to_change_the_definition_or_not() -> None:
 def test_flags_of_the_confirmation_are_the_experiments_and_not_the_records(digits: Dataset) -> None:
     flags = ["--confirm-configs", "2", "--confirm-seeds", "4", "--audit", "0.5"]
     more = asked(digits, *flags, arms={"a": {}, "b": {}})
-    assert (more.confirm_configs, more.confirm_seeds, more.audit, more.confirmations) == (2, 4, 0.5, 16)
+    assert (more.confirm_configs, more.confirm_seeds, more.audit, more.confirmations) == (2, 4, 0.5, 2 * 5 * 2 * 4)
     assert asked(digits, *flags, "--no-confirm").confirmations == 0
     assert asked(digits, *flags).to_json() == asked(digits).to_json()
 

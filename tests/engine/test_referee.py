@@ -189,7 +189,7 @@ def test_a_lane_that_dies_loses_no_trial_and_enters_no_rung_twice(tmp_path: Path
     rows = lanes.loop.rows()
     assert [row.attempts for row in rows.values()] == [2, 2, 2, 1, 1, 1]
     assert {row.state for row in rows.values()} == {State.COMPLETED}
-    (rule,) = lanes.loop.rungs._rules["all"]
+    (rule,) = lanes.loop.rungs._rules[("all", 1)]
     assert [len(rung.scores) for rung in rule.rungs] == [6, 6]  # at reports 2 and 1
     with Reader(tmp_path) as reader:
         keys = [(report.trial, report.attempt, report.step) for report in reader.reports()]
@@ -294,7 +294,7 @@ def test_a_killed_driver_goes_on_with_what_was_in_flight(tmp_path: Path) -> None
     assert [(assignment.attempt, assignment.reported) for assignment in second.held["a"].values()] == [(2, 1)] * 3
     second.run(lambda *_: 0.5)
     assert {row.state for row in second.loop.rows().values()} == {State.COMPLETED}
-    (rule,) = second.loop.rungs._rules["all"]
+    (rule,) = second.loop.rungs._rules[("all", 1)]
     assert [len(rung.scores) for rung in rule.rungs] == [6, 6]
 
 

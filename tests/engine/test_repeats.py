@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from rungwise.distributions import FloatDistribution
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.space import FloatDistribution
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.search.reruns import repeats
 from rungwise.engine.search.seeds import derived_seed
@@ -22,7 +22,8 @@ SWEEP = Sweep(name="s", space={"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}
 
 def asked(folder: Path, sweep: Sweep = SWEEP, **changed: Any) -> list[tuple[str, int, int]]:
     """(phase, source, seed) of what is missing in the record of `folder`."""
-    experiment = replace(resolve(sweep), **{"confirm_configs": 2, "confirm_seeds": 2} | changed)
+    held = {"trials": 3, "searches": 1, "confirm_configs": 2, "confirm_seeds": 2}  # of each arm, at least
+    experiment = replace(resolve(sweep), **held | changed)
     with Reader(folder) as reader:
         found = repeats(experiment, reader.trials(), reader.curves())
     return [(one.phase, one.source.trial, one.config["seed"]) for one in found]
@@ -78,13 +79,13 @@ def test_an_audit_draws_about_its_share_and_the_same_trials_every_time(tmp_path:
     with Record(tmp_path) as record:
         for number in range(1, 401):
             enter(record, number, "a", [0.5], State.STOPPED)
-    drawn = asked(tmp_path, confirm_seeds=0, audit=0.1)
+    drawn = asked(tmp_path, replace(SWEEP, arms={"a": {}}), confirm_seeds=0, audit=0.1)
     assert 20 <= len(drawn) <= 60
-    assert drawn == asked(tmp_path, confirm_seeds=0, audit=0.1)
+    assert drawn == asked(tmp_path, replace(SWEEP, arms={"a": {}}), confirm_seeds=0, audit=0.1)
 
 
 def test_a_lost_repeat_is_trained_again_under_its_own_number_and_one_that_diverged_is_not(tmp_path: Path) -> None:
-    sweep = replace(SWEEP, arms={"a": {}}, confirm_configs=1, confirm_seeds=2)
+    sweep = replace(SWEEP, arms={"a": {}}, trials=1, confirm_configs=1, confirm_seeds=2)
     with Record(tmp_path) as record:
         enter(record, 1, "a", [0.1, 0.2, 0.7], State.COMPLETED)
         for number, state, seed in ((2, State.LOST, SEEDS[0]), (3, State.DIVERGED, SEEDS[1])):

@@ -23,13 +23,13 @@ GO, STOP = "CONTINUE", "STOP"
 
 def halving(mode: str = "max", arms: tuple[str, ...] = ("a",)) -> Rungs:
     """Rungs at 1, 2 and 4 of 8 epochs."""
-    return Rungs(arms, RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=1), mode)
+    return Rungs([(arm, 1) for arm in arms], RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=1), mode)
 
 
 def verdicts(rungs: Rungs, rows: list[tuple[int, int, float, str, Decision | None]], arm: str = "a") -> None:
     """Check rows of (trial, step, objective, verdict, decision), in the order of arrival."""
     for number, step, value, verdict, decision in rows:
-        assert rungs.judge(arm, number, step, value) == verdict, (number, step)
+        assert rungs.judge((arm, 1), number, step, value) == verdict, (number, step)
         assert rungs.take_decision(number) == decision, (number, step)
 
 
@@ -76,7 +76,7 @@ def test_a_rung_lets_the_better_half_pass_with_eta_2() -> None:
 
 
 def test_a_rung_lets_the_best_third_pass_with_eta_3() -> None:
-    rungs = Rungs(["a"], RungSchedule(budget=9, grace=1, eta=3.0, reports_per_epoch=1), "max")
+    rungs = Rungs([("a", 1)], RungSchedule(budget=9, grace=1, eta=3.0, reports_per_epoch=1), "max")
     # (trial, objective, verdict, cutoff); two thirds of the way up the sorted earlier ones
     for number, value, verdict, cutoff in [
         (1, 0.0, GO, None),
@@ -86,7 +86,7 @@ def test_a_rung_lets_the_best_third_pass_with_eta_3() -> None:
         (5, 2.5, STOP, 3.0),  # of 0 1.5 3 6: position 2
         (6, 4.0, GO, 2.8333333),  # of 0 1.5 2.5 3 6: position 8/3, two thirds of the way from 2.5 to 3
     ]:
-        assert rungs.judge("a", number, 1, value) == verdict
+        assert rungs.judge(("a", 1), number, 1, value) == verdict
         decision = rungs.take_decision(number)
         assert decision is not None
         assert decision.stopped == (verdict == STOP)
@@ -110,13 +110,13 @@ def test_with_mode_min_the_smaller_half_passes_and_the_cutoff_has_the_objectives
 def test_the_bad_trials_rank_counts_at_its_rung_after_it_was_stopped() -> None:
     rungs = halving()
     for number, value in ((1, 0.5), (2, 0.0), (3, 0.0), (4, 0.0)):
-        rungs.judge("a", number, 1, value)
-    rungs.judge("a", 5, 1, 0.125)  # median of 0 0 0 .5 is 0
+        rungs.judge(("a", 1), number, 1, value)
+    rungs.judge(("a", 1), 5, 1, 0.125)  # median of 0 0 0 .5 is 0
     assert rungs.take_decision(5) == Decision(1, 0.0, False)
 
 
 def test_rungs_finer_than_an_epoch_are_counted_in_reports_and_told_in_epochs() -> None:
-    rungs = Rungs(["a"], RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=4), "max")
+    rungs = Rungs([("a", 1)], RungSchedule(budget=8, grace=1, eta=2.0, reports_per_epoch=4), "max")
     verdicts(
         rungs,
         [
@@ -132,7 +132,7 @@ def test_rungs_finer_than_an_epoch_are_counted_in_reports_and_told_in_epochs() -
 
 
 def test_a_rung_between_two_reports_is_judged_at_the_next_one() -> None:
-    rungs = Rungs(["a"], RungSchedule(budget=4, grace=1, eta=1.5, reports_per_epoch=1), "max")
+    rungs = Rungs([("a", 1)], RungSchedule(budget=4, grace=1, eta=1.5, reports_per_epoch=1), "max")
     verdicts(
         rungs,
         [
@@ -146,9 +146,9 @@ def test_a_rung_between_two_reports_is_judged_at_the_next_one() -> None:
 
 
 def test_without_a_scheduler_only_a_non_finite_objective_stops_a_trial() -> None:
-    rungs = Rungs(["a"], RungSchedule(budget=4, grace=None, eta=3.0, reports_per_epoch=1), "max")
+    rungs = Rungs([("a", 1)], RungSchedule(budget=4, grace=None, eta=3.0, reports_per_epoch=1), "max")
     verdicts(rungs, [(1, 1, 1.0, GO, None), (2, 1, 0.0, GO, None), (2, 3, -1.0, GO, None)])
-    assert rungs.judge("a", 2, 4, None) == STOP
+    assert rungs.judge(("a", 1), 2, 4, None) == STOP
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -175,7 +175,7 @@ def test_a_trial_that_failed_before_its_first_report_is_no_matter_of_rungs() -> 
 @pytest.mark.parametrize("phase", ["confirm", "audit"])
 def test_a_trial_that_is_trained_again_is_not_judged_and_enters_no_rung(phase: str) -> None:
     rungs = halving()
-    rungs.judge("a", 1, 1, 0.5)
+    rungs.judge(("a", 1), 1, 1, 0.5)
     again = TrialAssignment(2, "a", phase, {})
     assert rungs.verdict(again, TrialResult(2, step=1, objective=0.0)) == GO
     assert rungs.take_decision(2) is None
@@ -191,8 +191,8 @@ def test_one_arms_trials_do_not_stop_anothers() -> None:
 
 def test_a_decision_is_told_once_and_a_later_report_does_not_hide_it_in_another_trial() -> None:
     rungs = halving()
-    rungs.judge("a", 1, 1, 0.5)
-    rungs.judge("a", 2, 1, 0.25)
+    rungs.judge(("a", 1), 1, 1, 0.5)
+    rungs.judge(("a", 1), 2, 1, 0.25)
     assert rungs.take_decision(1) == Decision(1, None, False)
     assert rungs.take_decision(1) is None
     assert rungs.take_decision(2) == Decision(1, 0.5, True)
@@ -200,8 +200,8 @@ def test_a_decision_is_told_once_and_a_later_report_does_not_hide_it_in_another_
 
 def test_a_second_attempts_repeated_reports_enter_no_rung_twice() -> None:
     rungs = halving()
-    rungs.judge("a", 1, 1, 0.5)
-    rungs.judge("a", 1, 2, 0.5)
+    rungs.judge(("a", 1), 1, 1, 0.5)
+    rungs.judge(("a", 1), 1, 2, 0.5)
     rungs.take_decision(1)
     verdicts(
         rungs,
@@ -225,7 +225,7 @@ STREAM = [
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_rungs_replayed_from_the_record_judge_like_rungs_that_lived_through_it(tmp_path: Path, mode: str) -> None:
     def judged(rungs: Rungs, rows: list[tuple[str, int, int, float]]) -> list[tuple[str, Decision | None]]:
-        return [(rungs.judge(arm, n, step, value), rungs.take_decision(n)) for arm, n, step, value in rows]
+        return [(rungs.judge((arm, 1), n, step, value), rungs.take_decision(n)) for arm, n, step, value in rows]
 
     lived = judged(halving(mode, ("a", "b")), STREAM)
     assert sum(verdict == STOP for verdict, _ in lived) >= 3  # the stream has something to get wrong

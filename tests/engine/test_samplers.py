@@ -274,7 +274,7 @@ def test_a_study_of_two_objectives_holds_both_values_live_and_rebuilt(tmp_path: 
     for trials in (loop.live(), loop.rebuilt()):
         assert [t.values for t in trials] == [[0.5, 100.0], [0.75, 300.0], None]
         assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]
-    directions = loop.search._studies["all"].study.directions
+    directions = loop.search._studies[("all", 1)].study.directions
     assert [d.name for d in directions] == ["MAXIMIZE", "MINIMIZE"]
 
 

@@ -127,12 +127,12 @@ def test_patience_stops_a_trial_that_has_not_become_better_for_so_long() -> None
 
 
 def test_patience_works_beside_any_scheduler_and_loss_falls() -> None:
-    rungs = Rungs(["a"], schedule("none", patience=1), "min")
-    assert [rungs.judge("a", 1, step, value) for step, value in enumerate([0.5, 0.25, 0.3], 1)] == [GO, GO, STOP]
+    rungs = Rungs([("a", 1)], schedule("none", patience=1), "min")
+    assert [rungs.judge(("a", 1), 1, step, value) for step, value in enumerate([0.5, 0.25, 0.3], 1)] == [GO, GO, STOP]
     assert rungs.take_decision(1).why == "not better than 0.25 for 1 epochs"
-    rungs = Rungs(["a"], schedule("asha", patience=3), "max")
-    assert rungs.judge("a", 1, 1, 0.9) == GO
-    assert rungs.judge("a", 2, 1, 0.1) == STOP  # by the rung
+    rungs = Rungs([("a", 1)], schedule("asha", patience=3), "max")
+    assert rungs.judge(("a", 1), 1, 1, 0.9) == GO
+    assert rungs.judge(("a", 1), 2, 1, 0.1) == STOP  # by the rung
     assert rungs.take_decision(2).cutoff == 0.9
 
 
@@ -158,20 +158,24 @@ def test_a_scheduler_rebuilt_half_way_decides_as_one_that_saw_all(scheduler: str
         return (number * 37 % 11) / 11 + step / 100
 
     told = [(number, step) for number in range(1, 40) for step in range(1, 9)]
-    whole, first, second = (Rungs(["a"], schedule(scheduler), "max") for _ in range(3))
+    whole, first, second = (Rungs([("a", 1)], schedule(scheduler), "max") for _ in range(3))
     stopped: set[int] = set()
     verdicts = []
     for number, step in told:
         if number not in stopped:
-            verdicts.append((number, step, whole.judge("a", number, step, scores(number, step))))
+            verdicts.append((number, step, whole.judge(("a", 1), number, step, scores(number, step))))
             if verdicts[-1][2] == STOP:
                 stopped.add(number)
     assert stopped
     half = len(verdicts) // 2
-    assert [first.judge("a", n, s, scores(n, s)) for n, s, _ in verdicts[:half]] == [v for _, _, v in verdicts[:half]]
+    assert [first.judge(("a", 1), n, s, scores(n, s)) for n, s, _ in verdicts[:half]] == [
+        v for _, _, v in verdicts[:half]
+    ]
     for n, s, _ in verdicts[:half]:
-        second.judge("a", n, s, scores(n, s))
-    assert [second.judge("a", n, s, scores(n, s)) for n, s, _ in verdicts[half:]] == [v for _, _, v in verdicts[half:]]
+        second.judge(("a", 1), n, s, scores(n, s))
+    assert [second.judge(("a", 1), n, s, scores(n, s)) for n, s, _ in verdicts[half:]] == [
+        v for _, _, v in verdicts[half:]
+    ]
 
 
 @pytest.mark.parametrize("eta", [1.1, 1.3, 1.49])

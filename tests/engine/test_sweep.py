@@ -53,7 +53,8 @@ SWEEP = Sweep(
         "broken": {"lr": 0.01, "batch_size": 1000},
     },
     data="digits",
-    trials=18,
+    trials=6,
+    searches=1,
     epochs=4,
     reports_per_epoch=2,
     grace=0.5,
@@ -175,7 +176,7 @@ def test_a_stopped_trial_is_told_with_its_rung_and_cutoff_everywhere(
 ) -> None:
     table = {row["trial"]: row for row in parquet.read(ends.folder / "ends" / "trials.parquet").to_pylist()}
     reports = parquet.read(ends.folder / "ends" / "reports.parquet").to_pylist()
-    study = {trial.user_attrs["trial"]: trial for trial in studies(reader)["sound"].trials}
+    study = {trial.user_attrs["trial"]: trial for trial in studies(reader)[("sound", 1)].trials}
     stopped = [trial for trial in reader.trials() if trial.state is State.STOPPED]
     assert len(stopped) >= 2
     for trial in stopped:
@@ -347,7 +348,8 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
     lines = ends.out.splitlines()
     assert re.fullmatch(r"ends: finished after [\w. ]+", lines[0])
     states = Counter(trial.state.lower() for trial in reader.trials())
-    assert "trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())) in lines
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    assert f"trials  {ended} (of 18: 6 in each of 3 arms)" in lines
     reached = {report.trial: report.metrics["epoch"] for report in reader.reports()}
     ended = [trial for trial in reader.trials() if trial.state is not State.FAILED]
     saved = 1 - sum(reached.values()) / (4 * len(ended))
@@ -408,7 +410,7 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
         assert old in changed
         changed = changed.replace(old, new)
     other.write_text(changed)
-    argv = [sys.executable, str(other), *ends.argv[2:], "--trials", "20"]
+    argv = [sys.executable, str(other), *ends.argv[2:], "--trials", "7"]
     done = subprocess.run(
         argv,
         capture_output=True,
@@ -478,7 +480,8 @@ def _reports(folder: Path) -> int:
 
 def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list[str]:
     """Run a shipped script and check what is true of every sweep; the summary's lines."""
-    done = command(ROOT / "sweeps" / f"{name}.py", short_folder, "--trials", str(trials), *arguments)
+    each = str(trials // 2 if name == "mnist_l2" else trials)  # of its two arms
+    done = command(ROOT / "sweeps" / f"{name}.py", short_folder, "--trials", each, *arguments)
     assert done.code == 0, done.err
     assert "\x1b" not in done.out + done.err
     assert all(re.match(r"\[[\w. ]+\] ", line) for line in done.err.splitlines()), done.err
@@ -495,7 +498,19 @@ def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list
 
 
 def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
-    lines = shipped(short_folder, "mnist_l2", 2, "--epochs", "1", "--confirm-configs", "1", "--confirm-seeds", "1")
+    lines = shipped(
+        short_folder,
+        "mnist_l2",
+        2,
+        "--epochs",
+        "1",
+        "--searches",
+        "1",
+        "--confirm-configs",
+        "1",
+        "--confirm-seeds",
+        "1",
+    )
     best = [
         re.match(r"best +(no L2|L2): val_accuracy (\d+\.\d\d)% in the search \(trial \d, epoch 1\) with lr=", line)
         for line in lines
@@ -503,7 +518,7 @@ def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
     scores = {match[1]: float(match[2]) for match in best if match}
     assert scores.keys() == {"no L2", "L2"}
     assert all(score > 90 for score in scores.values())  # an epoch of MNIST
-    assert "trials  2 completed" in lines
+    assert "trials  2 completed (of 2: 1 in each of 2 arms)" in lines
     assert "epochs  2 of 2 trained in the search (early stopping saved 0%), 2 more to confirm and audit" in lines
 
 

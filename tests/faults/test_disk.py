@@ -15,7 +15,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError
 from rungwise.results.record.writer import Record
 
-FLAGS = ("--checkpoint-seconds", "0", "--trials", "6", "--epochs", "27", "--concurrency", "1")
+FLAGS = ("--checkpoint-seconds", "0", "--trials", "3", "--epochs", "27", "--concurrency", "1")
 
 
 @pytest.fixture

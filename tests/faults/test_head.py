@@ -17,7 +17,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE
 
 TRIALS, EPOCHS = 4, 81
-FLAGS = ("--checkpoint-seconds", "0.5", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none")
+FLAGS = ("--checkpoint-seconds", "0.5", "--trials", str(TRIALS // 2), "--epochs", str(EPOCHS), "--scheduler", "none")
 
 
 def mirrored(copy: Path) -> int:

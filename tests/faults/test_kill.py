@@ -24,8 +24,8 @@ from rungwise.results.record.types import State, SweepState
 
 # -- one run, struck three times ---------------------------------------------------------------------------------
 
-STRUCK = ("--checkpoint-seconds", "0", "--trials", "4", "--epochs", "27", "--scheduler", "none")
-EXPORTER = f"{sys.executable} -P -m rungwise follow"
+STRUCK = ("--checkpoint-seconds", "0", "--trials", "2", "--epochs", "27", "--scheduler", "none")
+EXPORTER = f"{sys.executable} -P -m rungwise.results.exporters.live"
 
 
 def kill_driver(run: Run) -> None:
@@ -93,7 +93,7 @@ def test_a_killed_driver_a_second_ctrl_c_and_a_killed_worker_lose_and_double_not
 # -- many kills ---------------------------------------------------------------------------------------------------
 
 TRIALS, EPOCHS = 8, 9
-PARALLEL = ("--checkpoint-seconds", "0.1", "--trials", str(TRIALS))
+PARALLEL = ("--checkpoint-seconds", "0.1", "--trials", str(TRIALS // 2))
 
 
 def kill_and_go_on(run: Run, kills: int, seed: int, flags: tuple[str, ...] = PARALLEL) -> int:
@@ -123,7 +123,7 @@ def test_200_kills_in_ten_sweeps_lose_and_double_nothing(run: Run, seed: int) ->
     run.await_silence()
 
 
-CONFIRMING = ("--checkpoint-seconds", "0.1", "--trials", "4", "--epochs", "3", "--scheduler", "none")
+CONFIRMING = ("--checkpoint-seconds", "0.1", "--trials", "2", "--epochs", "3", "--scheduler", "none")
 CONFIRMING += ("--confirm-configs", "1", "--confirm-seeds", "2")
 COMPLETED = "SELECT (SELECT count(*) FROM trials WHERE phase = 'confirm' AND state = 'COMPLETED')"
 LONG = 900.0  # seconds; nothing takes so long
@@ -156,7 +156,7 @@ def kill_in_every_phase(run: Run, seed: int, flags: tuple[str, ...]) -> int:
         time.sleep(draw.uniform(0, 1.0))
         struck += driver.poll() is None
         for pid, line in run.processes().items():
-            if pid == driver.pid or "results follow" in line:
+            if pid == driver.pid or EXPORTER in line:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         driver.wait()
@@ -216,7 +216,7 @@ def test_28_kills_of_a_packed_sweep_from_the_search_to_the_registered_model_reac
 
 # -- the sequential identity -------------------------------------------------------------------------------------
 
-SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
+SEQUENTIAL = ("--concurrency", "1", "--trials", "3", "--epochs", "18", "--checkpoint-seconds", "0.2")
 
 
 @pytest.mark.long
@@ -224,5 +224,5 @@ SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkp
 def test_a_sequential_sweep_killed_ten_times_equals_the_uninterrupted_one(run: Run, seed: int) -> None:
     assert run.finish(*SEQUENTIAL, "--name", "uninterrupted") == 0, run.said
     assert kill_and_go_on(run, kills=10, seed=seed, flags=SEQUENTIAL) == 10
-    assert_nothing_lost(run.folder, 5, 18)
+    assert_nothing_lost(run.folder, 6, 18)
     assert identity(run.folder) == identity(run.out / "uninterrupted")

@@ -253,7 +253,7 @@ def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_pa
 @pytest.mark.long
 def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_later(server: Server, run: Run) -> None:
     """All reports after the stop are in the record while the server is still stopped."""
-    flags = ("--trials", "4", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
+    flags = ("--trials", "2", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
     run.allow(2 * 54)
     driver = run.start(*flags)
     assert run.await_pause(driver), run.said

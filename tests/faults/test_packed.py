@@ -12,7 +12,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 
 EPOCHS = 27
-PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "8", "--epochs", str(EPOCHS), "--concurrency", "4")
+PACKED = ("--pack", "2", "--checkpoint-seconds", "0", "--trials", "4", "--epochs", str(EPOCHS), "--concurrency", "4")
 
 
 def assert_whole(folder: Path, trials: int, epochs: int) -> None:

@@ -27,7 +27,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.trainable.worker.checkpoints import FOLDER
 
-SEQUENTIAL = ("--concurrency", "1", "--trials", "5", "--epochs", "18", "--checkpoint-seconds", "0.2")
+SEQUENTIAL = ("--concurrency", "1", "--trials", "3", "--epochs", "18", "--checkpoint-seconds", "0.2")
 LR = "FloatDistribution(1e-3, 1e-1, log=True)"
 
 
@@ -87,16 +87,16 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
     assert len(re.findall(rf"go on   \S*python {run.script} --out {run.out}", run.said)) == 2
     run.allow(None)
     assert run.finish(*SEQUENTIAL) == 0, run.said
-    assert_nothing_lost(run.folder, 5, 18)
+    assert_nothing_lost(run.folder, 6, 18)
 
     before = (run.folder / FILE).read_bytes()
     assert run.finish(*SEQUENTIAL, "--fresh") == 0, run.said
     assert (run.folder / FILE).read_bytes() == before
-    assert_nothing_lost(run.out / "tiny-2", 5, 18)
+    assert_nothing_lost(run.out / "tiny-2", 6, 18)
     assert identity(run.folder) == identity(run.out / "tiny-2")
 
     first = ends(run.folder)
-    more = (*SEQUENTIAL, "--trials", "7")
+    more = (*SEQUENTIAL, "--trials", "4")
     command = ["--out", str(run.out), "--no-confirm", *more]
     assert refused(respaced(run, "FloatDistribution(1e-4, 1.0, log=True)"), command) == 2
     told = capsys.readouterr().err
@@ -107,14 +107,14 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
     assert must in capsys.readouterr().err
     wider = respaced(run, "FloatDistribution(1e-4, 1.0, log=True)")
     assert run.finish(*more, "--widen") == 0, run.said
-    assert ends(run.folder)[:5] == first  # not one of them again
-    assert_nothing_lost(run.folder, 7, 18)
+    assert ends(run.folder)[:6] == first  # not one of them again
+    assert_nothing_lost(run.folder, 8, 18)
     with Reader(run.folder) as reader:
         assert [kind for _, kind, *_ in reader.events() if kind == "widened"] == ["widened"]
         known = studies(reader)
-    assert sum(len(study.trials) for study in known.values()) == 7
+    assert sum(len(study.trials) for study in known.values()) == 8
     assert {study.trials[-1].distributions["lr"].high for study in known.values()} == {1.0}
-    fewer = ["--out", str(run.out), "--no-confirm", *SEQUENTIAL, "--trials", "2"]
+    fewer = ["--out", str(run.out), "--no-confirm", *SEQUENTIAL, "--trials", "1"]
     options = parse(wider, fewer)
     # Nothing is trained, and nothing is taken away.
     assert not has_work(run.folder, resolve(wider, options), checkpoint_root(options))
@@ -122,7 +122,7 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
 
 @pytest.mark.long
 def test_a_confirmed_model_that_is_damaged_before_it_is_scored_is_one_line_that_helps(run: Run) -> None:
-    flags = ("--trials", "2", "--epochs", "2", "--confirm-configs", "1", "--confirm-seeds", "2")
+    flags = ("--trials", "1", "--epochs", "2", "--confirm-configs", "1", "--confirm-seeds", "2")
     assert run.finish(*flags) == 0, run.said
     with Reader(run.folder) as reader:
         chosen = reader.meta("test")["trial"]

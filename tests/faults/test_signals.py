@@ -22,7 +22,7 @@ from rungwise.results.record.types import FILE, SweepState
 
 TRIALS, EPOCHS = 4, 3
 LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
-FLAGS = (*("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--scheduler", "none", "--concurrency", "1"),
+FLAGS = (*("--trials", str(TRIALS // 2), "--epochs", str(EPOCHS), "--scheduler", "none", "--concurrency", "1"),
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
 # The script says which module it is about to import, so that a test can strike at that very moment.

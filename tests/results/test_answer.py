@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from support import demo
 from support.confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 
 from rungwise.results.analysis.answer import CONSTANT_SCORES, Answer, answer
-from rungwise.results.analysis.findings import Comparison, FailedSeeds, Replicate, Verdict, WinnersCurse, verdict_of
+from rungwise.results.analysis.findings import FailedSeeds, Replicate, Verdict, WinnersCurse, verdict_of
 from rungwise.results.analysis.statistics import Difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -28,7 +27,10 @@ def asked(folder: Path) -> Answer:
     return found
 
 
-ONE_SEARCH = "Whether L2 helps cannot be told from one search per arm: another search finds other configurations. "
+ONE_SEARCH = (
+    "Whether L2 helps cannot be told from one search per arm: another search finds other configurations. --searches 5 "
+    "tells. "
+)
 DATA = demo.DEFINITION["data"] | {"classes": list("0123456789")}
 
 
@@ -151,21 +153,6 @@ def test_searches_would_give_the_verdict_of_their_interval_and_seeds_none(
     found = Difference(5, 5, 0.002 if low is None or low >= 0 else -0.002, low, high, None, 1)
     assert verdict_of(found, Replicate.SEARCH, higher) is verdict
     assert verdict_of(found, Replicate.SEED, higher) is Verdict.ONE_SEARCH
-
-
-def test_a_verdict_over_searches_is_a_sentence_of_its_own(tmp_path: Path) -> None:
-    found = replace(asked(two_arms(tmp_path / "run")), replicate=Replicate.SEARCH)
-    difference = Difference(8, 8, 0.0021, 0.00091, 0.0033, 0.001, 1)
-    helps = Comparison("L2", "no L2", Verdict.HELPS, difference)
-    assert found.comparison_text(helps) == (
-        "L2 helps: 0.21 points more test accuracy than no L2 (95% interval 0.09 to 0.33 more, over 8 independent "
-        "searches per arm)."
-    )
-    open_ = Comparison("L2", "no L2", Verdict.CANNOT_TELL, replace(difference, low=-0.0001))
-    assert found.comparison_text(open_).startswith(
-        "Cannot tell yet whether L2 makes a difference: 0.21 points more test accuracy than no L2 (95% interval 0.01 "
-        "less to 0.33 more, "
-    )
 
 
 def test_a_loss_is_better_when_it_is_lower(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_it_is_read_by_the_rule_of_its_time_and_stays_as_it_is(earlier: Path) ->
     before = (earlier / FILE).read_bytes()
     assert failures(earlier) == FAILURES
     with Reader(earlier) as reader:
-        study = studies(reader)["all"]
+        study = studies(reader)[("all", 1)]
         assert tables(reader).trials.num_rows == 8
     assert study.trials[1].constraints == {"parameters": 35146.0}
     assert [trial.state for trial in study.trials] == [
@@ -120,7 +120,7 @@ def test_a_new_failure_is_what_its_kind_says_in_whatever_words(tmp_path: Path, f
     with Reader(tmp_path) as reader:
         reader.verify()
         (trial,) = reader.trials()
-        (frozen,) = studies(reader)["all"].trials
+        (frozen,) = studies(reader)[("all", 1)].trials
     assert trial.failure == failure
     assert (trial.reason, trial.error) == (failure.message, failure.error)
     assert frozen.state is (TrialState.PRUNED if failure.kind.is_infeasible else TrialState.FAIL)

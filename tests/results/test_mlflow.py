@@ -252,7 +252,7 @@ def test_more_trials_of_a_resumed_run_are_a_tag_not_a_stale_param(run: Path, row
     export(run)
     with Record(run) as record:
         definition = Reader(run).meta("definition")
-        record.set_meta("definition", definition | {"trials": 64, "sampler": "random"})
+        record.set_meta("definition", definition | {"trials": 64, "searches": 1, "sampler": "random"})
     export(run)
     tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", parent(rows)[0]))
     assert (tags["rungwise.trials"], tags["rungwise.sampler"]) == ("64", "random")

@@ -124,7 +124,7 @@ def test_a_password_that_is_a_hyperparameters_value_changes_no_trial_and_no_defi
         (trial,) = reader.trials()
         assert trial.config == config
         assert differences(reader.definition(), asked) == []
-        study = studies(reader)["adam"]
+        study = studies(reader)[("adam", 1)]
     assert study.trials[0].params == {"optimizer": "adam"}
     assert study._storage.get_study_system_attrs(study._study_id)["grid"] == ["adam", "adamw"]
 

@@ -25,12 +25,12 @@ def trials(run: Path) -> dict[int, optuna.trial.FrozenTrial]:
 def test_each_arm_has_its_study_in_the_order_of_dealing(run: Path) -> None:
     with Reader(run) as reader:
         found = studies(reader)
-    assert {arm: [t.user_attrs["trial"] for t in study.trials] for arm, study in found.items()} == {
+    assert {key.arm: [t.user_attrs["trial"] for t in study.trials] for key, study in found.items()} == {
         "no L2": [1, 4],
         "L2": [2, 3, 5, 6, 7, 8],
     }
-    assert [trial.number for trial in found["L2"].trials] == [0, 1, 2, 3, 4, 5]
-    assert found["L2"].direction is optuna.study.StudyDirection.MAXIMIZE
+    assert [trial.number for trial in found[("L2", 1)].trials] == [0, 1, 2, 3, 4, 5]
+    assert found[("L2", 1)].direction is optuna.study.StudyDirection.MAXIMIZE
 
 
 def test_states_follow_the_one_truth(trials: dict[int, optuna.trial.FrozenTrial]) -> None:
@@ -68,7 +68,7 @@ def test_parameters_keep_their_distributions_and_times(trials: dict[int, optuna.
 
 def test_a_sampler_goes_on_from_them(run: Path) -> None:
     with Reader(run) as reader:
-        study = studies(reader)["L2"]
+        study = studies(reader)[("L2", 1)]
     study.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=1)
     trial = study.ask({"lr": optuna.distributions.FloatDistribution(1e-4, 0.1, log=True)})
     study.tell(trial, 0.5)
@@ -84,10 +84,10 @@ def test_only_the_search_is_searched(out: Path) -> None:
         record.end_trial(1, State.COMPLETED)
     with Reader(out / "demo") as reader:
         found = studies(reader)
-    assert len(found["L2"].trials) == 1
-    assert len(found["no L2"].trials) == 0
-    assert found["L2"].direction is optuna.study.StudyDirection.MINIMIZE
-    assert found["L2"].best_value == 1.5
+    assert len(found[("L2", 1)].trials) == 1
+    assert len(found[("no L2", 1)].trials) == 0
+    assert found[("L2", 1)].direction is optuna.study.StudyDirection.MINIMIZE
+    assert found[("L2", 1)].best_value == 1.5
 
 
 @pytest.mark.parametrize("last", [{}, {"val_accuracy": NAN}])
@@ -100,7 +100,7 @@ def test_a_completed_trial_without_a_value_fails(out: Path, last: dict[str, floa
         record.add_report(1, number, 2, {"epoch": 2.0, **last})
         record.end_trial(1, State.COMPLETED)
     with Reader(out / "demo") as reader:
-        (trial,) = studies(reader)["L2"].trials
+        (trial,) = studies(reader)[("L2", 1)].trials
     assert trial.state is TrialState.FAIL
     assert trial.intermediate_values == {1: 0.5}
 

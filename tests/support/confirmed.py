@@ -26,15 +26,25 @@ class Sweep:
         self.record = record
         self.trials = 0
 
-    def search(self, arm: str, *told: float, state: State = State.COMPLETED, metric: str = "", **params: Any) -> int:
+    def search(
+        self, arm: str, *told: float, state: State = State.COMPLETED, metric: str = "", search: int = 1, **params: Any
+    ) -> int:
         """A search trial with one report per value; returns its number."""
-        return self._trial(arm, "search", None, self.trials + 1, told, state, metric, params or {"lr": 0.01})
+        params = params or {"lr": 0.01}
+        return self._trial(arm, "search", None, self.trials + 1, told, state, metric, params, search)
 
     def confirm(
-        self, arm: str, source: int, seed: int, *told: float, state: State = State.COMPLETED, metric: str = ""
+        self,
+        arm: str,
+        source: int,
+        seed: int,
+        *told: float,
+        state: State = State.COMPLETED,
+        metric: str = "",
+        search: int = 1,
     ) -> int:
         """A trial on a fresh seed; returns its number."""
-        return self._trial(arm, "confirm", source, seed, told, state, metric, {})
+        return self._trial(arm, "confirm", source, seed, told, state, metric, {}, search)
 
     def confirmed(self, arm: str, source: int, values: Sequence[float], seeds: Sequence[int] = SEEDS) -> list[int]:
         """One completed trial a value, whose last report it is."""
@@ -55,6 +65,7 @@ class Sweep:
         state: State,
         metric: str,
         params: Mapping[str, Any],
+        search_number: int = 1,
     ) -> int:
         self.trials += 1
         number = self.trials
@@ -63,6 +74,7 @@ class Sweep:
             arm=arm,
             phase=phase,
             source=source,
+            search=search_number,
             config=demo.config(seed, **params),
             params=params,
             distributions={name: demo.MORE_DISTRIBUTIONS[name] for name in params if name in demo.MORE_DISTRIBUTIONS},

@@ -30,11 +30,12 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.types import Trial as Row
 from rungwise.results.record.writer import Record
-from rungwise.trainable.messages import Failure, TrialEnd, TrialResult
+from rungwise.trainable.messages import Failure, StudyKey, TrialEnd, TrialResult
 
 
 class Loop:
-    """A search over the record in `folder`, continued when there is one. `deal`, `report` and `die` until FINISHED."""
+    """Searches of so many `trials` each over the record in `folder`, continued when there is one. `deal`, `report` and
+    `die` until FINISHED."""
 
     def __init__(
         self,
@@ -45,23 +46,29 @@ class Loop:
         seed: int = 0,
         sampler: Any = "tpe",
         in_flight: int = 99,
+        searches: int = 1,
+        order: str = "arrival",
+        confirm: tuple[int, int] = (1, 2),
         repeats: Callable[[], Iterable[Repeat]] = tuple,
     ) -> None:
+        """`confirm`: so many configurations and seeds are confirmed, if there are `repeats`."""
         self.sweep = sweep
         self.record = Record(folder)
         arms: dict[str, Any] = {arm: {} for arm in sweep.arms}
-        told = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.all_objectives}
-        self.record.set_meta("definition", told)
+        definition = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.all_objectives}
+        definition |= {"searches": searches, "trials": trials}
+        self.record.set_meta("definition", definition)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch
         ladder = RungSchedule(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
                         sweep.scheduler)  # fmt: skip
-        self.rungs = Rungs(sweep.arms, ladder, sweep.mode)
-        asked = replace(sweep, trials=trials, sampler=sampler)
-        experiment = resolve(asked, replace(default_options(asked), seed=seed))
+        asked = replace(sweep, trials=trials, sampler=sampler, searches=searches)
+        told = {"seed": seed, "order": order, "confirm_configs": confirm[0], "confirm_seeds": confirm[1]}
+        experiment = resolve(asked, replace(default_options(asked), **told, confirm=repeats is not tuple))
+        self.rungs = Rungs(experiment.studies, ladder, sweep.mode)
         self.search = Search(experiment, self.record, lambda: in_flight, repeats)
         sign = 1 if sweep.mode == "max" else -1
-        self.board = Board(trials, list(sweep.arms), ladder.epochs(), sign, sweep.metric)
+        self.board = Board(experiment.all_trials, list(sweep.arms), ladder.epochs(), sign, sweep.metric)
         self.ended: list[tuple[State, Failure | None]] = []
         self.notes = io.StringIO()
         view = View(self.board, self.notes)
@@ -103,9 +110,9 @@ class Loop:
         """A trial's process says that it FAILED, and has no report."""
         return self.tell(trial, TrialResult(trial.config["trial"], state=TrialEnd.FAILED, failure=failure))
 
-    def tell(self, trial: Trial, told: TrialResult, hostname: str = "here") -> bool:
-        """What Tune makes of a result; whether the trial is over."""
-        result = told.to_tune() | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
+    def tell(self, trial: Trial, told: TrialResult, hostname: str = "here", actor: Any = None) -> bool:
+        """What Tune makes of a result; whether the trial is over. `actor`: the handle that comes with it."""
+        result = told.to_tune(actor) | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
         stop = result["done"] or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
         if stop:
             result["done"] = True
@@ -143,10 +150,10 @@ class Loop:
 
     def live(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as this driver's study has them."""
-        return self.search._studies[arm].study.trials
+        return self.search._studies[StudyKey(arm)].study.trials
 
     def rebuilt(self, arm: str = "all") -> list[optuna.trial.FrozenTrial]:
         """The arm's Optuna trials as the record has them."""
         self.record.commit()
         with Reader(self.record.path.parent) as reader:
-            return studies(reader)[arm].trials
+            return studies(reader)[StudyKey(arm)].trials

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rungwise.trainable.config import Config, parse_config
 from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors
+from rungwise.trainable.export.sample_scores import pack_sample_scores
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.train import outputs_of, scores
 from rungwise.trainable.training.state import State
@@ -41,6 +42,15 @@ def score(
         model = load(file, config, test)
         found[trial] = scores(model, test, config.precision)
     return found
+
+
+@ordinary()
+def score_samples(
+    file: File, config: Mapping[str, Any], data: Dataset, device: torch.device | str
+) -> dict[str, tuple[int, bytes]]:
+    """{metric: number of test samples, what the model scores on each, packed (`sample_scores`)}. Raises as `score`."""
+    test, checked = _test(data, device), parse_config(config)
+    return pack_sample_scores(load(file, checked, test), test, checked.precision)
 
 
 @ordinary()

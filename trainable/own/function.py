@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rungwise.trainable.faults import reason
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.calls import CallReports
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining, searched
 from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.training.loop_functions import name_of, unsendable
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,9 @@ class FunctionTraining(OwnTraining):
         return Arguments(self.train)
 
     def own_problems(self) -> list[str]:
-        found: list[str] = []
-        for function in (self.train, self.test):
-            if function is not None:
-                try:
-                    Arguments(function)
-                except FunctionError as error:
-                    found.append(str(error))
-        return found + unsendable(train=self.train, test=self.test, data=self.data.load)
+        if not (self.test is None or callable(self.test)):
+            return ["test must be a function of (config, trial), as train is one, but got a program"]
+        return function_problems(train=self.train, test=self.test) + unsendable(data=self.data.load)
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return self._arguments.problems(values)
@@ -76,14 +71,13 @@ def is_generator(function: Callable[..., Any]) -> bool:
     )
 
 
-def unsendable(**functions: Callable[..., Any] | None) -> list[str]:
-    """What cannot be sent to the processes that train, a line each."""
-    import cloudpickle
-
-    found = []
-    for role, function in functions.items():
-        try:
-            cloudpickle.dumps(function)
-        except Exception as error:
-            found.append(f"{role}: {name_of(function)} must be sent to processes that train, but {reason(error)}")
-    return found
+def function_problems(**functions: Callable[..., Any] | None) -> list[str]:
+    """Why these cannot take hyperparameters in processes that train, a line each."""
+    found: list[str] = []
+    for function in functions.values():
+        if function is not None:
+            try:
+                Arguments(function)
+            except FunctionError as error:
+                found.append(str(error))
+    return found + unsendable(**functions)

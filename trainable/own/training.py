@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.trainable.faults import ordinary, reason
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
 from rungwise.trainable.own.trial import Trial
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.training.loop_functions import name_of
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 
@@ -45,7 +46,7 @@ class OwnTraining(Training):
 
     data: OwnData
     metric: str  # the objective
-    test: Callable[..., Any] | None
+    test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
 
     @property
@@ -59,8 +60,15 @@ class OwnTraining(Training):
         """What messages call it."""
 
     @abstractmethod
-    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
-        """Train; its reports. Closed when the trial is stopped."""
+    def reports(
+        self, config: Mapping[str, Any], trial: Trial, run: OwnRun
+    ) -> Iterator[Mapping[str, Any] | TrialResult]:
+        """Train; its reports, and results that are none and go to the driver as they are. Closed when the trial is
+        stopped."""
+
+    def budget(self, config: Mapping[str, Any]) -> float:
+        """Reports after which a trial has ended, whatever it would report next."""
+        return int(config["epochs"]) * int(config["reports_per_epoch"])
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "test": self.has_test}
@@ -89,13 +97,21 @@ class OwnTraining(Training):
             return BuiltInTraining(self.data.dataset).load(data_root)
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
+        name = name_of(self.data.load)
         try:
             with ordinary():
                 loaded = self.data.load()
-                nbytes = len(_pickled(loaded))
         except Exception as error:
-            raise FunctionError(f"data: {name_of(self.data.load)} raised {reason(error)}") from error
-        return SweepData(loaded, loaded, nbytes, {"name": name_of(self.data.load)})
+            raise FunctionError(f"data: {name} raised {reason(error)}") from error
+        try:
+            with ordinary():
+                nbytes = _size(loaded)
+        except Exception as error:
+            raise FunctionError(
+                f"data: what {name} returned must be sent to the processes that train, but {reason(error)}; with "
+                "data_per_worker=True each of them calls it"
+            ) from error
+        return SweepData(loaded, loaded, nbytes, {"name": name})
 
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         from rungwise.trainable.train import prepare_process
@@ -129,7 +145,7 @@ class OwnTraining(Training):
 
     @cached_property
     def _test_arguments(self) -> Arguments:
-        assert self.test is not None
+        assert callable(self.test)
         return Arguments(self.test)
 
     def score(
@@ -146,10 +162,14 @@ class OwnTraining(Training):
                     epochs=int(config["epochs"]), reports_per_epoch=int(config["reports_per_epoch"]),
                     device=device, data=prepared, checkpoint=folder,
                 )  # fmt: skip
-                call, _ = self._test_arguments.bind(config, trial)
                 with ordinary():
-                    scores[number] = self._named(call())
+                    scores[number] = self._named(self.tested(config, trial))
         return TestScores(scores)
+
+    def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
+        """What the user's test returns of a confirmed trial."""
+        call, _ = self._test_arguments.bind(config, trial)
+        return call()
 
     def _named(self, returned: object) -> dict[str, float]:
         """Test scores by the names that the record has: without "test_" or "val_". Raises ReportError."""
@@ -186,10 +206,13 @@ class OwnTraining(Training):
         return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
 
 
-def _pickled(value: Any) -> bytes:
+def _size(value: Any) -> int:
+    """Bytes that `value` takes when it is sent; arrays are counted and not copied."""
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def searched(values: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores,
 from rungwise.trainable.report import MODES
 from rungwise.trainable.resources import TrialResources
 from rungwise.trainable.storage import MisfitError
+from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions, unsendable
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,22 @@ class BuiltInTraining(Training):
     """Our own loop on a classification or regression dataset."""
 
     data: str = "mnist"  # a known name, or the path of a file or folder
-    metrics = MODES
-    packs = True
+    functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
+
+    @property
+    def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
+        return {**MODES, **{f"val_{name}": None for name in self.functions.metrics}}
+
+    @property
+    def packs(self) -> bool:  # type: ignore[override]
+        return not self.functions
+
+    def definition(self) -> dict[str, Any]:
+        return {"kind": "built-in", **self.functions.definition()} if self.functions else {}
+
+    def own_problems(self) -> list[str]:
+        named = {name: getattr(self.functions, name) for name in ("loss", "optimizer", "schedule")}
+        return unsendable(**named, **{f"metric {name}": each for name, each in self.functions.metrics.items()})
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return hyper.problems(values)
@@ -64,6 +79,9 @@ class BuiltInTraining(Training):
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         found = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
+        if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2:
+            which = f"only {data.classes[held.pop()]!r}" if held else "none"
+            found.append(f"the test split must hold samples of two classes, but holds {which}")
         if regression and packed:
             found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return found
@@ -71,7 +89,7 @@ class BuiltInTraining(Training):
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load
 
-        return describe_data(load(self.data, data_root))
+        return describe_data(replace(load(self.data, data_root), functions=self.functions))
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))
@@ -135,17 +153,19 @@ class BuiltInTraining(Training):
         data: Dataset,
         resources: TrialResources,
     ) -> TestScores:
-        from rungwise.trainable.export.test_evaluation import score
+        from rungwise.trainable.export.test_evaluation import score, score_samples
 
         device = _device(resources)
         scores: dict[int, dict[str, float]] = {}
+        samples: dict[int, dict[str, tuple[int, bytes]]] = {}
         unfit: dict[int, str] = {}
         for trial, file in files.items():
             try:
                 scores |= score({trial: file}, configs, data, device)
+                samples[trial] = score_samples(file, configs[trial], data, device)
             except MisfitError as error:
                 unfit[trial] = reason(error)
-        return TestScores(scores, unfit)
+        return TestScores(scores, unfit, samples)
 
     def export(
         self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Dataset, resources: TrialResources

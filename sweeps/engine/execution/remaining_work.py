@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial
 from rungwise.storage import absolute, below
+from rungwise.trainable.messages import StudyKey
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 if TYPE_CHECKING:
@@ -28,12 +30,20 @@ def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
     """Whether the record in `folder` lacks anything that the experiment asks for."""
     with Reader(folder) as reader:
         trials = reader.trials()
-        searched = sum(trial.phase == "search" for trial in trials)
+        searched = Counter(trial.study for trial in trials if trial.phase == "search")
+        lacking = any(searched[study] < experiment.trials for study in experiment.studies)
         unended = any(not trial.state.ended for trial in trials)
-        if searched < experiment.trials or unended:
+        if lacking or unended:
             return True
         left = _left_to_confirm(reader, experiment, checkpoints)
         return bool(left or _repeats(reader, experiment, left))
+
+
+def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
+    """The searches that are asked for, and those that the record holds besides: they may have a trial in flight."""
+    with Reader(folder) as reader:
+        held = [trial.study for trial in reader.trials("search")]
+    return list(dict.fromkeys([*experiment.studies, *held]))
 
 
 def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:

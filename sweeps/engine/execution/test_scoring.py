@@ -57,11 +57,11 @@ def due(reader: Reader, checkpoints: str) -> Due:
         run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
         diagnosed = (reader.meta("test") or {}).get("trial")
         definition = reader.definition()
-    chosen = [trial for arm in found.arms if arm.chosen for trial in arm.chosen.trials.values()]
+    chosen = [trial for arm in found.arms for winner in arm.winners.values() for trial in winner.trials.values()]
     unscored = [trial for trial in chosen if trial not in scored] if definition.has_test else []
     best = [] if found.model is None else [found.model]
     unkept = best if difference(reader, found) else []
-    undiagnosed = [trial for trial in best if trial != diagnosed and not definition.training]
+    undiagnosed = [trial for trial in best if trial != diagnosed and not definition.is_own]
     files: Files = {}
     for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
         steps = known.get(trial) or {}
@@ -116,6 +116,12 @@ class Confirmation:
         made = self._on_worker(self._training.score, files, self._configs(files)) if files else None
         scored = made or TestScores({})
         unfit = scored.unfit
+        with Reader(self._folder) as reader:
+            metric = reader.definition().metric.removeprefix("val_")
+        for trial, of_metric in scored.samples.items():
+            measured = metric if metric in scored.scores[trial] else "accuracy"
+            if measured in of_metric:
+                self._record.add_sample_scores(trial, "test", measured, *of_metric[measured])
         for trial, metrics in scored.scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)

@@ -6,6 +6,7 @@ All that decides what is tried, trained and compared stands here once; `Options`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -17,6 +18,7 @@ from rungwise.engine.experiment.sweep import Sampler, Sweep
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.training.loop_functions import LoopFunctions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Experiment(Definition):
     model_path: str  # as `Config.model` says it: mlp, cnn, module:function
     trained_by: Training
     # What is trained again after the search. The record does not keep it: the next command may ask for more.
-    confirm_configs: int  # of each arm
+    confirm_configs: int  # of each search
     confirm_seeds: int  # of each of these; 0: nothing is confirmed
     audit: float  # share of the stopped trials that are trained to the end
 
@@ -44,12 +46,13 @@ class Experiment(Definition):
             arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
             for arm, settings in self.arm_objects.items()
         }
-        return replace(self, arms=arms, space=space.to_json(self.space_object), data=summary)
+        known = {} if self.trained_by.asks else space.to_json(self.space_object)  # an objective's shows as it asks
+        return replace(self, arms=arms, space=known, data=summary)
 
     @property
     def confirmations(self) -> int:
         """How many trials the confirmation trains."""
-        return len(self.arms) * self.confirm_configs * self.confirm_seeds
+        return len(self.studies) * min(self.confirm_configs, self.trials) * self.confirm_seeds
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
@@ -73,6 +76,12 @@ class Experiment(Definition):
         """The hyperparameters that no trial of any arm varies."""
         return {**({} if self.model_path == "mlp" else {"model": self.model_path}), **self.fixed}
 
+    @property
+    def single(self) -> dict[str, Any]:
+        """The hyperparameters of `--one` that it does not say: those of all trials, and, as only the user's own code
+        knows its defaults, those of the first arm."""
+        return self.given(next(iter(self.arms))) if self.trained_by.is_own and self.arms else self.common
+
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
         return {**self.common, **self.fixes(arm)}
@@ -93,6 +102,8 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         metric=sweep.metric,
         mode=sweep.mode,
         trials=options.trials,
+        searches=options.searches,
+        order=_order(len(sweep.arms) * options.searches, options),
         epochs=options.epochs,
         reports_per_epoch=sweep.reports_per_epoch,
         grace=options.grace,
@@ -102,33 +113,58 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         samplers=_names(sampler) if isinstance(sampler, Mapping) else {},
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
+        worth=options.worth,
+        until_sure=options.until_sure,
         patience=options.patience,
         max_parameters=options.max_parameters,
+        constraints={name: list(limit) for name, limit in sweep.constraints.items()},
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
         training=training.definition(),
-        space_object=sweep.space,
+        space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
         trained_by=training,
-        confirm_configs=options.confirm_configs,
-        confirm_seeds=options.confirm_seeds if options.confirm else 0,
+        confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
+        confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
     )
 
 
+def _order(studies: int, options: Options) -> str:
+    """The order of suggestions. "auto" looks at what is asked, never at the machine: another one gives the same."""
+    if options.order != "auto":
+        return options.order
+    several_of_one = options.concurrency > studies or (options.concurrency == 0 and studies == 1)
+    return "arrival" if several_of_one else "fixed"
+
+
+def _or(number: int | None, default: int) -> int:
+    return default if number is None else number
+
+
 def _training(sweep: Sweep, options: Options) -> Training:
-    """What trains the trials: the user's function, or the built-in network."""
-    if sweep.train is None:
-        return BuiltInTraining(options.data)
+    """What trains the trials: the user's function, objective or program, or the built-in network."""
+    functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
+    if not sweep.trainings:
+        return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
+    from rungwise.trainable.own.program.training import ProgramTraining
     from rungwise.trainable.own.training import OwnData
 
     load = sweep.data if callable(sweep.data) else None
     data = OwnData(load, sweep.data_per_worker, options.data or None)
+    if sweep.program is not None:
+        template = sweep.program_arguments
+        return ProgramTraining(data, sweep.metric, sweep.test, sweep.program, template, os.getcwd())
+    if sweep.objective is not None:
+        from rungwise.trainable.own.objective import ObjectiveTraining
+
+        return ObjectiveTraining(data, sweep.metric, sweep.test, sweep.objective)
+    assert sweep.train is not None
     return FunctionTraining(data, sweep.metric, sweep.test, sweep.train)
 
 

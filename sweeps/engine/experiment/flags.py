@@ -20,6 +20,8 @@ from rungwise.trainable.resources import TrialResources
 
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
 OWN = "own"  # the sampler that the script's Sweep makes
+ORDERS = ("auto", "fixed", "arrival")
+SEARCHES = 5  # of each arm, where arms are compared
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
 
@@ -34,7 +36,10 @@ class Options:
     """What the command line says."""
 
     trials: int
-    """Hyperparameter sets to try in all. Asking for more than the run holds adds the difference."""
+    """Hyperparameter sets that each search of each arm tries. Asking for more than the run holds adds the
+    difference."""
+    searches: int
+    """Independent searches of each arm: whether an arm helps is judged by the spread between them."""
     epochs: int
     """Full budget of a trial, in epochs."""
     grace: float
@@ -53,10 +58,15 @@ class Options:
     """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
     patience: float | None
     """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
-    confirm_configs: int
-    """Best configurations of each arm that are trained again on fresh seeds."""
-    confirm_seeds: int
-    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split."""
+    worth: float | None
+    """Smallest difference worth having, in the metric's unit (points of an accuracy). None = 5% of the control's error.
+    Fixed before the test split is scored."""
+    confirm_configs: int | None
+    """Best configurations of each search that are trained again on fresh seeds; None = 3 of a single search, 1 of each
+    of several."""
+    confirm_seeds: int | None
+    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split.
+    None = 5 of a single search, 2 of each of several."""
     max_parameters: int | None
     """Largest model: one of more parameters is refused before it trains, and the sampler told."""
     data: str
@@ -65,8 +75,15 @@ class Options:
     """Folder of all runs."""
     seed: int = 0
     """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    until_sure: int = 0
+    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
+    widened, so that they hold however often one looks."""
     concurrency: int = 0
     """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
+    order: str = "auto"
+    """fixed: each search has one trial in flight, so that the same command gives the same answer however many run at
+    once. arrival: suggestions follow the order in which trials end, which one search needs to fill many workers.
+    auto = fixed, unless there is only one search or --concurrency asks for more than there are."""
     cpus_per_trial: float = 1.0
     """CPU cores a trial takes; torch uses as many threads."""
     gpus_per_trial: float = 0.0
@@ -89,6 +106,8 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
+    trial_timeout: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """Minutes without a report after which a trial is FAILED: it hangs. None = it may take as long as it likes."""
     confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
     """Skip the confirmation: the sweep ends after the search, without an answer."""
     audit: float = 0.0
@@ -134,17 +153,20 @@ def default_options(sweep: Sweep) -> Options:
     """
     return Options(
         trials=sweep.trials,
+        searches=(SEARCHES if len(sweep.arms) > 1 else 1) if sweep.searches is None else sweep.searches,
         epochs=sweep.epochs,
         grace=sweep.grace,
         eta=sweep.eta,
         name=sweep.name,
         model=sweep.model_name,
         sampler=sweep.sampler if isinstance(sweep.sampler, str) else OWN,
+        worth=sweep.worth,
         confirm_configs=sweep.confirm_configs,
         confirm_seeds=sweep.confirm_seeds,
         sampler_options=json.dumps(dict(sweep.sampler_options)),
         scheduler=sweep.scheduler,
         patience=sweep.patience,
+        trial_timeout=sweep.trial_timeout,
         max_parameters=sweep.max_parameters,
         data=sweep.data_name,
         precision=sweep.precision,

@@ -11,7 +11,16 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import Trial
 from rungwise.results.record.writer import to_json
 
-_MAY_CHANGE = {"trials", "question", "sampler", "sampler_options"}  # between two drivers of one run
+_MAY_CHANGE = {
+    "trials",
+    "searches",
+    "until_sure",
+    "worth",
+    "order",
+    "question",
+    "sampler",
+    "sampler_options",
+}  # between two drivers of one run
 
 
 def differences(before: Definition, now: Definition) -> list[str]:

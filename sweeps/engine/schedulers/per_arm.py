@@ -1,4 +1,4 @@
-"""Schedulers with a memory: which rung and which cutoff stopped whom, per arm, rebuilt from the record on resume.
+"""Schedulers with a memory: which rung and which cutoff stopped whom, per search, rebuilt from the record on resume.
 
 The unit of the resource here is the report: rungs are whole numbers of reports, so that a fraction of an epoch compares
 exactly.
@@ -7,6 +7,7 @@ exactly.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -18,35 +19,40 @@ from rungwise.engine.schedulers.base import PendingReport, RungSchedule, Stoppin
 from rungwise.engine.schedulers.patience import Patience
 from rungwise.engine.schedulers.registry import SCHEDULERS
 from rungwise.results.record.types import Decision, ReportRow, Trial
-from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.messages import StudyKey, TrialAssignment, TrialResult
 
 
 class Rungs(FIFOScheduler):
-    """Passes every report to the stopping rules of its arm, so that no arm's trials stop another's."""
+    """Passes every report to the stopping rules of its search, so that no search's trials stop another's."""
 
-    def __init__(self, arms: Iterable[str], schedule: RungSchedule, mode: str) -> None:
+    def __init__(
+        self, studies: Iterable[StudyKey], schedule: RungSchedule, mode: str, *, oldest_first: bool = False
+    ) -> None:
+        """`oldest_first`: of the trials that wait for a process, the one that waits longest gets it; otherwise Tune
+        gives it to the newest, which knows most of the others."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.schedule = schedule
+        self._waiting: deque[Any] | None = deque() if oldest_first else None  # Tune trials
         kind = SCHEDULERS["none" if schedule.grace is None else schedule.scheduler]
-        self._rules: dict[str, list[StoppingRule]] = {arm: [kind(schedule, mode)] for arm in arms}
+        self._rules: dict[StudyKey, list[StoppingRule]] = {key: [kind(schedule, mode)] for key in studies}
         if schedule.patience is not None:
             for rules in self._rules.values():
                 rules.append(Patience(schedule, mode))
         self._decisions: dict[int, Decision] = {}
-        self._pending: dict[str, list[PendingReport]] = {}  # arm -> registered and not judged yet
+        self._pending: dict[StudyKey, list[PendingReport]] = {}  # registered and not judged yet
 
     def replay(self, trials: Iterable[Trial], reports: Iterable[ReportRow], metric: str) -> None:
         """Fill the rungs from the record, in the order in which the reports came."""
-        arms = {trial.trial: trial.arm for trial in trials if trial.phase == "search"}
+        studies = {trial.trial: trial.study for trial in trials if trial.phase == "search"}
         for report in reports:
-            if report.trial in arms and math.isfinite(value := report.metrics.get(metric, math.nan)):
-                self.judge(arms[report.trial], report.trial, report.step, value)
+            if report.trial in studies and math.isfinite(value := report.metrics.get(metric, math.nan)):
+                self.judge(studies[report.trial], report.trial, report.step, value)
         self._decisions.clear()
 
-    def judge(self, arm: str, number: int, step: int, value: float | None) -> str:
-        """Tune's verdict on trial `number` of `arm` with objective `value` at report `step`."""
-        pending = self._pending[arm] = [report for report in self._pending.get(arm, ()) if report.trial != number]
-        verdicts = [rule.on_report(number, step, value, pending) for rule in self._rules[arm]]
+    def judge(self, study: StudyKey, number: int, step: int, value: float | None) -> str:
+        """Tune's verdict on trial `number` of `study` with objective `value` at report `step`."""
+        pending = self._pending[study] = [report for report in self._pending.get(study, ()) if report.trial != number]
+        verdicts = [rule.on_report(number, step, value, pending) for rule in self._rules[study]]
         verdict = next((verdict for verdict in verdicts if verdict.stop), verdicts[0])
         if (decision := verdict.decision) is not None:
             self._decisions[number] = replace(decision, rung=decision.rung / self.schedule.reports_per_epoch)
@@ -55,11 +61,11 @@ class Rungs(FIFOScheduler):
     def register_batch(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
         """Trials and results that came together and are judged next: each is compared with all the others too, so that
         their order decides nothing."""
-        self._pending = {arm: [] for arm in self._rules}
+        self._pending = {study: [] for study in self._rules}
         for assignment, result in cohort:
             value = result.objective
             if value is not None and assignment.phase == "search" and not result.is_stale(assignment):
-                self._pending[assignment.arm].append(PendingReport(assignment.trial, result.step, value))
+                self._pending[assignment.study].append(PendingReport(assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
         """The decision on the trial's latest report, once; None when it stood at no rung."""
@@ -67,22 +73,33 @@ class Rungs(FIFOScheduler):
 
     def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:
         """Tune's verdict on a trial's result."""
-        if result.is_stale(assignment):
+        if result.is_stale(assignment) or result.asks is not None:
             return str(TrialScheduler.CONTINUE)
         if not result.step:  # a trial that failed before its first report
             return str(TrialScheduler.STOP)
         if assignment.phase != "search":  # a repeat runs to its end
             return str(TrialScheduler.CONTINUE)
-        return self.judge(assignment.arm, assignment.trial, result.step, result.objective)
+        verdict = self.judge(assignment.study, assignment.trial, result.step, result.objective)
+        if result.is_judged:
+            return verdict
+        self._decisions.pop(assignment.trial, None)  # the rung has its value, as a resumed sweep would enter it
+        return str(TrialScheduler.CONTINUE)
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         return self.verdict(TrialAssignment.from_tune(trial.config), TrialResult.from_tune(result))
 
-    def choose_trial_to_run(self, tune_controller: Any) -> None:
-        # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself.
-        return None
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if self._waiting is not None:
+            self._waiting.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        # FIFOScheduler walks all trials there ever were at every turn of the loop; Tune starts pending ones itself, and
+        # prefers the newest. A search whose one trial waited until the end would then go on alone.
+        while self._waiting and self._waiting[0].status != "PENDING":
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
 
 
 def rung_schedule(experiment: Experiment) -> RungSchedule:

@@ -1,4 +1,7 @@
-"""Dispatches trials: which arm is next, what its study suggests, and what is trained again once the search has ended.
+"""Dispatches trials: which search is next, what its study suggests, and what is trained again once it has ended.
+
+In the order "fixed" a search has at most one trial in flight. It then knows its own past and nothing else, so that its
+suggestions and its rungs are the same however many searches run at once, and how fast.
 
 Resume is the same code: trials that the record holds as RUNNING are dispatched again before any new one, and the
 studies start from what the record holds (`results.exporters.optuna_study`).
@@ -18,6 +21,9 @@ from ray.tune.search import Searcher
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.outcome import OBJECTIVE
 from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
+from rungwise.engine.search.live_suggestions import LiveSuggestions, Send, sender
+from rungwise.engine.search.numbering import META as NUMBERING
+from rungwise.engine.search.numbering import Numbering
 from rungwise.engine.search.reruns import Repeat
 from rungwise.engine.search.samplers import restore_cmaes_state
 from rungwise.engine.search.seeds import derived_seed
@@ -25,7 +31,15 @@ from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
-from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import (
+    Failure,
+    FailureKind,
+    StudyKey,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+    take_actor,
+)
 from rungwise.trainable.worker.checkpoints import owner
 
 if TYPE_CHECKING:
@@ -37,14 +51,14 @@ class _ResumedTrial:
     """A trial that was in flight when the last driver ended."""
 
     trial: Trial
-    number: int  # in its arm's study, when it is of the search
+    number: int  # in its study, when it is of the search
     reported: int  # last step in the record
     checkpoints: Mapping[int, str]  # step -> sha256
 
 
 class Search(Searcher):
-    """Dispatches trials: first those that the record holds as in flight, then new ones to the arms in turn, and when
-    all of these have ended, the reruns that `repeats` returns."""
+    """Dispatches trials: first those that the record holds as in flight, then new ones to the searches in turn, and
+    what `repeats` returns where no search can have another one."""
 
     def __init__(
         self,
@@ -59,31 +73,33 @@ class Search(Searcher):
             experiment: the sweep's arms, spaces, samplers and budget.
             record: where every trial is entered before it is dispatched.
             in_flight: returns how many trials may be in flight.
-            repeats: returns the reruns; called when the search has ended, and again when all that it returned are
+            repeats: returns the reruns; called whenever a search has ended, and again when all that it returned are
                 trained, until it returns nothing new.
             refused: called with the number, the arm and the failure of a trial whose suggestion cannot be trained.
         """
         super().__init__(metric=OBJECTIVE, mode=experiment.mode)
         self._experiment, self._record, self._in_flight = experiment, record, in_flight
-        self._arms = list(experiment.arms)
+        self._one_at_a_time = experiment.order == "fixed"
         self._studies = {
-            arm: ArmStudy(experiment, arm, sampler_factory(experiment, arm), initial_sampler(experiment))
-            for arm in self._arms
+            key: ArmStudy(experiment, key, sampler_factory(experiment, key), initial_sampler(experiment))
+            for key in experiment.studies
         }
         self._resumed: deque[_ResumedTrial] = deque()
-        self._searched = 0  # search trials dispatched
-        self._last = 0  # the highest number of any trial
+        self._dispatched = dict.fromkeys(self._studies, 0)  # search trials of each study
+        self._numbering = Numbering(experiment, [], [])
         self._find_repeats, self._refused = repeats, refused
-        self._repeats: deque[Repeat] | None = None  # None: the search has not ended yet
+        self._repeats: deque[Repeat] = deque()
+        self._num_ended_when_looked = 0  # studies that had ended when reruns were looked for
         self._repeated: set[tuple[str, int, int]] = set()  # keys of those dispatched: each once a session
         with Reader(record.path.parent) as reader:
             self._run = str(reader.meta("id") or "")  # the owner of the checkpoints
-        self._live: dict[str, str | None] = {}  # Tune trial -> arm of its study; None for a repeat
+        self._suggestions = LiveSuggestions(record)
+        self._live: dict[str, StudyKey | None] = {}  # Tune trial -> its study; None for a repeat
 
     def replay(
         self,
         trials: list[Trial],
-        studies: Mapping[str, optuna.Study],
+        studies: Mapping[StudyKey, optuna.Study],
         curves: Mapping[int, Mapping[int, ReportRow]],
         checkpoints: Mapping[int, Mapping[int, str]],
         points: Mapping[str, list[dict[str, Any]]] | None = None,
@@ -91,33 +107,40 @@ class Search(Searcher):
         """Start from what the record holds.
 
         Args:
-            trials: all trials, in the order in which they were dispatched.
-            studies: {arm: its study}, as `results.exporters.optuna_study` rebuilds them.
+            trials: all trials, by number.
+            studies: {search of an arm: its study}, as `results.exporters.optuna_study` rebuilds them.
             curves: {trial: {step: report}}.
             checkpoints: {trial: {step: sha256}}.
             points: {arm: points that it tries first}.
         """
-        for arm, study in studies.items():
-            if self._experiment.sampler_of(arm) == "cmaes":
-                sampler = sampler_factory(self._experiment, arm)(0)
-                study = restore_cmaes_state(study, sampler, self._experiment.space_of(arm))
-            self._studies[arm].adopt(study, (points or {}).get(arm, []))
-        num_searched = dict.fromkeys(self._arms, 0)
+        for key, study in studies.items():
+            if self._experiment.sampler_of(key.arm) == "cmaes":
+                sampler = sampler_factory(self._experiment, key)(0)
+                study = restore_cmaes_state(study, sampler, self._experiment.space_of(key.arm))
+            if key not in self._studies:  # of a search beyond those asked for now, which may have a trial in flight
+                factory = sampler_factory(self._experiment, key)
+                self._studies[key] = ArmStudy(self._experiment, key, factory)
+            self._studies[key].adopt(study, (points or {}).get(key.arm, []))
+        num_searched = dict.fromkeys(self._studies, 0)
         resumed = []
         for trial in trials:
             if trial.state is State.RUNNING:
                 reported = max(curves.get(trial.trial, {}), default=0)
                 resumed.append(
-                    _ResumedTrial(trial, num_searched[trial.arm], reported, checkpoints.get(trial.trial, {}))
+                    _ResumedTrial(trial, num_searched[trial.study], reported, checkpoints.get(trial.trial, {}))
                 )
-            num_searched[trial.arm] += trial.phase == "search"
+            num_searched[trial.study] += trial.phase == "search"
         # The order of an uninterrupted sweep: those that had begun come first, those only staged wait, and a process
         # that becomes free goes to the newest of them.
         begun = any(trial.attempts for trial in trials)
         newest_first = [one for one in reversed(resumed) if begun and not one.trial.attempts]
         self._resumed = deque([one for one in resumed if not begun or one.trial.attempts] + newest_first)
-        self._searched = sum(num_searched.values())
-        self._last = max((trial.trial for trial in trials), default=0)
+        self._dispatched |= {key: count for key, count in num_searched.items() if key in self._dispatched}
+        with Reader(self._record.path.parent) as reader:
+            kept = reader.meta(NUMBERING) or []
+        self._numbering = Numbering(self._experiment, kept, trials)
+        if self._numbering.kept != kept:
+            self._record.set_meta(NUMBERING, self._numbering.kept)
 
     def next_trial(self, trial_id: str) -> TrialAssignment | str | None:
         """What the worker of the Tune trial `trial_id` trains next; None while enough are in flight; FINISHED when all
@@ -126,52 +149,73 @@ class Search(Searcher):
             return None
         if self._resumed:
             return self._resume(trial_id, self._resumed.popleft())
-        while self._searched < self._experiment.trials:
-            if assignment := self._suggest_trial(trial_id):
+        while study := self._next_study():
+            if assignment := self._suggest_trial(trial_id, study):
                 return assignment
-        if any(self._live.values()):
-            return None  # the reruns depend on how the last trials end
-        if self._repeats is None or not (self._repeats or self._live):  # what these choose may lack its model
+        num_ended = self._num_ended()
+        # Nothing is left and nothing in flight: what the last confirmations chose may lack its model.
+        if num_ended > self._num_ended_when_looked or not (self._repeats or self._live):
+            self._num_ended_when_looked = num_ended
             repeats = [repeat for repeat in self._find_repeats() if repeat.key not in self._repeated]
-            self._repeats = deque(repeats)
+            self._repeats.extend(repeats)
             self._repeated |= {repeat.key for repeat in repeats}
         if self._repeats:
             return self._repeat(trial_id, self._repeats.popleft())
         return None if self._live else str(Searcher.FINISHED)
 
+    def _next_study(self) -> StudyKey | None:
+        """The study that has had the fewest trials, of those that may have another one now."""
+        busy = set(self._live.values()) if self._one_at_a_time else set()
+        waiting = [
+            (count, index, study)
+            for index, (study, count) in enumerate(self._dispatched.items())
+            if count < self._experiment.trials and study not in busy
+        ]
+        return min(waiting)[2] if waiting else None
+
+    def _num_ended(self) -> int:
+        """Studies that have had all their trials, none of which is in flight."""
+        busy = set(self._live.values())
+        return sum(count >= self._experiment.trials and study not in busy for study, count in self._dispatched.items())
+
     def report(self, trial_id: str, result: TrialResult) -> None:
         """A trial has sent a report and goes on."""
-        if arm := self._live[trial_id]:
-            self._studies[arm].report(trial_id, result)
+        if study := self._live[trial_id]:
+            self._studies[study].report(trial_id, result)
+
+    def suggest_one(self, trial_id: str, result: TrialResult, send: Send) -> None:
+        """A trial asks for one more hyperparameter: `send` it, once it is in the record."""
+        if study := self._live[trial_id]:
+            self._suggestions.answer(trial_id, result, self._studies[study], send)
 
     def complete(self, trial_id: str, result: TrialResult | None) -> None:
         """A trial has ended; `result` is its last one, or None when it was lost."""
-        if arm := self._live.pop(trial_id):
-            self._studies[arm].complete(trial_id, result)
+        if study := self._live.pop(trial_id):
+            self._studies[study].complete(trial_id, result)
 
     def _resume(self, trial_id: str, resumed: _ResumedTrial) -> TrialAssignment:
         trial = resumed.trial
         if trial.phase == "search":
-            self._studies[trial.arm].continue_trial(trial_id, resumed.number)
+            self._studies[trial.study].continue_trial(trial_id, resumed.number)
         return replace(
-            self._assignment(trial_id, trial.trial, trial.arm, trial.phase, trial.config),
+            self._assignment(trial_id, trial.trial, trial.study, trial.phase, trial.config),
             attempt=trial.attempts + 1,
             reported=resumed.reported,
             checkpoints=resumed.checkpoints,
         )
 
-    def _suggest_trial(self, trial_id: str) -> TrialAssignment | None:
+    def _suggest_trial(self, trial_id: str, study: StudyKey) -> TrialAssignment | None:
         """A new search trial, entered in the record; None when the space suggested an illegal one, which FAILED."""
-        index, self._searched = self._searched + 1, self._searched + 1
-        self._last += 1
-        number, arm = self._last, self._arms[(index - 1) % len(self._arms)]
-        suggestion = self._studies[arm].ask(trial_id, index)
+        place = self._dispatched[study]
+        self._dispatched[study] += 1
+        number = self._numbering.search_trial(study, place)
+        suggestion = self._studies[study].ask(trial_id, place + 1)
         problem = suggestion.problem
         values = {
-            "seed": derived_seed(self._experiment.seed, "trial", index),
-            **self._experiment.given(arm),
-            **suggestion.values,
+            "seed": derived_seed(self._experiment.seed, "trial", *study, place + 1),
+            **self._experiment.given(study.arm),
             "epochs": self._experiment.epochs,
+            **suggestion.values,
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
@@ -183,42 +227,47 @@ class Search(Searcher):
         except ValueError as error:  # a model that cannot be imported, or what the user's own checks raise
             problem = problem or Failure(FailureKind.EXCEPTION, str(error))
         self._record.add_trial(
-            number, arm=arm, phase="search", config=values, params=suggestion.params,
-            distributions=suggestion.distributions,
+            number, arm=study.arm, phase="search", config=values, params=suggestion.params,
+            distributions=suggestion.distributions, search=study.search,
         )  # fmt: skip
         if suggestion.trial_attributes or suggestion.study_attributes:
             kept, shared = Verbatim(suggestion.trial_attributes), Verbatim(suggestion.study_attributes)
-            self._record.event("sampler", number, arm=arm, kept=kept, shared=shared)
+            self._record.event("sampler", number, arm=study.arm, kept=kept, shared=shared)
         if problem is None:
-            return self._assignment(trial_id, number, arm, "search", values)
+            return self._assignment(trial_id, number, study, "search", values)
         self._record.end_trial(number, State.FAILED, failure=problem)
-        self._refused(number, arm, problem)
-        self._studies[arm].complete(trial_id, TrialResult(number, state=TrialEnd.FAILED, failure=problem))
+        self._refused(number, study.arm, problem)
+        self._studies[study].complete(trial_id, TrialResult(number, state=TrialEnd.FAILED, failure=problem))
         return None
 
     def _repeat(self, trial_id: str, repeat: Repeat) -> TrialAssignment:
         source, again = repeat.source, repeat.again
         if again is not None:
             self._record.reopen_trial(again.trial, repeat.why)
-            assignment = self._assignment(trial_id, again.trial, again.arm, again.phase, repeat.config)
+            assignment = self._assignment(trial_id, again.trial, again.study, again.phase, repeat.config)
             return replace(assignment, attempt=again.attempts + 1)
-        self._last += 1
+        if repeat.phase == "confirm":
+            number = self._numbering.confirmation(source.study, repeat.rank, repeat.repetition)
+        else:
+            number = self._numbering.next_free()
         self._record.add_trial(
-            self._last,
+            number,
             arm=source.arm,
+            search=source.search,
             phase=repeat.phase,
             config=repeat.config,
             params=source.params,
             distributions=source.distributions,
             source=source.trial,
         )
-        return self._assignment(trial_id, self._last, source.arm, repeat.phase, repeat.config)
+        return self._assignment(trial_id, number, source.study, repeat.phase, repeat.config)
 
     def _assignment(
-        self, trial_id: str, number: int, arm: str, phase: str, config: Mapping[str, Any]
+        self, trial_id: str, number: int, study: StudyKey, phase: str, config: Mapping[str, Any]
     ) -> TrialAssignment:
-        self._live[trial_id] = arm if phase == "search" else None
-        return TrialAssignment(number, arm, phase, config, owner=owner(self._run, config))
+        self._live[trial_id] = study if phase == "search" else None
+        trial_owner = owner(self._run, config)
+        return TrialAssignment(number, study.arm, phase, config, owner=trial_owner, search=study.search)
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 
@@ -227,7 +276,11 @@ class Search(Searcher):
         return assignment.to_tune() if isinstance(assignment, TrialAssignment) else assignment
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.report(trial_id, TrialResult.from_tune(result))
+        message = TrialResult.from_tune(result)
+        if message.asks is None:
+            self.report(trial_id, message)
+        else:
+            self.suggest_one(trial_id, message, sender(take_actor(result)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.complete(trial_id, None if error else TrialResult.last_from_tune(result))

@@ -1,7 +1,9 @@
-"""What is trained again once the search is over: confirmations on fresh seeds, and audits of early stopping.
+"""What is trained again once a search is over: confirmations on fresh seeds, and audits of early stopping.
 
-The best of many noisy scores is a lucky one (the winner's curse), so each arm's best few configurations are trained
-again, on seeds that no trial of the search had. The same seeds serve all arms.
+The best of many noisy scores is a lucky one (the winner's curse), so each search's best configurations are trained
+again, on seeds that no trial of the search had. The confirmation of a search begins when that search ends, whatever the
+others do, and has seeds of its own: searches are compared as independent ones. (The first search of every arm has the
+same seeds, as in runs of earlier versions.)
 
 An audit trains a stopped trial again, with its own seed, to the end: it is what would have become of it.
 """
@@ -16,6 +18,7 @@ from typing import Any
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.trainable.messages import StudyKey
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
 
@@ -29,6 +32,8 @@ class Repeat:
     config: dict[str, Any]
     again: Trial | None = None  # the record's trial of it, whose outcome is missing
     why: str = ""  # it is
+    rank: int = 0  # of a confirmed configuration in its search, the best one first
+    repetition: int = 0  # which of its fresh seeds, from 0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -37,21 +42,34 @@ class Repeat:
 
 
 def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
-    """All that the record `trials` ask for and do not hold yet: audits first, then confirmations, seed by seed.
+    """All that the record `trials` ask for and do not hold yet: confirmations of the searches that have ended, seed by
+    seed, and when all have ended audits.
 
     LOST is no outcome: such a trial is trained again.
     """
     trials = list(trials)
     held = {(trial.phase, trial.source, trial.config.get("seed")): trial for trial in trials}
     searched = [trial for trial in trials if trial.phase == "search"]
-    wanted = [Repeat("audit", trial, trial.config) for trial in audited(searched, experiment)]
+    ended = ended_studies(searched, experiment)
     count = experiment.confirm_configs
-    best = [trial for arm in experiment.arms for trial in best_of(arm, searched, curves, experiment)[:count]]
-    wanted += [
-        Repeat("confirm", trial, {**trial.config, "seed": derived_seed(experiment.seed, "confirm", number)})
-        for number in range(1, experiment.confirm_seeds + 1)
-        for trial in best
+    best = [
+        (rank, trial)
+        for study in ended
+        for rank, trial in enumerate(best_of(study, searched, curves, experiment)[:count])
     ]
+    wanted = [
+        Repeat(
+            "confirm",
+            trial,
+            {**_config(trial, experiment), "seed": confirmation_seed(experiment, trial.study, repetition)},
+            rank=rank,
+            repetition=repetition,
+        )
+        for repetition in range(experiment.confirm_seeds)
+        for rank, trial in best
+    ]
+    if len(ended) == len(experiment.studies):
+        wanted += [Repeat("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
     lost = [
         replace(repeat, again=trial, why=f"it was LOST: {trial.reason}")
         for repeat in wanted
@@ -60,21 +78,49 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
     return lost + [repeat for repeat in wanted if repeat.key not in held]
 
 
-def best_of(arm: str, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
-    """The arm's trials, best first: those trained longest first, then by their last objective.
+def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
+    """The configuration of a repetition, with what the trial asked for while it ran."""
+    return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
 
-    Only scores after equal training compare, so a trial that was stopped counts when too few reached the end.
+
+def ended_studies(searched: Iterable[Trial], experiment: Experiment) -> list[StudyKey]:
+    """The searches that have had all their trials, none of which is in flight."""
+    states: dict[StudyKey, list[State]] = {study: [] for study in experiment.studies}
+    for trial in searched:
+        if trial.study in states:
+            states[trial.study].append(trial.state)
+    return [
+        study
+        for study, found in states.items()
+        if len(found) >= experiment.trials and all(state.ended for state in found)
+    ]
+
+
+def confirmation_seed(experiment: Experiment, study: StudyKey, repetition: int) -> int:
+    """The fresh seed of a confirmation; `repetition` counts from 0."""
+    of_search = () if study.search == 1 else study
+    return derived_seed(experiment.seed, "confirm", *of_search, repetition + 1)
+
+
+def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
+    """The search's trials that break no constraint, best first: those trained to their end first, then those trained
+    longest, then by their last objective.
+
+    Only scores after equal training compare, so a trial that was stopped counts when too few reached the end. A trial
+    whose budget is its own (a search over `epochs`), or whose training ended by itself, is trained to its end, too.
     """
+    last_metrics = {trial: (max(curve), curve[max(curve)].metrics) for trial, curve in curves.items() if curve}
 
-    def rank(trial: Trial) -> tuple[int, float]:
-        curve = curves.get(trial.trial, {})
-        last = max(curve, default=0)
-        return last, experiment.sign * curve[last].metrics.get(experiment.metric, math.nan) if last else math.nan
+    def rank(trial: Trial) -> tuple[float, float]:
+        step, metrics = last_metrics.get(trial.trial, (0, {}))
+        trained = math.inf if trial.state is State.COMPLETED else step
+        return trained, experiment.sign * metrics.get(experiment.metric, math.nan)
 
     ranked = [
         (rank(trial), trial)
         for trial in searched
-        if trial.arm == arm and trial.state in (State.COMPLETED, State.STOPPED)
+        if trial.study == study and trial.state in (State.COMPLETED, State.STOPPED)
+        if experiment.breach(last_metrics.get(trial.trial, (0, {}))[1]) is None
     ]
     ranked = [pair for pair in ranked if math.isfinite(pair[0][1])]
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]

@@ -42,21 +42,21 @@ class SamplerContext:
     """The suggestion for which a sampler is built."""
 
     seed: int  # of this suggestion
-    sweep_seed: int  # of the sweep, any whole number
+    study_seed: int  # one for all suggestions of the search, any whole number
     space: Space  # of the arm
     options: Mapping[str, Any] = field(default_factory=dict)  # the user's, for the sampler's constructor
 
     @property
     def numpy_seed(self) -> int:
-        """The sweep's seed as NumPy takes it: below 2**32."""
-        return self.sweep_seed if self.sweep_seed < 2**32 else derived_seed("sweep", self.sweep_seed)
+        """The search's seed as NumPy takes it: below 2**32."""
+        return self.study_seed if self.study_seed < 2**32 else derived_seed("sweep", self.study_seed)
 
 
 @dataclass(frozen=True)
 class SearchConditions:
-    """The search of one arm, as far as it is determined before the sweep starts."""
+    """One search of one arm, as far as it is determined before the sweep starts."""
 
-    trials: int  # of the arm
+    trials: int  # of one search
     stops: bool  # whether trials are stopped early
     objectives: int
     seed: int = 0  # of the sweep
@@ -209,7 +209,7 @@ SAMPLERS: dict[str, SamplerSpec] = {
         },
     ),
     "random": SamplerSpec("RandomSampler", lambda context: {"seed": context.seed}),
-    # The order of the grid, and the scrambling of the sequence, are the sweep's: one for all suggestions.
+    # The order of the grid, and the scrambling of the sequence, are the search's: one for all its suggestions.
     "grid": SamplerSpec(
         _grid_class, lambda context: {"search_space": grid(context.space), "seed": context.numpy_seed}, _grid_limits
     ),

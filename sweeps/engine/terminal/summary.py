@@ -13,9 +13,9 @@ from typing import Any
 
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.analysis.epochs import cost_text, epoch_count
+from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
 from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
-from rungwise.results.analysis.phrasing import note_text
+from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
@@ -36,13 +36,16 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines += ["", textwrap.fill(found.sentence, 110), ""]
         edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
         lines += [f"note    {note_text(note, found)}" for note in edges]
+    lines += _more_searches(reader, found, definition.searches)
     lines += [_best_line(arm, found) for arm in found.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
         "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
         for trial in trials
     )
-    lines.append("trials  " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    asked = trials_text(definition)
+    lines.append(f"trials  {ended} (of {asked})" if ":" in asked else f"trials  {ended}")
     lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
@@ -55,6 +58,15 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         _, *arguments = reader.sessions()[-1].info["command"]
         lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
     return "\n".join(lines)
+
+
+def _more_searches(reader: Reader, found: Answer, searches: int) -> list[str]:
+    """How long the searches would take that an open comparison needs, at the pace of this run so far."""
+    needed = max((one.needed for one in found.comparisons if one.needed is not None), default=0)
+    seconds = sum(session.ended - session.started for session in reader.sessions() if session.ended is not None)
+    if needed <= searches or not seconds:
+        return []
+    return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
 
 
 def _best_line(arm: Arm, found: Answer) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.engine.experiment.flags import OWN, SCHEDULERS, Options
+from rungwise.engine.experiment.flags import ORDERS, OWN, SCHEDULERS, Options
 from rungwise.engine.search import samplers, warm_start
 from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
 from rungwise.results.io.paths import run_name_problem, shown
@@ -28,6 +28,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if experiment.scheduler not in SCHEDULERS:
         found.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+    if options.order not in ORDERS:
+        found.append(hyper.unknown("--order", options.order, list(ORDERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
         found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":
@@ -40,11 +42,9 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 def search_problems(experiment: Experiment, options: Options) -> list[str]:
     """What the sampler cannot do with a space that is legal, and what the search is to begin with."""
     found = []
-    count = len(experiment.arms)
-    for index, arm in enumerate(experiment.arms):
-        share = (experiment.trials - index + count - 1) // count  # trials are dealt in turn
+    for arm in experiment.arms:
         stops = experiment.scheduler != "none" or experiment.patience is not None
-        conditions = SearchConditions(share, stops, len(experiment.objectives), experiment.seed)
+        conditions = SearchConditions(experiment.trials, stops, len(experiment.objectives), experiment.seed)
         found += samplers.problems(
             experiment.sampler_of(arm), experiment.sampler_options, experiment.space_of(arm), conditions
         )
@@ -56,7 +56,8 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
 def unpackable(experiment: Experiment) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
     if not experiment.trained_by.packs:
-        return ["--pack trains the built-in network only, but the sweep has a training of its own; leave it off"]
+        has = "a training of its own" if experiment.trained_by.is_own else "functions of its own in the loop"
+        return [f"--pack trains the built-in network in the built-in loop, but the sweep has {has}; leave it off"]
     given = {arm: experiment.given(arm) for arm in experiment.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
     augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})

@@ -27,6 +27,18 @@ def gpu_notes(experiment: Experiment, options: Options, data: SweepData) -> list
     return []
 
 
+def order_notes(experiment: Experiment, options: Options) -> list[str]:
+    """How to fill this machine's workers, where searches of one trial in flight are too few for them."""
+    fit, studies = options.resources.fits(local_resources()), len(experiment.studies)
+    idle = options.address is None and options.concurrency == 0 and options.pack == "off" and fit > studies
+    if experiment.order != "fixed" or not idle:
+        return []
+    return [
+        f"{fit} trials fit on this machine, but each of the {studies} searches has one in flight, so that time decides "
+        "nothing; --searches asks for more of them, --order arrival fills all workers"
+    ]
+
+
 def idle_flags(sweep: Sweep, options: Options) -> list[str]:
     """Flags that differ from the script's values and have no effect beside other flags: a line each."""
     rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
@@ -39,6 +51,7 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
          "--no-confirm trains nothing again"),
         (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
         (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
+        (options.trial_timeout is not None and options.pack != "off", "--trial-timeout", "it is not for --pack"),
         (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
         (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from support.cluster.steps import PATIENCE, check, on_machine, say
 
 HEAD = "10.77.0.1"
 SSH = ["ssh", "-i", "/root/.ssh/lab.pem", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", f"root@{HEAD}"]
-FLAGS = ["--trials", "2", "--epochs", "1", "--no-confirm", "--quiet"]
+FLAGS = ["--trials", "1", "--searches", "1", "--epochs", "1", "--no-confirm", "--quiet"]
 OTHER_RAY = """
 import runpy, sys
 from rungwise.engine.cluster.local_ray import Ray

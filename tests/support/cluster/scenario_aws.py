@@ -24,7 +24,8 @@ YAML = Path("/tmp/cluster.yaml")
 TRIALS, EPOCHS = 2, 60  # both on one spot worker
 SLOW = 2.0  # s that a report of a trial takes until the head is lost
 SWEEP = (
-    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS} --concurrency {TRIALS} --epochs {EPOCHS} "
+    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS // 2} --searches 1 "
+    f"--concurrency {TRIALS} --epochs {EPOCHS} "
     "--scheduler none --data digits --gpus-per-trial 0.5 --checkpoint-seconds 1 --no-confirm"
 )
 OFFICE = "172.31.0.0/20"  # where the laptop of the lab is

@@ -9,7 +9,8 @@ from support.cluster.steps import PATIENCE, Run, background, fail, run, say, tok
 
 EPOCHS, TRIALS = 20, 16
 SWEEP = (
-    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS} --concurrency {TRIALS} --epochs {EPOCHS} "
+    f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {TRIALS // 2} --searches 1 "
+    f"--concurrency {TRIALS} --epochs {EPOCHS} "
     "--scheduler none --gpus-per-trial 1 --pack auto --checkpoint-seconds 1 --no-confirm"
 )
 

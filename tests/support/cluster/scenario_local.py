@@ -109,7 +109,8 @@ def main() -> None:
     mnist = Run("h1", "/root/runs/mnist_l2")
     log = Path("/tmp/sweep.log")
     command = (
-        f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {trials} --concurrency {trials} --epochs {epochs} "
+        f"ray submit {YAML} sweeps/mnist_l2.py -- --trials {trials // 2} --searches 1 "
+        f"--concurrency {trials} --epochs {epochs} "
         f"--scheduler none --checkpoint-seconds 1 --confirm-configs 1 --confirm-seeds 1 {flags}"
     )
     pace(None if long else SLOW)

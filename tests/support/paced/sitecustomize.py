@@ -2,11 +2,13 @@
 
 What trains waits where the test wants it to: while the folder $PACE holds `limit`, "<reports> <seconds>", each report
 takes a ticket, numbered over all processes, and one beyond `reports` is sent only after so many seconds, or as soon as
-`limit` says otherwise. And a sweep that ends gives its exporter, a process of low priority, time on a busy machine.
+`limit` says otherwise. $JITTER is the longest of pauses (s) that are drawn at random before reports. And a sweep that
+ends gives its exporter, a process of low priority, time on a busy machine.
 """
 
 import contextlib
 import os
+import random
 import sys
 import time
 from functools import wraps
@@ -37,9 +39,21 @@ def pace_reports(course):
     @wraps(result)
     def paced(self, report):
         wait_turn(Path(os.environ["PACE"]))
+        time.sleep(random.random() * float(os.environ.get("JITTER", "0")))
         return result(self, report)
 
     course.StateRun.result = paced
+
+
+def pace_own_reports(run):
+    finalize = run.OwnRun.finalize_result
+
+    @wraps(finalize)
+    def paced(self, result):
+        wait_turn(Path(os.environ["PACE"]))
+        return finalize(self, result)
+
+    run.OwnRun.finalize_result = paced
 
 
 def wait_for_exports(session):
@@ -49,6 +63,7 @@ def wait_for_exports(session):
 CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
 if "PACE" in os.environ:
     CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
+    CHANGES["rungwise.trainable.own.run"] = pace_own_reports
 
 
 class Finder:

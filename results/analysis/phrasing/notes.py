@@ -1,0 +1,150 @@
+"""Sentences of notes: what a careful reader wants to know before believing an answer."""
+
+from __future__ import annotations
+
+from rungwise.results.analysis.findings import (
+    ArrivalOrder,
+    AsGoodAsNone,
+    BrokenConstraint,
+    EdgeOfSpace,
+    FailedSearches,
+    FailedSeeds,
+    Findings,
+    IntervalScope,
+    KeptModel,
+    MissingSeeds,
+    Note,
+    OneSeed,
+    RepeatedLooks,
+    Replicate,
+    SampleError,
+    SeedIgnored,
+    SupersededSeeds,
+    UntilSure,
+    WinnersCurse,
+)
+from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
+from rungwise.results.analysis.statistics import CONFIDENCE
+from rungwise.results.io.formatting import conjunction
+from rungwise.results.record.types import State
+
+
+def note_texts(findings: Findings) -> tuple[str, ...]:
+    """The notes in words, a line each, but for those that the answer's sentences say already."""
+    return tuple(note_text(note, findings) for note in findings.notes if not is_of_winner(note))
+
+
+def note_text(note: Note, findings: Findings) -> str:
+    """One note in words."""
+    score, objective = findings.format, findings.objective_format
+    match note:
+        case WinnersCurse(arm, source, searched, confirmed, optimism):
+            return (
+                f"Winner's curse, {arm}: trial {source} ended with {objective.value(searched)} {objective.measure} in "
+                f"the search, the same settings average {objective.value(confirmed)} on fresh seeds: the search was "
+                f"optimistic by {objective.amount(optimism)}."
+            )
+        case FailedSeeds() | MissingSeeds():
+            return seed_text(note, findings)
+        case SupersededSeeds(arm, source, count):
+            return f"Confirmations of {arm}, trial {source}, that do not count: {count} of another network."
+        case EdgeOfSpace(arm, name, value, low, high):
+            if low == 0 and value < high / 2:  # there is no less
+                return f"The best configuration of {arm} has next to no {name} ({value:.3g} of 0 to {high:.3g})."
+            return (
+                f"The best configuration of {arm} lies at the edge of {name} ({value:.3g} of {low:.3g} to {high:.3g}): "
+                "another range may change this answer."
+            )
+        case AsGoodAsNone(arm, name, value, low, high, control):
+            return (
+                f"The {name} that was found with {arm} ({value:.3g} of {low:.3g} to {high:.3g}) is as good as none, "
+                f"which is what {control} has."
+            )
+        case IntervalScope():
+            return _scope(note, findings)
+        case SampleError(samples, margins):
+            arms = ", ".join(f"{score.change(margin)} ({arm})" for arm, margin in margins.items())
+            return (
+                f"On another {samples:,} samples an accuracy would differ by about \N{PLUS-MINUS SIGN} "
+                f"{arms if len(margins) > 1 else score.change(next(iter(margins.values())))} points. A difference "
+                "changes by less, because all arms are scored on the same samples."
+            )
+        case BrokenConstraint(arm, source, count, seeds, example):
+            return f"Trial {source} of {arm} breaks a constraint on {count} of {seeds} fresh seeds: {example}."
+        case SeedIgnored(arm, seeds):
+            return (
+                f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
+                "no interval over seeds."
+            )
+        case OneSeed(arm):
+            return f"{arm} has one seed, which has no spread: confirm on two or more for an interval."
+        case KeptModel(trial, arm, seeds, searches):
+            if searches > 1:
+                seed = f"the better of {seeds} seeds" if seeds == 2 else f"the best of {seeds} seeds"
+                return (
+                    f"The model that is kept is that of trial {trial}: {seed if seeds > 1 else 'the only seed'} of the "
+                    f"best configuration that the {searches} searches of {arm} found, both by validation. Scores of "
+                    "arms are means over searches."
+                )
+            which = f"the best by validation of {seeds} seeds of {arm}" if seeds > 1 else f"the only seed of {arm}"
+            return f"The model that is kept is that of trial {trial}, {which}. Scores of arms are means over seeds."
+        case RepeatedLooks(looks):
+            counts = conjunction([f"{count}" for count in looks])
+            return (
+                f"The test split was scored after {counts} searches per arm. Whoever looks several times at a "
+                f"{PERCENT} interval is misled more often than in {1 - CONFIDENCE:.0%} of the cases."
+            )
+        case UntilSure(most):
+            return (
+                f"Searches were added until the answer was sure, up to {most} per arm: differences have wider "
+                f"intervals, which hold for all looks together with {PERCENT} (repeated t-tests at a constant level)."
+            )
+        case FailedSearches(arm, count, searches, counted_as):
+            counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
+            return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
+        case ArrivalOrder():
+            return (
+                "Trials were suggested in the order in which others ended (--order arrival): the same command may "
+                "suggest others, and give another answer."
+            )
+
+
+def _scope(scope: IntervalScope, findings: Findings) -> str:
+    replicate, comparisons, crossed = scope.replicate, scope.comparisons, scope.crossed
+    together = (
+        f" Those of differences are widened to hold for all {comparisons} comparisons together (Bonferroni)."
+        if comparisons > 1
+        else ""
+    )
+    if replicate is Replicate.SEARCH:
+        split = f"this {findings.split} split"
+        where = (
+            f"; those of differences hold for other samples like those of {split}, too" if crossed else f", on {split}"
+        )
+        return f"Intervals are {PERCENT} t-intervals over independent searches (differences: Welch's){where}.{together}"
+    return (
+        f"Intervals are {PERCENT} t-intervals over training seeds (differences: Welch's), for these configurations "
+        f"and this {findings.split} split; another search would add to them.{together}"
+    )
+
+
+def is_of_winner(note: Note) -> bool:
+    return isinstance(note, FailedSeeds | MissingSeeds) and note.chosen
+
+
+def seed_text(note: Note, findings: Findings) -> str:
+    """Confirmations that have no score, and what follows."""
+    assert isinstance(note, FailedSeeds | MissingSeeds)
+    of = f"{note.seeds} confirmations of {note.arm}"
+    if not note.chosen or findings.replicate is Replicate.SEARCH:
+        of += f", trial {note.source}"
+    if isinstance(note, MissingSeeds):
+        until = "until the same command has trained it again" if State.LOST in note.states else "yet"
+        return f"Of {of}, {states_text(note.states)}: not counted {until}."
+    if note.counted_as is not None:
+        counted = f"each counts as {findings.format.value(note.counted_as)}, what a constant prediction scores"
+    elif findings.split == "validation":
+        counted = "none of them has a score"
+    else:
+        counted = "left out, as the record does not say what a constant prediction scores"
+    return f"Of {of}, {states_text(note.states)}; {counted}."

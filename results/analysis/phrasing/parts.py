@@ -1,0 +1,53 @@
+"""Parts that several sentences of an answer have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rungwise.results.analysis.findings import (
+    Arm,
+    Replicate,
+)
+from rungwise.results.analysis.statistics import CONFIDENCE
+from rungwise.results.io.formatting import conjunction
+from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.types import State
+
+PERCENT = f"{CONFIDENCE:.0%}"
+_ENDED = {
+    State.DIVERGED: ("diverged", "diverged"),
+    State.FAILED: ("failed", "failed"),
+    State.LOST: ("was lost", "were lost"),
+    State.RUNNING: ("is running", "are running"),
+}
+_COUNTED = {
+    Replicate.SEED: ("seed", "seeds"),
+    Replicate.SEARCH: ("independent search per arm", "independent searches per arm"),
+}
+
+
+def signed(mean: float, score_format: MetricFormat) -> str:
+    """'0.30 points more test accuracy', '0.204 nats less test loss'"""
+    return f"{score_format.amount(mean)} {'less' if mean < 0 else 'more'} {score_format.measure}"
+
+
+def plural(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("s" if count != 1 else "")
+
+
+def counted(count: int, replicate: Replicate) -> str:
+    return _COUNTED[replicate][count > 1]
+
+
+def states_text(states: Mapping[State, int]) -> str:
+    """'2 diverged and 1 failed'"""
+    without = ("gave no score", "gave no score")
+    return conjunction([f"{count} {_ENDED.get(state, without)[count > 1]}" for state, count in states.items()])
+
+
+def failure_text(arm: Arm) -> str:
+    """Why nothing of an arm has a score."""
+    what, count = ("confirmation" if arm.candidates else "trial"), sum(arm.failed.values())
+    if count == 1:
+        return f"its only {what} {next(iter(arm.failed)).lower()}"
+    return f"of its {count} {what}s, {states_text(arm.failed)}"

@@ -1,0 +1,122 @@
+"""Sentences of comparisons: verdicts with the budget that they hold for."""
+
+from __future__ import annotations
+
+from rungwise.results.analysis.findings import (
+    Comparison,
+    Findings,
+    Verdict,
+)
+from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, plural, signed
+from rungwise.results.analysis.statistics import CONFIDENCE, FEWEST, REPEATED_LEVELS, Difference
+from rungwise.results.io.metric_format import MetricFormat
+
+
+def comparison_text(comparison: Comparison, findings: Findings) -> str:
+    """One comparison in words."""
+    arm, control = comparison.arm, comparison.against
+    arms = {arm.arm: arm for arm in findings.arms}
+    found = comparison.difference
+    match comparison.verdict:
+        case Verdict.ARM_FAILED:
+            return f"{arm} lost against {control}: {failure_text(arms[arm])}."
+        case Verdict.CONTROL_FAILED:
+            return f"{control} lost against {arm}: {failure_text(arms[control])}."
+        case Verdict.BOTH_FAILED:
+            return f"Neither {arm} nor {control} works: {failure_text(arms[arm])}; {failure_text(arms[control])}."
+        case Verdict.NO_TEST_SCORES:
+            if not findings.has_test:
+                return f"No verdict on {arm} against {control}: the sweep has no function that scores a test split."
+            return f"No verdict on {arm} against {control} yet: the test scores are missing."
+    assert found is not None
+    if comparison.verdict is Verdict.ONE_SEARCH:
+        size = signed(found.mean, findings.format)
+        what = f"The configuration found with {arm} has {size} than the one found with {control}"
+        return f"{what} ({_interval(found, findings)}, for these two configurations)."
+    return _verdict_text(comparison, found, findings)
+
+
+def _verdict_text(comparison: Comparison, found: Difference, findings: Findings) -> str:
+    """A verdict over independent searches, with the budget that it holds for."""
+    arm, control, score = comparison.arm, comparison.against, findings.format
+    budget = f"with {plural(findings.trials, 'trial')} each" if findings.trials else "of this budget"
+    searches = (
+        f"{found.n} independent searches per arm"
+        if found.n == found.n_other
+        else f"{found.n} and {found.n_other} independent searches"
+    )
+    worth = None if findings.worth is None else score.amount(findings.worth)
+    match comparison.verdict:
+        case Verdict.NO_DIFFERENCE:
+            assert found.inner_low is not None
+            assert found.inner_high is not None
+            between = _between(found.inner_low, found.inner_high, control, score)
+            percent = PERCENT if findings.until_sure else f"{1 - 2 * (1 - CONFIDENCE):.0%}"
+            inner = f"{percent} interval; worth having: {worth}"
+            return f"{arm} makes no difference worth having: {between} ({inner}), {budget}. {searches}."
+        case Verdict.CANNOT_TELL:
+            if found.low is None or found.high is None:
+                return f"Cannot tell yet whether {arm} makes a difference: {searches}, so no interval."
+            between = _between(found.low, found.high, control, score)
+            text = f"Cannot tell yet whether {arm} makes a difference: {between} ({PERCENT} interval), {budget}; "
+            return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, worth)}"
+    assert found.low is not None
+    assert found.high is not None
+    first, last = score.bounds(*((-found.high, -found.low) if found.mean < 0 else (found.low, found.high)))
+    interval = f"({PERCENT} interval {first} to {last}{' less' if found.mean < 0 else ''})"
+    if comparison.small:
+        little = f"but by less than the {worth} that were worth having: {score.change(abs(found.mean))}"
+        text = f"{arm} {comparison.verdict}, {little} {interval}, {budget}. {searches}"
+    else:
+        text = (
+            f"{arm} {comparison.verdict}: {signed(found.mean, score)} than {control} {interval}, {budget}. {searches}"
+        )
+    seeds = {len(one.values) + len(one.failed) for each in findings.arms for one in each.winners.values()}
+    if len(seeds) == 1:
+        text += f", {plural(seeds.pop(), 'fresh seed')} each"
+    return f"{text}; {arm} won {comparison.won} of {comparison.pairs}."
+
+
+def _between(low: float, high: float, control: str, score: MetricFormat) -> str:
+    """'between 0.06 points less and 0.08 more test accuracy than no L2'"""
+    first, last = score.bounds(low, high)
+    unit = f" {score.unit}".rstrip()
+    if low < 0 < high:
+        return f"between {first.removeprefix('-')}{unit} less and {last} more {score.measure} than {control}"
+    ends = (last.removeprefix("-"), first.removeprefix("-"), "less") if high <= 0 else (first, last, "more")
+    return f"between {ends[0]} and {ends[1]}{unit} {ends[2]} {score.measure} than {control}"
+
+
+def _needed(comparison: Comparison, found: Difference, worth: str | None) -> str:
+    """What it would take, of a comparison that is open."""
+    if worth is None:
+        return f"A verdict takes {FEWEST} searches or more." if min(found.n, found.n_other) < FEWEST else ""
+    if comparison.needed is None:
+        return f"A difference of {worth} is too small for the spread of these scores, and for this many test samples."
+    more = comparison.needed - min(found.n, found.n_other)
+    until_sure = f", or --until-sure {max(REPEATED_LEVELS)}" if comparison.needed <= max(REPEATED_LEVELS) else ""
+    return (
+        f"A difference of {worth} would be seen by about {comparison.needed} searches ({more} more): "
+        f"--searches {comparison.needed}{until_sure}."
+    )
+
+
+def _interval(found: Difference, findings: Findings) -> str:
+    """'95% interval 0.21 to 0.39, over 5 seeds', counted in the direction of the difference."""
+    seeds = (
+        f"over {found.n} {counted(found.n, findings.replicate)}"
+        if found.n == found.n_other
+        else f"over {found.n} and {found.n_other} {counted(2, findings.replicate)}"
+    )
+    if found.low is None or found.high is None:
+        return f"{seeds}: no interval"
+    if not findings.format.tells(found.low, found.high):
+        return f"{seeds}, which differ too much for an interval"
+    if found.low == found.high:
+        return f"{seeds}, each side's all alike"
+    less = found.mean < 0
+    low, high = (-found.high, -found.low) if less else (found.low, found.high)
+    first, last = findings.format.bounds(low, high)
+    same, other = ("less", "more") if less else ("more", "less")
+    ends = f"{first.removeprefix('-')} {other} to {last} {same}" if low < 0 else f"{first} to {last} {same}"
+    return f"{PERCENT} interval {ends}, {seeds}"

@@ -1,0 +1,44 @@
+"""The same command gives the same tables and the same sentence: at any concurrency, with pauses, and killed."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from support.sweeping import SCRIPT, Run, assert_nothing_lost, identity, interrupt, stopping
+
+from rungwise.results.analysis.answer import answer
+from rungwise.results.record.reader import Reader
+
+FLAGS = ("--searches", "2", "--trials", "4", "--epochs", "3", "--order", "fixed", "--checkpoint-seconds", "0")
+CONFIRMED = ("--confirm-seeds", "2")
+LONGEST_PAUSE = "0.1"  # seconds before a report
+
+
+def sentence(folder: Path) -> str:
+    with Reader(folder) as reader:
+        return answer(reader).sentence
+
+
+def test_concurrency_pauses_and_a_kill_change_neither_the_tables_nor_the_sentence(tmp_path: Path) -> None:
+    with stopping(Run(tmp_path, script=SCRIPT)) as run:
+        run.environment["JITTER"] = LONGEST_PAUSE
+        for concurrency in ("1", "2"):
+            name = ("--name", f"at-{concurrency}")
+            assert run.finish(*FLAGS, *CONFIRMED, "--concurrency", concurrency, *name) == 0, run.said
+        run.allow(14)  # of some 40 reports
+        killed = run.start(*FLAGS, *CONFIRMED, "--concurrency", "4")
+        assert run.await_pause(killed), run.said
+        assert interrupt(killed, signal.SIGKILL) == -signal.SIGKILL
+        run.await_silence()
+        run.allow(None)
+        assert run.finish(*FLAGS, *CONFIRMED, "--concurrency", "4") == 0, run.said
+        folders = [run.out / "at-1", run.out / "at-2", run.folder]
+        with Reader(run.folder) as reader:
+            assert any(trial.attempts > 1 for trial in reader.trials())
+            assert reader.definition().order == "fixed"
+        wanted = identity(folders[0])
+        assert [trial["search"] for trial in wanted[0]].count(2) == 2 * (4 + 2)
+        assert [identity(folder) == wanted for folder in folders] == [True] * 3
+        assert {sentence(folder) for folder in folders} == {sentence(folders[0])}
+        assert_nothing_lost(run.out / "at-1", len(wanted[0]), 3)
