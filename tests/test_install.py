@@ -51,7 +51,8 @@ def test_a_wheel_holds_the_package_and_nothing_else_at_its_top(wheel: Path) -> N
         "rungwise/py.typed",
         "rungwise/engine/driver.py",
         "rungwise/trainable/data/mnist.parquet",
-        "rungwise/results/report/page.css",
+        "rungwise/results/report/templates/page.html.jinja",
+        "rungwise/results/report/templates/page.css",
     ):
         assert needed in names
 

@@ -92,6 +92,9 @@ class Config(BaseModel):
         "constant", "", "learning rate over the trial's epochs"
     )
     batch_size: int = hyperparameter(128, "samples", "samples a step", ge=1)
+    class_weights: Literal["none", "balanced"] = hyperparameter(
+        "none", "", "balanced: samples of rare classes count more in the training loss, N / (K n_k)"
+    )
     label_smoothing: float = hyperparameter(0.0, "probability", "mass moved from the true label to all", ge=0, lt=1)
     shift: float = hyperparameter(0.0, "pixels", "training images are shifted by up to this", ge=0)
     rotation: float = hyperparameter(0.0, "degrees", "training images are rotated by up to this", ge=0, le=180)

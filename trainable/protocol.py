@@ -55,8 +55,8 @@ class SavedModel:
 class Training(ABC):
     """What trains the trials of a sweep."""
 
-    metrics: Mapping[str, str] | None = None
-    """{metric that a report has: "max" or "min"}; None: whatever the user's code reports."""
+    metrics: Mapping[str, str | None] | None = None
+    """{metric that a report has: "max" or "min", or None where the sweep must say it}; None: whatever is reported."""
     packs: bool = False
     """Whether a process can train several trials at once (`--pack`)."""
     has_test: bool = True

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+SCORES = ("loss", "accuracy", "mse", "mae", "r2")  # of a split, by our own metrics
 
 MODES: dict[str, Literal["max", "min"]] = {  # which way is better, of each that may be an objective
     "train_loss": "min",
@@ -39,6 +42,7 @@ class Report:
     val_mse: float | None = None  # of a regression, as all below
     val_mae: float | None = None
     val_r2: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)  # the user's own metrics, val_<name>
 
     @property
     def finite(self) -> bool:
@@ -47,5 +51,13 @@ class Report:
         return all(math.isfinite(number) for number in numbers if number is not None)
 
     def asdict(self) -> dict[str, Any]:
-        """{field: value}, without fields that do not apply."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        """{field: value}, without fields that do not apply; the user's own metrics are fields among the others."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "others"}
+        return {name: value for name, value in values.items() if value is not None} | dict(self.others)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The report of which `asdict` made `values`."""
+        own = {each.name for each in dataclasses.fields(cls)}
+        others = {name: value for name, value in values.items() if name not in own}
+        return cls(**{"val_accuracy": None, **{n: v for n, v in values.items() if n in own}}, others=others)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from rungwise.trainable.packing.matmul import fast_products
 from rungwise.trainable.packing.pack import train_together, unpackable
 from rungwise.trainable.report import Report
 from rungwise.trainable.training.batches import interval, steps_per_epoch
+from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctionError
 from rungwise.trainable.training.optimizers import SequentialOptimizer
 from rungwise.trainable.training.state import State, generator
 
@@ -114,6 +116,8 @@ def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str
     Losses are nats a sample; those of a regression are in the unit of its targets.
     """
     x, y = data.x_validation, data.y_validation
+    if data.functions.metrics or data.functions.loss:
+        return _own_scores(model, data, precision)
     if data.target is None:
         loss, accuracy = evaluate(model, x, y, data.mean, data.std, precision)
         return {"loss": loss, "accuracy": accuracy}
@@ -123,6 +127,22 @@ def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str
     spread = (y.double() - y.double().mean()).square().mean().item()
     r2 = 1 - mse / spread if spread > 0 else 0.0
     return {"loss": mse, "mse": mse, "mae": error.abs().mean().item(), "r2": r2}
+
+
+@torch.no_grad()
+def _own_scores(model: nn.Module, data: Tensors, precision: str) -> dict[str, float]:
+    """The same with the user's loss and metrics, which see the whole split at once."""
+    functions, y = data.functions, data.y_validation
+    found = scores(model, replace(data, functions=NO_FUNCTIONS), precision)
+    outputs = outputs_of(model, data.x_validation, data.mean, data.std, precision)
+    if data.target is None:
+        if functions.loss:
+            found["loss"] = float(_scalar(functions.loss(outputs, y)))
+        return found | functions.scored(outputs, y)
+    mean, sd = data.target
+    if functions.loss:
+        found["loss"] = float(_scalar(functions.loss(outputs[:, 0], (y - mean) / sd)))
+    return found | functions.scored(outputs[:, 0] * sd + mean, y)
 
 
 @torch.no_grad()
@@ -142,12 +162,30 @@ def _outputs(model: nn.Module, x: Tensor, mean: Tensor, std: Tensor, precision: 
     model.train(training)
 
 
-def data_loss(outputs: Tensor, y: Tensor, data: Tensors, smoothing: float) -> Tensor:
+def data_loss(outputs: Tensor, y: Tensor, data: Tensors, config: Config) -> Tensor:
     """The loss that training minimises: cross-entropy of logits (B, K) in nats, or of a regression the mean squared
-    error in standard deviations of the targets."""
+    error in standard deviations of the targets; or the user's.
+
+    Raises LoopFunctionError for a loss of the user's that is no scalar.
+    """
+    loss = data.functions.loss
     if data.target is None:
-        return F.cross_entropy(outputs, y, label_smoothing=smoothing)
-    return F.mse_loss(outputs[:, 0].float(), (y - data.target[0]) / data.target[1])
+        if loss is None:
+            weight = data.balanced_weights if config.class_weights == "balanced" else None
+            return F.cross_entropy(outputs, y, weight, label_smoothing=config.label_smoothing)
+        return _scalar(loss(outputs, y))
+    standardised = (y - data.target[0]) / data.target[1]
+    return _scalar((loss or F.mse_loss)(outputs[:, 0].float(), standardised))
+
+
+def _scalar(loss: object) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        raise LoopFunctionError(f"a loss must return a tensor of one number, but returned {_described(loss)}")
+    return loss
+
+
+def _described(value: object) -> str:
+    return f"one of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def train(
@@ -207,7 +245,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     augment = augmentation(config, data.shape)
     model.train()
     parameters = list(model.parameters())
-    stepper = SequentialOptimizer([state], [first], [steps])
+    stepper = SequentialOptimizer([state], [first], [steps], data.functions.schedule)
     cancelled = cancelled_biases(model)
     penalised = config.l1 + config.l2 > 0 and len(decaying(model)) > len(weights(model))
     total = torch.zeros((), device=data.device)
@@ -218,7 +256,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
         with autocast(data.device, config.precision):
             outputs = model(x)
             require_logits(outputs, (batch, data.classes), config)
-            loss = data_loss(outputs, y, data, config.label_smoothing)
+            loss = data_loss(outputs, y, data, config)
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(loss + penalty(derived(model), config) if penalised else loss)
@@ -227,5 +265,5 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
                 bias.grad.zero_()
         stepper.step()
         total += loss.detach()
-    unit = 1.0 if data.target is None else data.target[1] ** 2
+    unit = 1.0 if data.target is None or data.functions.loss else data.target[1] ** 2
     return total.item() / len(batches) * unit, stepper.rates[0]

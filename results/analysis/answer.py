@@ -31,6 +31,7 @@ from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
     ArrivalOrder,
+    BrokenConstraint,
     Candidate,
     Comparison,
     FailedSearches,
@@ -44,6 +45,7 @@ from rungwise.results.analysis.findings import (
     RepeatedLooks,
     Replicate,
     SampleError,
+    SeedIgnored,
     SupersededSeeds,
     UntilSure,
     WinnersCurse,
@@ -119,7 +121,7 @@ def answer(reader: Reader) -> Answer:
     by_arm = {name: [trial for trial in trials if trial.arm == name] for name in names}
 
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, metric), mode))
+        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
     candidates = {name: candidates_of(name) for name in names}
     winners = {name: find_winners(candidates[name], mode) for name in names}
@@ -150,7 +152,7 @@ def answer(reader: Reader) -> Answer:
                 chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, metric, mode),
+                best_seen=best_report(name, trials, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,
@@ -192,8 +194,10 @@ def answer(reader: Reader) -> Answer:
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
+            *(_ignored_seeds(arms) if definition.is_own else []),
             *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),
+        has_test=definition.has_test,
     )
 
 
@@ -249,11 +253,23 @@ def _notes(
             if one.missing:
                 states = seeds_by_state(one.missing)
                 notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
+            if one.breaches:
+                notes.append(
+                    BrokenConstraint(
+                        arm.arm, one.source, len(one.breaches), outcomes, next(iter(one.breaches.values()))
+                    )
+                )
             if one.superseded:
                 notes.append(SupersededSeeds(arm.arm, one.source, one.superseded))
         if arm.failed_searches:
             notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
+
+
+def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:
+    """Of a training of the user's own: seeds that make no difference are no repetitions."""
+    values = {arm.arm: list(arm.chosen.values.values()) for arm in arms if arm.chosen}
+    return [SeedIgnored(arm, len(some)) for arm, some in values.items() if len(some) > 1 and len(set(some)) == 1]
 
 
 def _interval_notes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import percent
+from rungwise.results.io.formatting import count, percent
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State, Trial
 
@@ -48,5 +48,5 @@ def cost_text(search: EpochCount, again: float) -> str:
     if search.saved is None:
         return "no trial has ended yet"
     saved = f"early stopping saved {percent(search.saved)}"
-    text = f"{search.trained:,.6g} of {search.full:,.6g} trained in the search ({saved})"
-    return f"{text}, {again:,.6g} more to confirm and audit" if again else text
+    text = f"{count(search.trained)} of {count(search.full)} trained in the search ({saved})"
+    return f"{text}, {count(again)} more to confirm and audit" if again else text

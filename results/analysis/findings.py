@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -68,6 +68,7 @@ class Candidate:
     failed: dict[int, State]  # seed -> how its training ended without a score: an outcome, which counts
     missing: dict[int, State]  # seed -> LOST or RUNNING: no outcome yet
     superseded: int = 0  # confirmations of a network in whose place another one was accepted since
+    breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
     search: int = 1  # of the arm, that found it
 
 
@@ -239,8 +240,29 @@ class ArrivalOrder:
     """Suggestions depended on the order in which trials ended: the same command may suggest others."""
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenConstraint:
+    """A configuration that kept all constraints in its search breaks one on fresh seeds."""
+
+    arm: str
+    source: int
+    count: int  # of seeds
+    seeds: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedIgnored:
+    """All seeds of the chosen configuration gave the very same number: the user's training does not use its seed."""
+
+    arm: str
+    seeds: int
+
+
 Note = (
-    WinnersCurse
+    BrokenConstraint
+    | SeedIgnored
+    | WinnersCurse
     | FailedSeeds
     | MissingSeeds
     | SupersededSeeds
@@ -277,6 +299,7 @@ class Findings:
     best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
     model: int | None  # confirmation trial of that arm with the best one: the model to keep
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
+    has_test: bool = True  # whether the sweep can score a test split at all
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError."""

@@ -1,27 +1,51 @@
-"""The command `rungwise`: its parser, and the exit status of what goes wrong.
+"""The command `rungwise`: its help, the choice of a command, and the exit status of what goes wrong.
 
-A command is one entry of `results.cli.commands` or `results.cli.maintenance`.
+A command is a function of `results.cli.commands` or `results.cli.maintenance`; tyro makes its flags from its signature
+and its help from its docstring.
 """
 
 from __future__ import annotations
 
-import argparse
+import difflib
 import sqlite3
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
+import tyro
+
+from rungwise.errors import RungwiseError
 from rungwise.results.cli import commands, maintenance
 from rungwise.results.io.text import print_anything, say
-from rungwise.results.record.types import FILE, RecordError
+from rungwise.results.record.types import FILE
+
+COMMANDS = commands.COMMANDS | maintenance.COMMANDS
+RENAMED = {"--mend": "--fix"}  # flags of version 0.1 -> now; understood until version 0.3
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 1 when a view could not be made; 2 when the command or the run's folder is wrong."""
     print_anything()
-    parsed = _parser().parse_args(arguments)
+    name, *words = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("-h", "--help"):
+        _print_help()
+        return 0
+    if name == "--version":
+        from rungwise import __version__
+
+        say(f"rungwise {__version__}")
+        return 0
+    if name not in COMMANDS:
+        _refuse_command(name)
     try:
-        return int(parsed.call(parsed))
-    except RecordError as error:
+        return int(
+            tyro.cli(
+                COMMANDS[name],
+                prog=f"rungwise {name}",
+                args=[_current_flag(word) for word in words],
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+        )
+    except RungwiseError as error:
         say(error, sys.stderr)
         return 2
     except sqlite3.DatabaseError as error:
@@ -32,31 +56,32 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-class CommandParser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong with a command."""
+def _print_help() -> None:
+    """Each command once, with the first line of its docstring, in tyro's look."""
+    from rich.panel import Panel
+    from rich.table import Table
 
-    def error(self, message: str) -> NoReturn:
-        say(f"{self.prog}: {message} (see {self.prog} --help)", sys.stderr)
-        raise SystemExit(2)
+    from rungwise.results.io.terminal import Terminal
 
-
-class _Version(argparse.Action):
-    """Print the installed version; it is looked up when it is asked for."""
-
-    def __call__(self, *_: Any) -> NoReturn:
-        from rungwise import __version__
-
-        say(f"rungwise {__version__}")
-        raise SystemExit(0)
+    say("usage: rungwise [-h] [--version] COMMAND ...\n\nLook at runs, and make their views again from the record.\n")
+    listed = Table.grid(padding=(0, 2, 0, 0))
+    for name, command in COMMANDS.items():
+        listed.add_row(name, (command.__doc__ or "").partition("\n")[0])
+    Terminal().print(Panel.fit(listed, title="commands", title_align="left", border_style="dim"))
+    say("\nFlags of a command: rungwise COMMAND --help. Where RUN is left out, it is the newest run in runs/.")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="rungwise", description="Look at runs, and make their views again from the record.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the installed version")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    commands.add(subparsers)
-    maintenance.add(subparsers)
-    return parser
+def _refuse_command(name: str) -> NoReturn:
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    problem = f"there is no command {name!r}" if name else "a COMMAND must follow"
+    say(f"rungwise: {problem}{f'; did you mean {near[0]}?' if near else ''} (see rungwise --help)", sys.stderr)
+    raise SystemExit(2)
+
+
+def _current_flag(word: str) -> str:
+    if word in RENAMED:
+        say(f"note: {word} is now {RENAMED[word]}; the old name goes with version 0.3", sys.stderr)
+    return RENAMED.get(word, word)
 
 
 if __name__ == "__main__":

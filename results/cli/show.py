@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.rule import Rule
 from rich.table import Table
 
 from rungwise.results.analysis.pareto import amount
@@ -16,7 +17,7 @@ from rungwise.results.io.formatting import duration, format_metric, short
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.record.types import FILE, RecordError, ReportRow, State, SweepState
+from rungwise.results.record.types import RecordError, ReportRow, State, SweepState
 from rungwise.results.tables.tables import tables
 from rungwise.text import REASON as REASON_LENGTH
 from rungwise.text import one_line
@@ -40,11 +41,6 @@ def console() -> Terminal:
     """Standard output; wide when it is piped, so that no column is cut."""
     terminal = Terminal()
     return terminal if terminal.is_terminal else Terminal(width=_PIPED)
-
-
-def runs(out: Path) -> list[Path]:
-    """The folders in `out` that hold a record, by name."""
-    return sorted(path.parent for path in out.glob(f"*/{FILE}"))
 
 
 def run_table(folders: Sequence[Path]) -> Table:
@@ -96,7 +92,15 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
     metric = definition.metric
     both, curves = tables(reader), reader.curves()
     rows = both.trials.to_pylist()
-    rows.sort(key=lambda row: (row["phase"] != "search", row["rank"] is None, row["rank"], row["trial"]))
+    rows.sort(
+        key=lambda row: (
+            row["phase"] != "search",
+            row["phase"] != "confirm",
+            row["rank"] is None,
+            row["rank"],
+            row["trial"],
+        )
+    )
     varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
     front = ["front"] if others else []
@@ -105,8 +109,11 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
     for name in varied:
         table.add_column(name.removeprefix("params_"))
     table.add_column(REASON)
-    for row in rows[:top]:
+    shown = rows[:top]
+    for previous, row in zip([None, *shown], shown, strict=False):
         phase = "" if row["phase"] == "search" else f" ({row['phase']})"
+        if previous and previous["phase"] != row["phase"]:
+            table.add_row(*(Rule(style="dim") for _ in table.columns))
         table.add_row(
             short(row["rank"]),
             f"{row['trial']}{phase}",

@@ -20,12 +20,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rungwise.results.io.redaction import redacted, without_secrets
+from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import RecordError
 
 NICENESS = 15  # trials have 5, the driver 0
 EVERY = 2.0  # seconds between two MLflow passes
@@ -61,7 +63,7 @@ class Follower:
         # -P: a folder `rungwise` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rungwise", "follow", str(run.absolute())],
+            [sys.executable, "-P", "-m", __name__, str(run.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -167,15 +169,7 @@ def follow(run: Path, every: float = EVERY) -> int:
         copier.join(max(limit[0], MIRROR_LIMIT))
     if feeder.is_alive():
         progress.mlflow = f"no answer within {limit[0]:g} s"
-    line = {
-        "parquet": progress.parquet,
-        "report": progress.report,
-        "mlflow": progress.mlflow,
-        "mirror": progress.mirror,
-        "trials": progress.trials,
-        "metrics": progress.metrics,
-    }
-    print(json.dumps(line), flush=True)
+    print(json.dumps(asdict(progress)), flush=True)
     complete = progress.parquet is True and progress.mlflow == COMPLETE
     sys.stderr.flush()
     os._exit(0 if complete else 1)  # a thread that hangs in a request would keep the interpreter
@@ -191,25 +185,38 @@ def _listen(stop: threading.Event, limit: list[float]) -> None:
     stop.set()
 
 
-def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None:
-    """Parquet, when the record has changed and not too often; at the end in any case."""
-    from rungwise.results.tables import parquet
+def _repeat(run: Path, stop: threading.Event, every: float, export: Callable[[], str | None]) -> None:
+    """Export when the record has changed and not too often; at the end, when `stop` is set, in any case.
 
-    pause, exported = PARQUET_EVERY, -1
+    `export` returns what went wrong: then it is called again later and later.
+    """
+    pause, exported, last = every, -1, False
     with Reader(run) as reader:
-        while True:
+        while not last:
             last = stop.wait(pause)
             version = reader.version()
-            if version != exported or last:
-                began = time.monotonic()
-                try:
-                    parquet.export(run)
-                    progress.parquet, exported = True, version
-                except Exception as error:  # it is reported: an exporter that dies reports nothing
-                    progress.parquet = _told(error)
-                pause = max(PARQUET_EVERY, _SHARE * (time.monotonic() - began))
-            if last:
-                return
+            if version == exported and not last:
+                continue
+            began = time.monotonic()
+            if export() is None:
+                exported, pause = version, max(every, _SHARE * (time.monotonic() - began))
+            else:
+                pause = min(2 * pause, _SLOWEST)
+
+
+def _write_tables(run: Path, stop: threading.Event, progress: _Progress) -> None:
+    from rungwise.results.tables import parquet
+
+    def export() -> str | None:
+        try:
+            parquet.export(run)
+        except Exception as error:  # it is reported: an exporter that dies reports nothing
+            progress.parquet = _told(error)
+            return progress.parquet
+        progress.parquet = True
+        return None
+
+    _repeat(run, stop, PARQUET_EVERY, export)
 
 
 def _load_report(stop: threading.Event) -> None:
@@ -232,10 +239,7 @@ def _write_report(run: Path, progress: _Progress) -> None:
 
 
 def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:
-    """MLflow passes, when the record has changed; one that fails is retried later and later, and once at the end.
-
-    MLflow's imports wait for the first report: until then trials need the processor for their own.
-    """
+    """MLflow's imports wait for the first report: until then trials need the processor for their own."""
     with Reader(run) as reader:
         while next(reader.reports(), None) is None and not stop.wait(every):
             pass
@@ -247,25 +251,18 @@ def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress:
     except ExportError as error:
         progress.mlflow = _told(error)
         return
-    pause, exported = every, -1
-    with Reader(run) as reader:
-        while True:
-            last = stop.wait(pause)
-            version = reader.version()
-            if version != exported or last:
-                began = time.monotonic()
-                try:
-                    done = exporter.sync(dead=driver if last else None)
-                except Exception as error:  # as above
-                    progress.mlflow = without_secrets(_told(error), exporter.uri)
-                    pause = min(2 * pause, _SLOWEST)
-                else:
-                    exported = version
-                    progress.mlflow, progress.trials = COMPLETE, done.trials
-                    progress.metrics += done.metrics
-                    pause = max(every, _SHARE * (time.monotonic() - began))
-            if last:
-                return
+
+    def export() -> str | None:
+        try:
+            done = exporter.sync(dead=driver if stop.is_set() else None)
+        except Exception as error:  # as above
+            progress.mlflow = without_secrets(_told(error), exporter.uri)
+            return progress.mlflow
+        progress.mlflow, progress.trials = COMPLETE, done.trials
+        progress.metrics += done.metrics
+        return None
+
+    _repeat(run, stop, every, export)
 
 
 def _copy(run: Path, where: str, stop: threading.Event, progress: _Progress) -> None:
@@ -288,3 +285,19 @@ def _told(error: Exception) -> str:
     """One line; the names of errors that are not our own say more than their text."""
     text = redacted((str(error).splitlines() or [""])[0])
     return text if type(error).__module__.startswith("rungwise.") else f"{type(error).__name__}: {text}"
+
+
+def main(folder: Path) -> int:
+    """Follow the run in `folder`, which holds a record. Returns the exit status; 2 without a record."""
+    print_anything()
+    try:
+        with Reader(folder):
+            pass
+    except RecordError as error:
+        say(error, sys.stderr)
+        return 2
+    return follow(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

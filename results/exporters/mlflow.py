@@ -162,7 +162,7 @@ class Exporter:
             self._store.add_file(self._parent, report)
         result = view.answer
         best = result.arm(result.best).chosen if result and result.best else None
-        made = (self.run / FOLDER / PROGRAM).is_file() or view.definition.training  # not of every network
+        made = (self.run / FOLDER / PROGRAM).is_file() or view.definition.is_own  # not of every network
         if made and result and best and best.validation and difference(view.reader, result) is None:
             name, mean = view.definition.sweep or view.definition.name, best.validation.mean
             at = milliseconds(view.ended) or 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.files import replacing
-from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.exporters.optuna_study import quiet_optuna, studies
 from rungwise.results.exporters.tracking_uri import sqlite_path
 from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
 from rungwise.results.record.reader import Reader
@@ -20,6 +20,7 @@ class StorageError(RungwiseError, ValueError):
     """The storage cannot take the studies; one line, without passwords."""
 
 
+@quiet_optuna()
 def write(reader: Reader, url: str) -> list[str]:
     """Write a study for each search of each arm to the storage, replacing what an earlier call wrote; returns their
     names.
@@ -36,8 +37,6 @@ def write(reader: Reader, url: str) -> list[str]:
     run = definition.name
     identity = str(reader.meta("id") or run)
     found = studies(reader)
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     names = []
     try:
         if (database := sqlite_path(url)) and not database.exists():
@@ -63,13 +62,11 @@ def write(reader: Reader, url: str) -> list[str]:
                 made.set_metric_names(list(definition.objectives))
             made.add_trials(study.get_trials(deepcopy=False))
             names.append(name)
+    except StorageError:
+        raise
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError) as error:
-        if isinstance(error, StorageError):
-            raise
         line = (without_secrets(str(error), url).strip().splitlines() or [type(error).__name__])[0]
         raise StorageError(f"the storage {redacted_uri(url)} must take the studies, but {line}") from None
-    finally:
-        optuna.logging.set_verbosity(before)
     return names
 
 

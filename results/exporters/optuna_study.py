@@ -47,7 +47,7 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
     keys = dict.fromkeys([*definition.studies, *(trial.study for trial in trials)])
     searches = max((key.search for key in keys), default=1)
-    with _quiet():
+    with quiet_optuna():
         made = {key: optuna.create_study(study_name=key.name(searches), directions=directions) for key in keys}
     with reader.refusing(), _known_to_optuna():
         for key, study in made.items():
@@ -55,7 +55,10 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
                 study.add_trial(_of_another_run(one))
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
-            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            curve = curves.get(trial.trial, {})
+            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
+            frozen = _frozen(trial, curve, list(objectives), known)
             made[trial.study].add_trial(frozen)
         study_of = {trial.trial: trial.study for trial in trials}
         for number, data in events:
@@ -75,6 +78,13 @@ def kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if not any(word in name for word in left_out)}
 
 
+def distributions_of(texts: Mapping[str, str]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distributions from JSON."""
+    from optuna.distributions import json_to_distribution
+
+    return {name: json_to_distribution(text) for name, text in texts.items()}
+
+
 def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
     import optuna
 
@@ -82,9 +92,7 @@ def _of_another_run(one: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
         state=optuna.trial.TrialState[one["state"]],
         values=one["values"],
         params=one["params"],
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in one["distributions"].items()
-        },
+        distributions=distributions_of(one["distributions"]),
         intermediate_values={int(step): value for step, value in one["intermediate"].items()},
         user_attrs={"run": one["run"]},
     )
@@ -100,8 +108,8 @@ def _known_to_optuna() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's line for each study that is created."""
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's lines, such as one for each study that is created."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -141,9 +149,7 @@ def _frozen(
         state=state,
         values=values,
         params={name: trial.params[name] for name in trial.distributions},
-        distributions={
-            name: optuna.distributions.json_to_distribution(text) for name, text in trial.distributions.items()
-        },
+        distributions=distributions_of(trial.distributions),
         user_attrs={"trial": trial.trial, "state": str(trial.state), "reason": trial.reason},
         intermediate_values={} if others else finite,
         system_attrs=attributes | ({f"constraints:{broken.name}": broken.violation} if broken else {}),

@@ -21,9 +21,14 @@ def metric_label(metric: str) -> str:
     return f"validation {words.removeprefix('val ')}" if metric.startswith("val_") else words
 
 
-def epochs(count: float) -> str:
+def count(number: float) -> str:
+    """'12', '4.5', '1,234'"""
+    return f"{number:,.6g}"
+
+
+def epochs(number: float) -> str:
     """'1 epoch', '4.5 epochs'"""
-    return f"{count:,.6g} epoch{'' if count == 1 else 's'}"
+    return f"{count(number)} epoch{'' if number == 1 else 's'}"
 
 
 def percent(share: float) -> str:
@@ -47,6 +52,11 @@ def exact(value: object) -> str:
 def settings(params: Mapping[str, Any]) -> str:
     """'lr=0.00312, l2=3e-05'"""
     return ", ".join(f"{name}={short(value)}" for name, value in params.items()) or "fixed settings"
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """'lr = 0.00312, l2 = 3e-05'"""
+    return ", ".join(f"{name} = {short(value)}" for name, value in params.items())
 
 
 def conjunction(words: Sequence[str]) -> str:

@@ -9,15 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from rungwise.results.report.page import Html, join, tag
 from rungwise.results.report.plots.confusion import plot_confusion
 from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
 
 MOST = 24  # images
-_MODES = {1: "L", 3: "RGB"}  # by number of channels
 
 
 def matrix(snapshot: Snapshot) -> tuple[list[list[int]], list[str]] | None:
@@ -35,35 +34,25 @@ def confusion_plot(snapshot: Snapshot) -> Figure | None:
     return plot_confusion(*confusion_matrix) if confusion_matrix else None
 
 
-def gallery(snapshot: Snapshot) -> Html:
-    """The most confident mistakes; nothing when none were kept."""
-    test_scores = snapshot.meta.get("test") or {}
-    mistakes: Sequence[Mapping[str, Any]] = test_scores.get("mistakes") or []
-    if not mistakes:
-        return Html("")
+def gallery(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The most confident mistakes; [] when none were kept."""
+    mistakes: Sequence[Mapping[str, Any]] = (snapshot.meta.get("test") or {}).get("mistakes") or []
     confusion_matrix = matrix(snapshot)
     classes = confusion_matrix[1] if confusion_matrix else []
-    ranked = sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]
-    return join(
-        [
-            tag("h3", "Most confident mistakes"),
-            tag("p", f"Test images of trial {test_scores.get('trial', '?')} that it was surest about, and wrong."),
-            tag("ul", *(_gallery_item(mistake, classes) for mistake in ranked), class_="gallery"),
-        ]
-    )
+    shown = []
+    for mistake in sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]:
+        actual, predicted = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
+        sure = f"{float(mistake.get('probability') or 0.0):.1%}"
+        words = f"test image {mistake.get('index', '?')}: is {actual}, taken for {predicted} with probability {sure}"
+        shown.append({"actual": actual, "predicted": predicted, "sure": sure, "text": words, "uri": _uri(mistake)})
+    return shown
 
 
-def _gallery_item(mistake: Mapping[str, Any], classes: Sequence[str]) -> Html:
-    true, said = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
-    sure = float(mistake.get("probability") or 0.0)
-    words = f"test image {mistake.get('index', '?')}: is {true}, taken for {said} with probability {sure:.1%}"
+def _uri(mistake: Mapping[str, Any]) -> str | None:
     try:
-        uri = data_uri(base64.b64decode(mistake["image"], validate=True), mistake["shape"])
-        picture = tag("img", src=uri, alt=words, width=84, height=84)
+        return data_uri(base64.b64decode(mistake["image"], validate=True), mistake["shape"])
     except (KeyError, TypeError, ValueError, binascii.Error):
-        picture = tag("span", "no image", class_="blank", aria_label=words)
-    caption = join([tag("b", said), f" for {true}", tag("br"), tag("small", f"{sure:.1%} sure")])
-    return tag("li", picture, tag("span", caption))
+        return None
 
 
 def _class(value: object, classes: Sequence[str]) -> str:
@@ -75,11 +64,9 @@ def _class(value: object, classes: Sequence[str]) -> str:
 def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
     """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI, part of the page. Raises
     ValueError for anything else."""
-    if len(shape) != 3 or shape[0] not in _MODES or min(shape) < 1 or len(pixels) != math.prod(shape):
+    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1 or len(pixels) != math.prod(shape):
         raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
-    channels, height, width = shape
-    size = height * width
-    planes = [Image.frombytes("L", (width, height), pixels[c * size : (c + 1) * size]) for c in range(channels)]
+    planes = np.frombuffer(pixels, np.uint8).reshape(shape)
     file = io.BytesIO()
-    Image.merge(_MODES[channels], planes).save(file, "PNG")
+    Image.fromarray(planes[0] if shape[0] == 1 else planes.transpose(1, 2, 0)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rungwise.results.exporters.optuna_study import distributions_of, quiet_optuna
 from rungwise.results.report.snapshot import Entry, Snapshot
 
 if TYPE_CHECKING:
@@ -101,13 +102,13 @@ def _common(entries: Iterator[Entry]) -> dict[str, str]:
     return common
 
 
+@quiet_optuna()
 def _study(
     level: Sequence[tuple[Entry, float]], common: Mapping[str, str], pooled: bool, snapshot: Snapshot
 ) -> optuna.Study:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {name: optuna.distributions.json_to_distribution(text) for name, text in common.items()}
+    distributions = distributions_of(common)
     if pooled:
         distributions[ARM] = optuna.distributions.CategoricalDistribution(
             tuple(sorted({entry.trial.arm for entry, _ in level}))

@@ -7,19 +7,20 @@ script, plotly.js and its data, and asks no other place for anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.files import replacing
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.audit import audit
-from rungwise.results.io.formatting import epochs, moment, short
-from rungwise.results.report import cost, error_gallery
-from rungwise.results.report.arm_table import arm_bars, arm_table
-from rungwise.results.report.importance import ImportanceAnalysis, analyse
-from rungwise.results.report.page import Html, figure, join, page, payload, section, tag, unfoldable
+from rungwise.results.io.formatting import short
+from rungwise.results.record.types import State
+from rungwise.results.report import cost, error_gallery, summary
+from rungwise.results.report.arm_table import arm_table, comparison_table
+from rungwise.results.report.importance import analyse
+from rungwise.results.report.page import render_page
 from rungwise.results.report.plots.arms import plot_arms
 from rungwise.results.report.plots.curves import plot_curves
 from rungwise.results.report.plots.history import plot_history
@@ -27,12 +28,12 @@ from rungwise.results.report.plots.hyperparameters import plot_contour, plot_sli
 from rungwise.results.report.plots.importances import list_missing, plot_importances
 from rungwise.results.report.plots.parallel import plot_parallel
 from rungwise.results.report.plots.pareto import pareto_table, plot_pareto
-from rungwise.results.report.plots.primitives import Figure, safe
+from rungwise.results.report.plots.primitives import safe
 from rungwise.results.report.provenance import provenance
-from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
-from rungwise.results.report.summary import answer_section, header
-from rungwise.results.report.trial_table import searched, trial_list
+from rungwise.results.report.snapshot import Entry, FrozenReader, Snapshot, read
 
+MOST_COLUMNS = 14  # of hyperparameters
+PHASES = ("search", "confirm", "audit")
 FILE = "report.html"
 
 
@@ -58,9 +59,8 @@ def render(run: Path) -> str:
         snapshot, findings, audit_result, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
     analysis = analyse(snapshot)
     slices = plot_slices(analysis, snapshot)
-    score_format = findings.format if findings.confirmed else findings.objective_format
-    drawn = {
-        "arms": plot_arms(arm_bars(snapshot, findings), score_format, confirmed=findings.confirmed),
+    plots = {
+        "arms": plot_arms(snapshot, findings),
         "pareto": plot_pareto(points, snapshot.arms),
         "history": plot_history(snapshot),
         "curves": plot_curves(snapshot),
@@ -69,72 +69,53 @@ def render(run: Path) -> str:
         "parallel": plot_parallel(analysis, snapshot),
         "confusion": error_gallery.confusion_plot(snapshot),
     }
-    # Every part is here, in the order of the page; one without content leaves no heading.
-    parts = [
-        ("arms", "Arms", [_figure(drawn["arms"]), arm_table(snapshot, findings)]),
-        ("pareto", "Pareto front", [_figure(drawn["pareto"]), pareto_table(points)]),
-        ("history", "Best so far", [_figure(drawn["history"])]),
-        ("curves", "Learning curves", [_figure(drawn["curves"])]),
-        (
-            "space",
-            "Hyperparameters",
-            [
-                _figure(drawn["importances"], "What matters"),
-                unfoldable("Rungs without importances", list_missing(analysis), unfolded=False),
-                _slices(slices, analysis),
-                _figure(drawn["contour"], "The two most important together"),
-                _figure(drawn["parallel"], "All together"),
-            ],
-        ),
-        ("trials", "Trials", [trial_list(snapshot)]),
-        ("mistakes", "Where the model errs", [_figure(drawn["confusion"]), error_gallery.gallery(snapshot)]),
-        ("forecast", "Forecast and actual", [cost.forecast(snapshot, _bytes(run))]),
-        ("audit", "Audit of early stopping", [cost.audited(snapshot, audit_result)]),
-        ("cost", "Time and cost", [cost.time_and_cost(snapshot)]),
-        ("made", "What made it", [provenance(snapshot)]),
-    ]
-    sections = [(key, title, section(key, title, *inside)) for key, title, inside in parts]
-    body = [
-        tag("a", "to the answer", href="#answer", class_="skip"),
-        header(snapshot),
-        tag("main", answer_section(snapshot, findings), _contents(sections), *(html for _, _, html in sections)),
-        tag(
-            "noscript", tag("p", "The plots and the sorting need JavaScript; all words and tables are here without it.")
-        ),
-        tag("footer", f"Made by Rungwise from the record of {snapshot.name} on {moment(time.time())}."),
-    ]
-    every = [each for each in [*drawn.values(), *slices] if each is not None]
-    return page(f"{snapshot.name} · Rungwise", body, payload(every, _hover(snapshot)))
-
-
-def _contents(sections: Iterable[tuple[str, str, Html]]) -> Html:
-    links = (tag("a", title, href=f"#{key}") for key, title, html in sections if html)
-    return tag("nav", *links, aria_label="Contents")
-
-
-def _figure(drawn: Figure | None, title: str = "") -> Html:
-    return figure(drawn, title) if drawn else Html("")
-
-
-def _slices(slices: list[Figure], analysis: ImportanceAnalysis) -> Html:
-    if not slices or analysis.rung is None:
-        return Html("")
-    return join(
-        [
-            tag("h3", "One at a time"),
-            tag(
-                "p",
-                f"The score at {epochs(analysis.rung)} of the {len(analysis.level)} trials that got there, over each "
-                "hyperparameter; the most important first.",
-            ),
-            tag("div", *(figure(slice_plot) for slice_plot in slices), class_="grid"),
-        ]
+    title, lead = summary.title_and_lead(snapshot)
+    return render_page(
+        [plot for plot in (*plots.values(), *slices) if plot],
+        _hover(snapshot),
+        snapshot=snapshot,
+        answer=findings,
+        title=title,
+        lead=lead,
+        headlines=summary.headlines(snapshot, findings),
+        tiles=summary.tiles(snapshot),
+        plots=plots,
+        slices=slices,
+        analysis=analysis,
+        missing_importances=list_missing(analysis),
+        arm_table=arm_table(snapshot, findings),
+        comparison_table=comparison_table(findings),
+        pareto_table=pareto_table(points),
+        ranked=sorted(snapshot.entries, key=_rank_order),
+        searched=_searched(snapshot),
+        mistakes=error_gallery.gallery(snapshot),
+        forecast_table=cost.forecast_table(snapshot, _bytes(run)),
+        audit=audit_result,
+        audit_table=cost.audit_table(audit_result),
+        cost=cost.totals(snapshot),
+        phase_table=cost.phase_table(snapshot),
+        session_table=cost.session_table(snapshot),
+        made=provenance(snapshot),
+        now=time.time(),
     )
+
+
+def _searched(snapshot: Snapshot) -> list[str]:
+    """Names of the hyperparameters that any trial's sampler chose, in the order of the space."""
+    space = snapshot.definition.space
+    names = [*({} if isinstance(space, str) else space), *(name for e in snapshot.entries for name in e.trial.params)]
+    return list(dict.fromkeys(names))[:MOST_COLUMNS]
+
+
+def _rank_order(entry: Entry) -> tuple[Any, ...]:
+    trial = entry.trial
+    phase = PHASES.index(trial.phase) if trial.phase in PHASES else len(PHASES)
+    return (phase, entry.rank is None, entry.rank or 0, trial.state is not State.RUNNING, entry.number)
 
 
 def _hover(snapshot: Snapshot) -> dict[int, str]:
     """What a plot says of a trial under the pointer, in plotly.js's own markup."""
-    names = searched(snapshot)[:10]
+    names = _searched(snapshot)[:10]
     texts = {}
     for entry in snapshot.entries:
         trial = entry.trial

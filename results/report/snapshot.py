@@ -109,7 +109,7 @@ class Snapshot:
     @cached_property
     def best(self) -> Entry | None:
         """The best trial of the search so far."""
-        return best_of(self.search)
+        return first_ranked(self.search)
 
     @cached_property
     def rungs(self) -> list[float]:
@@ -175,10 +175,9 @@ def read(reader: Reader) -> Snapshot:
     )
 
 
-def best_of(entries: Iterable[Entry]) -> Entry | None:
-    """Of entries of one phase the one that ranks first; None when none has a rank."""
-    ranked = ((entry.rank, entry) for entry in entries if entry.rank is not None)
-    return min(ranked, key=lambda pair: pair[0], default=(0, None))[1]
+def first_ranked(entries: Iterable[Entry]) -> Entry | None:
+    """Of entries of one phase the one with rank 1, which has the best value; None when none has a rank."""
+    return min((entry for entry in entries if entry.rank is not None), key=lambda entry: entry.rank or 0, default=None)
 
 
 def by_state(entries: Sequence[Entry]) -> dict[State, list[Entry]]:

@@ -7,7 +7,6 @@ bytes. Parquet readers check no checksum unless asked: use `read()`, or ask (`pa
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -53,24 +52,6 @@ def read(path: Path) -> pa.Table:
             f"{path} must be a whole Parquet file, but {error}; make it again: "
             f"rungwise export {shlex.quote(str(path.parent))}"
         ) from error
-
-
-def read_many(paths: Iterable[Path]) -> pa.Table:
-    """The rows of several runs, a column `run` first. A column that some runs lack is NULL there, never lost.
-
-    Raises ParquetError when one file is not whole, or when a column's types cannot be reconciled.
-    """
-    parts = []
-    for path in paths:
-        table = read(path)
-        name = (table.schema.metadata or {}).get(b"rungwise.run", path.parent.name.encode()).decode()
-        run = pa.field("run", pa.string(), metadata={"unit": "", "description": "name of the run"})
-        table = table.replace_schema_metadata(None)
-        parts.append(table.add_column(0, run, pa.array([name] * len(table), pa.string())))
-    try:
-        return pa.concat_tables(parts, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise ParquetError(f"a column must have one type in all runs, but {error}") from error
 
 
 def _write(table: pa.Table, path: Path) -> None:

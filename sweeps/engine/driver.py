@@ -138,8 +138,7 @@ def _one(experiment: Experiment, options: Options) -> int:
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
-    arm = next(iter(experiment.arms))  # the control
-    values = {"seed": experiment.seed, **experiment.given(arm), **json.loads(options.one or "{}")}
+    values = {"seed": experiment.seed, **experiment.single, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
     config, data = training.parse(values), _load(experiment, options)
     refuse(training.unfit(values, data))
@@ -150,7 +149,7 @@ def _one(experiment: Experiment, options: Options) -> int:
         context = WorkerContext(
             prepared, tuple(experiment.objectives), experiment.max_parameters, scratch, math.inf, device, Path(scratch)
         )
-        run = training.start(TrialAssignment(1, arm, "one", config), context)
+        run = training.start(TrialAssignment(1, next(iter(experiment.arms)), "one", config), context)
         try:
             with ordinary():
                 for result in run.results():

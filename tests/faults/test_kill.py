@@ -25,7 +25,7 @@ from rungwise.results.record.types import State, SweepState
 # -- one run, struck three times ---------------------------------------------------------------------------------
 
 STRUCK = ("--checkpoint-seconds", "0", "--trials", "2", "--epochs", "27", "--scheduler", "none")
-EXPORTER = f"{sys.executable} -P -m rungwise follow"
+EXPORTER = f"{sys.executable} -P -m rungwise.results.exporters.live"
 
 
 def kill_driver(run: Run) -> None:
@@ -156,7 +156,7 @@ def kill_in_every_phase(run: Run, seed: int, flags: tuple[str, ...]) -> int:
         time.sleep(draw.uniform(0, 1.0))
         struck += driver.poll() is None
         for pid, line in run.processes().items():
-            if pid == driver.pid or "results follow" in line:
+            if pid == driver.pid or EXPORTER in line:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         driver.wait()

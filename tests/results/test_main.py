@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import re
 import subprocess
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import confirmed
 from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
 import rungwise
@@ -19,7 +20,7 @@ from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
 
 COMMANDS = (
-    "compare", "copy", "doctor", "export", "follow", "list", "predict", "pull", "report", "show", "sql", "study"
+    "compare", "copy", "doctor", "export", "list", "predict", "pull", "report", "show", "sql", "study"
 )  # fmt: skip
 
 
@@ -70,17 +71,11 @@ def test_export_takes_the_uri_from_the_environment_and_exits_1_when_it_fails(run
     assert "sesame" not in done.stdout + done.stderr
 
 
-def test_follow_prints_one_json_line(run: Path) -> None:
-    done = results("follow", run)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["mlflow"] == "complete"
-    assert len(done.stdout.splitlines()) == 1
-
-
-@pytest.mark.parametrize("command", ["export", "show", "follow"])
+@pytest.mark.parametrize("command", ["export", "show", "doctor"])
 def test_a_folder_without_a_record_is_refused_with_2(
-    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # no runs/
     assert main([command, str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"a run's folder holds sweep.sqlite, but {tmp_path} has none\n"
 
@@ -174,9 +169,59 @@ def test_a_reason_is_cut_on_a_terminal_and_whole_when_piped(
     assert "OSError: /some/where/deep" in shown
 
 
-def test_show_stops_at_top(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_stops_at_top_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run), "--top", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3 + 2
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 3 + 2 + 1
+    assert shown[-1] == "6 more trials: --top 8 shows all"
+
+
+def test_show_draws_a_line_between_search_and_confirmation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(confirmed.two_arms(tmp_path / "run"))]) == 0
+    _, _, heading, *lines = capsys.readouterr().out.splitlines()
+    phases = ["line" if set(line) <= {" ", "─"} else "confirm" if "(confirm)" in line else "search" for line in lines]
+    assert [phase for phase, _ in itertools.groupby(phases)] == ["search", "line", "confirm"]
+    assert phases.count("line") == 1
+    assert heading.split()[0] == "rank"
+
+
+def make_run(folder: Path, name: str, started: float, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("time.time", lambda: started)
+    record, session = begin(folder / name)
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        record.end_session(session, SweepState.FINISHED)
+    monkeypatch.undo()
+    return folder / name
+
+
+def test_a_command_without_a_run_takes_the_newest_and_a_name_stands_for_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, started in (("first", 1_000.0), ("newest", 3_000.0), ("second", 2_000.0)):
+        make_run(tmp_path / "runs", name, started, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert main(["show"]) == 0
+    assert capsys.readouterr().out.startswith("newest: finished\n")
+    assert main(["show", "second"]) == 0
+    assert capsys.readouterr().out.startswith("second: finished\n")
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out == "runs/newest/report.html\n"
+    assert main(["sql", "select count(*) as n from trials"]) == 0
+    assert capsys.readouterr().out == "n\r\n1\r\n"
+    assert (tmp_path / "runs/newest/trials.parquet").exists()
+    assert main(["show", "frist"]) == 2
+    expected = "a run's folder holds sweep.sqlite, but frist has none; runs in runs: first, newest, second\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_without_any_run_a_run_must_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["show"]) == 2
+    assert capsys.readouterr().err == "a RUN must be given where runs holds none\n"
 
 
 def test_help_is_quick_and_names_every_command() -> None:
@@ -185,38 +230,37 @@ def test_help_is_quick_and_names_every_command() -> None:
     )
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "scipy", "plotly", "optuna"}
-    helps = dict(re.findall(r"^    (\w+) +(\S.*)$", done.stdout, re.MULTILINE))
-    assert sorted(helps) == [*COMMANDS]  # each with its help, in one line
+    listed = re.findall(r"^│ (\w+) +(\S.*) │$", done.stdout, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == [*COMMANDS]  # each once, with its help, in one line
     assert "--version" in done.stdout
 
 
 def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_status:
-        main(["--version"])
-    assert exit_status.value.code == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rungwise {rungwise.__version__}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ([], "COMMAND"),
-        (["shwo", "runs/a"], "'shwo'"),
-        (["show"], "RUN"),
-        (["show", "runs/a", "--tops", "3"], "--tops 3"),
+        ([], "a COMMAND must follow"),
+        (["shwo", "runs/a"], "'shwo'; did you mean show?"),
+        (["compare", "runs/a"], "RUN"),
+        (["show", "runs/a", "--tops", "3"], "Perhaps you meant: --top INT"),
         (["show", "runs/a", "--top", "x"], "'x'"),
+        (["follow", "runs/a"], "'follow'"),
     ],
 )
-def test_a_wrong_command_is_one_line_and_exit_code_2(
+def test_a_wrong_command_names_the_right_one_and_has_exit_code_2(
     words: list[str], names: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(words)
     assert exit_status.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("rungwise")
-    assert names in line
-    assert line.endswith("--help)")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert names in " ".join(printed.err.replace("│", " ").split())
+    assert "--help" in printed.err
 
 
 def test_a_closed_pipe_is_no_error(run: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_snapshot_does_not_move_while_the_driver_writes(out: Path) -> None:
         assert len(list(reader.reports())) == 2
 
 
-def test_a_column_of_a_later_run_is_kept(out: Path) -> None:
+def test_tables_of_several_runs_are_joined_and_a_column_of_a_later_run_is_kept(out: Path) -> None:
     for name, extra in (("a", {}), ("b", {"dropout": 0.5})):
         record, _ = begin(out / name)
         with record:
@@ -180,18 +180,11 @@ def test_a_column_of_a_later_run_is_kept(out: Path) -> None:
             attempt(record, 1, 0.5)
         parquet.export(out / name)
     for order in (("a", "b"), ("b", "a")):
-        table = parquet.read_many(out / name / parquet.TRIALS for name in order)
-        found = dict(zip(table["run"].to_pylist(), table["params_dropout"].to_pylist(), strict=True))
+        tables = [parquet.read(out / name / parquet.TRIALS) for name in order]
+        table = pa.concat_tables(tables, promote_options="default")
+        found = dict(zip(order, table["params_dropout"].to_pylist(), strict=True))
         assert found == {"a": None, "b": 0.5}
         assert table.schema.field("params_lr").metadata[b"unit"] == b"step size"
-
-
-def test_types_that_cannot_be_reconciled_are_refused(tmp_path: Path) -> None:
-    for name, column in (("a", pa.array([1])), ("b", pa.array(["x"]))):
-        (tmp_path / name).mkdir()
-        pq.write_table(pa.table({"params_p": column}), tmp_path / name / "t.parquet")
-    with pytest.raises(parquet.ParquetError, match="one type in all runs"):
-        parquet.read_many([tmp_path / "a" / "t.parquet", tmp_path / "b" / "t.parquet"])
 
 
 def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:

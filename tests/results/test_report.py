@@ -21,7 +21,7 @@ from rungwise.results.cli.main import main
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.report.error_gallery import data_uri
 from rungwise.results.report.importance import analyse
-from rungwise.results.report.page import embedded, text
+from rungwise.results.report.page import embedded, environment
 from rungwise.results.report.plots import curves
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.report import render, write
@@ -258,15 +258,18 @@ def test_numbers_that_are_none_become_null_and_text_cannot_leave_its_script() ->
     assert told == '{"a":[null,null,0.123457],"b":"\\u003c/script\\u003e\\u2028\\u0026"}'
 
 
-def test_text_is_escaped() -> None:
-    assert text("<b>\"'& 5% of it") == "&lt;b&gt;&quot;&#x27;&amp; 5% of it"
+def test_text_is_escaped_in_every_template_and_control_characters_are_shown() -> None:
+    template = environment().from_string('<p title="{{ value }}">{{ value }}</p>')
+    shown = "&lt;b&gt;&#34;&#39;&amp; \\x1b 5% of it"
+    assert template.render(value="<b>\"'& \x1b 5% of it") == f'<p title="{shown}">{shown}</p>'
+    assert template.render(value=None) == '<p title=""></p>'
 
 
 def test_no_text_of_the_record_becomes_html(tmp_path: Path) -> None:
     page = render(showcase.evil(tmp_path / "evil"))
     assert "<img src=x" not in page
     assert page.count("<script") == page.count("</script>") == 3  # data, plotly.js, ours
-    assert page.count("onerror=") == page.count("onerror=&quot;window.pwned=1&quot;") + page.count(
+    assert page.count("onerror=") == page.count("onerror=&#34;window.pwned=1&#34;") + page.count(
         'onerror=\\"window.pwned=1\\"'
     )
     drawn = json.dumps(payload(page))

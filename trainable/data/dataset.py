@@ -29,6 +29,7 @@ from rungwise.trainable.data.samples import (
     note_of_whole_numbers,
     require_one_shape,
 )
+from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
@@ -65,6 +66,7 @@ class Dataset:
     offset: tuple[float, ...] | None = None  # taken from each column in float64, where float32 would lose digits
     highest: float = 255.0  # of a pixel: white
     changes: tuple[str, ...] = ()  # what was changed or left out while the samples were read
+    functions: LoopFunctions = NO_FUNCTIONS  # of the user's, by which the loop learns from it
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.data.raw import Array
+from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
 
 EVALUATION_BATCH = 512  # as fast as 2048, and activations take a quarter of the memory
 
@@ -40,6 +42,7 @@ class Tensors:
         std: as mean.
         classes: numbers that a model returns for a sample. Of a regression 1, in standard deviations from the mean.
         target: mean and standard deviation of a regression's targets; None for classes.
+        functions: of the user's, in place of parts of the loop.
     """
 
     x_train: Tensor
@@ -50,6 +53,7 @@ class Tensors:
     std: Tensor
     classes: int
     target: tuple[float, float] | None = None
+    functions: LoopFunctions = NO_FUNCTIONS
     _ready: dict[torch.dtype, tuple[Tensor, Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -62,6 +66,12 @@ class Tensors:
     @property
     def device(self) -> torch.device:
         return self.x_train.device
+
+    @cached_property
+    def balanced_weights(self) -> Tensor:
+        """Weights (K,) of the classes, by which all count the same in a loss: N / (K n_k)."""
+        counts = torch.bincount(self.y_train, minlength=self.classes).clamp(min=1)
+        return (len(self.y_train) / (self.classes * counts)).float()
 
     def has_ready(self, dtype: torch.dtype) -> bool:
         """Whether the samples that `ready` returns are made already."""
@@ -100,4 +110,5 @@ class Tensors:
             std=torch.tensor(dataset.std, dtype=torch.float32, device=device).view(broadcast),
             classes=len(dataset.classes) or 1,
             target=dataset.target,
+            functions=dataset.functions,
         )

@@ -45,7 +45,7 @@ def rehearse(config: Config, data: Dataset) -> dict[str, Any]:
         with autocast(x.device, config.precision):
             outputs = state.model.train()(x)
         require_logits(outputs, shape, config)
-        torch.autograd.backward(data_loss(outputs, tensors.y_train, tensors, config.label_smoothing))
+        torch.autograd.backward(data_loss(outputs, tensors.y_train, tensors, config))
         state.content()
         with torch.no_grad():
             outputs = state.model.eval()(x)

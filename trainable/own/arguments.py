@@ -19,6 +19,7 @@ from rungwise.errors import RungwiseError
 from rungwise.trainable.config import unknown
 from rungwise.trainable.faults import reason
 from rungwise.trainable.protocol import RESERVED
+from rungwise.trainable.training.loop_functions import name_of
 
 CONFIG_NAMES = ("config", "cfg", "params", "hparams", "hyperparameters")  # of a parameter that takes all of them
 TRIAL = "trial"  # the parameter that takes a `Trial`
@@ -165,11 +166,6 @@ class Arguments:
     def _names(self) -> list[str]:
         assert self.model is not None
         return list(self.model.model_fields)
-
-
-def name_of(function: Any) -> str:
-    """The name of a function, for messages."""
-    return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
 def _is_settings(kind: Any) -> bool:

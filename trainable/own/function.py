@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rungwise.trainable.faults import reason
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.calls import CallReports
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining, searched
 from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.training.loop_functions import name_of, unsendable
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,3 @@ def is_generator(function: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(inspect.unwrap(function)) or inspect.isgeneratorfunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
-
-
-def unsendable(**functions: Callable[..., Any] | None) -> list[str]:
-    """What cannot be sent to the processes that train, a line each."""
-    import cloudpickle
-
-    found = []
-    for role, function in functions.items():
-        try:
-            cloudpickle.dumps(function)
-        except Exception as error:
-            found.append(f"{role}: {name_of(function)} must be sent to processes that train, but {reason(error)}")
-    return found

@@ -18,11 +18,12 @@ from typing import Any
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.own import archive
-from rungwise.trainable.own.arguments import Arguments, FunctionError, name_of
+from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
 from rungwise.trainable.own.trial import Trial
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.training.loop_functions import name_of
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 
@@ -89,13 +90,21 @@ class OwnTraining(Training):
             return BuiltInTraining(self.data.dataset).load(data_root)
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
+        name = name_of(self.data.load)
         try:
             with ordinary():
                 loaded = self.data.load()
-                nbytes = len(_pickled(loaded))
         except Exception as error:
-            raise FunctionError(f"data: {name_of(self.data.load)} raised {reason(error)}") from error
-        return SweepData(loaded, loaded, nbytes, {"name": name_of(self.data.load)})
+            raise FunctionError(f"data: {name} raised {reason(error)}") from error
+        try:
+            with ordinary():
+                nbytes = _size(loaded)
+        except Exception as error:
+            raise FunctionError(
+                f"data: what {name} returned must be sent to the processes that train, but {reason(error)}; with "
+                "data_per_worker=True each of them calls it"
+            ) from error
+        return SweepData(loaded, loaded, nbytes, {"name": name})
 
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         from rungwise.trainable.train import prepare_process
@@ -186,10 +195,13 @@ class OwnTraining(Training):
         return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
 
 
-def _pickled(value: Any) -> bytes:
+def _size(value: Any) -> int:
+    """Bytes that `value` takes when it is sent; arrays are counted and not copied."""
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def searched(values: Mapping[str, Any]) -> list[str]:

@@ -41,6 +41,10 @@ def unpackable(config: Config, data: Tensors) -> str | None:
         return "a trial with augmentation cannot be packed: its random numbers are torch's own"
     if data.target is not None:
         return "a regression cannot be packed"
+    if config.class_weights != "none":
+        return "a trial with class weights cannot be packed"
+    if data.functions:
+        return "a loop with functions of your own cannot be packed"
     return None
 
 

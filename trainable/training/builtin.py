@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores,
 from rungwise.trainable.report import MODES
 from rungwise.trainable.resources import TrialResources
 from rungwise.trainable.storage import MisfitError
+from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions, unsendable
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,22 @@ class BuiltInTraining(Training):
     """Our own loop on a classification or regression dataset."""
 
     data: str = "mnist"  # a known name, or the path of a file or folder
-    metrics = MODES
-    packs = True
+    functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
+
+    @property
+    def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
+        return {**MODES, **{f"val_{name}": None for name in self.functions.metrics}}
+
+    @property
+    def packs(self) -> bool:  # type: ignore[override]
+        return not self.functions
+
+    def definition(self) -> dict[str, Any]:
+        return {"kind": "built-in", **self.functions.definition()} if self.functions else {}
+
+    def own_problems(self) -> list[str]:
+        named = {name: getattr(self.functions, name) for name in ("loss", "optimizer", "schedule")}
+        return unsendable(**named, **{f"metric {name}": each for name, each in self.functions.metrics.items()})
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return hyper.problems(values)
@@ -74,7 +89,7 @@ class BuiltInTraining(Training):
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load
 
-        return describe_data(load(self.data, data_root))
+        return describe_data(replace(load(self.data, data_root), functions=self.functions))
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))

@@ -67,13 +67,21 @@ def _cosine(progress: float) -> float:
 class SequentialOptimizer:
     """Steps the optimisers of several trials one after the other."""
 
-    def __init__(self, states: Sequence[State], firsts: Sequence[int], steps: Sequence[int]) -> None:
+    def __init__(
+        self,
+        states: Sequence[State],
+        firsts: Sequence[int],
+        steps: Sequence[int],
+        schedule: Callable[[float], float] | None = None,
+    ) -> None:
         """
         Args:
             states: of the trials, whose parameters and optimisers are stepped in place.
             firsts: the number of each trial's next optimiser step, from 0.
             steps: optimiser steps of each trial's whole budget.
+            schedule: of the user's, in place of `Config.schedule`: share of all steps -> factor of the rate.
         """
+        self._schedule = schedule
         self._trials = [(state.config, weights(state.model), list(state.model.parameters())) for state in states]
         self._steps = [prepare_step(state.optimizer) for state in states]
         self._firsts, self._budgets, self._taken = firsts, steps, 0
@@ -86,7 +94,9 @@ class SequentialOptimizer:
                 add_penalty_gradient(regularised, config)
             if config.clip_norm > 0:
                 nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            self.rates[index] = learning_rate(config, self._firsts[index] + self._taken, self._budgets[index])
+            step, steps = self._firsts[index] + self._taken, self._budgets[index]
+            factor = self._schedule
+            self.rates[index] = config.lr * factor(step / steps) if factor else learning_rate(config, step, steps)
             self._steps[index](self.rates[index])
         self._taken += 1
 

@@ -25,8 +25,9 @@ from rungwise.trainable import faults
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.model import build, derived, penalty, weights
-from rungwise.trainable.report import Report
+from rungwise.trainable.report import SCORES, Report
 from rungwise.trainable.storage import CheckpointError, MisfitError
+from rungwise.trainable.training.loop_functions import LoopFunctionError
 from rungwise.trainable.training.optimizers import build_optimizer
 
 FORMAT = 1
@@ -58,7 +59,12 @@ class State:
         """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
         model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
         model.to(tensors.device)
-        return cls(config, model, build_optimizer(model, config))
+        optimizer = (tensors.functions.optimizer or build_optimizer)(model, config)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise LoopFunctionError(
+                f"optimizer must return a torch.optim.Optimizer, but returned {type(optimizer).__name__}"
+            )
+        return cls(config, model, optimizer)
 
     def report(self, train_loss: float, lr: float, scored: dict[str, float], seconds: float) -> Report:
         """Make the next report and add it to the history, once its steps are taken.
@@ -66,7 +72,7 @@ class State:
         Args:
             train_loss: mean data loss of the interval.
             lr: the last learning rate.
-            scored: of the validation split: loss, and accuracy or mse, mae, r2.
+            scored: of the validation split: loss, and accuracy or mse, mae, r2; and metrics of the user's.
             seconds: wall time of the interval, validation included.
         """
         self.step += 1
@@ -82,6 +88,7 @@ class State:
             val_mse=scored.get("mse"),
             val_mae=scored.get("mae"),
             val_r2=scored.get("r2"),
+            others={f"val_{name}": value for name, value in scored.items() if name not in SCORES},
         )
         self.history.append(report.asdict())
         return report

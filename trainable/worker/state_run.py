@@ -64,7 +64,7 @@ class StateRun(TrialRun):
             raise Infeasible(Constraint("parameters", context.max_parameters, self._parameters))
         self._resumed_at = self.state.step
         rows = [row for row in self.state.history if row["step"] > assignment.reported]
-        return [Report(**{"val_accuracy": None, **row}) for row in rows]
+        return [Report.from_dict(row) for row in rows]
 
     def result(self, report: Report) -> TrialResult:
         """The message of a report to the driver. Raises KeyError when it lacks an objective."""
@@ -76,7 +76,7 @@ class StateRun(TrialRun):
         if "seconds_per_epoch" in objectives:
             metrics["seconds_per_epoch"] = report.seconds / report.epoch * report.step
         result = self._result(report.step, metrics, self._resumed_at)
-        if not report.finite:
+        if not report.finite or result.objective is None:
             return diverged(result, metrics)
         if self.state is not None and report.step >= self.state.config.reports:
             return replace(result, state=TrialEnd.COMPLETED)

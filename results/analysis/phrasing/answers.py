@@ -45,6 +45,7 @@ def details(findings: Findings) -> str:
     if findings.split == "validation":
         some = all(arm.chosen.test for arm in findings.arms if arm.chosen)
         lack = "Not all of these models are scored on the test split yet" if some else "There are no test scores yet"
+        lack = lack if findings.has_test else "The sweep has no function test"
         parts.append(f"{lack}: this is a validation score, by which configurations were chosen.")
     return " ".join(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rungwise.results.analysis.findings import (
     ArrivalOrder,
     AsGoodAsNone,
+    BrokenConstraint,
     EdgeOfSpace,
     FailedSearches,
     FailedSeeds,
@@ -17,6 +18,7 @@ from rungwise.results.analysis.findings import (
     RepeatedLooks,
     Replicate,
     SampleError,
+    SeedIgnored,
     SupersededSeeds,
     UntilSure,
     WinnersCurse,
@@ -66,6 +68,13 @@ def note_text(note: Note, findings: Findings) -> str:
                 f"On another {samples:,} samples an accuracy would differ by about \N{PLUS-MINUS SIGN} "
                 f"{arms if len(margins) > 1 else score.change(next(iter(margins.values())))} points. A difference "
                 "changes by less, because all arms are scored on the same samples."
+            )
+        case BrokenConstraint(arm, source, count, seeds, example):
+            return f"Trial {source} of {arm} breaks a constraint on {count} of {seeds} fresh seeds: {example}."
+        case SeedIgnored(arm, seeds):
+            return (
+                f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
+                "no interval over seeds."
             )
         case OneSeed(arm):
             return f"{arm} has one seed, which has no spread: confirm on two or more for an interval."

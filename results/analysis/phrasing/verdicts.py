@@ -25,6 +25,8 @@ def comparison_text(comparison: Comparison, findings: Findings) -> str:
         case Verdict.BOTH_FAILED:
             return f"Neither {arm} nor {control} works: {failure_text(arms[arm])}; {failure_text(arms[control])}."
         case Verdict.NO_TEST_SCORES:
+            if not findings.has_test:
+                return f"No verdict on {arm} against {control}: the sweep has no function that scores a test split."
             return f"No verdict on {arm} against {control} yet: the test scores are missing."
     assert found is not None
     if comparison.verdict is Verdict.ONE_SEARCH:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rungwise.results.analysis.answer import Answer
 from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, safe
+from rungwise.results.report.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,19 @@ def _interval(bar: Bar, score_format: MetricFormat) -> str:
     return "" if bar.low is None or bar.high is None else score_format.interval(bar.low, bar.high)
 
 
-def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) -> Figure | None:
+def _bars(snapshot: Snapshot, answer: Answer) -> list[Bar]:
+    if answer.confirmed:
+        scored = [(arm.arm, list(arm.scores.values()), arm.score) for arm in answer.arms if arm.score]
+        return [Bar(arm, values, score.mean, score.low, score.high) for arm, values, score in scored]
+    rankable = [entry for entry in snapshot.search if entry.rankable]
+    return [Bar(arm, [e.best for e in rankable if e.trial.arm == arm and e.best is not None]) for arm in snapshot.arms]
+
+
+def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
     """Dot and whisker for confirmed arms; before that, every full-length score of the search."""
-    bars = [bar for bar in bars if bar.values]
+    confirmed = answer.confirmed
+    score_format = answer.format if confirmed else answer.objective_format
+    bars = [bar for bar in _bars(snapshot, answer) if bar.values]
     if not bars:
         return None
     data: list[Json] = []
@@ -56,22 +68,11 @@ def plot_arms(bars: Sequence[Bar], score_format: MetricFormat, confirmed: bool) 
             | ({"error_x": whiskers} if has_interval else {})
             | {"hovertemplate": f"{text}, n={len(bar.values)}<extra></extra>"}
         )
-    layout = {
-        "xaxis": axis(
-            metric,
-            title={
-                "text": safe(
-                    metric_label(metric) if split in metric_label(metric) else f"{split} {metric_label(metric)}"
-                )
-            },
-        ),
-        "yaxis": {
-            "tickvals": list(range(len(bars))),
-            "ticktext": [brief(bar.arm) for bar in bars],
-            "range": [len(bars) - 0.5, -0.5],
-        }
-        | {"zeroline": False, "showgrid": False},
-    }
+    label = metric_label(metric)
+    label = label if split in label else f"{split} {label}"
+    yaxis = {"tickvals": list(range(len(bars))), "ticktext": [brief(bar.arm) for bar in bars]}
+    yaxis |= {"range": [len(bars) - 0.5, -0.5], "zeroline": False, "showgrid": False}
+    layout = {"xaxis": axis(metric, title={"text": safe(label)}), "yaxis": yaxis}
     text = "; ".join(
         f"{bar.arm}: {format_metric(bar.mean, metric)}"
         + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")

@@ -15,20 +15,10 @@ def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> F
     worst = sorted(((count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count))
     total = sum(map(sum, matrix))
     right = sum(matrix[i][i] for i in range(size))
-    data: list[Json] = [
-        {
-            "type": "heatmap",
-            "z": wrong,
-            "x": names,
-            "y": names,
-            "colorscale": [[0, colour("panel")], [0.15, colour("heat-1")], [1, colour("heat-2")]],
-            "zmin": 0,
-            "showscale": False,
-            "xgap": 1,
-            "ygap": 1,
-            "hovertemplate": "%{z} of class %{y} taken for %{x}<extra></extra>",
-        }
-    ]
+    scale = [[0, colour("panel")], [0.15, colour("heat-1")], [1, colour("heat-2")]]
+    cells: Json = {"type": "heatmap", "z": wrong, "x": names, "y": names, "colorscale": scale, "zmin": 0}
+    cells |= {"showscale": False, "xgap": 1, "ygap": 1}
+    cells["hovertemplate"] = "%{z} of class %{y} taken for %{x}<extra></extra>"
     notes: list[Json] = []
     if size <= 12:
         most = worst[-1][0] if worst else 1
@@ -41,22 +31,14 @@ def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> F
         ]
     shares = [(matrix[i][i] / sum(row), i) for i, row in enumerate(matrix) if sum(row)]
     confused = ", ".join(f"{classes[i]} taken for {classes[j]} ({count} times)" for count, i, j in worst[::-1][:3])
+    axes = {"xaxis": category(classes, title={"text": "predicted"}, showgrid=False, zeroline=False)}
+    axes["yaxis"] = category(classes, title={"text": "true"}, autorange="reversed", showgrid=False)
     return Figure(
         "confusion",
         f"{right} of {total} test samples are right."
         + (f" Most frequent mistakes: {confused}." if confused else "")
         + (f" Weakest class: {classes[min(shares)[1]]}, {100 * min(shares)[0]:.1f}% right." if shares else ""),
-        [
-            View(
-                "confusion",
-                data,
-                {
-                    "xaxis": category(classes, title={"text": "predicted"}, showgrid=False, zeroline=False),
-                    "yaxis": category(classes, title={"text": "true"}, autorange="reversed", showgrid=False),
-                    "annotations": notes,
-                },
-            )
-        ],
+        [View("confusion", [cells], axes | {"annotations": notes})],
         "Rows: what it is. Columns: what the model says. Mistakes are coloured; the diagonal counts what is right.",
         height=480,
     )

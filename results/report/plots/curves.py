@@ -58,42 +58,29 @@ def _curve_traces(entries: Sequence[Entry], each: int, snapshot: Snapshot) -> li
     entries_by_state = by_state(entries)
     for state in order:
         members = entries_by_state.get(state, [])
-        x: list[float | None] = []
-        y: list[float | None] = []
-        trials: list[int | None] = []
+        points: list[tuple[float | None, float | None, int | None]] = []  # (epoch, value, trial); None ends a line
         ends: list[tuple[float, float, int]] = []
         for entry in members:
-            finite = [(epoch, value) for epoch, value, _ in entry.curve if math.isfinite(value)]
-            if not finite:
-                continue
-            for epoch, value in _thinned(finite, each, snapshot.rungs):
-                x.append(epoch)
-                y.append(value)
-                trials.append(entry.number)
-            x.append(None)
-            y.append(None)
-            trials.append(None)
-            ends.append((*finite[-1], entry.number))
+            if finite := [(epoch, value) for epoch, value, _ in entry.curve if math.isfinite(value)]:
+                thinned = _thinned(finite, each, snapshot.rungs)
+                points += [*((epoch, value, entry.number) for epoch, value in thinned), (None, None, None)]
+                ends.append((*finite[-1], entry.number))
         if not ends:
             continue
+        x, y, trials = ([point[i] for point in points] for i in range(3))
         group = {"legendgroup": state.lower(), "name": f"{state.lower()} ({len(ends)})"}
         faint = len(entries) > 60
         line: Json = {"color": state_colour(state), "width": 1.2 if faint else 1.6}
         if state in (State.RUNNING, State.LOST):
             line["dash"] = "dot"
         opacity = 0.45 if faint and state is State.STOPPED else 0.6 if faint else 0.85
-        data.append(
-            group
-            | {"mode": "lines", "x": x, "y": y, "line": line, "opacity": opacity, "connectgaps": False}
-            | {"meta": {"trials": trials}}
-        )
+        lines = {"mode": "lines", "x": x, "y": y, "line": line, "opacity": opacity, "connectgaps": False}
+        data.append(group | lines | {"meta": {"trials": trials}})
         marker: Json = {"color": state_colour(state), "symbol": _MARKS[state], "size": 5 if state in _QUIET else 9}
         marker["line"] = {"width": 1.5, "color": state_colour(state)}
-        data.append(
-            group
-            | {"mode": "markers", "x": [end[0] for end in ends], "y": [end[1] for end in ends], "marker": marker}
-            | {"showlegend": False, "opacity": opacity, "meta": {"trials": [end[2] for end in ends]}}
-        )
+        last_x, last_y, ended = ([end[i] for end in ends] for i in range(3))
+        dots = {"mode": "markers", "x": last_x, "y": last_y, "marker": marker, "showlegend": False, "opacity": opacity}
+        data.append(group | dots | {"meta": {"trials": ended}})
     return data
 
 
@@ -119,17 +106,10 @@ def _curve_layout(snapshot: Snapshot, limits: tuple[float, float]) -> Json:
             {"x": rung, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"rung {index}", "showarrow": False}
             | {"font": {"size": 11, "color": colour("muted")}}
         )
-    return {
-        "xaxis": {
-            "title": {"text": "epochs"},
-            "showgrid": False,
-            "range": [0, snapshot.epochs * 1.03] if snapshot.epochs else None,
-        },
-        "yaxis": axis(snapshot.metric, range=list(limits)),
-        "shapes": shapes,
-        "annotations": notes,
-        "hovermode": "closest",
-    }
+    epochs = [0, snapshot.epochs * 1.03] if snapshot.epochs else None
+    xaxis = {"title": {"text": "epochs"}, "showgrid": False, "range": epochs}
+    layout = {"xaxis": xaxis, "yaxis": axis(snapshot.metric, range=list(limits)), "hovermode": "closest"}
+    return layout | {"shapes": shapes, "annotations": notes}
 
 
 def _ranges(entries: Sequence[Entry], sign: float) -> tuple[tuple[float, float], tuple[float, float]]:

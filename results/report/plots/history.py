@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.io.formatting import format_metric, metric_label
-from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, padded, safe
-from rungwise.results.report.snapshot import Entry, Snapshot, best_of
+from rungwise.results.report.plots.primitives import Figure, Json, View, arm_colour, arm_markers, axis, padded, safe
+from rungwise.results.report.snapshot import Entry, Snapshot, first_ranked
 
 
 def plot_history(snapshot: Snapshot) -> Figure | None:
@@ -20,11 +20,11 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
     for label, title in (("by trial", "trial"), ("by time", f"{unit} of work"), ("all scores", "trial")):
         data: list[Json] = []
         for index, arm in enumerate(snapshot.arms):
-            points = []
-            for entry in rankable:
-                if entry.trial.arm == arm and entry.best is not None:
-                    x = snapshot.worked(_at_best(entry)) / seconds if label == "by time" else entry.number
-                    points.append((x, entry.best, entry.number))
+            points = [
+                (snapshot.worked(_at_best(e)) / seconds if label == "by time" else e.number, e.best, e.number)
+                for e in rankable
+                if e.trial.arm == arm and e.best is not None
+            ]
             if points:
                 data += _steps(sorted(points), index, arm, snapshot)
         last = max(x for trace in data for x in trace["x"])
@@ -39,7 +39,7 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
     best_texts = [
         f"{arm}: {format_metric(best.best, snapshot.metric)} by trial {best.number}"
         for arm in snapshot.arms
-        if (best := best_of([entry for entry in rankable if entry.trial.arm == arm]))
+        if (best := first_ranked([entry for entry in rankable if entry.trial.arm == arm]))
     ]
     return Figure(
         "history",
@@ -55,25 +55,10 @@ def _steps(points: list[tuple[float, float, int]], index: int, arm: str, snapsho
     best: list[float] = []
     for _, value, _ in points:
         best.append(value if not best else snapshot.sign * max(snapshot.sign * value, snapshot.sign * best[-1]))
-    x: list[float] = [point[0] for point in points]
-    y = [point[1] for point in points]
-    look = {"legendgroup": str(index), "name": safe(arm)}
-    dots = look | {
-        "mode": "markers",
-        "x": x,
-        "y": y,
-        "showlegend": False,
-        "marker": {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], "size": 7, "opacity": 0.45},
-        "meta": {"trials": [point[2] for point in points]},
-    }
-    line = look | {
-        "mode": "lines",
-        "x": list(x),
-        "y": best,
-        "line": {"color": arm_colour(index), "width": 2.5, "shape": "hv"},
-        "hoverinfo": "skip",
-    }
-    return [dots, line]
+    x, y, trials = ([point[i] for point in points] for i in range(3))
+    dots = arm_markers(index, arm, x, y, trials, size=7, opacity=0.45) | {"showlegend": False}
+    line = {"legendgroup": str(index), "name": safe(arm), "mode": "lines", "x": [*x], "y": best, "hoverinfo": "skip"}
+    return [dots, line | {"line": {"color": arm_colour(index), "width": 2.5, "shape": "hv"}}]
 
 
 def _at_best(entry: Entry) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rungwise.results.io.formatting import epochs, format_metric, metric_label, short
 from rungwise.results.report.importance import FANOVA_LEAST, ImportanceAnalysis
-from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
+from rungwise.results.report.plots.primitives import Figure, Json, View, arm_markers, axis, brief, colour, safe
 from rungwise.results.report.plots.scales import scale_of
 from rungwise.results.report.snapshot import Entry, Snapshot
 
@@ -34,17 +34,9 @@ def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure
         for index, arm in enumerate(snapshot.arms):
             arm_points = [point for point in points if point[0].trial.arm == arm]
             if arm_points:
-                data.append(
-                    {
-                        "mode": "markers",
-                        "name": safe(arm),
-                        "legendgroup": str(index),
-                        "x": [scale.tick(value) for _, value, _ in arm_points],
-                        "y": [value for _, _, value in arm_points],
-                        "marker": {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], "size": 8, "opacity": 0.7},
-                        "meta": {"trials": [entry.number for entry, _, _ in arm_points]},
-                    }
-                )
+                entries, settings, values = zip(*arm_points, strict=True)
+                x, trials = [scale.tick(setting) for setting in settings], [entry.number for entry in entries]
+                data.append(arm_markers(index, arm, x, values, trials, size=8, opacity=0.7))
         best = max(points, key=lambda point: snapshot.sign * point[2])
         layout = {
             "xaxis": scale.axis(_with_unit(name, snapshot)),
@@ -87,9 +79,8 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
     z = np.array([value for _, value in points])
     wide = 0.9 * len(points) ** (-1 / 6) * 0.29  # Scott's rule for a uniform sample in the unit square
     grid = np.linspace(0, 1, _GRID)
-    weights = np.exp(
-        -((grid[None, :, None] - x) ** 2 + (grid[:, None, None] - y) ** 2) / (2 * wide**2)
-    )  # (GRID y, GRID x, n)
+    distance = (grid[None, :, None] - x) ** 2 + (grid[:, None, None] - y) ** 2  # squared, (_GRID y, _GRID x, n)
+    weights = np.exp(-distance / (2 * wide**2))
     mass = weights.sum(axis=2)
     surface = np.where(mass > 0.3, (weights @ z) / np.maximum(mass, 1e-12), np.nan)
     low, high = _robust(z.tolist(), snapshot.sign)
@@ -97,51 +88,31 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
     look = {"colorscale": scale, "zmin": low, "zmax": high}
     bar = {"title": {"text": safe(metric_label(snapshot.metric)), "side": "right"}, "thickness": 12}
     bar |= {"tickformat": ".4~%"} if "accuracy" in snapshot.metric else {}
-    return View(
-        f"{pair[0]} × {pair[1]}",  # noqa: RUF001
-        [
-            look
-            | {
-                "type": "contour",
-                "x": [a.at(u) for u in grid],
-                "y": [b.at(u) for u in grid],
-                "z": surface.tolist(),
-                "connectgaps": False,
-                "contours": {"coloring": "heatmap", "showlines": True},
-                "line": {"width": 0.5, "color": colour("panel")},
-                "colorbar": bar,
-                "hoverinfo": "skip",
-            },
-            {
-                "mode": "markers",
-                "showlegend": False,
-                "hoverinfo": "skip",
-                "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
-                "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
-                "marker": {"color": "#ffffff", "size": 13},
-            },
-            {
-                "mode": "markers",
-                "showlegend": False,
-                "x": [a.tick(e.trial.params[pair[0]]) for e in entries],
-                "y": [b.tick(e.trial.params[pair[1]]) for e in entries],
-                "marker": {
-                    "color": z.tolist(),
-                    "colorscale": scale,
-                    "cmin": low,
-                    "cmax": high,
-                    "size": 10,
-                    "line": {"width": 1, "color": "#000000"},
-                },
-                "meta": {"trials": [e.number for e in entries]},
-            },
-        ],
-        {
-            "xaxis": a.axis(_with_unit(pair[0], snapshot)),
-            "yaxis": b.axis(_with_unit(pair[1], snapshot)),
-            "hovermode": "closest",
-        },
-    )
+    surface_trace = look | {
+        "type": "contour",
+        "x": [a.at(u) for u in grid],
+        "y": [b.at(u) for u in grid],
+        "z": surface.tolist(),
+        "connectgaps": False,
+        "contours": {"coloring": "heatmap", "showlines": True},
+        "line": {"width": 0.5, "color": colour("panel")},
+        "colorbar": bar,
+        "hoverinfo": "skip",
+    }
+    dots: Json = {"mode": "markers", "showlegend": False}
+    dots |= {
+        "x": [a.tick(e.trial.params[a.name]) for e in entries],
+        "y": [b.tick(e.trial.params[b.name]) for e in entries],
+    }
+    halo = dots | {"hoverinfo": "skip", "marker": {"color": "#ffffff", "size": 13}}
+    marker = {"color": z.tolist(), "colorscale": scale, "cmin": low, "cmax": high, "size": 10}
+    dots |= {
+        "marker": marker | {"line": {"width": 1, "color": "#000000"}},
+        "meta": {"trials": [e.number for e in entries]},
+    }
+    axes = {"xaxis": a.axis(_with_unit(a.name, snapshot)), "yaxis": b.axis(_with_unit(b.name, snapshot))}
+    label = f"{a.name} × {b.name}"  # noqa: RUF001
+    return View(label, [surface_trace, halo, dots], axes | {"hovermode": "closest"})
 
 
 def _robust(values: Sequence[float], sign: float) -> list[float]:

@@ -39,44 +39,23 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
             trials += [entry.number] * (len(scales) + 1) + [None]
         best = group == classes - 1
         tone = _LINES[5 - classes + group]
-        data.append(
-            {
-                "mode": "lines+markers",
-                "x": x,
-                "y": y,
-                "name": _fifth(group, classes),
-                "legendgroup": str(group),
-                "line": {"color": colour(tone), "width": 2.4 if best else 1.2},
-                "marker": {"size": 5 if best else 3, "color": colour(tone)},
-                "opacity": 0.95 if best else 0.7 if len(order) < 100 else 0.4,
-                "meta": {"trials": trials},
-            }
-        )
-    notes: list[Json] = []
-    for i, scale in enumerate(scales):
-        for place, text in scale.labels():
-            notes.append(_label(i, place, text))
-    for place, setting in ((0.0, low), (1.0, high)):
-        notes.append(_label(len(scales), place, format_metric(setting, snapshot.metric)))
-    for i, scale in enumerate(scales):
-        if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries):
-            notes.append(_label(i, -0.12, "not searched"))
+        opacity = 0.95 if best else 0.7 if len(order) < 100 else 0.4
+        look = {"line": {"color": colour(tone), "width": 2.4 if best else 1.2}, "opacity": opacity}
+        look["marker"] = {"size": 5 if best else 3, "color": colour(tone)}
+        trace = {"mode": "lines+markers", "x": x, "y": y, "name": _fifth(group, classes), "legendgroup": str(group)}
+        data.append(trace | look | {"meta": {"trials": trials}})
+    notes = [_label(i, place, text) for i, scale in enumerate(scales) for place, text in scale.labels()]
+    notes += [_label(len(scales), i, format_metric(end, snapshot.metric)) for i, end in enumerate((low, high))]
+    notes += [
+        _label(i, -0.12, "not searched")
+        for i, scale in enumerate(scales)
+        if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries)
+    ]
     titles = [brief(name) for name in names] + [safe(metric_label(snapshot.metric))]
-    layout = {
-        "xaxis": {
-            "tickvals": list(range(len(titles))),
-            "ticktext": titles,
-            "range": [-0.35, len(titles) - 0.55],
-            "side": "top",
-            "showgrid": True,
-            "gridcolor": colour("faint"),
-            "gridwidth": 1.5,
-            "zeroline": False,
-        },
-        "yaxis": {"visible": False, "range": [-0.18, 1.08]},
-        "annotations": notes,
-        "hovermode": "closest",
-    }
+    xaxis = {"tickvals": list(range(len(titles))), "ticktext": titles, "range": [-0.35, len(titles) - 0.55]}
+    xaxis |= {"side": "top", "showgrid": True, "gridcolor": colour("faint"), "gridwidth": 1.5, "zeroline": False}
+    layout = {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.18, 1.08]}, "annotations": notes}
+    layout["hovermode"] = "closest"
     return Figure(
         "parallel",
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
@@ -90,11 +69,8 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
 
 
 def _label(x: float, y: float, text: str) -> Json:
-    return {"x": x, "y": y, "text": brief(text), "showarrow": False, "xanchor": "left", "xshift": 4} | {
-        "font": {"size": 11, "color": colour("ink")},
-        "bgcolor": colour("veil"),
-        "borderpad": 1,
-    }
+    look = {"showarrow": False, "xanchor": "left", "xshift": 4, "bgcolor": colour("veil"), "borderpad": 1}
+    return look | {"x": x, "y": y, "text": brief(text), "font": {"size": 11, "color": colour("ink")}}
 
 
 def _fifth(group: int, classes: int) -> str:

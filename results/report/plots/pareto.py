@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rungwise.results.analysis.pareto import Point, amount
-from rungwise.results.io.formatting import metric_label, short
-from rungwise.results.report.page import Html, table
-from rungwise.results.report.plots.primitives import SYMBOLS, Figure, View, arm_colour, axis, colour, safe
+from rungwise.results.io.formatting import assignments, metric_label
+from rungwise.results.report.page import Table
+from rungwise.results.report.plots.primitives import Figure, View, arm_markers, axis, colour
 
 
 def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
@@ -22,21 +22,11 @@ def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
         for index, arm in enumerate(arms):
             arm_points = [point for point in points if point.trial.arm == arm]
             if arm_points:
-                data.append(
-                    {
-                        "name": safe(arm),
-                        "mode": "markers",
-                        "x": [point.values[other] for point in arm_points],
-                        "y": [point.values[first] for point in arm_points],
-                        "marker": {
-                            "color": arm_colour(index),
-                            "symbol": SYMBOLS[index % 8],
-                            "size": [11 if point.front else 7 for point in arm_points],
-                            "opacity": [1.0 if point.front else 0.45 for point in arm_points],
-                        },
-                        "meta": {"trials": [point.trial.trial for point in arm_points]},
-                    }
-                )
+                x, y = ([point.values[name] for point in arm_points] for name in (other, first))
+                size = [11 if point.front else 7 for point in arm_points]
+                opacity = [1.0 if point.front else 0.45 for point in arm_points]
+                trials = [point.trial.trial for point in arm_points]
+                data.append(arm_markers(index, arm, x, y, trials, size=size, opacity=opacity))
         edge = sorted((point.values[other], point.values[first]) for point in points if point.front)
         line = {"mode": "lines", "name": "front", "x": [x for x, _ in edge], "y": [y for _, y in edge]}
         data.append(line | {"line": {"color": colour("muted"), "width": 1.5, "dash": "dot"}, "hoverinfo": "skip"})
@@ -52,19 +42,17 @@ def plot_pareto(points: Sequence[Point], arms: Sequence[str]) -> Figure | None:
     )
 
 
-def pareto_table(points: Sequence[Point]) -> Html:
+def pareto_table(points: Sequence[Point]) -> Table:
     """The front as a table."""
-    if not points:
-        return Html("")
-    names = list(points[0].values)
+    names = list(points[0].values) if points else []
     rows = [
         [
             point.trial.trial,
             point.trial.arm,
             *(amount(point.values[name], name) for name in names),
-            ", ".join(f"{name} = {short(value)}" for name, value in point.trial.params.items()),
+            assignments(point.trial.params),
         ]
         for point in points
         if point.front
     ]
-    return table(["trial", "arm", *map(metric_label, names), "settings"], rows, "the Pareto front", "figures")
+    return Table("the Pareto front", ["trial", "arm", *map(metric_label, names), "settings"], rows)

@@ -63,6 +63,13 @@ def state_colour(state: State) -> str:
     return colour(f"state-{state.lower()}")
 
 
+def arm_markers(index: int, arm: str, x: Sequence[Any], y: Sequence[Any], trials: Sequence[float], **look: Any) -> Json:
+    """A dot for each of an arm's trials, in the arm's colour and form; `look`: more of plotly.js's `marker`."""
+    marker = {"color": arm_colour(index), "symbol": SYMBOLS[index % 8], **look}
+    trace = {"mode": "markers", "name": safe(arm), "legendgroup": str(index), "x": x, "y": y, "marker": marker}
+    return trace | {"meta": {"trials": trials}}
+
+
 def axis(metric: str, **more: Any) -> Json:
     """An axis of the objective."""
     layout: Json = {"title": {"text": safe(metric_label(metric))}}

@@ -61,7 +61,7 @@ def due(reader: Reader, checkpoints: str) -> Due:
     unscored = [trial for trial in chosen if trial not in scored] if definition.has_test else []
     best = [] if found.model is None else [found.model]
     unkept = best if difference(reader, found) else []
-    undiagnosed = [trial for trial in best if trial != diagnosed and not definition.training]
+    undiagnosed = [trial for trial in best if trial != diagnosed and not definition.is_own]
     files: Files = {}
     for trial in (needed := dict.fromkeys([*unscored, *unkept, *undiagnosed])):
         steps = known.get(trial) or {}

@@ -17,6 +17,7 @@ from rungwise.engine.experiment.sweep import Sampler, Sweep
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.training.loop_functions import LoopFunctions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,12 @@ class Experiment(Definition):
         """The hyperparameters that no trial of any arm varies."""
         return {**({} if self.model_path == "mlp" else {"model": self.model_path}), **self.fixed}
 
+    @property
+    def single(self) -> dict[str, Any]:
+        """The hyperparameters of `--one` that it does not say: those of all trials, and, as only the user's own code
+        knows its defaults, those of the first arm."""
+        return self.given(next(iter(self.arms))) if self.trained_by.is_own and self.arms else self.common
+
     def given(self, arm: str) -> dict[str, Any]:
         """The hyperparameters that no trial of `arm` varies."""
         return {**self.common, **self.fixes(arm)}
@@ -108,6 +115,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         until_sure=options.until_sure,
         patience=options.patience,
         max_parameters=options.max_parameters,
+        constraints={name: list(limit) for name, limit in sweep.constraints.items()},
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
@@ -138,8 +146,9 @@ def _or(number: int | None, default: int) -> int:
 
 def _training(sweep: Sweep, options: Options) -> Training:
     """What trains the trials: the user's function, or the built-in network."""
+    functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
     if sweep.train is None:
-        return BuiltInTraining(options.data)
+        return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
     from rungwise.trainable.own.training import OwnData
 

@@ -36,6 +36,11 @@ class Sweep:
             `trial.report` (docs/own-training.md).
         test: With `train`: scores a confirmed trial on the test split; called once, after all choices are made.
         data_per_worker: With `train`: `data` is called once in each process that trains, not on the driver.
+        metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
+            val_<name>.
+        loss: A loss of your own in the built-in loop: a function of (outputs, targets) of a batch.
+        optimizer: An optimiser of your own in the built-in loop: a function of (model, config).
+        schedule: A schedule of your own in the built-in loop: share of all steps -> factor of the learning rate.
         model: "mlp", "cnn", or a function from a `Config` to a `torch.nn.Module` (docs/model.md).
         data: Name of a dataset, or path of a file or folder (docs/data.md). With `train`: also a function that returns
             whatever the trials need; nothing by default.
@@ -44,6 +49,8 @@ class Sweep:
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
+        constraints: Limits of reported metrics: {"latency_ms": ("<=", 5)}. The sampler is told by how much a trial
+            breaks them, and one that does is never the best.
         sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
         sampler_options: Keyword arguments of the sampler's constructor.
         scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
@@ -70,12 +77,17 @@ class Sweep:
     model: str | Callable[..., Any] = "mlp"
     train: Callable[..., Any] | None = None
     test: Callable[..., Any] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
+    loss: Callable[[Any, Any], Any] | None = None
+    optimizer: Callable[[Any, Any], Any] | None = None
+    schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
     data_per_worker: bool = False
     metric: str = "val_accuracy"
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
     objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None
+    constraints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     sampler: Sampler | Mapping[str, Sampler] = "tpe"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"

@@ -62,8 +62,13 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 
 def _objectives(experiment: Experiment) -> list[str]:
     if experiment.trained_by.metrics is None:
-        return _own_objectives(experiment)
-    metrics, found = [field.name for field in fields(Report) if field.name != "step"], []
+        return _own_objectives(experiment) + [
+            f"a search must not see test scores, but {name!r} is a constraint; {TEST_WAY}"
+            for name in experiment.constraints
+            if name.startswith("test")
+        ]
+    reported = [field.name for field in fields(Report) if field.name not in ("step", "others")]
+    metrics, found = list(dict.fromkeys([*reported, *(set(experiment.trained_by.metrics) - set(BESIDE))])), []
     if experiment.metric not in metrics:
         found.append(hyper.unknown("metric", experiment.metric, metrics))
     elif wrong := _mode_problem("mode", experiment.metric, experiment.mode):
@@ -73,6 +78,7 @@ def _objectives(experiment: Experiment) -> list[str]:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
         elif wrong := _mode_problem("an objective's mode", name, mode):
             found.append(wrong)
+    found += [hyper.unknown("constraint", name, metrics) for name in experiment.constraints if name not in metrics]
     return found
 
 

@@ -48,9 +48,8 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
     if wrong_training := experiment.trained_by.own_problems():
         return wrong_training
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
-    given = experiment.given(next(iter(experiment.arms), "")) if experiment.arms else {}
     found += _undeclared(experiment, values)
-    values = {"seed": experiment.seed, **given, **values, "epochs": experiment.epochs}
+    values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     found += experiment.trained_by.problems(values)
     found += experiment.trained_by.data_problems([], options.data_root, packed=False)
     if options.plan:

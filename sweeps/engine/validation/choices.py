@@ -56,7 +56,8 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
 def unpackable(experiment: Experiment) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
     if not experiment.trained_by.packs:
-        return ["--pack trains the built-in network only, but the sweep has a training of its own; leave it off"]
+        has = "a training of its own" if experiment.trained_by.is_own else "functions of its own in the loop"
+        return [f"--pack trains the built-in network in the built-in loop, but the sweep has {has}; leave it off"]
     given = {arm: experiment.given(arm) for arm in experiment.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
     augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})

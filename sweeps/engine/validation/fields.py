@@ -33,6 +33,22 @@ def _mapping(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def _functions(value: object) -> bool:
+    return _mapping(value) and all(map(callable, value.values()))  # type: ignore[attr-defined]
+
+
+def _constraints(value: object) -> bool:
+    return _mapping(value) and all(_limit(limit) for limit in value.values())  # type: ignore[attr-defined]
+
+
+def _limit(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and value[0] in ("<=", ">=") and _finite(value[1])
+
+
+def _finite(value: object) -> bool:
+    return _number(value) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _function(value: object) -> bool:
     return callable(value) and not inspect.isclass(value)
 
@@ -59,10 +75,15 @@ RULES: dict[str, Rule] = {
         _or_none(lambda value: _text(value) or callable(value)),
         "a dataset's name, or a function without arguments",
     ),
+    "metrics": (_functions, "a dict of names and functions of (outputs, targets)"),
+    "loss": (_or_none(callable), "a function of (outputs, targets)"),
+    "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),
+    "schedule": (_or_none(callable), "a function of a share of all steps; a name of ours is a hyperparameter"),
     "data_per_worker": (lambda value: isinstance(value, bool), "True or False"),
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
     "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "constraints": (_constraints, 'a dict of metrics and limits, such as {"latency_ms": ("<=", 5)}'),
     "max_parameters": (_or_none(_whole), "a whole number"),
     "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
     "sampler_options": OPTIONS,
@@ -91,6 +112,13 @@ def problems(sweep: object) -> list[str]:
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
         found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+        if sweep.train is None and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
+            found.append("test, data_per_worker and data as a function are for a training of your own: say train=")
+        if sweep.train is not None:
+            loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if getattr(sweep, name)]
+            found += [
+                f"{name} is for the built-in training, and train is your own: leave one of them out" for name in loop
+            ]
         if sweep.metric in sweep.objectives:
             found.append(f"objectives must differ, but {sweep.metric} is there twice")
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]

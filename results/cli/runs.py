@@ -1,0 +1,59 @@
+"""The runs that there are: the one that a command is about, and those to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import FILE, RecordError
+
+RUNS = Path("runs")  # where sweeps leave their runs, unless told otherwise
+LISTED = 10  # runs that an error lists
+RUN_FIELD = arg(
+    metavar="[RUN]",
+    help=f"The run's folder, which holds {FILE}, or its name in {RUNS}/.",
+    help_behavior_hint=f"(default: the newest in {RUNS}/)",
+)
+OptionalRun = Annotated[Path | None, RUN_FIELD]
+
+
+def find_runs(out: Path) -> list[Path]:
+    """The folders in `out` that hold a record, by name."""
+    return sorted(path.parent for path in out.glob(f"*/{FILE}"))
+
+
+def find_run(run: Path | None) -> Path:
+    """The folder of a run that is named by its path or by its name in runs/; of None, the newest run there.
+
+    Raises:
+        RecordError: There is no such run; the message lists those that there are.
+    """
+    if run is None:
+        if not (there := find_runs(RUNS)):
+            raise RecordError(f"a RUN must be given where {RUNS} holds none")
+        return max(there, key=_started)
+    for folder in (run, RUNS / run):
+        if (folder / FILE).exists():
+            return folder
+    there = next(filter(None, map(find_runs, (run, run.parent, RUNS))), [])
+    raise RecordError(f"a run's folder holds {FILE}, but {run} has none{_list(there)}")
+
+
+def _started(run: Path) -> float:
+    """When its last driver started, in seconds since the epoch; 0 of a planned run, and of one that is damaged."""
+    try:
+        with Reader(run) as reader:
+            return max((session.started for session in reader.sessions()), default=0.0)
+    except RecordError:
+        return 0.0
+
+
+def _list(runs: Sequence[Path]) -> str:
+    if not runs:
+        return ""
+    more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
+    return f"; runs in {runs[0].parent}: {', '.join(run.name for run in runs[:LISTED])}{more}"
