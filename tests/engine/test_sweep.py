@@ -375,7 +375,8 @@ def test_a_finished_sweep_leaves_its_results_and_nothing_else(ends: Command) -> 
 
 def test_the_record_says_who_asked_what_of_which_data(reader: Reader) -> None:
     definition = reader.meta("definition")
-    assert (definition["sweep"], definition["trials"], definition["epochs"]) == ("ends", 18, 4)
+    assert (definition["sweep"], definition["trials"], definition["epochs"]) == ("ends", 6, 4)
+    assert definition["searches"] == 1
     assert definition["question"] == "Four ways for a trial to end, in one sweep."
     assert set(definition["space"]) == {"lr", "dropout"}
     assert definition["data"]["train"] == 1078
