@@ -60,7 +60,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM.
+            143: SIGTERM. 129: its terminal was closed.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -87,7 +87,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
         KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
-        SystemExit: SIGTERM.
+        SystemExit: SIGTERM, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
 
@@ -129,11 +129,12 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         return problem.code
     except OSError as problem:  # a full disk: the message names the file
         say(f"error: {problem}", sys.stderr)
-        return 1
+        return 1 if signals.caught is None else 128 + signals.caught  # a summary for a terminal that is gone
 
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
+    from rungwise.engine.search.initial_point import answer_with_default
     from rungwise.engine.validation import check, hints
 
     refuse(check.one_problems(experiment, options))
@@ -153,6 +154,15 @@ def _one(experiment: Experiment, options: Options) -> int:
         try:
             with ordinary():
                 for result in run.results():
+                    if result.asks is not None:
+                        answer = answer_with_default(result)
+                        say(f"{answer.name} = {answer.value!r}")
+                        run.take_answer(answer)
+                        continue
+                    if result.failure is not None and not result.step:
+                        raise CannotRun(result.failure.message)
+                    if result.remembered:  # the end, after a report that is printed
+                        continue
                     numbers = {"step": result.step, **result.metrics}
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:

@@ -217,6 +217,7 @@ class Session:
             resources=options.resources,
             checkpoints=self.checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
+            report_seconds=None if options.trial_timeout is None else 60 * options.trial_timeout,
             mark=self._storage_marker if options.address is not None else "",
         )
         tuner = tune.Tuner(

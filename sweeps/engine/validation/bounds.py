@@ -46,6 +46,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
          "--max-parameters >= 1 must hold, but got", experiment.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
+        (options.trial_timeout is None or 0 < options.trial_timeout < math.inf,
+         "--trial-timeout > 0 must hold, but got", options.trial_timeout),
         (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
          "--price-per-hour >= 0 must hold, but got", options.price_per_hour),
     ]  # fmt: skip
