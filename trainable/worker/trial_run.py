@@ -29,7 +29,13 @@ class WorkerContext:
 
 
 class TrialRun(ABC):
-    """A trial in flight."""
+    """A trial in flight.
+
+    Attributes:
+        is_hung: Whether its code goes on although it was closed, or has never answered: its process must end.
+    """
+
+    is_hung = False
 
     def __init__(self, assignment: TrialAssignment, context: WorkerContext) -> None:
         self.assignment, self._context = assignment, context
@@ -56,6 +62,10 @@ class TrialRun(ABC):
     def close(self) -> None:
         """End a training that was stopped."""
         return
+
+    def abandon(self) -> None:
+        """Give up a training that does not answer: from another thread, end what can be ended of it."""
+        self.is_hung = True
 
     def failed(self, error: Exception) -> TrialResult:
         """The last result of a trial that raised `error`."""
