@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -18,8 +19,10 @@ from support.sweeping import ROOT, Run, stopping
 
 import rungwise
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.execution.test_scoring import Unmade, _call
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
+from rungwise.trainable.faults import Fault
 from rungwise.trainable.messages import TrialEnd
 
 SPACE: Any = {"lr": FloatDistribution(1e-3, 1e-1)}
@@ -200,6 +203,21 @@ def test_what_cannot_be_pickled_is_exit_code_2_with_the_reason(
             assert f"error: train: {function.__name__} must be sent to processes that train, but " in said
             assert reason in said
     assert [path.name for path in tmp_path.iterdir()] == ["open"]
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise RuntimeError("never")
+
+
+def test_what_test_raises_reaches_the_driver_as_its_reason() -> None:
+    def test() -> None:
+        raise Unpicklable("no luck")
+
+    with pytest.raises(Fault) as raised:
+        _call(test)
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert str(Unmade.of(sent, Path())).startswith("Unpicklable: no luck (test_bounds_of_own.py:")
 
 
 # -- full disks --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import rungwise
 from rungwise import FloatDistribution, Sweep
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
+from rungwise.storage import beside
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own.program.command import command
 from rungwise.trainable.own.program.supervisor import HEAD, TAIL, Log
@@ -323,6 +324,17 @@ print("the end", flush=True)
     log = tmp_path / "logs/1-1.log"
     assert log.stat().st_size < 2**20 + 1000
     assert log.read_text().endswith("the end\n")
+
+
+def test_the_log_lies_beside_the_checkpoints_under_a_uri_too(tmp_path: Path) -> None:
+    trial = worker(
+        python(tmp_path, "print('said')\n" + reporting("'score': 1")),
+        tmp_path,
+        checkpoints=f"file://{tmp_path}/run/checkpoints",
+    )
+    assert run_out(trial)[-1].state is TrialEnd.COMPLETED
+    assert (tmp_path / "run/logs/1-1.log").read_text() == "said\n"
+    assert beside("s3://bucket/run/checkpoints?region=x", "logs") == "s3://bucket/run/logs?region=x"
 
 
 # -- a whole sweep -----------------------------------------------------------------------------------------------
