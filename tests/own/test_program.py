@@ -219,6 +219,23 @@ def test_what_cannot_run_is_exit_code_2_before_ray(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_trial_has_its_output_on_the_terminal_and_a_failure_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(
+        IMPORTS + "print('its output', flush=True)\n" + reporting("'score': 1") + "\nsys.exit(3)"
+    )
+    sweep = Sweep(name="x", space=SPACE, metric="score", mode="max", program=["python", "train.py"])
+    with pytest.raises(SystemExit) as end:
+        rungwise.main(sweep, ["--one", '{"lr": 0.01}'])
+    assert end.value.code == 1
+    out, err = capfd.readouterr()
+    assert out.startswith("step 1  score 1")
+    assert err.splitlines() == ["its output", "error: train.py ended with exit code 3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
 # -- its end -----------------------------------------------------------------------------------------------------
 
 # A program that wants to live: so does its child, in a session of its own, and that one's child.
