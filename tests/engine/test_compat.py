@@ -15,10 +15,10 @@ from ray.tune.search.optuna import OptunaSearch
 from support.loop import Loop
 from support.sweeping import ROOT
 
+from rungwise.distributions import FloatDistribution, IntDistribution
 from rungwise.engine import Sweep
 from rungwise.engine.cluster import attach, nodes, sigterm, startup_patches
 from rungwise.engine.cluster import compat as ray_compat
-from rungwise.engine.experiment.space import FloatDistribution, IntDistribution
 from rungwise.engine.search import compat as optuna_compat
 from rungwise.engine.search.samplers import SamplerContext, build_sampler
 

@@ -21,6 +21,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     Attributes:
         is_hung: Whether the function goes on although it was told to stop: its process must end.
+        is_over: Whether the function has ended: no report follows.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -30,7 +31,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
         self._thread: threading.Thread | None = None
         self._is_stopped = False
         self._pid = os.getpid()
-        self.is_hung = False
+        self.is_hung = self.is_over = False
 
     def __next__(self) -> Mapping[str, Any]:
         if self._is_stopped:
@@ -43,7 +44,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
         kind, value = self._events.get()
         if kind == "report":
             return value  # type: ignore[no-any-return]
-        self._is_stopped = True
+        self._is_stopped = self.is_over = True
         if kind == "raised":
             raise value
         if isinstance(value, Mapping):
@@ -52,10 +53,14 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Called by the function: hand over a report, and wait. Raises TrialStopped."""
+        self.hand_over(metrics)
+
+    def hand_over(self, item: Any) -> None:
+        """Called by the function: the same with whatever the iterator is to return."""
         end_if_forked(self._pid)
         if self._is_stopped:
             raise TrialStopped
-        self._events.put(("report", metrics))
+        self._events.put(("report", item))
         if not self._verdicts.get():
             raise TrialStopped
 

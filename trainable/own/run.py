@@ -38,6 +38,10 @@ class ReportError(RungwiseError, ValueError):
     """A report that is no mapping of numbers, or lacks the objective; the message says which rule it breaks."""
 
 
+class UnjudgedReport(dict[str, Any]):
+    """A report after which the trial goes on, whatever the scheduler makes of it."""
+
+
 class OwnRun(TrialRun):
     """A trial in flight. It is also the `Process` that the function's `Trial` talks to."""
 
@@ -45,7 +49,7 @@ class OwnRun(TrialRun):
         super().__init__(assignment, context)
         self._training = training
         self.mapping: Hyperparameters | None = None  # the function's, where it takes a mapping
-        self._reports: Iterator[Mapping[str, Any]] | None = None
+        self._reports: Iterator[Mapping[str, Any] | TrialResult] | None = None
         self.program: Process | None = None  # the program that trains, if one does
         self._step = 0  # reports sent
         self._history: list[dict[str, Any]] = []  # these reports
@@ -60,39 +64,48 @@ class OwnRun(TrialRun):
 
     def results(self) -> Iterator[TrialResult]:
         config = self.assignment.config
-        self._budget = int(config["epochs"]) * int(config["reports_per_epoch"])
+        self._budget = self._training.budget(config)
         snapshot = self._restore()
         last: TrialResult | None = None
+        is_sent = False  # the last one
         for row in snapshot.history if snapshot else ():
             metrics = {name: value for name, value in row.items() if name != "step"}
             last = self._result(row["step"], metrics, self._step)
             if row["step"] > self.assignment.reported and row["step"] < self._budget:
                 yield last
+        if last is not None and self._step >= self._budget:  # its process died after its last report
+            yield replace(last, state=TrialEnd.COMPLETED)
+            return
         _seed_everything(int(config["seed"]))
         trial = self._trial(snapshot.folder if snapshot else None)
         reporting.report_to(trial.report)
         self._reports = self._training.reports(config, trial, self)
         reported_at = time.monotonic()
         for report in self._reports:
+            if isinstance(report, TrialResult):  # a question to the driver
+                yield report
+                continue
             metrics = numbers(report, self._context.objectives, self.assignment.phase)
             now, self._step = time.monotonic(), self._step + 1
             metrics.setdefault("epoch", self._step / int(config["reports_per_epoch"]))
             metrics.setdefault("seconds", now - reported_at)
             self._history.append({"step": self._step, **metrics})
-            last = self._result(self._step, metrics, 0)
+            last = replace(self._result(self._step, metrics, 0), is_judged=not isinstance(report, UnjudgedReport))
+            is_sent = False
             if last.objective is None:
                 self.close()
                 yield diverged(last, {name: metrics[name] for name in self._context.objectives})
                 return
-            if self._step >= self._budget:
+            if self._step >= self._budget or getattr(self._reports, "is_over", False):
                 break
             yield last
+            is_sent = True
             reported_at = time.monotonic()
         if last is None:
             raise ReportError(f"{self._training.name} ended without a report; yield one, or call trial.report")
         self._finish()
-        # A function that returned before its budget has sent this report already.
-        yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or self._step < self._budget)
+        # A function that returned before its budget may have sent this report already.
+        yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or is_sent)
 
     def finalize_result(self, result: TrialResult) -> TrialResult:
         result = self._with_checkpoints(result)
@@ -188,6 +201,7 @@ class OwnRun(TrialRun):
             device=self._context.device,
             data=self._context.data,
             checkpoint=checkpoint,
+            reported=self._step,
             process=self,
         )
 

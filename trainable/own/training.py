@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.trainable.faults import ordinary, reason
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
@@ -60,8 +60,15 @@ class OwnTraining(Training):
         """What messages call it."""
 
     @abstractmethod
-    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
-        """Train; its reports. Closed when the trial is stopped."""
+    def reports(
+        self, config: Mapping[str, Any], trial: Trial, run: OwnRun
+    ) -> Iterator[Mapping[str, Any] | TrialResult]:
+        """Train; its reports, and results that are none and go to the driver as they are. Closed when the trial is
+        stopped."""
+
+    def budget(self, config: Mapping[str, Any]) -> float:
+        """Reports after which a trial has ended, whatever it would report next."""
+        return int(config["epochs"]) * int(config["reports_per_epoch"])
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "test": self.has_test}

@@ -19,7 +19,7 @@ from ray import tune
 
 from rungwise.storage import Folder
 from rungwise.trainable.faults import end_if_forked, ordinary
-from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, TrialResult
 from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
 from rungwise.trainable.training.builtin import BuiltInTraining
@@ -106,7 +106,13 @@ class TrialWorker(Worker):
     def step(self) -> dict[str, Any]:
         # Not in `reset_config`: Tune retries a trial whose step fails, and gives up one whose reset does.
         self._end_if_hung()
-        return self._next_result().to_tune()
+        result = self._next_result()
+        return result.to_tune(None if result.asks is None else self._actor_handle())
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Take the driver's answer, a SuggestionAnswer, to what the last result asked. Called before the next step."""
+        if self._run is not None:
+            self._run.take_answer(SuggestionAnswer.from_dict(answer))
 
     def cleanup(self) -> None:
         """Save the trial's state, as Tune ends this process."""

@@ -12,10 +12,11 @@ from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.outcome import outcome
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.live_view import View
-from rungwise.results.record.types import Decision, ReportRow, State
+from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State
 from rungwise.results.record.writer import Record
 from rungwise.storage import is_uri
-from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
+from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress, take_actor
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 
@@ -121,6 +122,8 @@ class Recorder(Callback):
                 self._noted.add(note)
                 self._record.event("note", number, text=note)
                 self._view.note(note)
+        if result.attributes:
+            self._record.event(ATTRIBUTES, number, values=Verbatim(result.attributes))
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
             self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result.unsaved}")
@@ -173,6 +176,7 @@ class Recorder(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        take_actor(result)  # Tune keeps its results, and writes them into snapshots
         over = bool(result["done"])
         self.received(TrialAssignment.from_tune(trial.config), TrialResult.from_tune(result), over=over)
 

@@ -46,7 +46,8 @@ class Experiment(Definition):
             arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
             for arm, settings in self.arm_objects.items()
         }
-        return replace(self, arms=arms, space=space.to_json(self.space_object), data=summary)
+        known = {} if self.trained_by.asks else space.to_json(self.space_object)  # an objective's shows as it asks
+        return replace(self, arms=arms, space=known, data=summary)
 
     @property
     def confirmations(self) -> int:
@@ -122,7 +123,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
         training=training.definition(),
-        space_object=sweep.space,
+        space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
@@ -146,7 +147,7 @@ def _or(number: int | None, default: int) -> int:
 
 
 def _training(sweep: Sweep, options: Options) -> Training:
-    """What trains the trials: the user's function or program, or the built-in network."""
+    """What trains the trials: the user's function, objective or program, or the built-in network."""
     functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
     if not sweep.trainings:
         return BuiltInTraining(options.data, functions)
@@ -159,6 +160,10 @@ def _training(sweep: Sweep, options: Options) -> Training:
     if sweep.program is not None:
         template = sweep.program_arguments
         return ProgramTraining(data, sweep.metric, sweep.test, sweep.program, template, os.getcwd())
+    if sweep.objective is not None:
+        from rungwise.trainable.own.objective import ObjectiveTraining
+
+        return ObjectiveTraining(data, sweep.metric, sweep.test, sweep.objective)
     assert sweep.train is not None
     return FunctionTraining(data, sweep.metric, sweep.test, sweep.train)
 

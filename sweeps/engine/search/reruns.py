@@ -61,7 +61,7 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
         Repeat(
             "confirm",
             trial,
-            {**trial.config, "seed": confirmation_seed(experiment, trial.study, repetition)},
+            {**_config(trial, experiment), "seed": confirmation_seed(experiment, trial.study, repetition)},
             rank=rank,
             repetition=repetition,
         )
@@ -69,13 +69,18 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
         for rank, trial in best
     ]
     if len(ended) == len(experiment.studies):
-        wanted += [Repeat("audit", trial, trial.config) for trial in audited(searched, experiment)]
+        wanted += [Repeat("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
     lost = [
         replace(repeat, again=trial, why=f"it was LOST: {trial.reason}")
         for repeat in wanted
         if (trial := held.get(repeat.key)) and trial.state is State.LOST
     ]
     return lost + [repeat for repeat in wanted if repeat.key not in held]
+
+
+def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
+    """The configuration of a repetition, with what the trial asked for while it ran."""
+    return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
 
 
 def ended_studies(searched: Iterable[Trial], experiment: Experiment) -> list[StudyKey]:

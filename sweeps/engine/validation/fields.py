@@ -74,6 +74,7 @@ RULES: dict[str, Rule] = {
     "arms": OPTIONS,
     "model": (lambda value: _text(value) or callable(value), "a model's name, or a function of a Config"),
     "train": (_or_none(callable), "a function of (config, trial)"),
+    "objective": (_or_none(_function), "a function of a trial"),
     "program": (_or_none(_words), "a list of words, such as ['python', 'train.py']"),
     "program_arguments": (_or_none(_text), "text"),
     "test": (_or_none(lambda value: callable(value) or _words(value)), "a function of (config, trial), or a program"),
@@ -141,6 +142,8 @@ def _training_problems(sweep: Sweep) -> list[str]:
     ]
     if "program" not in given and sweep.program_arguments is not None:
         found.append("program_arguments is for a program, but none is given")
+    if "objective" in given and (callable(sweep.space) or sweep.space):
+        found.append("an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out")
     return found
 
 

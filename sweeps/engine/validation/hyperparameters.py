@@ -32,10 +32,13 @@ def problems(experiment: Experiment) -> list[str]:
             for name, value in fixes.items()
             if name in fixed and fixed[name] != value
         ]
-        if is_function and (ranges := arms[arm].keys() - fixes.keys()):
+        ranges = sorted(arms[arm].keys() - fixes.keys())
+        if ranges and experiment.trained_by.asks:
+            found.append(f"an arm of an objective fixes values, but arm {arm!r} has a range for {', '.join(ranges)}")
+        elif is_function and ranges:
             found.append(
                 f"an arm may search a range of its own when the space is a dict, but the space is a function and arm "
-                f"{arm!r} has one for {', '.join(sorted(ranges))}"
+                f"{arm!r} has one for {', '.join(ranges)}"
             )
         given = experiment.given(arm)
         training = experiment.trained_by
