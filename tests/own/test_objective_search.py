@@ -284,7 +284,7 @@ def test_an_objective_needs_no_space_and_its_values_have_optunas_words(tmp_path:
         ({"mode": None}, [], "mode must be said, 'max' or 'min', as value may be either"),
         ({}, ["--sampler", "grid"], "--sampler grid needs a dict of distributions"),
         ({}, ["--sampler", "cmaes", "--scheduler", "none"], "--sampler cmaes needs a dict of distributions"),
-        ({}, ["--pack", "auto"], "--pack trains the built-in network only"),
+        ({}, ["--pack", "auto"], "--pack trains the built-in network in the built-in loop"),
         ({"arms": {"a": {"layers": FloatDistribution(0, 1)}}}, [], "an arm of an objective fixes values, but arm 'a'"),
         ({"metric": "test_f1"}, [], "a search must not see test scores"),
     ],
