@@ -19,7 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Packages of constraints.txt on which none of the other dependencies depends. cu12 belongs to the benchmarks' packages.
-ALONE = re.compile(r"(?!.*cu12)(torch|triton|cuda|nvidia|sympy|mpmath|networkx|plotly|duckdb|playwright|ruff)")
+ALONE = re.compile(
+    r"(?!.*cu12)(torch|triton|cuda|nvidia|sympy|mpmath|networkx|plotly|duckdb|playwright|ruff"
+    r"|accelerate|keras|lightgbm|lightning|pytorch-lightning|tokenizers|transformers|xgboost-cpu)"
+)
 
 
 def in_two_parts(root: Path = ROOT) -> tuple[list[str], list[str]]:

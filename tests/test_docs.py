@@ -26,16 +26,17 @@ from rungwise.engine.validation.check import one_problems, problems
 from rungwise.trainable.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["sweep", "read", "model", "data", "coming-from-optuna"]
+PAGES = ["sweep", "read", "model", "data", "own-training", "coming-from-optuna", "coming-from-ray-tune", "coming-from-wandb"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """(language, text) of a page's blocks. A block that no test could run has no place on these pages."""
+    """(language, text) of a page's blocks. A block that no test could run has no place on these pages, but for the
+    differences that tests/own/test_conversions.py checks."""
     found = BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text())
     assert found
-    assert {language for language, _ in found} <= {"python", "sh"}
-    return found
+    assert {language for language, _ in found} <= {"python", "sh", "diff"}
+    return [(language, text) for language, text in found if language != "diff"]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
                     options = parse(sweeps[script], shlex.split(flags, comments=True))
                     found = (one_problems if options.one else problems)(resolve(sweeps[script], options), options)
                     assert [line for line in found if "sweep.sqlite" not in line] == [], f"{page}.md: {script} {flags}"
-    assert commands == 13
+    assert commands == 17
 
 
 @pytest.mark.long

@@ -60,7 +60,10 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
                 set_by_user.setdefault(number, {}).update(data["values"])
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
-            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            curve = curves.get(trial.trial, {})
+            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
+            frozen = _frozen(trial, curve, list(objectives), known)
             frozen.user_attrs = {**set_by_user.get(trial.trial, {}), **frozen.user_attrs}
             made[trial.study].add_trial(frozen)
         study_of = {trial.trial: trial.study for trial in trials}

@@ -29,8 +29,8 @@ from rungwise.trainable.messages import (
     TrialEnd,
     TrialResult,
 )
-from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.calls import CallReports
+from rungwise.trainable.own.function import function_problems
 from rungwise.trainable.own.objective_trial import ObjectiveError, ObjectiveTrial
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining, searched
@@ -56,13 +56,9 @@ class ObjectiveTraining(OwnTraining):
         return name_of(self.objective)
 
     def own_problems(self) -> list[str]:
-        found: list[str] = []
-        if self.test is not None:
-            try:
-                Arguments(self.test)
-            except FunctionError as error:
-                found.append(str(error))
-        return found + unsendable(objective=self.objective, test=self.test, data=self.data.load)
+        if not (self.test is None or callable(self.test)):
+            return ["test must be a function of (config, trial), but got a program"]
+        return function_problems(test=self.test) + unsendable(objective=self.objective, data=self.data.load)
 
     # Which names the objective asks for is known when it does: a value that an arm fixes is checked then.
 
@@ -122,10 +118,10 @@ class ObjectiveReports(CallReports):
         self._request: SuggestionRequest | None = None
         self._answer: SuggestionAnswer | None = None
 
-    def next_within(self, seconds: float | None) -> Any:
+    def __next__(self) -> Any:
         """See `CallReports`. A request is repeated until it is answered."""
         if self._request is None or self._answer is not None:
-            item: Any = super().next_within(seconds)
+            item: Any = super().__next__()
             if not isinstance(item, SuggestionRequest):
                 return item
             self._request, self._answer = item, None

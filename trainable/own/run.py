@@ -16,7 +16,9 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rungwise import reporting
 from rungwise.errors import RungwiseError
+from rungwise.storage import beside
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
@@ -70,8 +72,12 @@ class OwnRun(TrialRun):
             last = self._result(row["step"], metrics, self._step)
             if row["step"] > self.assignment.reported and row["step"] < self._budget:
                 yield last
+        if last is not None and self._step >= self._budget:  # its process died after its last report
+            yield replace(last, state=TrialEnd.COMPLETED)
+            return
         _seed_everything(int(config["seed"]))
         trial = self._trial(snapshot.folder if snapshot else None)
+        reporting.report_to(trial.report)
         self._reports = self._training.reports(config, trial, self)
         reported_at = time.monotonic()
         for report in self._reports:
@@ -123,6 +129,7 @@ class OwnRun(TrialRun):
         if isinstance(self._reports, CallReports) and self._reports.is_hung:
             os._exit(1)  # nothing else ends a thread: this trial goes on in a process of its own, from its checkpoint
         self._reports = None
+        reporting.report_to(None)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
@@ -140,7 +147,7 @@ class OwnRun(TrialRun):
         return time.monotonic() - self._saved_at >= self._context.checkpoint_seconds
 
     def new_folder(self) -> Path:
-        folder = self._place / f"save-{next(self._folders)}"
+        folder = self.place / f"save-{next(self._folders)}"
         folder.mkdir()
         return folder
 
@@ -153,6 +160,15 @@ class OwnRun(TrialRun):
             return
         finally:
             self._saved_at = time.monotonic()
+        if self._latest is not None:
+            shutil.rmtree(self._latest, ignore_errors=True)
+        self._latest = folder
+
+    def hold(self, folder: Path) -> None:
+        """Take a folder as the state after the last report; it is kept when a checkpoint is due, or asked for."""
+        if self.save_is_due():
+            self.keep(folder)
+            return
         if self._latest is not None:
             shutil.rmtree(self._latest, ignore_errors=True)
         self._latest = folder
@@ -179,12 +195,13 @@ class OwnRun(TrialRun):
             device=self._context.device,
             data=self._context.data,
             checkpoint=checkpoint,
+            reported=self._step,
             process=self,
         )
 
     def _restore(self) -> Snapshot | None:
         """The newest intact checkpoint."""
-        folder = self._place / "checkpoint"
+        folder = self.place / "checkpoint"
         snapshot, refused = self._store.load(
             lambda file, digest: archive.unpack(file, digest, folder), self.assignment.checkpoints
         )
@@ -202,7 +219,7 @@ class OwnRun(TrialRun):
 
     def _archive(self, folder: Path | None) -> CheckpointSaved:
         """Keep a checkpoint of the folder. Raises OSError."""
-        file = self._place / "archive.tar"
+        file = self.place / "archive.tar"
         try:
             archive.pack(Snapshot(self._step, self._history, folder), file)
             return self._store.save(self._step, file, ARCHIVE)
@@ -210,7 +227,14 @@ class OwnRun(TrialRun):
             file.unlink(missing_ok=True)
 
     @property
-    def _place(self) -> Path:
+    def logs(self) -> str | None:
+        """Path or URI of the folder for what a program prints; None: the terminal."""
+        if self.assignment.phase == "plan":
+            return str(self.place)
+        return None if self.assignment.phase == "one" else beside(self._context.checkpoints, "logs")
+
+    @property
+    def place(self) -> Path:
         """A folder of this machine that goes with the trial."""
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="trial-", dir=self._context.scratch))

@@ -46,7 +46,7 @@ class OwnTraining(Training):
 
     data: OwnData
     metric: str  # the objective
-    test: Callable[..., Any] | None
+    test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
 
     @property
@@ -145,7 +145,7 @@ class OwnTraining(Training):
 
     @cached_property
     def _test_arguments(self) -> Arguments:
-        assert self.test is not None
+        assert callable(self.test)
         return Arguments(self.test)
 
     def score(
@@ -162,10 +162,14 @@ class OwnTraining(Training):
                     epochs=int(config["epochs"]), reports_per_epoch=int(config["reports_per_epoch"]),
                     device=device, data=prepared, checkpoint=folder,
                 )  # fmt: skip
-                call, _ = self._test_arguments.bind(config, trial)
                 with ordinary():
-                    scores[number] = self._named(call())
+                    scores[number] = self._named(self.tested(config, trial))
         return TestScores(scores)
+
+    def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
+        """What the user's test returns of a confirmed trial."""
+        call, _ = self._test_arguments.bind(config, trial)
+        return call()
 
     def _named(self, returned: object) -> dict[str, float]:
         """Test scores by the names that the record has: without "test_" or "val_". Raises ReportError."""

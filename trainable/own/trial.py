@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 
@@ -63,6 +64,9 @@ class Trial:
     """What the sweep's `data` returned. Arrays are mapped from shared memory: copy before writing into them."""
     checkpoint: Path | None = None
     """Folder of the last checkpoint when the trial continues after its process died, and in `test`; else None."""
+    reported: int = 0
+    """Reports that led to `checkpoint`. A loop continues after them, `for epoch in range(trial.reported, trial.epochs)`
+    where a report is an epoch."""
     process: Process | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -92,7 +96,7 @@ class Trial:
             return
         self.process.keep(folder)
 
-    def report(self, metrics: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+    def report(self, metrics: Mapping[str, Any] = MappingProxyType({}), /, **named: Any) -> None:
         """Report numbers, and wait until the scheduler has judged them.
 
             trial.report(val_f1=0.93, val_loss=0.21)
@@ -108,4 +112,4 @@ class Trial:
         """
         if self.process is None:
             raise RuntimeError("this trial has no process that could take its reports")
-        self.process.report({**(metrics or {}), **named})
+        self.process.report({**metrics, **named} if isinstance(metrics, Mapping) else metrics)

@@ -46,6 +46,7 @@ class Recorder(Callback):
     ) -> None:
         """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.breach: Callable[[Mapping[str, float]], str | None] = lambda _: None  # the constraint that a report breaks
         self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
         self._checkpoints, self._gpus = checkpoints, gpus
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
@@ -148,6 +149,8 @@ class Recorder(Callback):
                 decision.why
                 or f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
             )
+        if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
+            reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(
             number,
             state,

@@ -6,6 +6,7 @@ All that decides what is tried, trained and compared stands here once; `Options`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -113,8 +114,10 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
         worth=options.worth,
+        until_sure=options.until_sure,
         patience=options.patience,
         max_parameters=options.max_parameters,
+        constraints={name: list(limit) for name, limit in sweep.constraints.items()},
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
@@ -144,15 +147,19 @@ def _or(number: int | None, default: int) -> int:
 
 
 def _training(sweep: Sweep, options: Options) -> Training:
-    """What trains the trials: the user's function or objective, or the built-in network."""
+    """What trains the trials: the user's function, objective or program, or the built-in network."""
     functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
-    if sweep.train is None and sweep.objective is None:
+    if not sweep.trainings:
         return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
+    from rungwise.trainable.own.program.training import ProgramTraining
     from rungwise.trainable.own.training import OwnData
 
     load = sweep.data if callable(sweep.data) else None
     data = OwnData(load, sweep.data_per_worker, options.data or None)
+    if sweep.program is not None:
+        template = sweep.program_arguments
+        return ProgramTraining(data, sweep.metric, sweep.test, sweep.program, template, os.getcwd())
     if sweep.objective is not None:
         from rungwise.trainable.own.objective import ObjectiveTraining
 

@@ -13,6 +13,7 @@ from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
 
 Mode = Literal["max", "min"]
+TRAININGS = ("train", "objective", "program")  # fields, each a training of the user's own
 Sampler = str | Callable[[int], Any]  # a name, or a function: seed -> optuna.samplers.BaseSampler
 
 
@@ -36,8 +37,12 @@ class Sweep:
             `trial.report` (docs/own-training.md).
         objective: An Optuna objective, unchanged, in place of `train`: it calls `trial.suggest_float`, `trial.report`
             and so on, and returns a number, or a tuple of one for each objective (docs/coming-from-optuna.md).
-        test: With `train` or `objective`: scores a confirmed trial on the test split; called once, after all
-            choices are made.
+        program: Your own training as a program in any language: the words of its command line, to which the
+            hyperparameters are added (docs/own-program.md).
+        program_arguments: The form of a hyperparameter on that command line: "--{name}={value}". By default
+            `--lr 0.003`, and `--nesterov` for True.
+        test: With a training of your own: scores a confirmed trial on the test split; called once, after all choices
+            are made. With `program` it may be a program, too.
         data_per_worker: With `train` or `objective`: `data` is called once in each process that trains, not on the
             driver.
         metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
@@ -55,9 +60,12 @@ class Sweep:
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
+        constraints: Limits of reported metrics: {"latency_ms": ("<=", 5)}. The sampler is told by how much a trial
+            breaks them, and one that does is never the best.
         sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
         sampler_options: Keyword arguments of the sampler's constructor.
         scheduler: The early-stopping rule: "asha", "hyperband", "median" or "none".
+        trial_timeout: Minutes without a report after which a trial is FAILED; None: it may take as long as it likes.
         patience: Epochs without improvement of the metric after which a trial is stopped; None: never.
         confirm_configs: Best configurations of each search that are trained again on fresh seeds; None: 3 of a single
             search, 1 of each of several.
@@ -81,7 +89,9 @@ class Sweep:
     model: str | Callable[..., Any] = "mlp"
     train: Callable[..., Any] | None = None
     objective: Callable[[Any], Any] | None = None
-    test: Callable[..., Any] | None = None
+    program: Sequence[str] | None = None
+    program_arguments: str | None = None
+    test: Callable[..., Any] | Sequence[str] | None = None
     metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
     loss: Callable[[Any, Any], Any] | None = None
     optimizer: Callable[[Any, Any], Any] | None = None
@@ -92,10 +102,12 @@ class Sweep:
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
     objectives: Mapping[str, Mode] | Sequence[str] = field(default_factory=dict)
     max_parameters: int | None = None
+    constraints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     sampler: Sampler | Mapping[str, Sampler] = "tpe"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "asha"
     patience: float | None = None
+    trial_timeout: float | None = None
     confirm_configs: int | None = None
     confirm_seeds: int | None = None
     trials: int = 32
@@ -135,7 +147,12 @@ class Sweep:
         """The data as `--data` names it; "" for what a function of the user's returns, and for none."""
         if isinstance(self.data, str):
             return self.data
-        return "mnist" if self.data is None and self.train is None and self.objective is None else ""
+        return "mnist" if self.data is None and not self.trainings else ""
+
+    @property
+    def trainings(self) -> list[str]:
+        """Names of the fields that give a training of the user's own: at most one is legal."""
+        return [name for name in TRAININGS if getattr(self, name) is not None]
 
     @property
     def precision(self) -> str:

@@ -79,6 +79,7 @@ class ArmStudy(OptunaSearch):
         self._samplers: dict[str, BaseSampler] = {}  # likewise: of trials that go on asking
         self._build_sampler, self._first, self._arm = sampler, first, arm
         self._previous: FastTPESampler | None = None  # the sampler of the previous suggestion
+        self._violations = experiment.violations
         self._secondary_metrics = list(experiment.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
         self._points: list[dict[str, Any]] = []
@@ -200,6 +201,8 @@ class ArmStudy(OptunaSearch):
             state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
         if failure is not None and failure.constraint is not None:
             trial.set_constraint(failure.constraint.name, failure.constraint.violation)
+        for name, violation in self._violations(result.metrics if result is not None else {}).items():
+            trial.set_constraint(name, violation)
         self.study.tell(trial, values, state=state)
 
     def _values(self, result: TrialResult) -> list[float] | None:

@@ -214,8 +214,8 @@ class Search(Searcher):
         values = {
             "seed": derived_seed(self._experiment.seed, "trial", *study, place + 1),
             **self._experiment.given(study.arm),
-            **suggestion.values,
             "epochs": self._experiment.epochs,
+            **suggestion.values,
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:

@@ -45,6 +45,17 @@ def pace_reports(course):
     course.StateRun.result = paced
 
 
+def pace_own_reports(run):
+    finalize = run.OwnRun.finalize_result
+
+    @wraps(finalize)
+    def paced(self, result):
+        wait_turn(Path(os.environ["PACE"]))
+        return finalize(self, result)
+
+    run.OwnRun.finalize_result = paced
+
+
 def wait_for_exports(session):
     session.EXPORT_SECONDS = 600.0
 
@@ -52,6 +63,7 @@ def wait_for_exports(session):
 CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
 if "PACE" in os.environ:
     CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
+    CHANGES["rungwise.trainable.own.run"] = pace_own_reports
 
 
 class Finder:

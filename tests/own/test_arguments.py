@@ -1,0 +1,150 @@
+"""How a function takes its hyperparameters: a mapping, a dataclass, a pydantic model, or keywords."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+from support.own_trials import Trials
+
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.experiment.flags import parse
+from rungwise.engine.validation.check import problems
+from rungwise.trainable.messages import TrialEnd
+from rungwise.trainable.own.arguments import Arguments, FunctionError, Hyperparameters
+
+CONFIG = {"lr": 0.1, "width": 8, "seed": 7, "epochs": 3, "reports_per_epoch": 1}
+
+
+@dataclass
+class Settings:
+    lr: Annotated[float, Field(gt=0, le=1, description="step size")]
+    width: int = 64
+    kind: Literal["relu", "tanh"] = "relu"
+
+
+class Model(BaseModel):
+    lr: float = Field(gt=0, le=1)
+    width: int = 64
+    kind: Literal["relu", "tanh"] = "relu"
+
+
+def of_mapping(config, trial): ...
+def of_annotated_mapping(whatever: Mapping[str, Any], trial): ...
+def of_dataclass(settings: Settings, trial): ...
+def of_pydantic(settings: Model, trial): ...
+def of_keywords(lr: Annotated[float, Field(gt=0, le=1)], width: int = 64, kind: Literal["relu", "tanh"] = "relu"): ...
+def of_anything(lr, trial, **others): ...
+
+
+CHECKED: list[Callable[..., Any]] = [of_dataclass, of_pydantic, of_keywords]
+
+
+@pytest.mark.parametrize("function", CHECKED)
+def test_names_types_and_bounds_are_checked(function: Callable[..., Any]) -> None:
+    arguments = Arguments(function)
+    assert arguments.problems({"lr": 0.1, "seed": 3}) == []
+    assert arguments.problems({}) == []  # what is absent is suggested later
+    (line,) = arguments.problems({"lr": 2.0})
+    assert line == "lr: input should be less than or equal to 1, but got 2.0"
+    (line,) = arguments.problems({"widht": 3})
+    assert "unknown hyperparameter 'widht'" in line
+    assert "width" in line
+    assert len(arguments.problems({"lr": "fast", "width": 1.5, "kind": "gelu"})) == 3
+
+
+@pytest.mark.parametrize("function", CHECKED)
+def test_defaults_are_part_of_the_configuration_and_whole_numbers_are_known(function: Callable[..., Any]) -> None:
+    arguments = Arguments(function)
+    assert arguments.parse(CONFIG) == {**CONFIG, "kind": "relu"}
+    assert arguments.whole_numbers() == {"width"}
+    assert arguments.describe()["width"]["type"] == "int"
+    with pytest.raises(ValueError, match="lr"):
+        arguments.parse({"width": 3})
+
+
+@pytest.mark.parametrize("function", [of_mapping, of_annotated_mapping, of_anything])
+def test_a_function_that_declares_nothing_takes_any_name(function: Callable[..., Any]) -> None:
+    arguments = Arguments(function)
+    assert arguments.problems({"lr": "fast", "anything": [1]}) == []
+    assert arguments.parse(CONFIG) == CONFIG
+
+
+def test_every_form_is_called_with_what_it_asks_for() -> None:
+    def call(function: Callable[..., Any]) -> Any:
+        return Arguments(function).bind(CONFIG, "the trial")[0]()
+
+    def mapping(config, trial):
+        return config.lr, config["width"], dict(config), trial
+
+    def settings(config: Settings):
+        return config
+
+    def model(config: Model, trial):
+        return config, trial
+
+    def keywords(lr, *, width, trial):
+        return lr, width, trial
+
+    def rest(lr, trial, **others):
+        return lr, others
+
+    assert call(mapping) == (0.1, 8, {"lr": 0.1, "width": 8}, "the trial")
+    assert call(settings) == Settings(0.1, 8)
+    assert call(model) == (Model(lr=0.1, width=8), "the trial")
+    assert call(keywords) == (0.1, 8, "the trial")
+    assert call(rest) == (0.1, {"width": 8})
+
+
+def test_a_configuration_is_a_dict_with_attributes_that_knows_what_was_read() -> None:
+    config = Hyperparameters({"lr": 0.1, "width": 8, "kind": "relu"})
+    assert config.read == set()
+    assert (config.lr, config["width"]) == (0.1, 8)
+    assert config.read == {"lr", "width"}
+    with pytest.raises(AttributeError, match=r"unknown hyperparameter 'widht'.*width"):
+        _ = config.widht
+    assert json.loads(json.dumps(config)) == {"lr": 0.1, "width": 8, "kind": "relu"}
+    assert Hyperparameters({"a": 1, "b": 2}) | {"c": 3} == {"a": 1, "b": 2, "c": 3}
+    whole = Hyperparameters({"lr": 0.1, "width": 8})
+    assert {**whole} == {"lr": 0.1, "width": 8}
+    assert whole.read == {"lr", "width"}
+
+
+@pytest.mark.parametrize("function", [lambda: 0, lambda trial: 0, print.__class__], ids=["nothing", "trial", "type"])
+def test_a_function_that_takes_no_hyperparameters_is_refused(function: Callable[..., Any]) -> None:
+    with pytest.raises(FunctionError, match="must"):
+        Arguments(function)
+
+
+def refused(sweep: Sweep, *flags: str) -> list[str]:
+    options = parse(sweep, list(flags))
+    return problems(resolve(sweep, options), options)
+
+
+def test_a_misspelt_hyperparameter_ends_the_command_before_ray() -> None:
+    space = {"lr": FloatDistribution(1e-3, 0.1), "widht": FloatDistribution(1, 2)}
+    (line,) = refused(Sweep("own", space, train=of_dataclass, metric="loss", mode="min"))
+    assert "widht" in line
+    assert "width" in line
+    lines = refused(Sweep("own", {"lr": FloatDistribution(0.5, 2.0)}, train=of_pydantic, metric="loss", mode="min"))
+    assert any("lr" in line and "less than or equal to 1" in line for line in lines)
+
+
+def test_a_hyperparameter_that_nothing_reads_is_named_once_a_trial_has_ended(tmp_path: Path) -> None:
+    def train(config, trial):
+        for _ in range(trial.epochs):
+            yield {"loss": config.lr}
+
+    def passes_all_on(config, trial):
+        return {"loss": sum(config.values())}
+
+    last = Trials(train, tmp_path).run({"lr": 0.1, "smote": 1})[-1]
+    assert last.state is TrialEnd.COMPLETED
+    assert last.notes == ("train never reads the hyperparameter 'smote'",)
+    assert Trials(passes_all_on, tmp_path).run({"lr": 0.1, "smote": 1})[-1].notes == ()

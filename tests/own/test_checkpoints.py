@@ -1,0 +1,213 @@
+"""Checkpoints of a function: kept whole or not at all, restored after its process died, what `test` is given."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.own_trials import Trials, losses
+
+from rungwise.trainable.messages import TrialEnd
+from rungwise.trainable.own import archive
+from rungwise.trainable.own.function import FunctionTraining
+from rungwise.trainable.own.training import OwnData
+from rungwise.trainable.resources import ONE_CORE
+
+FOUR = {"seed": 7, "epochs": 4, "reports_per_epoch": 1}
+
+
+def saves(config, trial):
+    """Counts; the number is its state."""
+    number = json.loads((trial.checkpoint / "deep/state.json").read_text()) if trial.checkpoint else 0
+    assert number == trial.reported
+    for epoch in range(number, trial.epochs):
+        yield {"loss": float(epoch + 1)}
+        if trial.save_due:
+            with trial.save() as folder:
+                (folder / "deep").mkdir()
+                (folder / "deep/state.json").write_text(json.dumps(epoch + 1))
+
+
+def saves_by_calls(config, trial):
+    for report in saves(config, trial):
+        trial.report(report)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "1").glob("*.tar"))
+
+
+@pytest.fixture(params=[saves, saves_by_calls])
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder of checkpoints of a trial whose process died after its second report's checkpoint was kept."""
+    trials = Trials(request.param, tmp_path)
+    trials.begin(FOUR)
+    results = trials.results()
+    first, second, third = (next(results) for _ in range(3))
+    assert first.checkpoint is None  # it is taken after the report was judged
+    assert [each.checkpoint.step for each in (second, third) if each.checkpoint] == [1, 2]
+    return tmp_path
+
+
+def test_a_trial_continues_from_its_newest_checkpoint_and_sends_again_what_the_record_lacks(killed: Path) -> None:
+    trials = Trials(saves, killed)
+    trials.begin(FOUR, attempt=2, reported=2)
+    results = trials.results()
+    third = next(results)
+    assert (third.step, third.objective, third.remembered, third.restored) == (3, 3.0, False, 2)
+    results = Trials(saves, killed).run(FOUR, attempt=3, reported=0)
+    assert losses(results) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    assert [result.remembered for result in results] == [True, True, False, False]
+    assert results[0].restored == 2
+    assert results[-1].state is TrialEnd.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes().replace(b"deep", b"keep")),
+        lambda file: file.unlink(),
+        lambda file: file.with_suffix(".sha256").write_text("0" * 64),
+    ],
+    ids=["cut", "empty", "altered", "gone", "digest"],
+)
+def test_a_damaged_checkpoint_is_refused_with_its_reason_and_the_one_before_is_used(damage: Any, killed: Path) -> None:
+    damage(files(killed)[-1])
+    results = Trials(saves, killed).run(FOUR, attempt=2)
+    assert losses(results) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    assert results[0].restored == 1
+    for reason in results[0].refused:
+        assert reason.startswith(("checkpoint ", "a checkpoint must be readable"))
+
+
+def test_a_trial_without_an_intact_checkpoint_starts_again(killed: Path) -> None:
+    for file in files(killed):
+        file.write_bytes(b"torn")
+    results = Trials(saves, killed).run(FOUR, attempt=2)
+    assert losses(results) == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+    assert results[0].restored is None
+    assert len(results[0].refused) == 2
+
+
+def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to("/etc/passwd")
+    archive.pack(archive.Snapshot(1, [], inside), tmp_path / "file.tar")
+    digest = subprocess.run(["sha256sum", tmp_path / "file.tar"], capture_output=True, text=True, check=True).stdout
+    with pytest.raises(archive.CheckpointError, match="must be whole"):
+        archive.unpack(str(tmp_path / "file.tar"), digest.split()[0], tmp_path / "out")
+
+
+def test_a_save_that_raises_keeps_the_checkpoint_before_and_fails_the_trial(tmp_path: Path) -> None:
+    def train(config, trial):
+        yield {"loss": 1.0}
+        with trial.save() as folder:
+            (folder / "whole").touch()
+        yield {"loss": 1.0}
+        with trial.save() as folder:
+            (folder / "half").touch()
+            raise ValueError("cannot be dumped")
+
+    *_, last = Trials(train, tmp_path).run()
+    assert last.state is TrialEnd.FAILED
+    assert last.failure is not None
+    assert "cannot be dumped" in last.failure.message
+    assert [file.name.partition("-")[0] for file in files(tmp_path)] == ["1"]
+
+
+@pytest.mark.parametrize("phase", ["search", "confirm"])
+def test_save_is_due_by_time_and_after_the_last_report_of_a_confirmed_trial(phase: str, tmp_path: Path) -> None:
+    due = []
+
+    def train(config, trial):
+        for _ in range(trial.epochs):
+            yield {"loss": 1.0}
+            due.append(trial.save_due)
+
+    *_, last = Trials(train, tmp_path / "late", checkpoint_seconds=1e9).run(phase=phase)
+    assert due == [False, False, phase == "confirm"]
+    assert (last.checkpoint is not None) == (phase == "confirm")  # what `test` is given, without files here
+    due.clear()
+    Trials(train, tmp_path / "often", checkpoint_seconds=0.0).run(phase=phase)
+    assert due == [True, True, True]
+
+
+@pytest.mark.parametrize("train", [saves, saves_by_calls])
+def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_given(train: Any, tmp_path: Path) -> None:
+    given = []
+
+    def test(config, trial):
+        given.append((json.loads((trial.checkpoint / "deep/state.json").read_text()), trial.phase, config["lr"]))
+        return {"loss": 0.5}
+
+    *_, last = Trials(train, tmp_path, checkpoint_seconds=1e9).run({**FOUR, "lr": 0.1}, phase="confirm")
+    assert last.checkpoint is not None
+    (file,) = files(tmp_path)
+    training = FunctionTraining(OwnData(), "loss", test, train)
+    found = training.score({1: (str(file), last.checkpoint.sha256)}, {1: {**FOUR, "lr": 0.1}}, None, ONE_CORE)
+    assert found.scores == {1: {"loss": 0.5}}
+    assert given == [(4, "test", 0.1)]
+    saved = training.export((str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}, {"trial": 1}, None, ONE_CORE)
+    assert saved.files["deep/state.json"] == b"4"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_confirmed_trial_whose_process_died_after_its_last_report_is_not_trained_again(
+    keeps: bool, tmp_path: Path
+) -> None:
+    begun = []
+
+    def train(config, trial):
+        begun.append(trial.attempt)
+        for epoch in range(trial.reported, trial.epochs):
+            yield {"loss": float(epoch)}
+        if keeps and trial.save_due:
+            with trial.save() as folder:
+                (folder / "model").touch()
+
+    first = Trials(train, tmp_path, checkpoint_seconds=1e9).run(phase="confirm")
+    again = Trials(train, tmp_path, checkpoint_seconds=1e9).run(phase="confirm", attempt=2, reported=3)
+    assert losses(again) == [(3, 2.0)]
+    assert (again[-1].state, again[-1].remembered) == (TrialEnd.COMPLETED, True)
+    assert again[-1].checkpoint is not None
+    assert first[-1].checkpoint is not None
+    assert begun == [1]
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, as root; others see the same error from the function."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "scratch"])
+def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(where: str, full: Path, tmp_path: Path) -> None:
+    def train(config, trial):
+        for epoch in range(trial.epochs):
+            yield {"loss": 1.0}
+            with trial.save() as folder:
+                (folder / "model.bin").write_bytes(os.urandom(2_000_000 if epoch == 1 else 1000))
+
+    other = tmp_path / "other"
+    other.mkdir()
+    checkpoints, scratch = (full, other) if where == "checkpoints" else (other, full)
+    results = Trials(train, checkpoints, scratch=scratch).run(FOUR, phase="confirm")
+    assert [result.state for result in results] == [None, None, None, TrialEnd.COMPLETED]
+    assert [bool(result.unsaved) for result in results] == [False, False, True, False]
+    assert os.strerror(errno.ENOSPC) in (results[2].unsaved or "")
+    assert [result.checkpoint.step for result in results if result.checkpoint] == [1, 4]

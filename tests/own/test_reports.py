@@ -1,0 +1,240 @@
+"""What a function may report, and how its trial ends."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.own_trials import Trials, losses
+
+from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
+
+
+def yields(*reports: Any) -> Callable[..., Any]:
+    def train(config, trial):
+        yield from reports
+
+    return train
+
+
+def calls(*reports: Any) -> Callable[..., Any]:
+    def train(config, trial):
+        for report in reports:
+            trial.report(report)
+
+    return train
+
+
+def returns(*reports: Any) -> Callable[..., Any]:
+    """The last one is returned."""
+
+    def train(config, trial):
+        for report in reports[:-1]:
+            trial.report(report)
+        return reports[-1]
+
+    return train
+
+
+DOORS = pytest.mark.parametrize("door", [yields, calls])
+
+
+@DOORS
+@pytest.mark.parametrize(
+    "value",
+    [1, True, 1.0, np.float32(1), np.int64(1), np.array(1.0), np.array([1.0]), torch.tensor(1.0), torch.tensor([1])],
+    ids=lambda value: f"{type(value).__name__}{getattr(value, 'shape', '')}",
+)
+def test_a_number_is_pythons_numpys_or_a_tensor_of_one(door: Any, value: Any, tmp_path: Path) -> None:
+    (result, *_) = Trials(door({"loss": value}), tmp_path).run()
+    assert result.metrics["loss"] == 1.0
+    assert type(result.metrics["loss"]) is float
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "x" * 1000
+
+
+@DOORS
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (None, "a report must be a mapping of names to numbers, but got NoneType None"),
+        (0.5, "a report must be a mapping of names to numbers, but got float 0.5"),
+        ({}, "a report must hold the objective 'loss', but got nothing"),
+        ({"los": 1.0}, "a report must hold the objective 'loss', but got 'los'"),
+        ({"loss": None}, "a report must hold numbers, but loss is NoneType None"),
+        ({"loss": "0.5"}, "a report must hold numbers, but loss is str '0.5'"),
+        ({"loss": 1.0, "extra": [1]}, "a report must hold numbers, but extra is list [1]"),
+        ({"loss": torch.ones(2)}, "a report must hold numbers, but loss has more than one"),
+        ({"loss": Odd()}, "a report must hold numbers, but loss is Odd xxxx"),
+        ({"loss": 1j}, "a report must hold numbers, but loss is complex 1j"),
+        ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got 1"),
+        ({"loss": 1.0, "test_loss": 1.0}, "a report must not hold test scores, but got 'test_loss'"),
+    ],
+)
+def test_what_is_no_report_is_a_failed_trial_with_a_line(door: Any, report: Any, says: str, tmp_path: Path) -> None:
+    first, last = Trials(door({"loss": 1.0}, report), tmp_path).run()
+    assert (first.state, last.state) == (None, TrialEnd.FAILED)
+    assert last.failure is not None
+    assert last.failure.kind is FailureKind.EXCEPTION
+    assert says in last.failure.message
+    assert len(last.failure.message) < 300
+
+
+@DOORS
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, torch.tensor(float("nan")), np.float64("-inf")])
+def test_an_objective_that_is_not_finite_diverged(door: Any, value: Any, tmp_path: Path) -> None:
+    first, last = Trials(door({"loss": 1.0}, {"loss": value}, {"loss": 1.0}), tmp_path).run()
+    assert (first.state, last.state) == (None, TrialEnd.DIVERGED)
+    assert last.failure is not None
+    assert "loss is" in last.failure.message
+    assert "at epoch 2" in last.failure.message
+
+
+@DOORS
+def test_another_number_may_be_infinite(door: Any, tmp_path: Path) -> None:
+    results = Trials(door(*[{"loss": 1.0, "ratio": math.inf}] * 3), tmp_path).run()
+    assert [result.state for result in results] == [None, None, TrialEnd.COMPLETED]
+
+
+@pytest.mark.parametrize("train", [yields(), calls(), returns(None), lambda config: None])
+def test_a_function_that_ends_without_a_report_failed(train: Callable[..., Any], tmp_path: Path) -> None:
+    (last,) = Trials(train, tmp_path).run()
+    assert last.state is TrialEnd.FAILED
+    assert last.failure is not None
+    assert "ended without a report; yield one, or call trial.report" in last.failure.message
+
+
+@pytest.mark.parametrize("door", [yields, calls, returns])
+def test_a_function_that_ends_before_its_budget_is_complete_with_its_last_report(door: Any, tmp_path: Path) -> None:
+    results = Trials(door({"loss": 2.0}, {"loss": 1.0}), tmp_path).run()
+    assert losses(results) == [(1, 2.0), (2, 1.0), (2, 1.0)]
+    last = results[-1]
+    assert (last.state, last.remembered) == (TrialEnd.COMPLETED, True)  # the report has been sent, and counts once
+
+
+@pytest.mark.parametrize("door", [yields, calls, returns])
+def test_reports_beyond_the_budget_are_not_asked_for(door: Any, tmp_path: Path) -> None:
+    results = Trials(door(*[{"loss": float(number)} for number in range(9)]), tmp_path).run()
+    assert losses(results) == [(1, 0.0), (2, 1.0), (3, 2.0)]
+    assert results[-1].state is TrialEnd.COMPLETED
+
+
+def test_a_function_that_returns_its_scores_sends_one_report(tmp_path: Path) -> None:
+    results = Trials(lambda config: {"loss": config["lr"]}, tmp_path).run({"lr": 0.25})
+    assert losses(results) == [(1, 0.25), (1, 0.25)]
+
+
+@pytest.mark.parametrize("phase", ["search", "confirm"])
+def test_what_the_function_does_after_its_last_report_is_done_and_may_fail(phase: str, tmp_path: Path) -> None:
+    def train(config, trial):
+        for _ in range(trial.epochs):
+            yield {"loss": 1.0}
+        raise OSError("no room for the model")
+
+    *_, last = Trials(train, tmp_path).run(phase=phase)
+    assert last.state is TrialEnd.FAILED
+    assert last.failure is not None
+    assert "no room for the model" in last.failure.message
+
+
+def test_seconds_and_epochs_are_added_unless_the_function_reports_them(tmp_path: Path) -> None:
+    (first, *_) = Trials(yields({"loss": 1.0}), tmp_path / "a").run({"reports_per_epoch": 2})
+    assert first.metrics["epoch"] == 0.5
+    assert first.metrics["seconds"] >= 0
+    (first, *_) = Trials(yields({"loss": 1.0, "epoch": 3, "seconds": 4}), tmp_path / "b").run()
+    assert (first.metrics["epoch"], first.metrics["seconds"]) == (3.0, 4.0)
+
+
+def test_random_numpy_and_torch_are_seeded_before_the_function_is_called(tmp_path: Path) -> None:
+    def train(config, trial):
+        yield {"loss": 1.0, "a": random.random(), "b": np.random.rand(), "c": torch.rand(()), "seed": trial.seed}
+
+    trials = Trials(train, tmp_path)
+
+    def drawn(seed: int, number: int) -> list[float]:
+        (first, *_) = trials.run({"seed": seed}, trial=number)
+        return [first.metrics[name] for name in ("a", "b", "c", "seed")]
+
+    assert drawn(7, 1) == drawn(7, 2)
+    assert not set(drawn(7, 3)) & set(drawn(2**32 + 1, 4))
+
+
+def test_a_generator_may_not_call_report_and_says_what_to_do(tmp_path: Path) -> None:
+    def train(config, trial):
+        trial.report(loss=1.0)
+        yield {"loss": 1.0}
+
+    (last,) = Trials(train, tmp_path).run()
+    assert last.failure is not None
+    assert "a generator yields its reports" in last.failure.message
+
+
+@DOORS
+def test_a_stopped_trial_cleans_up_and_the_next_one_starts(door: Any, tmp_path: Path) -> None:
+    ended: list[int] = []
+
+    def generator(config, trial):
+        try:
+            while True:
+                yield {"loss": 1.0}
+        finally:
+            ended.append(trial.number)
+
+    def caller(config, trial):
+        try:
+            while True:
+                trial.report(loss=1.0)
+        finally:
+            ended.append(trial.number)
+
+    trials = Trials(generator if door is yields else caller, tmp_path)
+    for number in (1, 2):
+        trials.begin(trial=number)
+        assert next(trials.results()).step == 1
+    assert ended == [1]
+    trials.end()
+    assert ended == [1, 2]
+
+
+def test_an_except_exception_around_a_step_does_not_keep_a_stopped_trial_alive(tmp_path: Path) -> None:
+    reports = []
+
+    def train(config, trial):
+        for _ in range(1000):
+            try:
+                reports.append(1)
+                trial.report(loss=1.0)
+            except Exception:
+                continue
+
+    trials = Trials(train, tmp_path)
+    trials.begin()
+    next(trials.results())
+    trials.end()
+    assert len(reports) == 1
+
+
+def test_a_function_that_swallows_the_stop_but_ends_is_no_problem(tmp_path: Path) -> None:
+    def train(config, trial):
+        for _ in range(3):
+            try:
+                trial.report(loss=1.0)
+            except BaseException:
+                continue
+
+    trials = Trials(train, tmp_path)
+    trials.begin()
+    next(trials.results())
+    trials.begin(trial=2)
+    result: TrialResult = next(trials.results())
+    assert result.trial == 2
+    trials.end()

@@ -1,0 +1,110 @@
+"""The scripts of tests/own/scripts as whole commands: what they leave, and what survives kills and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+from contextlib import closing
+
+import conversions
+import optuna
+import pytest
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, interrupt, wait_until
+
+from rungwise.results.analysis.answer import answer
+from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State, SweepState
+from rungwise.results.tables import parquet
+
+TRIALS, EPOCHS = 5, 4
+SHORT = ("--name", "tiny", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--checkpoint-seconds", "0")
+CONFIRMED = (*SHORT, "--confirm-configs", "1", "--confirm-seeds", "2", "--eta", "2", "--concurrency", "1")
+STRUCK = (*SHORT, "--scheduler", "none")
+NAMES = conversions.names()
+WHOLE = ("xgboost_trees.py", "lightning_digits.py")  # one that reports by calls, one in a library's loop of epochs
+FAULTS = ("torch_digits.py",)  # the rest of the matrix is in the long set
+
+
+def some(often: tuple[str, ...]) -> list[object]:
+    return [name if name in often else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
+
+
+def metric_of(run: Run) -> str:
+    found = re.search(r'metric="(\w+)"', run.script.read_text())
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("run", some(WHOLE), indirect=True)
+def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirmed(run: Run) -> None:
+    assert run.finish(*CONFIRMED) == 0, run.said
+    metric = metric_of(run)
+    assert_nothing_lost(run.folder, TRIALS + 2, EPOCHS, metric=metric)  # MLflow and Parquet equal the record
+    with Reader(run.folder) as reader:
+        searched = [row for row in reader.trials() if row.phase == "search"]
+        curves, found, (study,) = reader.curves(), answer(reader), studies(reader).values()
+    stopped = [row for row in searched if row.state is State.STOPPED]
+    assert stopped
+    words = {State.COMPLETED: optuna.trial.TrialState.COMPLETE, State.STOPPED: optuna.trial.TrialState.PRUNED}
+    assert [trial.state for trial in study.trials] == [words[row.state] for row in searched]
+    for trial, row in zip(study.trials, searched, strict=True):
+        told = [report.metrics[metric] for _, report in sorted(curves[row.trial].items())]
+        assert list(trial.intermediate_values.values()) == told
+        assert trial.params == row.params
+    with closing(sqlite3.connect(run.out / "mlflow.db")) as db:
+        query = "SELECT m.value FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'rungwise.trial'"
+        chosen = f"{query} AND t.value = ? AND m.key = ? ORDER BY m.step"
+        kept = db.execute(chosen, (str(stopped[0].trial), metric)).fetchall()
+    told = [report.metrics[metric] for _, report in sorted(curves[stopped[0].trial].items())]
+    assert [value for (value,) in kept] == told
+    table = parquet.read(run.folder / parquet.REPORTS).to_pylist()
+    assert [line[metric] for line in table if line["trial"] == stopped[0].trial] == told
+    (arm,) = found.arms
+    assert arm.chosen is not None
+    assert arm.chosen.validation.n == 2
+    assert "95% interval" in found.sentence
+    assert "95% interval" in " ".join(run.said.split())
+    assert (run.folder / "model/config.json").is_file()
+    run.await_silence()
+
+
+@pytest.mark.parametrize("run", some(FAULTS), indirect=True)
+def test_a_script_survives_a_killed_driver_a_killed_worker_and_ctrl_c(run: Run) -> None:
+    run.allow(6)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    driver.kill()
+    driver.wait()
+    kill_worker(run)
+    assert_nothing_lost(run.folder, TRIALS, EPOCHS, metric=metric_of(run), exact=False)
+    run.await_silence()
+
+
+def kill_worker(run: Run) -> None:
+    """Ctrl-C while trials wait, then the same command again, whose worker dies: its trial goes on from its own save."""
+    run.allow(6)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    run.allow(2, pause=1.0)
+    assert interrupt(driver) == 130, run.said
+    run.await_silence()
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.INTERRUPTED
+    run.allow(3)
+    driver = run.start(*STRUCK)
+    assert run.await_pause(driver), run.said
+    assert wait_until(lambda: driver.poll() is not None or run.workers()), run.said
+    ((trial, pid), *_) = run.workers()
+    attempts = dict(run.query("SELECT trial, attempts FROM trials"))[trial]
+    os.kill(pid, signal.SIGKILL)
+    run.allow(None)
+    assert driver.wait(SESSION_SECONDS) == 0, run.said
+    with Reader(run.folder) as reader:
+        rows = {row.trial: row for row in reader.trials()}
+        steps = [report.step for report in reader.reports(trial=trial) if report.attempt == rows[trial].attempts]
+        assert [about for _, kind, about, _ in reader.events() if kind == "retry"] == [trial]
+    assert rows[trial].attempts == attempts + 1
+    assert steps[0] > 1  # from its checkpoint, not from the start
