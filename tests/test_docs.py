@@ -26,7 +26,16 @@ from rungwise.engine.validation.check import one_problems, problems
 from rungwise.trainable.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["sweep", "read", "model", "data", "own-training", "coming-from-optuna", "coming-from-ray-tune", "coming-from-wandb"]
+PAGES = [
+    "sweep",
+    "read",
+    "model",
+    "data",
+    "own-training",
+    "coming-from-optuna",
+    "coming-from-ray-tune",
+    "coming-from-wandb",
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
