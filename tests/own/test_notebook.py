@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def test_functions_of_a_cell_are_trained_and_the_kernels_interrupt_ends_the_swee
 
     def press_interrupt() -> None:
         if wait_until(lambda: ended.is_set() or (tmp_path / "begun").exists()) and not ended.is_set():
-            client.km.interrupt_kernel()
+            asyncio.run(client.km.interrupt_kernel())
 
     presser = threading.Thread(target=press_interrupt)
     presser.start()
