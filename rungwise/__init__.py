@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rungwise.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, run
     from rungwise.errors import RungwiseError
+    from rungwise.reporting import report
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
 
@@ -27,6 +28,7 @@ _HOMES = {
     "RungwiseError": "rungwise.errors",
     "Sweep": "rungwise.engine",
     "main": "rungwise.engine",
+    "report": "rungwise.reporting",
     "run": "rungwise.engine",
     "open_run": "rungwise.results.run",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "main",
     "open_run",
+    "report",
     "run",
 ]
 

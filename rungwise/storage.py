@@ -25,6 +25,12 @@ def below(where: str | Path, *names: str) -> str:
     return "/".join([head.rstrip("/"), *names]) + mark + query
 
 
+def beside(where: str | Path, name: str) -> str:
+    """The place `name` in the folder that holds `where`, a path or a URI."""
+    head, mark, query = str(where).partition("?") if is_uri(where) else (str(where), "", "")
+    return below(head.rstrip("/").rpartition("/")[0] + mark + query, name)
+
+
 def absolute(where: str | Path) -> str:
     """The same place, whatever the working directory."""
     return str(where).rstrip("/") if is_uri(where) else str(Path(where).expanduser().absolute())

@@ -168,7 +168,7 @@ def test_results_import_neither_ray_nor_another_room_but_for_what_must_be_the_sa
 
 
 def test_what_every_room_uses_imports_no_room() -> None:
-    shared = [ROOT / "rungwise" / f"{name}.py" for name in ("errors", "files", "storage", "text")]
+    shared = [ROOT / "rungwise" / f"{name}.py" for name in ("distributions", "errors", "files", "storage", "text")]
     assert [module for file in shared for module in imports(file) if within(module, *ROOMS)] == []
     assert "rungwise.files.write_whole" in imports(ROOT / "rungwise/storage.py")  # these files are looked at
 

@@ -6,6 +6,7 @@ that died; only what a signal asks for is obeyed.
 
 from __future__ import annotations
 
+import os
 import signal
 import sysconfig
 import threading
@@ -45,6 +46,13 @@ def ordinary() -> Iterator[None]:
             if _from_a_signal(error):
                 raise
             raise Fault(reason(error)) from error
+
+
+def end_if_forked(pid: int) -> None:
+    """End this process if it is a child that the user's code has forked from process `pid` and let go on: it would be
+    a second worker of the same trial."""
+    if os.getpid() != pid:
+        os._exit(1)
 
 
 def reason(error: BaseException) -> str:
@@ -99,6 +107,8 @@ def users_own(file: str) -> bool:
 
 def _from_a_signal(error: BaseException) -> bool:
     """Whether it was raised by a signal's handler, and not by the code that the signal met."""
+    if isinstance(error, Exception):  # no handler raises one
+        return False
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         innermost = frame

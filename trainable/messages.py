@@ -1,6 +1,6 @@
 """The messages between the driver and the processes that train. No torch and no Ray here: both sides import this.
 
-    driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials
+    driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials; SuggestionAnswer
     worker -> driver    TrialResult, of one trial; PackResults, of all trials of such a process
 
 Tune carries dictionaries only, and puts keys of its own beside ours. `to_tune` and `from_tune` are called where Tune
@@ -158,6 +158,7 @@ class TrialEnd(StrEnum):
     """How a trial ends by itself; others are stopped by the scheduler, or lost."""
 
     COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"  # an objective raised `optuna.TrialPruned` by itself
     DIVERGED = "DIVERGED"
     FAILED = "FAILED"
 
@@ -169,6 +170,24 @@ class WorkerAddress(Message):
     hostname: str
     pid: int
     node_ip: str
+
+
+@dataclass(frozen=True)
+class SuggestionRequest(Message):
+    """An objective asks for the value of a hyperparameter."""
+
+    name: str
+    distribution: str  # as Optuna writes it in JSON
+
+
+@dataclass(frozen=True)
+class SuggestionAnswer(Message):
+    """The value that the trial's study suggests; it is in the record before it is sent."""
+
+    trial: int
+    name: str
+    value: Any = None
+    problem: str | None = None  # why there is none
 
 
 @dataclass(frozen=True)
@@ -191,6 +210,9 @@ class TrialResult(Message):
     unreachable: str | None = None  # alone: this machine does not see the folder of the checkpoints
     notes: tuple[str, ...] = ()  # lines for the user, each to be said once a sweep
     lost: str | None = None  # alone: it raised together with other trials, and is to be assigned again
+    is_judged: bool = True  # the scheduler may stop the trial after this report
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # that an objective has set since the last result
+    asks: SuggestionRequest | None = None  # there is no report, and the trial waits for the answer
     worker: WorkerAddress | None = None  # known on the driver's side
 
     _parsers: ClassVar[Parsers] = {
@@ -199,6 +221,7 @@ class TrialResult(Message):
         "notes": tuple,
         "state": TrialEnd,
         "failure": Failure.from_dict,
+        "asks": SuggestionRequest.from_dict,
         "worker": WorkerAddress.from_dict,
     }
 
@@ -218,9 +241,10 @@ class TrialResult(Message):
         """
         return self.attempt < assignment.attempt
 
-    def to_tune(self) -> dict[str, Any]:
-        """A result of Tune's: it looks at `done` and `objective` only."""
-        return {
+    def to_tune(self, actor: Any = None) -> dict[str, Any]:
+        """A result of Tune's: it looks at `done` and `objective` only. `actor`: this process's handle, through which
+        the driver answers what an objective asks."""
+        return ({} if actor is None else {_ACTOR: actor}) | {
             "done": self.ended or self.unreachable is not None,
             "objective": self.objective,
             _RESULT: [self.to_dict()],
@@ -276,9 +300,14 @@ class PackResults(Message):
     def take_from_tune(cls, result: dict[str, Any]) -> Self:
         """The process's results, removed from Tune's result, which Tune keeps."""
         address = _address(result)
-        (plain,), actor = result.pop(_RESULT), result.pop(_ACTOR, None)
+        (plain,), actor = result.pop(_RESULT), take_actor(result)
         plain = {**plain, "results": [{**one, **address} for one in plain["results"]]}
         return cls.from_dict({**plain, **address, _ACTOR: actor})
+
+
+def take_actor(result: dict[str, Any]) -> Any:
+    """The handle of the process that sent the result, removed from it; None where there is none."""
+    return result.pop(_ACTOR, None)
 
 
 def _address(result: Mapping[str, Any]) -> dict[str, Any]:

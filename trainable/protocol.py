@@ -63,6 +63,9 @@ class Training(ABC):
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+    asks: bool = False
+    """Whether a trial asks for its hyperparameters while it runs: they are in `params` of the record alone, and no
+    configuration has them before a repetition."""
 
     def definition(self) -> dict[str, Any]:
         """What the record's definition says of it, as JSON; {} for the built-in one."""

@@ -31,6 +31,7 @@ from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
     ArrivalOrder,
+    BrokenConstraint,
     Candidate,
     Comparison,
     FailedSearches,
@@ -46,11 +47,12 @@ from rungwise.results.analysis.findings import (
     SampleError,
     SeedIgnored,
     SupersededSeeds,
+    UntilSure,
     WinnersCurse,
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
-from rungwise.results.analysis.statistics import estimate
+from rungwise.results.analysis.statistics import estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
 
@@ -119,7 +121,7 @@ def answer(reader: Reader) -> Answer:
     by_arm = {name: [trial for trial in trials if trial.arm == name] for name in names}
 
     def candidates_of(name: str) -> tuple[Candidate, ...]:
-        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, metric), mode))
+        return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
     candidates = {name: candidates_of(name) for name in names}
     winners = {name: find_winners(candidates[name], mode) for name in names}
@@ -150,7 +152,7 @@ def answer(reader: Reader) -> Answer:
                 chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, metric, mode),
+                best_seen=best_report(name, trials, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,
@@ -160,7 +162,9 @@ def answer(reader: Reader) -> Answer:
     keep = best.chosen if best else None
     model = keep.trials[_extreme(keep.values, mode)] if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
-    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1))
+    most = definition.until_sure
+    level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
+    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1), level)
     sample_scores = reader.sample_scores(measured) if split == "test" and replicate is Replicate.SEARCH else {}
     matrices = {
         arm.arm: sample_matrix(arm, sample_scores, measured, constant_score, samples) if sample_scores else None
@@ -176,6 +180,7 @@ def answer(reader: Reader) -> Answer:
         objective_format=MetricFormat(metric, "validation", mode == "max", regression),
         trials=definition.trials,
         worth=worth,
+        until_sure=most,
         control=names[0] if names else None,
         replicate=replicate,
         constant_score=constant_score,
@@ -187,7 +192,8 @@ def answer(reader: Reader) -> Answer:
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(keep.values), searches)] if model and best and keep else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
-            *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 else []),
+            *([UntilSure(most)] if level else []),
+            *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
             *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),
@@ -247,6 +253,12 @@ def _notes(
             if one.missing:
                 states = seeds_by_state(one.missing)
                 notes.append(MissingSeeds(arm.arm, one.source, is_chosen, states, outcomes + len(one.missing)))
+            if one.breaches:
+                notes.append(
+                    BrokenConstraint(
+                        arm.arm, one.source, len(one.breaches), outcomes, next(iter(one.breaches.values()))
+                    )
+                )
             if one.superseded:
                 notes.append(SupersededSeeds(arm.arm, one.source, one.superseded))
         if arm.failed_searches:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import NEVER_BEST, ReportRow, Trial
 
 LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
@@ -22,14 +23,16 @@ class BestReport:
 
 
 def best_report(
-    arm: str, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], metric: str, mode: str
+    arm: str, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition
 ) -> BestReport | None:
-    """Of the arm's search trials that may be best; of equal values the first trial's. None without a finite value."""
+    """Of the arm's search trials that may be best, among reports that break no constraint; of equal values the first
+    trial's. None without a finite value."""
+    metric = definition.metric
     reports = (
         BestReport(trial.trial, row.metrics.get("epoch", float(step)), row.metrics[metric], trial.params)
         for trial in trials
         if trial.arm == arm and trial.phase == "search" and trial.state not in NEVER_BEST
         for step, row in sorted(curves.get(trial.trial, {}).items())
-        if metric in row.metrics and abs(row.metrics[metric]) <= LARGEST
+        if metric in row.metrics and abs(row.metrics[metric]) <= LARGEST and definition.breach(row.metrics) is None
     )
-    return (min if mode == "min" else max)(reports, key=lambda report: report.value, default=None)
+    return (min if definition.mode == "min" else max)(reports, key=lambda report: report.value, default=None)

@@ -9,17 +9,18 @@ from typing import Any
 from rungwise.results.analysis.best import LARGEST
 from rungwise.results.analysis.findings import Candidate, seeds_by_state
 from rungwise.results.analysis.statistics import estimate
-from rungwise.results.record.definition import DatasetSummary
+from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.types import ReportRow, State, Trial
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
 
 
 def collect_candidates(
-    trials: Sequence[Trial], superseded: Set[int], curves: Curves, tested: Mapping[int, float], metric: str
+    trials: Sequence[Trial], superseded: Set[int], curves: Curves, tested: Mapping[int, float], definition: Definition
 ) -> list[Candidate]:
     """An arm's configurations that were trained again. Of another network than the one that was accepted since
     (`superseded`) no seed counts, nor what it scored in the search."""
+    metric = definition.metric
     by_source: dict[int, list[Trial]] = {}
     for trial in trials:
         if trial.phase == "confirm" and trial.source is not None:
@@ -31,6 +32,7 @@ def collect_candidates(
         numbers: dict[int, int] = {}
         failed: dict[int, State] = {}
         missing: dict[int, State] = {}
+        breaches: dict[int, str] = {}
         other_network = 0
         for trial in repeats:
             value = _last(curves.get(trial.trial, {}), metric)
@@ -40,6 +42,9 @@ def collect_candidates(
                 other_network += 1
             elif trial.state is State.COMPLETED and value is not None:
                 values[seed], numbers[seed] = value, trial.trial
+                curve = curves[trial.trial]
+                if breach := definition.breach(curve[max(curve)].metrics):
+                    breaches[seed] = breach
             elif trial.state in (State.LOST, State.RUNNING):
                 missing[seed] = trial.state
             else:
@@ -58,6 +63,7 @@ def collect_candidates(
                 failed=failed,
                 missing=missing,
                 superseded=other_network,
+                breaches=breaches,
                 search=repeats[0].search,
             )
         )
@@ -65,7 +71,8 @@ def collect_candidates(
 
 
 def rank_candidates(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:
-    """Best first: the fewest seeds that failed, as a share; then the best mean, less one standard error of it.
+    """Best first: those whose seeds mostly keep the constraints; the fewest seeds that failed, as a share; then the
+    best mean, less one standard error of it.
 
     The record grows, so candidates may have different numbers of seeds: a mean of few is a luckier one, and a seed that
     is missing is not the configuration's fault. All share one standard deviation, so that with equal numbers the mean
@@ -79,13 +86,14 @@ def rank_candidates(candidates: Sequence[Candidate], mode: str) -> list[Candidat
         else 0.0
     )
 
-    def rank(candidate: Candidate) -> tuple[float, float, int]:
+    def rank(candidate: Candidate) -> tuple[bool, float, float, int]:
         validation = candidate.validation
         if validation is None:
-            return math.inf, math.inf, candidate.source
+            return True, math.inf, math.inf, candidate.source
         failed = len(candidate.failed)
         mean = validation.mean if mode == "min" else -validation.mean
-        return failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
+        broken = 2 * len(candidate.breaches) > validation.n
+        return broken, failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
 
     return sorted(candidates, key=rank)
 

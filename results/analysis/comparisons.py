@@ -26,6 +26,7 @@ class Family:
     samples: int | None  # of the split
     worth: float | None  # the smallest difference that is worth having
     comparisons: int  # whose intervals hold together
+    level: float | None = None  # of a look among several
 
 
 def search_scores(
@@ -101,9 +102,9 @@ def _difference(arm: Arm, control: Arm, family: Family, matrices: Mapping[str, n
     share = family.format.share
     a, b = matrices[arm.arm], matrices[control.arm]
     if a is not None and b is not None:
-        return crossed_difference(a, b, family.comparisons, share=share)
+        return crossed_difference(a, b, family.comparisons, share=share, level=family.level)
     values = list(arm.scores.values()), list(control.scores.values())
-    return difference(*values, family.comparisons, share=share, samples=family.samples)
+    return difference(*values, family.comparisons, share=share, samples=family.samples, level=family.level)
 
 
 def _judged(arm: Arm, control: Arm, found: Difference, family: Family) -> Comparison:

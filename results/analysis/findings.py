@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -68,6 +68,7 @@ class Candidate:
     failed: dict[int, State]  # seed -> how its training ended without a score: an outcome, which counts
     missing: dict[int, State]  # seed -> LOST or RUNNING: no outcome yet
     superseded: int = 0  # confirmations of a network in whose place another one was accepted since
+    breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
     search: int = 1  # of the arm, that found it
 
 
@@ -228,8 +229,26 @@ class RepeatedLooks:
 
 
 @dataclass(frozen=True, slots=True)
+class UntilSure:
+    """Searches are added until the answer is sure, up to so many of each arm: intervals hold for all these looks."""
+
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArrivalOrder:
     """Suggestions depended on the order in which trials ended: the same command may suggest others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenConstraint:
+    """A configuration that kept all constraints in its search breaks one on fresh seeds."""
+
+    arm: str
+    source: int
+    count: int  # of seeds
+    seeds: int
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +260,8 @@ class SeedIgnored:
 
 
 Note = (
-    SeedIgnored
+    BrokenConstraint
+    | SeedIgnored
     | WinnersCurse
     | FailedSeeds
     | MissingSeeds
@@ -254,6 +274,7 @@ Note = (
     | KeptModel
     | FailedSearches
     | RepeatedLooks
+    | UntilSure
     | ArrivalOrder
 )
 
@@ -269,6 +290,7 @@ class Findings:
     objective_format: MetricFormat  # of the objective in the search
     trials: int  # of each search of each arm
     worth: float | None  # the smallest difference that is worth having, as a difference of scores
+    until_sure: int  # the most searches of each arm that may be added until the answer is sure; 0: none are added
     control: str | None  # the first arm
     replicate: Replicate
     constant_score: float | None  # on the split, of a prediction that does not depend on the sample

@@ -20,6 +20,8 @@ CONFIDENCE = 0.95
 POWER = 0.8
 CAUTION = 0.8  # with which the standard deviation is below the one that is planned with
 FEWEST = 4  # searches of each arm from which on there is a verdict
+# Level of each look at a t-test over R = 4, 5, ..., N searches that errs in 5% over all looks (benchmarks/boundary.py).
+REPEATED_LEVELS = {8: 0.0223, 12: 0.0152, 16: 0.0125}
 MOST = 200  # searches of each arm that are looked at
 _ROUNDING = 1e-12  # spread, relative to the values, that is rounding
 
@@ -52,6 +54,18 @@ class Difference:
     variance: float | None = None  # of the mean, from the spread within both sides
     sample_variance: float = 0.0  # of the mean, from the samples that the split happens to have
     freedom: float | None = None  # degrees of freedom of `variance`
+
+
+def repeated_level(most: int) -> float:
+    """The level of each look when searches are added until the answer is sure, up to `most` of each arm.
+
+    Raises:
+        ValueError: for more than the largest number that the levels are known for.
+    """
+    for last, level in REPEATED_LEVELS.items():
+        if most <= last:
+            return level
+    raise ValueError(f"levels are known for up to {max(REPEATED_LEVELS)} searches, but got {most}")
 
 
 def discordance(difference: float, samples: int) -> float:
@@ -94,7 +108,13 @@ def estimate(values: Sequence[float], *, share: bool = False, samples: int | Non
 
 
 def difference(
-    a: Sequence[float], b: Sequence[float], comparisons: int = 1, *, share: bool = False, samples: int | None = None
+    a: Sequence[float],
+    b: Sequence[float],
+    comparisons: int = 1,
+    *,
+    share: bool = False,
+    samples: int | None = None,
+    level: float | None = None,
 ) -> Difference:
     """Mean of `a` minus mean of `b` by Welch's t-test, with an interval that holds for all `comparisons` together.
 
@@ -107,6 +127,7 @@ def difference(
         comparisons: how many are made together.
         share: they are shares; the interval stays within -1..1.
         samples: on how many samples shares were counted, both sides on the same ones; see `discordance`.
+        level: as for `crossed_difference`.
 
     Raises:
         ValueError: when a side is empty.
@@ -121,10 +142,12 @@ def difference(
         return Difference(len(a), len(b), mean, None, None, None, comparisons)
     floor = discordance(mean, samples) / 2 if share and samples else 0.0  # half of it a side
     sides = [(max(_spread(side) ** 2, floor) / len(side), len(side)) for side in (a, b)]
-    return _welch(mean, sides, 0.0, comparisons, share=share)
+    return _welch(mean, sides, 0.0, comparisons, level, share=share)
 
 
-def crossed_difference(a: np.ndarray, b: np.ndarray, comparisons: int = 1, *, share: bool = False) -> Difference:
+def crossed_difference(
+    a: np.ndarray, b: np.ndarray, comparisons: int = 1, *, share: bool = False, level: float | None = None
+) -> Difference:
     """Mean of `a` minus mean of `b` over independent searches, for other searches and for other samples.
 
     With s2 the variance between the searches of a side (search and seeds, on this split), and e2 what else varies
@@ -137,6 +160,7 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, comparisons: int = 1, *, sh
         b: those of the other, on the same samples.
         comparisons: how many are made together.
         share: they are shares; the interval stays within -1..1.
+        level: of a look among several (`repeated_level`), for the interval and for equivalence; None: a single look.
 
     Raises:
         ValueError: when a side is empty, or the samples differ.
@@ -156,7 +180,7 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, comparisons: int = 1, *, sh
         sides.append((max(between, within / samples, floor) / len(side), len(side)))
         rest += within / len(side)
     varied = float(differences.var(ddof=1)) if samples > 1 else 0.0
-    return _welch(mean, sides, max(0.0, varied - rest) / samples, comparisons, share=share)
+    return _welch(mean, sides, max(0.0, varied - rest) / samples, comparisons, level, share=share)
 
 
 def searches_needed(found: Difference, worth: float) -> int | None:
@@ -186,7 +210,13 @@ def searches_needed(found: Difference, worth: float) -> int | None:
 
 
 def _welch(
-    mean: float, sides: Sequence[tuple[float, int]], sample_variance: float, comparisons: int, *, share: bool
+    mean: float,
+    sides: Sequence[tuple[float, int]],
+    sample_variance: float,
+    comparisons: int,
+    level: float | None,
+    *,
+    share: bool,
 ) -> Difference:
     """`sides`: the variance of each side's mean, and how many values it has."""
     import math
@@ -208,8 +238,8 @@ def _welch(
         low, high = mean - margin, mean + margin
         return (max(low, -1.0), min(high, 1.0)) if share else (low, high)
 
-    low, high = bounds(1 - CONFIDENCE)
-    inner_low, inner_high = bounds(2 * (1 - CONFIDENCE))
+    low, high = bounds(1 - CONFIDENCE if level is None else level)
+    inner_low, inner_high = bounds(2 * (1 - CONFIDENCE)) if level is None else (low, high)
     p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / total**0.5, total_freedom)))
     return Difference(
         n, n_other, mean, low, high, p, comparisons, inner_low, inner_high, variance, sample_variance, freedom

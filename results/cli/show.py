@@ -18,6 +18,7 @@ from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
 from rungwise.results.record.types import RecordError, ReportRow, State, SweepState
+from rungwise.results.tables.schema import PHASE_ORDER
 from rungwise.results.tables.tables import tables
 from rungwise.text import REASON as REASON_LENGTH
 from rungwise.text import one_line
@@ -92,15 +93,7 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
     metric = definition.metric
     both, curves = tables(reader), reader.curves()
     rows = both.trials.to_pylist()
-    rows.sort(
-        key=lambda row: (
-            row["phase"] != "search",
-            row["phase"] != "confirm",
-            row["rank"] is None,
-            row["rank"],
-            row["trial"],
-        )
-    )
+    rows.sort(key=lambda row: (PHASE_ORDER.get(row["phase"], 2), row["rank"] is None, row["rank"], row["trial"]))
     varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
     front = ["front"] if others else []

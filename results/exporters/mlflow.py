@@ -200,7 +200,9 @@ class Exporter:
             child = self._children[trial.trial] = store.create(self._experiment, tags["mlflow.runName"], began, tags)
         seq = int(child.tags.get("rungwise.seq", 0))
         new = [row for row in view.rows.get(trial.trial, []) if row.seq > seq]
-        params = {} if "rungwise.seq" in child.tags else texts({**trial.params, **trial.config})
+        suggested = {self._names.params.of(name) for name in trial.params}  # an objective's grow while it runs
+        is_complete = "rungwise.seq" in child.tags and suggested <= child.params.keys()
+        params = {} if is_complete else texts({**trial.params, **trial.config})
         params = {self._names.params.of(name): value for name, value in params.items()}
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.types import ATTRIBUTES, ReportRow, State, Trial
 from rungwise.results.record.validation import Invalid
 from rungwise.trainable.messages import StudyKey
 
@@ -32,7 +32,7 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
     last attempt's value counts. A study of several objectives has no intermediate values, which Optuna does not take.
 
     A study begins with the trials of other runs that `--warm-start` named, which have no user attribute `trial`; and it
-    has what its sampler kept of its trials and itself.
+    has what its sampler kept of its trials and itself. What an objective set by `set_user_attr` is a user attribute.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -41,7 +41,8 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
         definition = reader.definition()
         trials = reader.trials("search")
         curves = reader.curves()
-        events = [(t, data) for _, kind, t, data in reader.events() if kind == "sampler" and t is not None]
+        told = [(kind, t, data) for _, kind, t, data in reader.events() if t is not None]
+        events = [(t, data) for kind, t, data in told if kind == "sampler"]
         earlier = reader.meta("earlier") or {}
     objectives = definition.objectives
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
@@ -53,9 +54,17 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
         for key, study in made.items():
             for one in earlier.get(key.arm, []):
                 study.add_trial(_of_another_run(one))
+        set_by_user: dict[int, dict[str, Any]] = {}
+        for kind, number, data in told:
+            if kind == ATTRIBUTES:
+                set_by_user.setdefault(number, {}).update(data["values"])
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
-            frozen = _frozen(trial, curves.get(trial.trial, {}), list(objectives), attributes.get(trial.trial, {}))
+            curve = curves.get(trial.trial, {})
+            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
+            frozen = _frozen(trial, curve, list(objectives), known)
+            frozen.user_attrs = {**set_by_user.get(trial.trial, {}), **frozen.user_attrs}
             made[trial.study].add_trial(frozen)
         study_of = {trial.trial: trial.study for trial in trials}
         for number, data in events:

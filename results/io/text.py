@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from io import TextIOWrapper
-from typing import TextIO
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
 
 from rungwise.results.io.redaction import redacted
 from rungwise.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 def say(text: object, file: TextIO | None = None) -> None:
@@ -16,7 +20,36 @@ def say(text: object, file: TextIO | None = None) -> None:
 
 
 def print_anything() -> None:
-    """From now on a character that a terminal or pipe cannot encode is printed as '?', and is no error."""
+    """From now on no message ends what it is about.
+
+    A character that a terminal or pipe cannot encode is printed as '?'. A standard stream that is closed is the null
+    device, and a file that is opened later does not take its number. What standard error cannot take, because its file
+    is on a full disk or its terminal is gone, is dropped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        _open_if_closed(number, name)
+    if isinstance(sys.stderr, TextIOWrapper) and sys.stderr is sys.__stderr__:
+        written = BufferedWriter(_Dropping(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = TextIOWrapper(written, sys.stderr.encoding, line_buffering=True, write_through=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+class _Dropping(FileIO):
+    """A file that takes everything, and drops what the system refuses."""
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _open_if_closed(number: int, name: str) -> None:
+    try:
+        os.fstat(number)
+    except OSError:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+    if getattr(sys, name) is None:
+        setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 (open as long as this process)

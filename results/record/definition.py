@@ -6,6 +6,7 @@ defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil
@@ -68,8 +69,10 @@ class Definition:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     objectives: Mapping[str, str] = field(default_factory=dict)  # {metric: max or min}, the one that stops trials first
     worth: float | None = None  # the smallest difference worth having, in the metric's unit; None: not said
+    until_sure: int = 0  # searches are added until the answer is sure, up to so many of each arm; 0: none are added
     patience: float | None = None  # epochs
     max_parameters: int | None = None
+    constraints: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # reported metric -> ["<=" or ">=", limit]
     seed: int = 0
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> what it fixes; a range as text
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -120,6 +123,25 @@ class Definition:
     def sign(self) -> float:
         """1 when more of the metric is better, else -1."""
         return -1.0 if self.mode == "min" else 1.0
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """By how much a report's `metrics` break each constraint, as Optuna takes it: more than 0 breaks it.
+
+        A metric that the report lacks, or that is no number, is not looked at.
+        """
+        found = {}
+        for name, (operator, limit) in self.constraints.items():
+            if math.isfinite(value := metrics.get(name, math.nan)):
+                found[name] = float(value - limit if operator == "<=" else limit - value)
+        return found
+
+    def breach(self, metrics: Mapping[str, float]) -> str | None:
+        """The first constraint that a report's `metrics` break, in words; None when they break none."""
+        for name, violation in self.violations(metrics).items():
+            if violation > 0:
+                operator, limit = self.constraints[name]
+                return f"{name} {operator} {limit:g} must hold, but got {metrics[name]:g}"
+        return None
 
     @property
     def is_own(self) -> bool:

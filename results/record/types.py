@@ -13,6 +13,9 @@ FILE = "sweep.sqlite"  # in a run's folder
 HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
 
 
+ATTRIBUTES = "attributes"  # kind of the events that hold what an objective has set beside its trial
+
+
 class State(StrEnum):
     """How a trial ended; DESIGN's one truth, from which Optuna's and MLflow's words are derived."""
 

@@ -270,6 +270,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
                 "searches": count,
                 "order": str,
                 "worth": amount,
+                "until_sure": Annotated[int, Field(ge=0, le=16)],
                 "epochs": amount,
                 "reports_per_epoch": amount,
             }

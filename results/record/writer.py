@@ -202,6 +202,13 @@ class Record:
         )
         self._trials += 1
 
+    def set_params(self, trial: int, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
+        """Record what a running trial has been suggested by now; its configuration stays as it was dispatched."""
+        self._write(
+            "UPDATE trials SET params = ?, distributions = ? WHERE trial = ? AND state = ?",
+            (to_json(Verbatim(params)), to_json(Verbatim(distributions)), trial, State.RUNNING),
+        )
+
     def start_attempt(self, trial: int) -> int:
         """A process begins to train `trial`; returns the attempt's number, 1 for the first."""
         cursor = self._write(

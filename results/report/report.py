@@ -31,9 +31,9 @@ from rungwise.results.report.plots.pareto import pareto_table, plot_pareto
 from rungwise.results.report.plots.primitives import safe
 from rungwise.results.report.provenance import provenance
 from rungwise.results.report.snapshot import Entry, FrozenReader, Snapshot, read
+from rungwise.results.tables.schema import PHASE_ORDER
 
 MOST_COLUMNS = 14  # of hyperparameters
-PHASES = ("search", "confirm", "audit")
 FILE = "report.html"
 
 
@@ -109,7 +109,7 @@ def _searched(snapshot: Snapshot) -> list[str]:
 
 def _rank_order(entry: Entry) -> tuple[Any, ...]:
     trial = entry.trial
-    phase = PHASES.index(trial.phase) if trial.phase in PHASES else len(PHASES)
+    phase = PHASE_ORDER.get(trial.phase, 2)
     return (phase, entry.rank is None, entry.rank or 0, trial.state is not State.RUNNING, entry.number)
 
 

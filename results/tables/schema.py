@@ -12,6 +12,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State
 
 UTC = pa.timestamp("us", tz="UTC")
+PHASE_ORDER = {"search": 0, "confirm": 1}  # of lists of trials; the others follow
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {

@@ -38,7 +38,7 @@ def trials_table(
     values["seed"] = [trial.config.get("seed") for trial in trials]
     summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, metric, mode)
     values.update(summary)
-    values["rank"] = _ranks(trials, values["best_value"], mode)
+    values["rank"] = _ranks(trials, summary["best_value"], _breaches(summary, definition), mode)
     fields = [schema_field(name, *spec) for name, spec in TRIAL_FIELDS.items()]
     at = 1 + [field.name for field in fields].index("reason")
     for name, kind, column in _hyperparameters(trials, described):
@@ -64,6 +64,18 @@ def trials_table(
             column = timestamps(pa.array(column, pa.float64()))
         arrays.append(column if isinstance(column, pa.Array) else column_of(column, field.type))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _breaches(summary: Mapping[str, pa.Array], definition: Definition) -> list[bool]:
+    """Whether each trial's last report breaks a constraint."""
+    columns = {
+        name: summary[f"last_{name}"].to_pylist() for name in definition.constraints if f"last_{name}" in summary
+    }
+    rows = [
+        {name: values[index] for name, values in columns.items() if values[index] is not None}
+        for index in range(len(summary["seconds"]))
+    ]
+    return [definition.breach(row) is not None for row in rows]
 
 
 def _on_front(trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectives: Mapping[str, str]) -> list[bool]:
@@ -125,13 +137,18 @@ def _take(reports: pa.Table, name: str, rows: np.ndarray) -> pa.Array:
     return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
 
 
-def _ranks(trials: Sequence[Trial], best: pa.Array, mode: str) -> list[int | None]:
-    """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none."""
+def _ranks(trials: Sequence[Trial], best: pa.Array, breaches: Sequence[bool], mode: str) -> list[int | None]:
+    """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none, nor has
+    one that breaks a constraint."""
     sign = -1.0 if mode == "max" else 1.0
     ranks: list[int | None] = [None] * len(trials)
     last_rank: dict[str, int] = {}
     values = best.to_pylist()
-    rankable = [i for i, trial in enumerate(trials) if trial.state not in NEVER_BEST and values[i] is not None]
+    rankable = [
+        i
+        for i, trial in enumerate(trials)
+        if trial.state not in NEVER_BEST and values[i] is not None and not breaches[i]
+    ]
     for i in sorted(rankable, key=lambda i: (sign * values[i], i)):
         ranks[i] = last_rank[trials[i].phase] = last_rank.get(trials[i].phase, 0) + 1
     return ranks

@@ -4,8 +4,8 @@ from rungwise.engine.execution.signals import ending_at_once, quiet_ctrl_c
 
 quiet_ctrl_c()
 with ending_at_once():
+    from rungwise.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     from rungwise.engine.driver import main, run
-    from rungwise.engine.experiment.space import CategoricalDistribution, FloatDistribution, IntDistribution
     from rungwise.engine.experiment.sweep import Sweep
 
 __all__ = ["CategoricalDistribution", "FloatDistribution", "IntDistribution", "Sweep", "main", "run"]

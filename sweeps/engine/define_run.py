@@ -71,6 +71,7 @@ def _extended(before: Definition, experiment: Experiment) -> Experiment:
         searches=max(experiment.searches, before.searches),
         order="arrival" if before.order == "arrival" else experiment.order,
         worth=before.worth if experiment.worth is None else experiment.worth,
+        until_sure=max(experiment.until_sure, before.until_sure),
     )
 
 

@@ -29,6 +29,7 @@ from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options, parse
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
+from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.errors import RungwiseError
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import redacted_uri, remember
@@ -59,7 +60,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM.
+            143: SIGTERM. 129: its terminal was closed.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -86,7 +87,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
         KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
-        SystemExit: SIGTERM.
+        SystemExit: SIGTERM, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
 
@@ -128,11 +129,12 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         return problem.code
     except OSError as problem:  # a full disk: the message names the file
         say(f"error: {problem}", sys.stderr)
-        return 1
+        return 1 if signals.caught is None else 128 + signals.caught  # a summary for a terminal that is gone
 
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
+    from rungwise.engine.search.initial_point import answer_with_default
     from rungwise.engine.validation import check, hints
 
     refuse(check.one_problems(experiment, options))
@@ -152,6 +154,15 @@ def _one(experiment: Experiment, options: Options) -> int:
         try:
             with ordinary():
                 for result in run.results():
+                    if result.asks is not None:
+                        answer = answer_with_default(result)
+                        say(f"{answer.name} = {answer.value!r}")
+                        run.take_answer(answer)
+                        continue
+                    if result.failure is not None and not result.step:
+                        raise CannotRun(result.failure.message)
+                    if result.remembered:  # the end, after a report that is printed
+                        continue
                     numbers = {"step": result.step, **result.metrics}
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
@@ -229,8 +240,10 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
         data = _load(experiment, options)
         refuse(unsuited(experiment, data))
-        asked = experiment.with_data(data)
+        asked = with_added_searches(record, experiment.with_data(data))
         work = define_run(record, asked, options, data)
+        if not work and (more := add_search(record, asked)):
+            asked, work = more, True
         notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
@@ -250,7 +263,9 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
                 if ray and watch:
                     watch.last = partial(_abandon, session, follower, exported, summary)
                     session.search(ray, data)
-                    session.confirm(data)
+                    while session.score(data) and session.add_search():
+                        session.search(ray, data)
+                    session.keep(data)
                 state = session.state()
             except CannotRun:
                 if signals.caught is None:

@@ -1,11 +1,13 @@
-"""The smallest difference worth having, fixed before the test split is scored, and how often that split was scored."""
+"""The smallest difference worth having, fixed before the test split is scored; looks at it, and when they end."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.results.analysis.answer import LOOKS, WORTH, Answer, answer
+from rungwise.results.analysis.findings import Verdict
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
@@ -46,6 +48,31 @@ def record_look(record: Record, searches: int) -> None:
     if scored and (not looks or looks[-1] < searches):
         record.set_meta(LOOKS, [*looks, searches])
         record.commit()
+
+
+def with_added_searches(record: Record, experiment: Experiment) -> Experiment:
+    """The experiment with the searches that --until-sure has added so far."""
+    with Reader(record.path.parent) as reader:
+        before = reader.definition()
+    added = before.searches if experiment.until_sure and before.until_sure else 0
+    return replace(experiment, searches=max(added, experiment.searches))
+
+
+def add_search(record: Record, experiment: Experiment) -> Experiment | None:
+    """The experiment with another search of each arm, which the record then asks for, too; None when the answer is
+    sure, or no more may be added."""
+    record.commit()
+    with Reader(record.path.parent) as reader:
+        if not experiment.confirmations or experiment.searches >= experiment.until_sure:
+            return None
+        if all(one.verdict is not Verdict.CANNOT_TELL for one in answer(reader).comparisons):
+            return None
+        definition = reader.definition()
+    more = replace(experiment, searches=experiment.searches + 1)
+    searches = max(more.searches, definition.searches)
+    record.set_meta("definition", replace(definition, searches=searches).to_json())
+    record.commit()
+    return more
 
 
 def worth_change(reader: Reader, experiment: Experiment) -> list[str]:

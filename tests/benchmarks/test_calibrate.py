@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import boundary
 import calibrate
 import identical_arms
 import pytest
@@ -60,3 +61,9 @@ def test_a_simulated_sweep_of_real_studies_and_rungs_has_a_verdict(planted: floa
     assert comparison.pairs == 4
     assert found.arms[0].chosen != found.arms[1].chosen  # identical arms have searches of their own
     assert (comparison.verdict is Verdict.HELPS) == (planted > 0)
+
+
+@pytest.mark.parametrize("most", boundary.REPEATED_LEVELS)
+def test_looks_at_the_level_of_the_table_err_in_5_percent_together(most: int) -> None:
+    errs = float((boundary.smallest_p(most, paths=20_000, seed=1) <= boundary.REPEATED_LEVELS[most]).mean())
+    assert 0.045 < errs < 0.055

@@ -121,6 +121,7 @@ DEFINING = {
     "trials": ("--trials", "7", {"trials": 7}),
     "searches": ("--searches", "3", {"searches": 3, "order": "fixed"}),
     "order": ("--order", "fixed", {"order": "fixed"}),
+    "until_sure": ("--until-sure", "12", {"until_sure": 12}),
     "worth": ("--worth", "0.5", {"worth": 0.5}),
     "epochs": ("--epochs", "5", {"epochs": 5}),
     "grace": ("--grace", "2", {"grace": 2.0}),

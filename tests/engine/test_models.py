@@ -315,6 +315,10 @@ WRONG = [
     (making("made[:, 0]"), "makes (2,) of B = 2"),
     (making("made.softmax(1)"), "makes probabilities; leave its last softmax out"),
     (TOP + "def net(config: Wide, shape, classes):\n    return Net\n", "returned the class Net, not an instance of it"),
+    (
+        TOP + "\nLOADED = Net(64, 16, 10)\ndef net(config: Wide, shape, classes):\n    return LOADED\n",
+        "new weights at each",
+    ),
 ]
 
 

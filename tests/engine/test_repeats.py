@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from rungwise.distributions import FloatDistribution
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.space import FloatDistribution
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.search.reruns import repeats
 from rungwise.engine.search.seeds import derived_seed

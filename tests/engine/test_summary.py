@@ -23,7 +23,7 @@ def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_c
     assert "The configuration found with L2 has 0.30 points more test accuracy than the one found with no L2" in text
     assert "best    no L2: val_accuracy 98.50% in the search (trial 1, epoch 2) with lr=0.01" in lines
     assert "best    L2: val_accuracy 99.00% in the search (trial 2, epoch 2) with lr=0.003" in lines
-    assert "trials  3 completed" in lines
+    assert "trials  3 completed (of 8: 4 in each of 2 arms)" in lines
     # 3 trials of 2 epochs instead of 4, and 15 confirmations of 2
     assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm and audit" in lines
     assert not [line for line in lines if line.startswith("note")]

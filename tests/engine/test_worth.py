@@ -14,7 +14,7 @@ from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import parse
 from rungwise.engine.validation import check
-from rungwise.engine.worth import fix_worth, record_look, worth_change
+from rungwise.engine.worth import add_search, fix_worth, record_look, with_added_searches, worth_change
 from rungwise.results.analysis.answer import LOOKS, WORTH
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
@@ -122,3 +122,47 @@ def test_defaults_follow_from_the_arms_and_flags_win() -> None:
     assert (wide.searches, wide.order, wide.confirm_configs, wide.confirm_seeds) == (1, "arrival", 3, 5)
     assert demo.DEFINITION["arms"].keys() == SWEEP.arms.keys()
     assert resolve(SWEEP, parse(SWEEP, ["--searches", "1", "--concurrency", "1"])).order == "fixed"
+
+
+def test_searches_are_added_while_the_answer_is_open_and_no_more_than_allowed(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms=SWEEP.arms, trials=1, searches=4, until_sure=6, order="fixed")
+    scores = {"no L2": (0.90, 0.92, 0.94, 0.96, 0.98, 0.97), "L2": (0.91, 0.90, 0.95, 0.94, 0.99, 0.95)}
+
+    def search(number: int) -> None:
+        for arm, values in scores.items():
+            source = made.search(arm, 0.9, search=number)
+            made.score([made.confirm(arm, source, number, 0.9, search=number)], [values[number - 1]])
+
+    for number in (1, 2, 3, 4):
+        search(number)
+    experiment = asked(trials=1, searches=4)
+    assert add_search(made.record, experiment) is None  # nobody asked for more
+    experiment = replace(experiment, until_sure=6)
+    more = add_search(made.record, experiment)
+    assert more is not None
+    assert more.searches == 5
+    with Reader(tmp_path / "run") as reader:
+        assert reader.definition().searches == 5
+    assert with_added_searches(made.record, experiment).searches == 5  # a driver that begins anew goes on there
+    assert with_added_searches(made.record, asked(trials=1, searches=4)).searches == 4
+    for number in (5, 6):
+        search(number)
+    more = add_search(made.record, more)
+    assert more is not None
+    assert add_search(made.record, more) is None  # 6 are all
+
+
+def test_a_sure_answer_adds_no_search(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", arms=SWEEP.arms, trials=1, searches=4, until_sure=12, order="fixed")
+    for arm, score in (("no L2", 0.90), ("L2", 0.95)):
+        for number in (1, 2, 3, 4):
+            source = made.search(arm, 0.9, search=number)
+            made.score([made.confirm(arm, source, number, 0.9, search=number)], [score + number / 1000])
+    assert add_search(made.record, replace(asked(trials=1, searches=4), until_sure=12)) is None
+
+
+@pytest.mark.parametrize("most", ["1", "3", "17"])
+def test_until_sure_outside_the_known_levels_is_refused(tmp_path: Path, most: str) -> None:
+    options = parse(SWEEP, ["--out", str(tmp_path / "runs"), "--until-sure", most])
+    problem = f"--until-sure takes 4 to 16 searches, but got {most}"
+    assert problem in check.problems(resolve(SWEEP, options), options)

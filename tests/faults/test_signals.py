@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
+from rungwise.engine.execution.signals import Signals
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, SweepState
 
@@ -114,6 +115,15 @@ def test_sigterm_to_the_group_ends_the_driver_in_order_and_leaves_nothing(run: R
     strike(run, moment, to_the_group)
 
 
+@pytest.mark.long  # twin: test_start.py, test_sigterm_is_the_drivers_own_while_its_ray_ends_and_afterwards
+def test_sigterm_after_ray_has_ended_is_answered_with_the_summary(run: Run) -> None:
+    def ended(run: Run) -> bool:
+        return bool(run.query("SELECT 1 FROM scores LIMIT 1")) and not running("raylet")(run)
+
+    strike(run, ended, to_the_group)
+    assert "tiny: finished" in run.said
+
+
 @pytest.mark.long
 def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> None:
     for moment in MOMENTS.values():
@@ -157,6 +167,50 @@ with Signals() as signals:
     assert driver.wait(LIMIT) == 130, said
     hidden, shown = said.rfind(b"\x1b[?25l"), said.rfind(b"\x1b[?25h")
     assert 0 <= hidden < shown, said
+
+
+# The driver's own terminal is its standard input, output and error, in a session whose first process it is.
+ON_A_TERMINAL = """
+import os, sys
+pid = os.fork()
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os.login_tty(os.open(sys.argv[1], os.O_RDWR))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_terminal_that_is_closed_ends_the_sweep_in_order(run: Run) -> None:
+    terminal, end = pty.openpty()
+    run.environment["TERM"] = "xterm"
+    driver = run.start(*FLAGS, wrap=(sys.executable, "-c", ON_A_TERMINAL, os.ttyname(end)))
+    os.set_blocking(terminal, False)
+
+    def reported() -> bool:
+        with suppress(BlockingIOError, OSError):  # nobody else reads what the live view writes
+            while os.read(terminal, 65_536):
+                pass
+        return driver.poll() is not None or run.reports() > 0
+
+    assert wait_until(reported, LIMIT)
+    assert driver.poll() is None
+    os.close(end)
+    os.close(terminal)
+    assert driver.wait(LIMIT) == 128 + signal.SIGHUP, run.said
+    run.await_silence(LIMIT)
+    assert not left(run), left(run)
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.INTERRUPTED
+
+
+def test_a_sweep_that_outlives_its_terminal_is_not_ended_by_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.caught is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("program", ["gcs_server", pytest.param("raylet", marks=pytest.mark.long)])

@@ -135,3 +135,28 @@ def test_a_ray_that_is_ended_as_soon_as_it_runs_ends_at_once() -> None:
     """Ctrl-C in the first second."""
     started, stopped = map(float, run("import time; began = time.monotonic()\n" + START + STOP).split())
     assert stopped < 20 + 5 * started  # not a minute; a busy machine takes longer for both
+
+
+def test_sigterm_is_the_drivers_own_while_its_ray_ends_and_afterwards() -> None:
+    """Ray's core resets it to the system's default before it ends its processes."""
+    signals = """
+import signal, time
+from ray._private.node import Node
+caught = []
+signal.signal(signal.SIGTERM, lambda *_: caught.append(len(caught)))
+kill_all = Node.kill_all_processes
+def ours():
+    caught_signals = next(line for line in open("/proc/self/status") if line.startswith("SigCgt")).split()[1]
+    return int(caught_signals, 16) >> (signal.SIGTERM - 1) & 1
+def kill_all_when_ours(*args, **options):
+    until = time.monotonic() + 60
+    while not ours() and time.monotonic() < until:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return kill_all(*args, **options)
+Node.kill_all_processes = kill_all_when_ours
+ray.stop()
+os.kill(os.getpid(), signal.SIGTERM)
+print(caught)
+"""
+    assert run(START + signals) == "[0, 1]\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.own import Trials, losses
+from support.own_trials import Trials, losses
 
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own import archive

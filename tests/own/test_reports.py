@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.own import Trials, losses
+from support.own_trials import Trials, losses
 
 from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
 

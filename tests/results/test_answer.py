@@ -27,7 +27,10 @@ def asked(folder: Path) -> Answer:
     return found
 
 
-ONE_SEARCH = "Whether L2 helps cannot be told from one search per arm: another search finds other configurations. "
+ONE_SEARCH = (
+    "Whether L2 helps cannot be told from one search per arm: another search finds other configurations. --searches 5 "
+    "tells. "
+)
 DATA = demo.DEFINITION["data"] | {"classes": list("0123456789")}
 
 

@@ -106,7 +106,7 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     assert found.comparison_text(open_) == (
         "Cannot tell yet whether L2 makes a difference: between 0.09 points less and 0.16 more test accuracy than no "
         "L2 (95% interval), with 16 trials each; 5 searches per arm. A difference of 0.10 points would be seen by "
-        "about 12 searches (7 more): --searches 12."
+        "about 12 searches (7 more): --searches 12, or --until-sure 16."
     )
     assert found.comparison_text(replace(open_, needed=None)).endswith(
         "A difference of 0.10 points is too small for the spread of these scores, and for this many test samples."
@@ -327,3 +327,16 @@ def test_searches_needed_are_planned_from_worth_and_not_from_what_was_seen() -> 
     seen_by = float(np.mean(stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue < 0.05))
     assert 0.78 < seen_by < 0.9
     assert searches_needed(replace(seen, sample_variance=1e-6), 0.0015) is None  # no number of searches adds samples
+
+
+def test_until_sure_widens_the_interval_and_says_so(tmp_path: Path) -> None:
+    plain = two_arms(tmp_path / "plain", LOW, [score + 0.0002 for score in LOW])
+    found = two_arms(tmp_path / "sure", LOW, [score + 0.0002 for score in LOW], until_sure=12)
+    once, again = plain.comparisons[0].difference, found.comparisons[0].difference
+    assert once is not None
+    assert again is not None
+    wanted = stats.ttest_ind([score + 0.0002 for score in LOW], LOW, equal_var=False).confidence_interval(1 - 0.0152)
+    assert (again.low, again.high) == pytest.approx(tuple(wanted))
+    assert again.low < once.low < once.inner_low  # type: ignore[operator]
+    assert (again.inner_low, again.inner_high) == (again.low, again.high)
+    assert any("Searches were added until the answer was sure, up to 12 per arm" in line for line in found.note_texts)

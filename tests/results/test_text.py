@@ -6,6 +6,7 @@ import ast
 import io
 import os
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -161,3 +162,29 @@ def test_a_record_that_holds_raw_control_characters_is_shown_without_them(
     assert main(["sql", str(odd), "SELECT arm, reason FROM trials"]) == 0
     assert report.write(odd).read_text("utf-8").count("\x1b") == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_messages_that_standard_error_cannot_take_are_dropped() -> None:
+    code = (
+        "import sys, warnings; from rungwise.results.io.text import print_anything, say; print_anything();"
+        "print_anything(); say('note: é', sys.stderr); print('x' * 100_000, file=sys.stderr, flush=True);"
+        "warnings.warn('seen'); say('done')"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("note: é\nxxx")
+    assert done.stderr.endswith("UserWarning: seen\n")
+
+
+def test_no_file_takes_the_place_of_a_standard_stream_that_is_closed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from rungwise.results.io.text import print_anything, say; print_anything();"
+        "file = open(sys.argv[1], 'w'); say('to nobody'); say('to nobody', sys.stderr); sys.stdin.read();"
+        "print(file.fileno() > 2, file=file)"
+    )
+    path = tmp_path / "file"
+    closed = 'exec "$@" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", closed, "sh", sys.executable, "-c", code, path], check=False).returncode == 0
+    assert path.read_text() == "True\n"

@@ -110,9 +110,9 @@ class Loop:
         """A trial's process says that it FAILED, and has no report."""
         return self.tell(trial, TrialResult(trial.config["trial"], state=TrialEnd.FAILED, failure=failure))
 
-    def tell(self, trial: Trial, told: TrialResult, hostname: str = "here") -> bool:
-        """What Tune makes of a result; whether the trial is over."""
-        result = told.to_tune() | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
+    def tell(self, trial: Trial, told: TrialResult, hostname: str = "here", actor: Any = None) -> bool:
+        """What Tune makes of a result; whether the trial is over. `actor`: the handle that comes with it."""
+        result = told.to_tune(actor) | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
         stop = result["done"] or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
         if stop:
             result["done"] = True

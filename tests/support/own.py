@@ -1,71 +1,61 @@
-"""A training function driven through the class that Tune calls, without Ray: one trial, result by result."""
+"""A worker that trains trials of a user's own, in this process and without Ray, and sweeps of what goes wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.messages import TrialResult
 from rungwise.trainable.own.function import FunctionTraining
-from rungwise.trainable.own.training import OwnData
+from rungwise.trainable.own.program.training import ProgramTraining
+from rungwise.trainable.own.training import OwnData, OwnTraining
 from rungwise.trainable.worker.worker import TrialWorker
 
-BUDGET = {"seed": 7, "epochs": 3, "reports_per_epoch": 1}
+
+def function(train: Any) -> FunctionTraining:
+    return FunctionTraining(OwnData(), "score", None, train)
 
 
-class Trials:
-    """A worker process's trials of one function, with checkpoints below a folder."""
-
-    def __init__(
-        self, train: Callable[..., Any], folder: Path, *, scratch: Path | None = None, **settings: Any
-    ) -> None:
-        self._settings = {
-            "training": FunctionTraining(OwnData(settings.pop("data", None)), "loss", None, train),
-            "objectives": ("loss",),
-            "checkpoints": str(folder),
-            "checkpoint_seconds": 0.0,
-            **settings,
-        }
-        self._scratch = scratch  # the machine's own folder, where a checkpoint is written first; None: Tune's
-        self._worker: TrialWorker | None = None
-
-    def begin(self, config: Mapping[str, Any] | None = None, **assignment: Any) -> None:
-        """Assign a trial; `assignment`: fields of TrialAssignment."""
-        fields = {"trial": 1, "arm": "all", "phase": "search", **assignment}
-        assigned = TrialAssignment(config={**BUDGET, **(config or {})}, **fields).to_tune()
-        if self._worker is not None:
-            self._worker.reset_config(assigned)
-            return
-        settings, scratch = self._settings, self._scratch
-
-        class Here(TrialWorker):
-            def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-                self._logdir = str(scratch or self._logdir)
-                super().setup(config, **settings)
-
-        self._worker = Here(config=assigned)
-
-    def results(self) -> Iterator[TrialResult]:
-        """Results to the last one; the trial is stopped when this is closed or not asked any more."""
-        assert self._worker is not None
-        while True:
-            yield (result := TrialResult.from_tune(self._worker.step()))
-            if result.ended:
-                return
-
-    def run(self, config: Mapping[str, Any] | None = None, **assignment: Any) -> list[TrialResult]:
-        """All results of a trial that no rung stops."""
-        self.begin(config, **assignment)
-        return list(self.results())
-
-    def end(self) -> None:
-        """The process ends, as Tune ends it."""
-        assert self._worker is not None
-        self._worker.cleanup()
-        self._worker = None
+def program(folder: Path, *words: str, template: str | None = None, test: Any = None, grace: float = 0.5) -> Any:
+    """A program in `folder`, which is given `grace` seconds to end."""
+    return ProgramTraining(OwnData(), "score", test, list(words), template, str(folder), grace)
 
 
-def losses(results: list[TrialResult]) -> list[tuple[int, float | None]]:
-    """(step, objective) of each result."""
-    return [(result.step, result.objective) for result in results]
+def worker(
+    training: OwnTraining,
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    message: dict[str, Any] | None = None,
+    **how: Any,
+) -> TrialWorker:
+    """What a trial's process runs; checkpoints, if any, at every report.
+
+    Args:
+        training: What it trains.
+        folder: Of the run.
+        config: Of the trial; also its epochs.
+        message: Fields of the assignment that differ.
+        **how: Arguments of `Worker.setup`.
+    """
+
+    class Here(TrialWorker):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, training=training, **given)
+
+    given: dict[str, Any] = {"objectives": ("score",), "checkpoints": str(folder / "checkpoints")}
+    given |= {"checkpoint_seconds": 0.0} | how
+    values = {"seed": 7, "epochs": 3, "reports_per_epoch": 1} | (config or {})
+    return Here(config={"trial": 1, "arm": "all", "phase": "search", "config": values} | (message or {}))
+
+
+def said(trial: TrialWorker) -> TrialResult:
+    return TrialResult.from_tune(trial.step())
+
+
+def run_out(trial: TrialWorker) -> list[TrialResult]:
+    """All results to the last."""
+    results = [said(trial)]
+    while not results[-1].ended:
+        results.append(said(trial))
+    return results

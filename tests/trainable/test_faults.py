@@ -33,6 +33,10 @@ class Silent(Exception):
     def __str__(self):
         raise SystemExit("even my text")
 
+class Number(Exception):
+    def __str__(self):
+        return 5
+
 class Bare(BaseException):
     pass
 
@@ -45,6 +49,7 @@ class Net(nn.Module):
             match self.fault:
                 case "unpicklable": raise Unpicklable(7, threading.Lock())
                 case "silent": raise Silent
+                case "number": raise Number
                 case "exit": sys.exit("bye")
                 case "exit0": sys.exit()
                 case "interrupt": raise KeyboardInterrupt
@@ -58,6 +63,7 @@ class Net(nn.Module):
 FAULTS = {
     "unpicklable": "Unpicklable: code 7",
     "silent": "Silent: its text raised SystemExit",
+    "number": "Number: its text raised TypeError",
     "exit": "SystemExit: bye",
     "exit0": "SystemExit",
     "interrupt": "KeyboardInterrupt",

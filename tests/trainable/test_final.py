@@ -15,7 +15,7 @@ import torch
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.dataset import Dataset, Split, load
 from rungwise.trainable.data.tensors import Tensors
-from rungwise.trainable.export.test_evaluation import File, diagnose, score
+from rungwise.trainable.export.test_evaluation import File, diagnose, score, score_samples
 from rungwise.trainable.storage import CheckpointError
 from rungwise.trainable.train import train
 from rungwise.trainable.training.state import State
@@ -61,6 +61,38 @@ def test_score_is_the_accuracy_and_the_loss_on_the_test_split(digits: Dataset, s
     assert scores[41]["accuracy"] == (probabilities.argmax(1) == y).double().mean().item()
     assert scores[41]["accuracy"] > 0.5  # it has learned: chance is 0.1
     assert scores[41]["loss"] == pytest.approx(-probabilities[torch.arange(len(y)), y].log().mean().item(), rel=1e-5)
+
+
+def unpacked(metric: str, samples: int, data: bytes) -> np.ndarray:
+    if metric == "accuracy":
+        return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=samples).astype(float)
+    return np.frombuffer(data, dtype="<f4").astype(float)
+
+
+def test_the_mean_over_samples_is_the_score(digits: Dataset, saved: tuple[State, File]) -> None:
+    state, file = saved
+    assert digits.test is not None
+    config = state.config.model_dump(mode="json")
+    packed, scores = score_samples(file, config, digits, "cpu"), score({41: file}, {41: config}, digits, "cpu")[41]
+    assert packed.keys() == scores.keys()
+    for metric, (samples, data) in packed.items():
+        values = unpacked(metric, samples, data)
+        assert values.shape == (len(digits.test.y),)
+        assert values.mean() == pytest.approx(scores[metric], rel=1e-6)
+    right = in_memory(state, digits).argmax(1).numpy() == digits.test.y
+    assert (unpacked("accuracy", *packed["accuracy"]) == right).all()
+
+
+@pytest.mark.parametrize("metric", ["loss", "mse", "mae", "r2"])
+def test_the_mean_over_samples_is_the_score_of_a_regression_too(tmp_path: Path, metric: str) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(300, 3)).astype(np.float32)
+    np.savez(tmp_path / "line.npz", x=x, y=(x @ np.array([1.0, 2.0, -1.0]) + 5).astype(np.float32))
+    data = load(str(tmp_path / "line.npz"))
+    state, file = trained(data, tmp_path / "1.safetensors", batch_size=16)
+    config = state.config.model_dump(mode="json")
+    values = unpacked(metric, *score_samples(file, config, data, "cpu")[metric])
+    assert values.mean() == pytest.approx(score({1: file}, {1: config}, data, "cpu")[1][metric], rel=1e-5)
 
 
 def test_each_trial_is_scored_with_its_own_config(digits: Dataset, saved: tuple[State, File], tmp_path: Path) -> None:

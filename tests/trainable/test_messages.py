@@ -20,6 +20,8 @@ from rungwise.trainable.messages import (
     Message,
     PackResults,
     PackSettings,
+    SuggestionAnswer,
+    SuggestionRequest,
     TrialAssignment,
     TrialEnd,
     TrialResult,
@@ -46,11 +48,16 @@ REPORT = TrialResult(
     failure=FAILURE,
     unreachable="no such folder",
     lost="raised together with others",
+    is_judged=False,
+    attributes={"note": [1, None]},
+    asks=SuggestionRequest("lr", '{"name": "FloatDistribution"}'),
     worker=ADDRESS,
 )
 PACK = PackResults((REPORT, TrialResult(4)), 5, "no such folder", ADDRESS)
 SETTINGS = PackSettings(0, 8)
+ANSWER = SuggestionAnswer(3, "lr", 0.1, "no such range")
 MESSAGES: list[Message] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, SETTINGS, PACK]
+MESSAGES += [ANSWER, SuggestionRequest("lr", "{}")]
 TUNES_OWN = {"hostname": "host", "pid": 42, "node_ip": "10.0.0.9", "training_iteration": 1, "config": {"lr": 0.1}}
 
 

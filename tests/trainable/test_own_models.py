@@ -215,3 +215,22 @@ def test_a_state_goes_on_after_the_file_of_its_model_was_moved(tensors: Tensors,
     assert again.step == 1
     with pytest.raises(CheckpointError, match="must have this trial's config, but model is"):
         State.load(tmp_path / "saved", config.model_copy(update={"model": f"{moved}:pruned"}), tensors, digest)
+
+
+LOADED = nn.Linear(784, 784)  # as a file that reads pretrained weights once has it
+
+
+def loaded(_config: Config, _shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), LOADED, nn.ReLU(), nn.Linear(784, classes))
+
+
+def test_weights_of_an_earlier_trial_are_refused_unless_they_are_frozen(tensors: Tensors) -> None:
+    config = Config(model=import_path_of(loaded), batch_size=100)
+    kept = State.fresh(config, tensors).model
+    with pytest.raises(OutputError, match=r"must make new weights at each call, but '1.weight' of "):
+        State.fresh(config, tensors)
+    for weight in LOADED.parameters():
+        weight.requires_grad_(False)
+    assert kept.get_parameter("1.weight") is LOADED.weight
+    first, second = State.fresh(config, tensors), State.fresh(config, tensors)
+    assert first.model.get_parameter("1.weight") is second.model.get_parameter("1.weight")

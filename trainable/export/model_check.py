@@ -32,7 +32,7 @@ def rehearse(config: Config, data: Dataset) -> dict[str, Any]:
     """Build the config's model, let it learn from the first samples and be kept as a checkpoint; returns what it is.
 
     Nothing is printed, and torch's global random numbers are left alone. Raises OutputError for a model that makes no
-    logits (B, K), in training or in evaluation, and whatever else it raises.
+    logits (B, K), in training or in evaluation, or no new weights, and whatever else it raises.
     """
     count = min(max(config.batch_size, 2), SAMPLES, len(data.train))
     few = Split(data.train.x[:count], data.train.y[:count])
@@ -40,6 +40,7 @@ def rehearse(config: Config, data: Dataset) -> dict[str, Any]:
     shape = (count, tensors.classes)
     with ordinary(), silence(), torch.random.fork_rng(devices=[]):
         state = State.fresh(config, tensors)
+        State.fresh(config, tensors)  # as the next trial does: raises when its weights are those of the first
         made = structure(config, state.model)
         x = normalise(tensors.x_train, tensors.mean, tensors.std)
         with autocast(x.device, config.precision):

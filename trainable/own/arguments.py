@@ -152,7 +152,7 @@ class Arguments:
         function, extra = self._function, {TRIAL: trial} if self._takes_trial else {}
         given = {name: value for name, value in values.items() if name not in RESERVED}
         if not self._whole:
-            own = given if self.model is None else {n: value for n, value in values.items() if n in self._names()}
+            own = given if self.model is None else {n: v for n, v in values.items() if n in self._names()}
             return lambda: function(**own, **extra), None
         if self.model is None:
             mapping = Hyperparameters(given)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
-from rungwise.errors import RungwiseError
+from rungwise.trainable.faults import end_if_forked
 from rungwise.trainable.own.trial import TrialStopped
 
 GRACE_SECONDS = 10.0  # for a function that was stopped to clean up
-
-
-class TrialTimeout(RungwiseError, RuntimeError):
-    """A training that has sent nothing for longer than `--trial-timeout` allows."""
 
 
 class CallReports(Iterator[Mapping[str, Any]]):
@@ -22,6 +21,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     Attributes:
         is_hung: Whether the function goes on although it was told to stop: its process must end.
+        is_over: Whether the function has ended: no report follows.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -30,13 +30,10 @@ class CallReports(Iterator[Mapping[str, Any]]):
         self._verdicts: queue.SimpleQueue[bool] = queue.SimpleQueue()  # to it: whether it goes on
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self.is_hung = False
+        self._pid = os.getpid()
+        self.is_hung = self.is_over = False
 
     def __next__(self) -> Mapping[str, Any]:
-        return self.next_within(None)
-
-    def next_within(self, seconds: float | None) -> Mapping[str, Any]:
-        """The next report. Raises TrialTimeout after so many seconds."""
         if self._is_stopped:
             raise StopIteration
         if self._thread is None:
@@ -44,14 +41,10 @@ class CallReports(Iterator[Mapping[str, Any]]):
             self._thread.start()
         else:
             self._verdicts.put(True)
-        try:
-            kind, value = self._events.get(timeout=seconds)
-        except queue.Empty:
-            self._is_stopped = self.is_hung = True
-            raise TrialTimeout(f"it reported nothing for {seconds:g} s") from None
+        kind, value = self._events.get()
         if kind == "report":
             return value  # type: ignore[no-any-return]
-        self._is_stopped = True
+        self._is_stopped = self.is_over = True
         if kind == "raised":
             raise value
         if isinstance(value, Mapping):
@@ -60,9 +53,14 @@ class CallReports(Iterator[Mapping[str, Any]]):
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Called by the function: hand over a report, and wait. Raises TrialStopped."""
+        self.hand_over(metrics)
+
+    def hand_over(self, item: Any) -> None:
+        """Called by the function: the same with whatever the iterator is to return."""
+        end_if_forked(self._pid)
         if self._is_stopped:
             raise TrialStopped
-        self._events.put(("report", metrics))
+        self._events.put(("report", item))
         if not self._verdicts.get():
             raise TrialStopped
 
@@ -78,9 +76,17 @@ class CallReports(Iterator[Mapping[str, Any]]):
     def _run(self) -> None:
         try:
             value = self._call()
+            if inspect.isgenerator(value):  # of a lambda, or another function around one
+                generator: Any = value
+                with closing(generator):
+                    for metrics in generator:
+                        self.report(metrics)
+                value = None
         except TrialStopped:
             value = None
         except BaseException as error:
+            end_if_forked(self._pid)
             self._events.put(("raised", error))
             return
+        end_if_forked(self._pid)
         self._events.put(("returned", value))

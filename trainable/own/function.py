@@ -34,14 +34,9 @@ class FunctionTraining(OwnTraining):
         return Arguments(self.train)
 
     def own_problems(self) -> list[str]:
-        found: list[str] = []
-        for function in (self.train, self.test):
-            if function is not None:
-                try:
-                    Arguments(function)
-                except FunctionError as error:
-                    found.append(str(error))
-        return found + unsendable(train=self.train, test=self.test, data=self.data.load)
+        if not (self.test is None or callable(self.test)):
+            return ["test must be a function of (config, trial), as train is one, but got a program"]
+        return function_problems(train=self.train, test=self.test) + unsendable(data=self.data.load)
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return self._arguments.problems(values)
@@ -74,3 +69,15 @@ def is_generator(function: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(inspect.unwrap(function)) or inspect.isgeneratorfunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
+
+
+def function_problems(**functions: Callable[..., Any] | None) -> list[str]:
+    """Why these cannot take hyperparameters in processes that train, a line each."""
+    found: list[str] = []
+    for function in functions.values():
+        if function is not None:
+            try:
+                Arguments(function)
+            except FunctionError as error:
+                found.append(str(error))
+    return found + unsendable(**functions)

@@ -16,7 +16,9 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rungwise import reporting
 from rungwise.errors import RungwiseError
+from rungwise.storage import beside
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
@@ -36,6 +38,10 @@ class ReportError(RungwiseError, ValueError):
     """A report that is no mapping of numbers, or lacks the objective; the message says which rule it breaks."""
 
 
+class UnjudgedReport(dict[str, Any]):
+    """A report after which the trial goes on, whatever the scheduler makes of it."""
+
+
 class OwnRun(TrialRun):
     """A trial in flight. It is also the `Process` that the function's `Trial` talks to."""
 
@@ -43,7 +49,7 @@ class OwnRun(TrialRun):
         super().__init__(assignment, context)
         self._training = training
         self.mapping: Hyperparameters | None = None  # the function's, where it takes a mapping
-        self._reports: Iterator[Mapping[str, Any]] | None = None
+        self._reports: Iterator[Mapping[str, Any] | TrialResult] | None = None
         self._step = 0  # reports sent
         self._history: list[dict[str, Any]] = []  # these reports
         self._saved_at = time.monotonic()
@@ -57,9 +63,10 @@ class OwnRun(TrialRun):
 
     def results(self) -> Iterator[TrialResult]:
         config = self.assignment.config
-        self._budget = int(config["epochs"]) * int(config["reports_per_epoch"])
+        self._budget = self._training.budget(config)
         snapshot = self._restore()
         last: TrialResult | None = None
+        is_sent = False  # the last one
         for row in snapshot.history if snapshot else ():
             metrics = {name: value for name, value in row.items() if name != "step"}
             last = self._result(row["step"], metrics, self._step)
@@ -70,28 +77,34 @@ class OwnRun(TrialRun):
             return
         _seed_everything(int(config["seed"]))
         trial = self._trial(snapshot.folder if snapshot else None)
+        reporting.report_to(trial.report)
         self._reports = self._training.reports(config, trial, self)
         reported_at = time.monotonic()
         for report in self._reports:
+            if isinstance(report, TrialResult):  # a question to the driver
+                yield report
+                continue
             metrics = numbers(report, self._context.objectives, self.assignment.phase)
             now, self._step = time.monotonic(), self._step + 1
             metrics.setdefault("epoch", self._step / int(config["reports_per_epoch"]))
             metrics.setdefault("seconds", now - reported_at)
             self._history.append({"step": self._step, **metrics})
-            last = self._result(self._step, metrics, 0)
+            last = replace(self._result(self._step, metrics, 0), is_judged=not isinstance(report, UnjudgedReport))
+            is_sent = False
             if last.objective is None:
                 self.close()
                 yield diverged(last, {name: metrics[name] for name in self._context.objectives})
                 return
-            if self._step >= self._budget:
+            if self._step >= self._budget or getattr(self._reports, "is_over", False):
                 break
             yield last
+            is_sent = True
             reported_at = time.monotonic()
         if last is None:
             raise ReportError(f"{self._training.name} ended without a report; yield one, or call trial.report")
         self._finish()
-        # A function that returned before its budget has sent this report already.
-        yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or self._step < self._budget)
+        # A function that returned before its budget may have sent this report already.
+        yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or is_sent)
 
     def finalize_result(self, result: TrialResult) -> TrialResult:
         result = self._with_checkpoints(result)
@@ -116,6 +129,7 @@ class OwnRun(TrialRun):
         if isinstance(self._reports, CallReports) and self._reports.is_hung:
             os._exit(1)  # nothing else ends a thread: this trial goes on in a process of its own, from its checkpoint
         self._reports = None
+        reporting.report_to(None)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
@@ -133,7 +147,7 @@ class OwnRun(TrialRun):
         return time.monotonic() - self._saved_at >= self._context.checkpoint_seconds
 
     def new_folder(self) -> Path:
-        folder = self._place / f"save-{next(self._folders)}"
+        folder = self.place / f"save-{next(self._folders)}"
         folder.mkdir()
         return folder
 
@@ -146,6 +160,15 @@ class OwnRun(TrialRun):
             return
         finally:
             self._saved_at = time.monotonic()
+        if self._latest is not None:
+            shutil.rmtree(self._latest, ignore_errors=True)
+        self._latest = folder
+
+    def hold(self, folder: Path) -> None:
+        """Take a folder as the state after the last report; it is kept when a checkpoint is due, or asked for."""
+        if self.save_is_due():
+            self.keep(folder)
+            return
         if self._latest is not None:
             shutil.rmtree(self._latest, ignore_errors=True)
         self._latest = folder
@@ -178,7 +201,7 @@ class OwnRun(TrialRun):
 
     def _restore(self) -> Snapshot | None:
         """The newest intact checkpoint."""
-        folder = self._place / "checkpoint"
+        folder = self.place / "checkpoint"
         snapshot, refused = self._store.load(
             lambda file, digest: archive.unpack(file, digest, folder), self.assignment.checkpoints
         )
@@ -196,7 +219,7 @@ class OwnRun(TrialRun):
 
     def _archive(self, folder: Path | None) -> CheckpointSaved:
         """Keep a checkpoint of the folder. Raises OSError."""
-        file = self._place / "archive.tar"
+        file = self.place / "archive.tar"
         try:
             archive.pack(Snapshot(self._step, self._history, folder), file)
             return self._store.save(self._step, file, ARCHIVE)
@@ -204,7 +227,14 @@ class OwnRun(TrialRun):
             file.unlink(missing_ok=True)
 
     @property
-    def _place(self) -> Path:
+    def logs(self) -> str | None:
+        """Path or URI of the folder for what a program prints; None: the terminal."""
+        if self.assignment.phase == "plan":
+            return str(self.place)
+        return None if self.assignment.phase == "one" else beside(self._context.checkpoints, "logs")
+
+    @property
+    def place(self) -> Path:
         """A folder of this machine that goes with the trial."""
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="trial-", dir=self._context.scratch))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.trainable.faults import ordinary, reason
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.run import OwnRun, ReportError, numbers
@@ -46,7 +46,7 @@ class OwnTraining(Training):
 
     data: OwnData
     metric: str  # the objective
-    test: Callable[..., Any] | None
+    test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
 
     @property
@@ -60,8 +60,15 @@ class OwnTraining(Training):
         """What messages call it."""
 
     @abstractmethod
-    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
-        """Train; its reports. Closed when the trial is stopped."""
+    def reports(
+        self, config: Mapping[str, Any], trial: Trial, run: OwnRun
+    ) -> Iterator[Mapping[str, Any] | TrialResult]:
+        """Train; its reports, and results that are none and go to the driver as they are. Closed when the trial is
+        stopped."""
+
+    def budget(self, config: Mapping[str, Any]) -> float:
+        """Reports after which a trial has ended, whatever it would report next."""
+        return int(config["epochs"]) * int(config["reports_per_epoch"])
 
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "test": self.has_test}
@@ -138,7 +145,7 @@ class OwnTraining(Training):
 
     @cached_property
     def _test_arguments(self) -> Arguments:
-        assert self.test is not None
+        assert callable(self.test)
         return Arguments(self.test)
 
     def score(
@@ -155,10 +162,14 @@ class OwnTraining(Training):
                     epochs=int(config["epochs"]), reports_per_epoch=int(config["reports_per_epoch"]),
                     device=device, data=prepared, checkpoint=folder,
                 )  # fmt: skip
-                call, _ = self._test_arguments.bind(config, trial)
                 with ordinary():
-                    scores[number] = self._named(call())
+                    scores[number] = self._named(self.tested(config, trial))
         return TestScores(scores)
+
+    def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
+        """What the user's test returns of a confirmed trial."""
+        call, _ = self._test_arguments.bind(config, trial)
+        return call()
 
     def _named(self, returned: object) -> dict[str, float]:
         """Test scores by the names that the record has: without "test_" or "val_". Raises ReportError."""

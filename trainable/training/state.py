@@ -28,6 +28,7 @@ from rungwise.trainable.model import build, derived, penalty, weights
 from rungwise.trainable.report import SCORES, Report
 from rungwise.trainable.storage import CheckpointError, MisfitError
 from rungwise.trainable.training.loop_functions import LoopFunctionError
+from rungwise.trainable.training.new_weights import require_new_weights
 from rungwise.trainable.training.optimizers import build_optimizer
 
 FORMAT = 1
@@ -58,6 +59,7 @@ class State:
     def fresh(cls, config: Config, tensors: Tensors) -> State:
         """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
         model = build(config, tensors.shape, tensors.classes, generator("cpu", config.seed, "weights"))
+        require_new_weights(model, config.model)
         model.to(tensors.device)
         optimizer = (tensors.functions.optimizer or build_optimizer)(model, config)
         if not isinstance(optimizer, torch.optim.Optimizer):

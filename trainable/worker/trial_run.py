@@ -11,7 +11,15 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.trainable import faults
-from rungwise.trainable.messages import Constraint, Failure, FailureKind, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import (
+    Constraint,
+    Failure,
+    FailureKind,
+    SuggestionAnswer,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+)
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 
@@ -56,6 +64,10 @@ class TrialRun(ABC):
     def close(self) -> None:
         """End a training that was stopped."""
         return
+
+    def take_answer(self, answer: SuggestionAnswer) -> None:
+        """The driver's answer to the result that was a question."""
+        raise NotImplementedError(f"{type(self).__name__} asks for nothing, but got {answer}")
 
     def failed(self, error: Exception) -> TrialResult:
         """The last result of a trial that raised `error`."""

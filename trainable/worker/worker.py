@@ -9,18 +9,21 @@ trial's checkpoints by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from rungwise.storage import Folder
-from rungwise.trainable.faults import ordinary
-from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.faults import end_if_forked, ordinary
+from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, TrialResult
 from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.worker.time_limit import TimeLimit, TrialTimeout
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
 
 
@@ -37,6 +40,7 @@ class Worker(tune.Trainable):
         resources: TrialResources = ONE_CORE,
         checkpoints: str = "",
         checkpoint_seconds: float = 30.0,
+        report_seconds: float | None = None,
         mark: str = "",
     ) -> None:
         """Put the data on the device, once a process; called by Tune.
@@ -50,6 +54,7 @@ class Worker(tune.Trainable):
             resources: of this process.
             checkpoints: path or URI below which they lie.
             checkpoint_seconds: time between two checkpoints of a trial.
+            report_seconds: a trial that reports nothing for so long is FAILED; None: for as long as it likes.
             mark: a file that the driver put into `checkpoints`, on a cluster. A process that does not see it has
                 another folder of that name.
         """
@@ -60,6 +65,7 @@ class Worker(tune.Trainable):
             prepared, objectives, max_parameters, checkpoints, checkpoint_seconds, device, scratch
         )
         self._root, self._mark = checkpoints, mark
+        self._time_limit = None if report_seconds is None else TimeLimit(report_seconds)
         self.reset_config(config)
 
     def _unreachable(self) -> str | None:
@@ -90,6 +96,7 @@ class TrialWorker(Worker):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
+        self._end_if_hung()
         if self._run is not None:
             self._run.close()
         self.config = new_config
@@ -98,10 +105,17 @@ class TrialWorker(Worker):
         return True
 
     def step(self) -> dict[str, Any]:
-        return self._next_result().to_tune()
+        result = self._next_result()
+        return result.to_tune(None if result.asks is None else self._actor_handle())
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Take the driver's answer, a SuggestionAnswer, to what the last result asked. Called before the next step."""
+        if self._run is not None:
+            self._run.take_answer(SuggestionAnswer.from_dict(answer))
 
     def cleanup(self) -> None:
         """Save the trial's state, as Tune ends this process."""
+        self._end_if_hung()
         if self._run is not None:
             self._run.save()
             self._run.close()
@@ -115,7 +129,26 @@ class TrialWorker(Worker):
                     if unreachable := self._unreachable():
                         return TrialResult(run.assignment.trial, run.assignment.attempt, unreachable=unreachable)
                     self._results = run.results()
-                result = next(self._results)
+                result = self._next(self._results)
+        except TrialTimeout as error:
+            return run.failed(error)  # its code still runs, and nothing can be asked of it
         except Exception as error:
             result = run.failed(error)
         return run.finalize_result(result)
+
+    def _next(self, results: Iterator[TrialResult]) -> TrialResult:
+        """The next result. Raises TrialTimeout, and what the training raises."""
+        advance = partial(_advance, results, os.getpid())
+        return advance() if self._time_limit is None else self._time_limit.call(advance)
+
+    def _end_if_hung(self) -> None:
+        """Nothing else ends a thread: what this process was to train next begins in another one."""
+        if self._time_limit is not None and self._time_limit.is_hung:
+            os._exit(1)
+
+
+def _advance(results: Iterator[TrialResult], pid: int) -> TrialResult:
+    try:
+        return next(results)
+    finally:
+        end_if_forked(pid)

@@ -81,7 +81,8 @@ def _limits(findings: Findings) -> list[str]:
     several = len(arms) > 1
     arm_text = "any of them" if several else arms[0]
     texts = [
-        f"Whether {arm_text} helps cannot be told from one search per arm: another search finds other configurations."
+        f"Whether {arm_text} helps cannot be told from one search per arm: another search finds other configurations. "
+        "--searches 5 tells."
     ]
     if several:
         texts.insert(0, f"The {PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")

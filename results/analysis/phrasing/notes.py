@@ -5,6 +5,7 @@ from __future__ import annotations
 from rungwise.results.analysis.findings import (
     ArrivalOrder,
     AsGoodAsNone,
+    BrokenConstraint,
     EdgeOfSpace,
     FailedSearches,
     FailedSeeds,
@@ -19,6 +20,7 @@ from rungwise.results.analysis.findings import (
     SampleError,
     SeedIgnored,
     SupersededSeeds,
+    UntilSure,
     WinnersCurse,
 )
 from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
@@ -67,6 +69,8 @@ def note_text(note: Note, findings: Findings) -> str:
                 f"{arms if len(margins) > 1 else score.change(next(iter(margins.values())))} points. A difference "
                 "changes by less, because all arms are scored on the same samples."
             )
+        case BrokenConstraint(arm, source, count, seeds, example):
+            return f"Trial {source} of {arm} breaks a constraint on {count} of {seeds} fresh seeds: {example}."
         case SeedIgnored(arm, seeds):
             return (
                 f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
@@ -89,6 +93,11 @@ def note_text(note: Note, findings: Findings) -> str:
             return (
                 f"The test split was scored after {counts} searches per arm. Whoever looks several times at a "
                 f"{PERCENT} interval is misled more often than in {1 - CONFIDENCE:.0%} of the cases."
+            )
+        case UntilSure(most):
+            return (
+                f"Searches were added until the answer was sure, up to {most} per arm: differences have wider "
+                f"intervals, which hold for all looks together with {PERCENT} (repeated t-tests at a constant level)."
             )
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"

@@ -8,7 +8,7 @@ from rungwise.results.analysis.findings import (
     Verdict,
 )
 from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, plural, signed
-from rungwise.results.analysis.statistics import CONFIDENCE, FEWEST, Difference
+from rungwise.results.analysis.statistics import CONFIDENCE, FEWEST, REPEATED_LEVELS, Difference
 from rungwise.results.io.metric_format import MetricFormat
 
 
@@ -51,7 +51,8 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
             assert found.inner_low is not None
             assert found.inner_high is not None
             between = _between(found.inner_low, found.inner_high, control, score)
-            inner = f"{1 - 2 * (1 - CONFIDENCE):.0%} interval; worth having: {worth}"
+            percent = PERCENT if findings.until_sure else f"{1 - 2 * (1 - CONFIDENCE):.0%}"
+            inner = f"{percent} interval; worth having: {worth}"
             return f"{arm} makes no difference worth having: {between} ({inner}), {budget}. {searches}."
         case Verdict.CANNOT_TELL:
             if found.low is None or found.high is None:
@@ -93,9 +94,10 @@ def _needed(comparison: Comparison, found: Difference, worth: str | None) -> str
     if comparison.needed is None:
         return f"A difference of {worth} is too small for the spread of these scores, and for this many test samples."
     more = comparison.needed - min(found.n, found.n_other)
+    until_sure = f", or --until-sure {max(REPEATED_LEVELS)}" if comparison.needed <= max(REPEATED_LEVELS) else ""
     return (
         f"A difference of {worth} would be seen by about {comparison.needed} searches ({more} more): "
-        f"--searches {comparison.needed}."
+        f"--searches {comparison.needed}{until_sure}."
     )
 
 

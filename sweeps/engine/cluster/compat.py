@@ -51,8 +51,8 @@ def worker_module() -> Any:
 
 def raylet_module() -> Any:
     """`ray._raylet`, Ray's C++ core. None when it is gone: the agents run, Ray handles SIGTERM itself, and a process
-    that has imported Ray before its first sweep, or runs a second one, keeps the token that Ray has read: the private
-    Ray of such a sweep does not start. A sweep script imports Ray later and runs one."""
+    that has imported Ray before its first sweep keeps the token that Ray has read: the private Ray of such a sweep does
+    not start. A sweep script imports Ray later."""
     try:
         from ray import _raylet
     except ImportError:

@@ -13,11 +13,12 @@ import signal
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from rungwise.engine.cluster import compat, driver_folder, startup_patches
+from rungwise.engine.cluster import compat, driver_folder, sigterm, startup_patches
 from rungwise.engine.cluster.attach import SILENT, AttachTimeout, attach
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.resources import Resources
@@ -74,7 +75,7 @@ class Ray:
         if address is None:
             token = self._folder / "token"  # in driver_folder.CONTENT, as are the two below
             token.touch(0o600)
-            token.write_text(secrets.token_hex(32))
+            token.write_text(_token())
             self._environment |= {
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(token),
@@ -92,7 +93,7 @@ class Ray:
         cluster at the address."""
         try:
             startup_patches.forget_token()
-            with startup_patches.keep_own_sigterm():
+            with sigterm.kept_while_ray_starts():
                 if self._address is None:
                     self._start_private(cpus, gpus, nbytes)
                 else:
@@ -141,7 +142,8 @@ class Ray:
 
         self.stopping = True
         if not self._hung:
-            ray.shutdown()
+            with sigterm.kept_while_ray_ends():
+                ray.shutdown()
         self.kill()
         for name, value in self._before.items():
             if value is None:
@@ -162,6 +164,13 @@ class Ray:
             time.sleep(0.02)
         driver_folder.remove(self._folder)
         self._owner.close()
+
+
+@cache
+def _token() -> str:
+    """The token of all private Rays of this process, one after the other: where `forget_token` has no effect, Ray's
+    core keeps the first that it reads."""
+    return secrets.token_hex(32)
 
 
 def _processes_of_sessions(leaders: set[int]) -> list[int]:

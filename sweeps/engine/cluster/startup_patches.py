@@ -7,8 +7,6 @@ as it is and costs time.
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -143,32 +141,9 @@ def minimal_imports() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def keep_own_sigterm() -> Iterator[None]:
-    """Within the block Ray's core, which starts in whatever thread calls `ray.init`, takes SIGTERM for as long as it
-    starts only: its own handler prints a stack and has the process aborted 3 s later."""
-    raylet = compat.raylet_module()
-    core: Any = getattr(raylet, "CoreWorker", None)
-    action = getattr(ctypes.CDLL(None), "sigaction", None)
-    if core is None or action is None:
-        yield
-        return
-
-    def start(*args: Any, **options: Any) -> Any:
-        before = ctypes.create_string_buffer(1024)  # a `struct sigaction`, of 152 bytes on Linux
-        action(signal.SIGTERM, None, before)
-        try:
-            return core(*args, **options)
-        finally:
-            action(signal.SIGTERM, before, None)
-            signal.alarm(0)  # the abort of a SIGTERM that came meanwhile; Python has noted the signal
-
-    with patch.object(raylet, "CoreWorker", start):
-        yield
-
-
 def forget_token() -> None:
-    """Let Ray read its environment and token anew: it does so once a process, and every private Ray has its own."""
+    """Let Ray read its environment and token anew: it does so once a process, which may have used another Ray before
+    its first sweep, or a cluster's."""
     raylet = compat.raylet_module()
     with suppress(AttributeError, TypeError):  # this Ray has none
         raylet.Config.initialize("")

@@ -12,10 +12,11 @@ from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.outcome import outcome
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.live_view import View
-from rungwise.results.record.types import Decision, ReportRow, State
+from rungwise.results.io.redaction import Verbatim
+from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State
 from rungwise.results.record.writer import Record
 from rungwise.storage import is_uri
-from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress
+from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress, take_actor
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 
@@ -45,6 +46,7 @@ class Recorder(Callback):
     ) -> None:
         """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.breach: Callable[[Mapping[str, float]], str | None] = lambda _: None  # the constraint that a report breaks
         self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
         self._checkpoints, self._gpus = checkpoints, gpus
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
@@ -120,6 +122,8 @@ class Recorder(Callback):
                 self._noted.add(note)
                 self._record.event("note", number, text=note)
                 self._view.note(note)
+        if result.attributes:
+            self._record.event(ATTRIBUTES, number, values=Verbatim(result.attributes))
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
             self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result.unsaved}")
@@ -145,6 +149,8 @@ class Recorder(Callback):
                 decision.why
                 or f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
             )
+        if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
+            reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(
             number,
             state,
@@ -170,6 +176,7 @@ class Recorder(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        take_actor(result)  # Tune keeps its results, and writes them into snapshots
         over = bool(result["done"])
         self.received(TrialAssignment.from_tune(trial.config), TrialResult.from_tune(result), over=over)
 

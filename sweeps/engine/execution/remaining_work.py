@@ -17,6 +17,7 @@ from rungwise.trainable.messages import StudyKey
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 if TYPE_CHECKING:
+    from rungwise.engine.execution.test_scoring import Due
     from rungwise.engine.search.reruns import Repeat
 
 
@@ -32,11 +33,10 @@ def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
         searched = Counter(trial.study for trial in trials if trial.phase == "search")
         lacking = any(searched[study] < experiment.trials for study in experiment.studies)
         unended = any(not trial.state.ended for trial in trials)
-        if lacking or unended or missing_repeats(reader, experiment, checkpoints):
+        if lacking or unended:
             return True
-        from rungwise.engine.execution.test_scoring import due
-
-        return bool(experiment.confirmations and due(reader, checkpoints))
+        left = _left_to_confirm(reader, experiment, checkpoints)
+        return bool(left or _repeats(reader, experiment, left))
 
 
 def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
@@ -48,12 +48,22 @@ def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
 
 def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
     """The reruns that the record does not hold yet, and those whose models are needed and gone."""
+    return _repeats(reader, experiment, _left_to_confirm(reader, experiment, checkpoints))
+
+
+def _left_to_confirm(reader: Reader, experiment: Experiment, checkpoints: str) -> Due | None:
+    """What the answer still needs, by the statistics of the whole record; None without a confirmation."""
     from rungwise.engine.execution.test_scoring import due
+
+    return due(reader, checkpoints) if experiment.confirmations else None
+
+
+def _repeats(reader: Reader, experiment: Experiment, left: Due | None) -> list[Repeat]:
     from rungwise.engine.search.reruns import Repeat, repeats
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    gone = [trials[number] for number in (due(reader, checkpoints).gone if experiment.confirmations else ())]
+    gone = [trials[number] for number in (left.gone if left else ())]
     wanted = [
         *repeats(experiment, trials.values(), reader.curves()),
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),

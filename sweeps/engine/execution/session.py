@@ -22,7 +22,7 @@ from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
-from rungwise.engine.worth import fix_worth, record_look
+from rungwise.engine.worth import add_search, fix_worth, record_look
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rungwise.engine.cluster.nodes import Machines
     from rungwise.engine.execution.recorder import Recorder
     from rungwise.engine.execution.stopping import Stop
+    from rungwise.engine.execution.test_scoring import Confirmation
     from rungwise.engine.schedulers.per_arm import Rungs
     from rungwise.engine.search.dispatcher import Search
     from rungwise.engine.search.reruns import Repeat
@@ -98,6 +99,7 @@ class Session:
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
+            recorder.breach = experiment.breach
             recorder.ending = lambda: self.stop.interrupted
             search = Search(experiment, self.record, self._limit, self._repeats, recorder.refused)
             from rungwise.results.exporters.optuna_study import studies
@@ -156,24 +158,40 @@ class Session:
         common, times = Counter(trial.reason for trial in trials).most_common(1)[0]
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
-    def confirm(self, data: SweepData) -> None:
-        """Score the confirmed models on the test split and keep the best one, unless the sweep is stopped.
+    def score(self, data: SweepData) -> bool:
+        """Score the confirmed models on the test split; returns whether that was done, and the sweep is not stopped.
 
-        Raises CannotRun when they cannot be scored; exports of the model may fail, with a line each.
+        Raises CannotRun when they cannot be scored.
         """
-        from rungwise.engine.execution.test_scoring import Confirmation, Unmade
+        from rungwise.engine.execution.test_scoring import Unmade
 
         if not self.experiment.confirmations or self.stop.stop_all():
-            return
-        confirmation = Confirmation(self.record, self.experiment, data, self.options, self.stop, self.checkpoints)
+            return False
         fix_worth(self.record, self.experiment)
         try:
-            confirmation.score()
-            record_look(self.record, self.experiment.searches)
+            self._confirmation(data).score()
         except Unmade as problem:
             raise CannotRun(f"the confirmed models could not be scored: {problem}") from problem
-        for line in confirmation.keep():
+        record_look(self.record, self.experiment.searches)
+        return not self.stop.stop_all()
+
+    def add_search(self) -> bool:
+        """Ask for another search of each arm when the answer is open (--until-sure); returns whether there is one."""
+        more = add_search(self.record, self.experiment)
+        self.experiment = more or self.experiment
+        return more is not None
+
+    def keep(self, data: SweepData) -> None:
+        """Keep the best confirmed model, unless the sweep is stopped. It may fail, with a line."""
+        if not self.experiment.confirmations or self.stop.stop_all():
+            return
+        for line in self._confirmation(data).keep():
             say(f"note: {line}", sys.stderr)
+
+    def _confirmation(self, data: SweepData) -> Confirmation:
+        from rungwise.engine.execution.test_scoring import Confirmation
+
+        return Confirmation(self.record, self.experiment, data, self.options, self.stop, self.checkpoints)
 
     def _repeats(self) -> list[Repeat]:
         """The reruns of the searches that have ended."""
@@ -199,6 +217,7 @@ class Session:
             resources=options.resources,
             checkpoints=self.checkpoints,
             checkpoint_seconds=options.checkpoint_seconds,
+            report_seconds=None if options.trial_timeout is None else 60 * options.trial_timeout,
             mark=self._storage_marker if options.address is not None else "",
         )
         tuner = tune.Tuner(
@@ -206,7 +225,7 @@ class Session:
             param_space=arguments.space,
             tune_config=tune.TuneConfig(**arguments.search),
             run_config=tune.RunConfig(
-                name=options.name,
+                name=f"{options.name}-{self.experiment.searches}",  # a sweep that adds searches comes here again
                 storage_path=ray.storage,
                 verbose=0,
                 progress_reporter=tune.CLIReporter(),  # silent; Tune's own for notebooks clears the cell's output

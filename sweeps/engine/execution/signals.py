@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: at once while nothing runs that must be ended in order, then in order; a second one at once.
+"""Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP): at once while nothing runs that must be ended in order, then
+in order; a second one at once.
 
 What is committed stays committed either way: the record does not depend on an orderly end.
 """
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -22,7 +23,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """While entered, remembers the first SIGINT or SIGTERM in `caught` instead of dying of it, and raises Interrupted
+    """While entered, remembers the first of `NUMBERS` in `caught` instead of dying of it, and raises Interrupted
     in the main thread until `defer`."""
 
     caught: int | None = None
@@ -30,7 +31,8 @@ class Signals:
 
     def __enter__(self) -> Self:
         main = threading.current_thread() is threading.main_thread()  # no other thread may say what a signal does
-        self._before = {number: signal.signal(number, self._handle) for number in NUMBERS} if main else {}
+        heard = [number for number in NUMBERS if main and not _nohup(number)]
+        self._before = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
     def defer(self) -> None:
@@ -51,10 +53,17 @@ class Signals:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         signal.alarm(0)  # Ray's, when the signal came before `renew`
         if self.caught is not None:
+            if number == signal.SIGHUP:  # of one terminal it may come from the shell and from the kernel
+                return
             end(128 + number)
         self.caught = number
         if not self._deferred:
             raise Interrupted
+
+
+def _nohup(number: int) -> bool:
+    """Whether the user has asked that the sweep outlives its terminal."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 @contextmanager

@@ -6,6 +6,7 @@ All that decides what is tried, trained and compared stands here once; `Options`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -45,7 +46,8 @@ class Experiment(Definition):
             arm: {name: _text(value) if is_distribution(value) else value for name, value in settings.items()}
             for arm, settings in self.arm_objects.items()
         }
-        return replace(self, arms=arms, space=space.to_json(self.space_object), data=summary)
+        known = {} if self.trained_by.asks else space.to_json(self.space_object)  # an objective's shows as it asks
+        return replace(self, arms=arms, space=known, data=summary)
 
     @property
     def confirmations(self) -> int:
@@ -112,14 +114,16 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         sampler_options=_json_object(options.sampler_options),
         objectives=sweep.all_objectives,
         worth=options.worth,
+        until_sure=options.until_sure,
         patience=options.patience,
         max_parameters=options.max_parameters,
+        constraints={name: list(limit) for name, limit in sweep.constraints.items()},
         seed=options.seed,
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
         training=training.definition(),
-        space_object=sweep.space,
+        space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,
         model_path=options.model,
@@ -143,15 +147,24 @@ def _or(number: int | None, default: int) -> int:
 
 
 def _training(sweep: Sweep, options: Options) -> Training:
-    """What trains the trials: the user's function, or the built-in network."""
+    """What trains the trials: the user's function, objective or program, or the built-in network."""
     functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
-    if sweep.train is None:
+    if not sweep.trainings:
         return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
+    from rungwise.trainable.own.program.training import ProgramTraining
     from rungwise.trainable.own.training import OwnData
 
     load = sweep.data if callable(sweep.data) else None
     data = OwnData(load, sweep.data_per_worker, options.data or None)
+    if sweep.program is not None:
+        template = sweep.program_arguments
+        return ProgramTraining(data, sweep.metric, sweep.test, sweep.program, template, os.getcwd())
+    if sweep.objective is not None:
+        from rungwise.trainable.own.objective import ObjectiveTraining
+
+        return ObjectiveTraining(data, sweep.metric, sweep.test, sweep.objective)
+    assert sweep.train is not None
     return FunctionTraining(data, sweep.metric, sweep.test, sweep.train)
 
 

@@ -75,6 +75,9 @@ class Options:
     """Folder of all runs."""
     seed: int = 0
     """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    until_sure: int = 0
+    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
+    widened, so that they hold however often one looks."""
     concurrency: int = 0
     """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
     order: str = "auto"
@@ -103,6 +106,8 @@ class Options:
     """Where torchvision datasets lie, or are downloaded to when missing."""
     time_budget: float | None = None
     """Minutes after which no more is trained; the same command goes on later."""
+    trial_timeout: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """Minutes without a report after which a trial is FAILED: it hangs. None = it may take as long as it likes."""
     confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
     """Skip the confirmation: the sweep ends after the search, without an answer."""
     audit: float = 0.0
@@ -161,6 +166,7 @@ def default_options(sweep: Sweep) -> Options:
         sampler_options=json.dumps(dict(sweep.sampler_options)),
         scheduler=sweep.scheduler,
         patience=sweep.patience,
+        trial_timeout=sweep.trial_timeout,
         max_parameters=sweep.max_parameters,
         data=sweep.data_name,
         precision=sweep.precision,

@@ -14,6 +14,7 @@ from rungwise.results.record.writer import to_json
 _MAY_CHANGE = {
     "trials",
     "searches",
+    "until_sure",
     "worth",
     "order",
     "question",

@@ -3,9 +3,7 @@
 A space is a dict of distributions, or a define-by-run function of an Optuna trial that returns the hyperparameters
 (https://optuna.readthedocs.io, "Pythonic search space"), for widths per layer and other conditions.
 
-The three distributions here have the names and arguments of `optuna.distributions`, which are accepted too. They
-differ in one thing: a bad range does not raise where it is written, but is reported by `problems` together with
-everything else that is wrong with the sweep. They also keep Optuna's import out of `--help`.
+Its distributions are those of `rungwise.distributions`; Optuna's are accepted too.
 """
 
 from __future__ import annotations
@@ -16,11 +14,17 @@ import inspect
 import json
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from rungwise.distributions import (
+    CategoricalDistribution,
+    Distribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from rungwise.results.io.paths import shown
 from rungwise.text import printable
 from rungwise.trainable.faults import ordinary
@@ -29,55 +33,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FixedTrial, Trial
 
-Scalar = bool | int | float | str | None
-
-
-@dataclass(frozen=True)
-class FloatDistribution:
-    """A real number in [low, high].
-
-    Args:
-        low: Lower bound, included.
-        high: Upper bound, included.
-        log: Whether the logarithm is uniform instead of the value.
-        step: Distance of two values on a grid that begins at `low`; None: any value.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-
-@dataclass(frozen=True)
-class IntDistribution:
-    """A whole number in [low, high].
-
-    Args:
-        low: Lower bound, included.
-        high: Upper bound, included.
-        log: Whether the logarithm is uniform instead of the value.
-        step: Distance of two values on a grid that begins at `low`.
-    """
-
-    low: int
-    high: int
-    log: bool = False
-    step: int = 1
-
-
-@dataclass(frozen=True)
-class CategoricalDistribution:
-    """One of several values.
-
-    Args:
-        choices: Booleans, numbers, strings or None. Widths of layers are a string: "256-128".
-    """
-
-    choices: Sequence[Scalar]
-
-
-Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 DefineByRun = Callable[["Trial"], Mapping[str, Any]]
 Space = Mapping[str, "Distribution | BaseDistribution"] | DefineByRun
 
@@ -141,6 +96,29 @@ def replayed(function: DefineByRun, params: Mapping[str, Any]) -> tuple[FixedTri
         warnings.simplefilter("error")
         values = dict(function(trial))  # type: ignore[arg-type]  # it has the methods of a Trial
     return trial, values
+
+
+def suggest_value(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    """What the trial's study suggests for `name`; what it has suggested before, if it has. Raises what Optuna does."""
+    from optuna import distributions as od
+
+    match distribution:
+        case od.FloatDistribution():
+            return trial.suggest_float(
+                name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
+            )
+        case od.IntDistribution():
+            return trial.suggest_int(
+                name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
+            )
+        case od.CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+    raise TypeError(f"{name}: a range must be a float, an int or categories, but is {distribution}")
+
+
+def asked_by_objective(_: Trial) -> dict[str, Any]:
+    """The space of a sweep whose objective asks for its hyperparameters while it runs: nothing is suggested before."""
+    return {}
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

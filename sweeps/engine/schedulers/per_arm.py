@@ -73,13 +73,17 @@ class Rungs(FIFOScheduler):
 
     def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:
         """Tune's verdict on a trial's result."""
-        if result.is_stale(assignment):
+        if result.is_stale(assignment) or result.asks is not None:
             return str(TrialScheduler.CONTINUE)
         if not result.step:  # a trial that failed before its first report
             return str(TrialScheduler.STOP)
         if assignment.phase != "search":  # a repeat runs to its end
             return str(TrialScheduler.CONTINUE)
-        return self.judge(assignment.study, assignment.trial, result.step, result.objective)
+        verdict = self.judge(assignment.study, assignment.trial, result.step, result.objective)
+        if result.is_judged:
+            return verdict
+        self._decisions.pop(assignment.trial, None)  # the rung has its value, as a resumed sweep would enter it
+        return str(TrialScheduler.CONTINUE)
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 

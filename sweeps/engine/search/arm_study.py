@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.engine.experiment.space import misnamed, to_optuna
+from rungwise.engine.experiment.space import contains, misnamed, suggest_value, to_optuna
 from rungwise.engine.outcome import OBJECTIVE, outcome
 from rungwise.engine.search import compat
 from rungwise.engine.search.initial_point import DefaultPointSampler
@@ -22,7 +22,7 @@ from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.exporters.optuna_study import kept
 from rungwise.results.record.types import State
 from rungwise.trainable.faults import message, ordinary, reason
-from rungwise.trainable.messages import Failure, FailureKind, StudyKey, TrialResult
+from rungwise.trainable.messages import Failure, FailureKind, StudyKey, SuggestionRequest, TrialResult
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -76,8 +76,10 @@ class ArmStudy(OptunaSearch):
         directions = [_DIRECTIONS[mode] for mode in experiment.objectives.values()]
         self.study = optuna.create_study(study_name=name, directions=directions)
         self._trials: dict[str, optuna.Trial] = {}  # by the id of the Tune trial
+        self._samplers: dict[str, BaseSampler] = {}  # likewise: of trials that go on asking
         self._build_sampler, self._first, self._arm = sampler, first, arm
         self._previous: FastTPESampler | None = None  # the sampler of the previous suggestion
+        self._violations = experiment.violations
         self._secondary_metrics = list(experiment.objectives)[1:]
         self._steps: dict[str, int] = {}  # Tune trial -> last step reported to Optuna
         self._points: list[dict[str, Any]] = []
@@ -91,6 +93,8 @@ class ArmStudy(OptunaSearch):
     def continue_trial(self, trial_id: str, number: int) -> None:
         """The Tune trial `trial_id` carries on the study's RUNNING trial `number`."""
         index = self._num_earlier_trials + number
+        is_first = self._first is not None and index == 0 and not self._points
+        self._samplers[trial_id] = self._first if is_first and self._first else self._build_sampler(number + 1)
         self._trials[trial_id] = compat.resumed_trial(self.study, index)
         reported = self.study.get_trials(deepcopy=False)[index].intermediate_values
         self._steps[trial_id] = max(reported, default=0)
@@ -118,7 +122,7 @@ class ArmStudy(OptunaSearch):
             self.study.enqueue_trial(self._points[tried])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.sampler = self._next_sampler(number)
+            self.study.sampler = self._samplers[trial_id] = self._next_sampler(number)
             if callable(self._search_space):  # Ray would mix the sampled parameters into what the function returns
                 self._trials[trial_id] = self.study.ask()
                 try:
@@ -135,10 +139,7 @@ class ArmStudy(OptunaSearch):
                 except Exception as error:  # of a user's own sampler
                     raise SamplerError(f"the sampler of arm {self._arm!r} raised {reason(error)}") from error
         trial = self._trials[trial_id]
-        distributions = {
-            name: optuna.distributions.distribution_to_json(distribution)
-            for name, distribution in trial.distributions.items()
-        }
+        distributions = _as_json(trial)
         attributes = compat.study_attributes(self.study).items()
         changed = {name: value for name, value in attributes if attributes_before.get(name) != value}
         if callable(self._search_space) and (wrong := [*misnamed(values), *misnamed(trial.distributions)]):
@@ -146,6 +147,33 @@ class ArmStudy(OptunaSearch):
             return Suggestion({}, {}, {}, Failure(FailureKind.EXCEPTION, wrong[0]), {}, {})
         trial_attributes = kept(compat.trial_attributes(self.study, trial))
         return Suggestion(values, dict(trial.params), distributions, problem, trial_attributes, changed)
+
+    def is_suggested(self, trial_id: str, name: str) -> bool:
+        """Whether the trial has a value for `name` already: `suggest` then gives it again."""
+        return name in self._trials[trial_id].distributions
+
+    def suggest_one(self, trial_id: str, request: SuggestionRequest) -> Suggestion:
+        """Suggest a further hyperparameter for a trial that is trained already; all that it has is returned.
+
+        Raises ValueError for a range that Optuna refuses, and what the sampler does.
+        """
+        trial, name = self._trials[trial_id], request.name
+        distribution = optuna.distributions.json_to_distribution(request.distribution)
+        shared, own = compat.study_attributes(self.study), compat.trial_attributes(self.study, trial)
+        enqueued = own.get("fixed_params", {})
+        if name in enqueued and not contains(distribution, enqueued[name]):
+            raise ValueError(f"--enqueue: {name} must lie in {distribution}, but got {enqueued[name]!r}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = self._samplers[trial_id]
+            suggest_value(trial, name, distribution)
+        now = compat.study_attributes(self.study)
+        changed = {key: value for key, value in now.items() if shared.get(key) != value}
+        kept_now = kept(compat.trial_attributes(self.study, trial))
+        is_new = bool(changed) or kept_now != kept(own)
+        return Suggestion(
+            {name: trial.params[name]}, dict(trial.params), _as_json(trial), None, kept_now if is_new else {}, changed
+        )
 
     def report(self, trial_id: str, result: TrialResult) -> None:
         """Tell the study of a trial's report."""
@@ -162,6 +190,7 @@ class ArmStudy(OptunaSearch):
         state = _OPTUNA_STATE[outcome(result)]
         failure = result.failure if result is not None else None
         trial = self._trials.pop(trial_id)
+        self._samplers.pop(trial_id, None)
         values = self._values(result) if result is not None and state is TrialState.COMPLETE else None
         if state is TrialState.COMPLETE and values is None:
             state = TrialState.FAIL
@@ -172,6 +201,8 @@ class ArmStudy(OptunaSearch):
             state = TrialState.PRUNED  # without a value: TPE ranks it below all others, and it would overlook a FAIL
         if failure is not None and failure.constraint is not None:
             trial.set_constraint(failure.constraint.name, failure.constraint.violation)
+        for name, violation in self._violations(result.metrics if result is not None else {}).items():
+            trial.set_constraint(name, violation)
         self.study.tell(trial, values, state=state)
 
     def _values(self, result: TrialResult) -> list[float] | None:
@@ -179,6 +210,10 @@ class ArmStudy(OptunaSearch):
         values = [result.objective, *(result.metrics.get(name) for name in self._secondary_metrics)]
         finite = [float(value) for value in values if value is not None and isfinite(value)]
         return finite if len(finite) == len(values) else None
+
+
+def _as_json(trial: optuna.Trial) -> dict[str, str]:
+    return {name: optuna.distributions.distribution_to_json(kind) for name, kind in trial.distributions.items()}
 
 
 def sampler_factory(experiment: Experiment, key: StudyKey) -> Callable[[int], BaseSampler]:

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.outcome import OBJECTIVE
 from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
+from rungwise.engine.search.live_suggestions import LiveSuggestions, Send, sender
 from rungwise.engine.search.numbering import META as NUMBERING
 from rungwise.engine.search.numbering import Numbering
 from rungwise.engine.search.reruns import Repeat
@@ -30,7 +31,15 @@ from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
-from rungwise.trainable.messages import Failure, FailureKind, StudyKey, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import (
+    Failure,
+    FailureKind,
+    StudyKey,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+    take_actor,
+)
 from rungwise.trainable.worker.checkpoints import owner
 
 if TYPE_CHECKING:
@@ -84,6 +93,7 @@ class Search(Searcher):
         self._repeated: set[tuple[str, int, int]] = set()  # keys of those dispatched: each once a session
         with Reader(record.path.parent) as reader:
             self._run = str(reader.meta("id") or "")  # the owner of the checkpoints
+        self._suggestions = LiveSuggestions(record)
         self._live: dict[str, StudyKey | None] = {}  # Tune trial -> its study; None for a repeat
 
     def replay(
@@ -173,6 +183,11 @@ class Search(Searcher):
         if study := self._live[trial_id]:
             self._studies[study].report(trial_id, result)
 
+    def suggest_one(self, trial_id: str, result: TrialResult, send: Send) -> None:
+        """A trial asks for one more hyperparameter: `send` it, once it is in the record."""
+        if study := self._live[trial_id]:
+            self._suggestions.answer(trial_id, result, self._studies[study], send)
+
     def complete(self, trial_id: str, result: TrialResult | None) -> None:
         """A trial has ended; `result` is its last one, or None when it was lost."""
         if study := self._live.pop(trial_id):
@@ -199,8 +214,8 @@ class Search(Searcher):
         values = {
             "seed": derived_seed(self._experiment.seed, "trial", *study, place + 1),
             **self._experiment.given(study.arm),
-            **suggestion.values,
             "epochs": self._experiment.epochs,
+            **suggestion.values,
             "reports_per_epoch": self._experiment.reports_per_epoch,
         }
         try:
@@ -261,7 +276,11 @@ class Search(Searcher):
         return assignment.to_tune() if isinstance(assignment, TrialAssignment) else assignment
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.report(trial_id, TrialResult.from_tune(result))
+        message = TrialResult.from_tune(result)
+        if message.asks is None:
+            self.report(trial_id, message)
+        else:
+            self.suggest_one(trial_id, message, sender(take_actor(result)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self.complete(trial_id, None if error else TrialResult.last_from_tune(result))

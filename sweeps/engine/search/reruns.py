@@ -61,7 +61,7 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
         Repeat(
             "confirm",
             trial,
-            {**trial.config, "seed": confirmation_seed(experiment, trial.study, repetition)},
+            {**_config(trial, experiment), "seed": confirmation_seed(experiment, trial.study, repetition)},
             rank=rank,
             repetition=repetition,
         )
@@ -69,13 +69,18 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
         for rank, trial in best
     ]
     if len(ended) == len(experiment.studies):
-        wanted += [Repeat("audit", trial, trial.config) for trial in audited(searched, experiment)]
+        wanted += [Repeat("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
     lost = [
         replace(repeat, again=trial, why=f"it was LOST: {trial.reason}")
         for repeat in wanted
         if (trial := held.get(repeat.key)) and trial.state is State.LOST
     ]
     return lost + [repeat for repeat in wanted if repeat.key not in held]
+
+
+def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
+    """The configuration of a repetition, with what the trial asked for while it ran."""
+    return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
 
 
 def ended_studies(searched: Iterable[Trial], experiment: Experiment) -> list[StudyKey]:
@@ -98,20 +103,24 @@ def confirmation_seed(experiment: Experiment, study: StudyKey, repetition: int) 
 
 
 def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
-    """The search's trials, best first: those trained longest first, then by their last objective.
+    """The search's trials that break no constraint, best first: those trained to their end first, then those trained
+    longest, then by their last objective.
 
-    Only scores after equal training compare, so a trial that was stopped counts when too few reached the end.
+    Only scores after equal training compare, so a trial that was stopped counts when too few reached the end. A trial
+    whose budget is its own (a search over `epochs`), or whose training ended by itself, is trained to its end, too.
     """
+    last_metrics = {trial: (max(curve), curve[max(curve)].metrics) for trial, curve in curves.items() if curve}
 
-    def rank(trial: Trial) -> tuple[int, float]:
-        curve = curves.get(trial.trial, {})
-        last = max(curve, default=0)
-        return last, experiment.sign * curve[last].metrics.get(experiment.metric, math.nan) if last else math.nan
+    def rank(trial: Trial) -> tuple[float, float]:
+        step, metrics = last_metrics.get(trial.trial, (0, {}))
+        trained = math.inf if trial.state is State.COMPLETED else step
+        return trained, experiment.sign * metrics.get(experiment.metric, math.nan)
 
     ranked = [
         (rank(trial), trial)
         for trial in searched
         if trial.study == study and trial.state in (State.COMPLETED, State.STOPPED)
+        if experiment.breach(last_metrics.get(trial.trial, (0, {}))[1]) is None
     ]
     ranked = [pair for pair in ranked if math.isfinite(pair[0][1])]
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]

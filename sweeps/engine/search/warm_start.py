@@ -43,7 +43,8 @@ def points(experiment: Experiment, texts: Iterable[str]) -> Points:
         for arm in experiment.arms:
             searched = {name: value for name, value in point.items() if name not in experiment.fixes(arm)}
             if searched:
-                arm_points[arm].append(_checked(experiment.space_of(arm), searched))
+                is_known = not experiment.trained_by.asks  # else the range is known when the objective asks
+                arm_points[arm].append(_checked(experiment.space_of(arm), searched) if is_known else searched)
     return arm_points
 
 
@@ -123,9 +124,14 @@ def _fitting(experiment: Experiment, arm: str, trial: Trial) -> tuple[dict[str, 
     """The trial's parameters in the arm's space, and their distributions; or why it does not fit."""
     import optuna
 
-    for name, value in json.loads(json.dumps(experiment.given(arm))).items():
-        if name != "seed" and _widths_as_text(trial.config.get(name)) != _widths_as_text(value):
-            return f"{name} is {trial.config.get(name)!r} there and {value!r} here"
+    asks, given = experiment.trained_by.asks, json.loads(json.dumps(experiment.given(arm)))
+    config = {**trial.params, **trial.config} if asks else trial.config
+    for name, value in given.items():
+        if name != "seed" and _widths_as_text(config.get(name)) != _widths_as_text(value):
+            return f"{name} is {config.get(name)!r} there and {value!r} here"
+    if asks:  # whatever it asked for there
+        params = {name: value for name, value in trial.params.items() if name not in given}
+        return params, {name: text for name, text in trial.distributions.items() if name in params}
     space = experiment.space_of(arm)
     if callable(space):
         try:

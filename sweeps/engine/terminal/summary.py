@@ -36,6 +36,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines += ["", textwrap.fill(found.sentence, 110), ""]
         edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
         lines += [f"note    {note_text(note, found)}" for note in edges]
+    lines += _more_searches(reader, found, definition.searches)
     lines += [_best_line(arm, found) for arm in found.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
@@ -57,6 +58,15 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         _, *arguments = reader.sessions()[-1].info["command"]
         lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
     return "\n".join(lines)
+
+
+def _more_searches(reader: Reader, found: Answer, searches: int) -> list[str]:
+    """How long the searches would take that an open comparison needs, at the pace of this run so far."""
+    needed = max((one.needed for one in found.comparisons if one.needed is not None), default=0)
+    seconds = sum(session.ended - session.started for session in reader.sessions() if session.ended is not None)
+    if needed <= searches or not seconds:
+        return []
+    return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
 
 
 def _best_line(arm: Arm, found: Answer) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.results.analysis.statistics import FEWEST, REPEATED_LEVELS
 from rungwise.trainable import config as hyper
 from rungwise.trainable.report import MODES, Report
 
@@ -24,6 +25,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         (experiment.searches >= 1, "--searches >= 1 must hold, but got", experiment.searches),
         (experiment.worth is None or 0 < experiment.worth < math.inf, "--worth > 0 must hold, but got",
          experiment.worth),
+        (options.until_sure == 0 or FEWEST <= options.until_sure <= max(REPEATED_LEVELS),
+         f"--until-sure takes {FEWEST} to {max(REPEATED_LEVELS)} searches, but got", options.until_sure),
         (experiment.epochs >= 1, "--epochs >= 1 must hold, but got", experiment.epochs),
         (LEAST_ETA <= experiment.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up, but got",
          experiment.eta),
@@ -43,6 +46,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
          "--max-parameters >= 1 must hold, but got", experiment.max_parameters),
         (options.time_budget is None or options.time_budget > 0, "--time-budget > 0 must hold, but got",
          options.time_budget),
+        (options.trial_timeout is None or 0 < options.trial_timeout < math.inf,
+         "--trial-timeout > 0 must hold, but got", options.trial_timeout),
         (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
          "--price-per-hour >= 0 must hold, but got", options.price_per_hour),
     ]  # fmt: skip
@@ -59,7 +64,11 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
 
 def _objectives(experiment: Experiment) -> list[str]:
     if experiment.trained_by.metrics is None:
-        return _own_objectives(experiment)
+        return _own_objectives(experiment) + [
+            f"a search must not see test scores, but {name!r} is a constraint; {TEST_WAY}"
+            for name in experiment.constraints
+            if name.startswith("test")
+        ]
     reported = [field.name for field in fields(Report) if field.name not in ("step", "others")]
     metrics, found = list(dict.fromkeys([*reported, *(set(experiment.trained_by.metrics) - set(BESIDE))])), []
     if experiment.metric not in metrics:
@@ -71,6 +80,7 @@ def _objectives(experiment: Experiment) -> list[str]:
             found.append(hyper.unknown("objective", name, metrics + BESIDE))
         elif wrong := _mode_problem("an objective's mode", name, mode):
             found.append(wrong)
+    found += [hyper.unknown("constraint", name, metrics) for name in experiment.constraints if name not in metrics]
     return found
 
 

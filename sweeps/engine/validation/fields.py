@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from rungwise.engine.experiment.space import is_distribution, named
-from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.experiment.sweep import TRAININGS, Sweep
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is one, and what it must be
 
@@ -33,8 +33,24 @@ def _mapping(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def _words(value: object) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(_text, value)) and bool(value[0])
+
+
 def _functions(value: object) -> bool:
     return _mapping(value) and all(map(callable, value.values()))  # type: ignore[attr-defined]
+
+
+def _constraints(value: object) -> bool:
+    return _mapping(value) and all(_limit(limit) for limit in value.values())  # type: ignore[attr-defined]
+
+
+def _limit(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and value[0] in ("<=", ">=") and _finite(value[1])
+
+
+def _finite(value: object) -> bool:
+    return _number(value) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _function(value: object) -> bool:
@@ -58,7 +74,10 @@ RULES: dict[str, Rule] = {
     "arms": OPTIONS,
     "model": (lambda value: _text(value) or callable(value), "a model's name, or a function of a Config"),
     "train": (_or_none(callable), "a function of (config, trial)"),
-    "test": (_or_none(callable), "a function of (config, trial)"),
+    "objective": (_or_none(_function), "a function of a trial"),
+    "program": (_or_none(_words), "a list of words, such as ['python', 'train.py']"),
+    "program_arguments": (_or_none(_text), "text"),
+    "test": (_or_none(lambda value: callable(value) or _words(value)), "a function of (config, trial), or a program"),
     "data": (
         _or_none(lambda value: _text(value) or callable(value)),
         "a dataset's name, or a function without arguments",
@@ -71,11 +90,13 @@ RULES: dict[str, Rule] = {
     "metric": TEXT,
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
     "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
+    "constraints": (_constraints, 'a dict of metrics and limits, such as {"latency_ms": ("<=", 5)}'),
     "max_parameters": (_or_none(_whole), "a whole number"),
     "sampler": (lambda value: _text(value) or _mapping(value) or not isinstance(value, type | None), SAMPLERS),
     "sampler_options": OPTIONS,
     "scheduler": TEXT,
     "patience": (_or_none(_number), "a number"),
+    "trial_timeout": (_or_none(_number), "a number of minutes"),
     "confirm_configs": (_or_none(_whole), "a whole number"),
     "confirm_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
@@ -98,17 +119,31 @@ def problems(sweep: object) -> list[str]:
         if not fits(value := getattr(sweep, each.name)):
             found.append(f"{each.name} must be {words}, but got {named(value)}")
     if not found:
-        found = [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
-        if sweep.train is None and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
-            found.append("test, data_per_worker and data as a function are for a training of your own: say train=")
-        if sweep.train is not None:
-            loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if getattr(sweep, name)]
-            found += [
-                f"{name} is for the built-in training, and train is your own: leave one of them out" for name in loop
-            ]
+        found = _training_problems(sweep)
+        found += [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
         if sweep.metric in sweep.objectives:
             found.append(f"objectives must differ, but {sweep.metric} is there twice")
         found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
+    return found
+
+
+def _training_problems(sweep: Sweep) -> list[str]:
+    """What does not go together of a training of the user's own."""
+    given = sweep.trainings
+    if len(given) > 1:
+        return [f"a sweep has one training, but got {' and '.join(given)}; leave one of them out"]
+    found = []
+    if not given and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
+        ways = ", ".join(f"{name}=" for name in TRAININGS)
+        found.append(f"test, data_per_worker and data as a function are for a training of your own: say one of {ways}")
+    loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if given and getattr(sweep, name)]
+    found += [
+        f"{name} is for the built-in training, and {given[0]} is your own: leave one of them out" for name in loop
+    ]
+    if "program" not in given and sweep.program_arguments is not None:
+        found.append("program_arguments is for a program, but none is given")
+    if "objective" in given and (callable(sweep.space) or sweep.space):
+        found.append("an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out")
     return found
 
 

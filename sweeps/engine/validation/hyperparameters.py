@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
@@ -20,8 +21,10 @@ def problems(experiment: Experiment) -> list[str]:
     found += [
         f"{name} is the sweep's budget, not a hyperparameter; set it on the Sweep or as a flag"
         for name in BUDGET
-        if any(name in where for where in (searched, fixed, *arms.values()))
+        if any(name in where for where in (fixed, *arms.values())) or (name in searched and name != "epochs")
     ]
+    if (budgets := searched.get("epochs")) is not None and space.is_distribution(budgets):
+        found += _budget_problems(experiment, budgets)
     for arm in arms:
         fixes = experiment.fixes(arm)
         found += [
@@ -29,10 +32,13 @@ def problems(experiment: Experiment) -> list[str]:
             for name, value in fixes.items()
             if name in fixed and fixed[name] != value
         ]
-        if is_function and (ranges := arms[arm].keys() - fixes.keys()):
+        ranges = sorted(arms[arm].keys() - fixes.keys())
+        if ranges and experiment.trained_by.asks:
+            found.append(f"an arm of an objective fixes values, but arm {arm!r} has a range for {', '.join(ranges)}")
+        elif is_function and ranges:
             found.append(
                 f"an arm may search a range of its own when the space is a dict, but the space is a function and arm "
-                f"{arm!r} has one for {', '.join(sorted(ranges))}"
+                f"{arm!r} has one for {', '.join(ranges)}"
             )
         given = experiment.given(arm)
         training = experiment.trained_by
@@ -43,6 +49,19 @@ def problems(experiment: Experiment) -> list[str]:
         legal = {name: value for name, value in given.items() if not training.problems({**model, name: value})}
         found += [line for line in range_problems(experiment.space_of(arm), legal, training) if line not in found]
     return found
+
+
+def _budget_problems(experiment: Experiment, budgets: Any) -> list[str]:
+    """Of a search over `epochs`, a trial's own budget: rungs compare trials at equal epochs, up to --epochs."""
+    try:
+        values = space.values(budgets)
+    except ValueError:  # of a bad range, which `ranges.problems` describes
+        return []
+    if any(isinstance(value, str | bool) or value != int(value) or value < 1 for value in values):
+        return ["a searched budget must be whole numbers of epochs from 1 up; say IntDistribution"]
+    if max(values, default=0) > experiment.epochs:
+        return [f"a searched budget must be at most --epochs {experiment.epochs}, but goes up to {max(values):g}"]
+    return []
 
 
 def name_problems(experiment: Experiment) -> list[str]:

@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rungwise.engine.experiment.space import (
-    PROBES,
+from rungwise.distributions import (
     CategoricalDistribution,
-    DefineByRun,
     Distribution,
     FloatDistribution,
     IntDistribution,
     Scalar,
+)
+from rungwise.engine.experiment.space import (
+    PROBES,
+    DefineByRun,
     Space,
     distribution_to_optuna,
     has_ends,

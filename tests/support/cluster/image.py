@@ -125,7 +125,7 @@ def _furnish(home: Path) -> None:
         run_node_script(home, offline_wheels=Path(wheels))
     python = home / "python"
     for name, version in _packages(python):
-        if name not in ("pip", "setuptools"):  # setuptools comes with some Pythons
+        if (name, version) in ours or name not in ("pip", "setuptools"):  # which Python itself may bring
             _link(ours[name, version], python)
     check = subprocess.run([python / "bin/python", "-m", "pip", "check"], capture_output=True, text=True, check=False)
     if check.returncode:

@@ -1,0 +1,77 @@
+"""Constraints on reported metrics: told to the sampler, and a trial that breaks one is never the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.loop import Loop
+
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.search.reruns import best_of
+from rungwise.results.analysis.answer import answer
+from rungwise.results.record.definition import Definition
+from rungwise.results.record.reader import Reader
+from rungwise.results.tables.tables import tables
+from rungwise.trainable.messages import StudyKey, TrialEnd
+
+SWEEP = Sweep(
+    "limited",
+    {"lr": FloatDistribution(1e-3, 1e-1, log=True)},
+    constraints={"seconds": ("<=", 5), "val_loss": (">=", 0.5)},
+    scheduler="none",
+    epochs=1,
+)
+REPORTS = [  # accuracy, seconds, loss
+    (0.9, 7.0, 1.0),  # the best accuracy, and too slow
+    (0.8, 4.0, 0.4),  # the loss is too low
+    (0.7, 4.0, 1.0),
+    (0.6, 5.0, 0.5),  # on both limits
+]
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    loop = Loop(tmp_path, SWEEP, trials=len(REPORTS))
+    experiment = resolve(SWEEP)
+    definition = Definition(metric="val_accuracy", mode="max", arms={"all": {}}, constraints=experiment.constraints)
+    loop.record.set_meta("definition", definition.to_json())
+    loop.recorder.breach = experiment.breach
+    for accuracy, seconds, loss in REPORTS:
+        trial: Any = loop.deal()
+        metrics = {"epoch": 1.0, "val_accuracy": accuracy, "seconds": seconds, "val_loss": loss}
+        assert loop.report(trial, accuracy, 1, metrics=metrics, state=TrialEnd.COMPLETED)
+    return loop
+
+
+def test_a_violation_is_positive_where_the_constraint_is_broken() -> None:
+    definition = Definition(constraints={"seconds": ["<=", 5], "f1": [">=", 0.5]})
+    assert definition.violations({"seconds": 7.0, "f1": 0.75}) == {"seconds": 2.0, "f1": -0.25}
+    assert definition.breach({"seconds": 7.0}) == "seconds <= 5 must hold, but got 7"
+    assert definition.breach({"f1": 0.25, "seconds": 5.0}) == "f1 >= 0.5 must hold, but got 0.25"
+    assert definition.breach({"seconds": float("nan")}) is None  # its objective says that it diverged
+    assert Definition.from_json(definition.to_json()).constraints == definition.constraints
+
+
+def test_the_sampler_is_told_by_how_much_and_a_later_driver_rebuilds_it(loop: Loop) -> None:
+    wanted = [{"seconds": s - 5, "val_loss": 0.5 - loss} for _, s, loss in REPORTS]
+    assert [trial.constraints for trial in loop.live()] == [pytest.approx(one) for one in wanted]
+    assert [trial.constraints for trial in loop.rebuilt()] == [pytest.approx(one) for one in wanted]
+
+
+def test_a_trial_that_breaks_one_says_it_and_is_neither_ranked_nor_confirmed_nor_best(loop: Loop) -> None:
+    reasons = [row.reason for row in loop.rows().values()]
+    assert reasons == ["seconds <= 5 must hold, but got 7", "val_loss >= 0.5 must hold, but got 0.4", None, None]
+    folder = loop.record.path.parent
+    with Reader(folder) as reader:
+        searched, curves = reader.trials("search"), reader.curves()
+        best = best_of(StudyKey("all"), searched, curves, resolve(SWEEP))
+        (arm,) = answer(reader).arms
+    assert [trial.trial for trial in best] == [3, 4]
+    assert arm.best_seen is not None
+    assert arm.best_seen.trial == 3
+    with Reader(folder) as reader:
+        ranks = tables(reader).trials["rank"].to_pylist()
+    assert ranks == [None, None, 1, 2]

@@ -1,0 +1,149 @@
+"""A training that is a program of the user's: started with the hyperparameters, it reports a line of JSON at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rungwise.storage import Folder, is_uri
+from rungwise.trainable.own.function import function_problems
+from rungwise.trainable.own.program.command import command, environment, missing_files, template_problems
+from rungwise.trainable.own.program.process import GRACE_SECONDS, Process, ProgramError
+from rungwise.trainable.own.run import OwnRun, ReportError
+from rungwise.trainable.own.training import OwnTraining
+from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.resources import TrialResources
+
+CHECKPOINT = "checkpoint"  # the key of a report that names what to keep, below RUNGWISE_SAVE
+WAY_OUT = 'write a line such as {"val_loss": 0.3} to the file that $RUNGWISE_REPORTS names, or call rungwise.report()'
+LONGEST_SHOWN = 80  # characters of a line that a message quotes
+
+
+@dataclass(frozen=True)
+class ProgramTraining(OwnTraining):
+    """`Sweep(program=["python", "train.py"])`."""
+
+    program: Sequence[str]
+    template: str | None  # see `command.command`
+    folder: str  # its working directory: the driver's
+    grace: float = GRACE_SECONDS
+
+    kind = "program"
+
+    @property
+    def name(self) -> str:
+        return program_name(self.program)
+
+    def own_problems(self) -> list[str]:
+        found = missing_files("program", self.program, self.folder) + template_problems(self.template)
+        if self.data.load is not None or self.data.dataset is not None:
+            found.append("data: a program reads its data itself; leave `data` out")
+        if isinstance(self.test, Sequence):
+            return found + missing_files("test", self.test, self.folder)
+        return found + function_problems(test=self.test)
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        return []
+
+    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(values)
+
+    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        return {}
+
+    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset()
+
+    def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
+        return None, "cuda" if resources.gpus > 0 else "cpu"
+
+    def reports(self, config: Mapping[str, Any], trial: Trial, run: OwnRun) -> Iterator[Mapping[str, Any]]:
+        logs, name = run.logs, f"{trial.number}-{trial.attempt}.log"
+        log = None if logs is None else run.place / name if is_uri(logs) else Path(logs, name)
+        if log is not None:
+            with suppress(OSError):  # a full disk ends no trial
+                log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            for metrics, saved in self._lines(self.program, config, trial, run.place, log):
+                folder = None if saved is None else _taken(saved, run.new_folder())
+                if metrics:
+                    yield metrics
+                if folder is not None:
+                    run.hold(folder)
+        finally:
+            if logs is not None and log is not None and is_uri(logs):
+                with suppress(OSError):
+                    Folder(logs).write(name, log)
+
+    def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
+        if not isinstance(self.test, Sequence):
+            return super().tested(config, trial)
+        with tempfile.TemporaryDirectory() as place:
+            lines = self._lines(self.test, config, trial, Path(place), Path(place, "log"))
+            scores: dict[str, Any] = {}
+            for metrics, _ in lines:
+                scores |= metrics
+        return scores
+
+    def _lines(
+        self, words: Sequence[str], config: Mapping[str, Any], trial: Trial, place: Path, log: Path | None
+    ) -> Iterator[tuple[dict[str, Any], Path | None]]:
+        """What a program reports: numbers, and the file or folder that it wants to be kept as a checkpoint.
+
+        Raises:
+            ProgramError: It cannot be started, fails, or reports what is no report.
+        """
+        save, said = place / "save", False
+        save.mkdir(exist_ok=True)
+        try:
+            with Process(place) as process:
+                variables = environment(trial, config, process.reports, save)
+                process.start(command(words, self.template, config), self.folder, variables, log, self.grace)
+                for line in process.lines():
+                    said = True
+                    yield _parsed(line, save)
+                process.check()
+        except ProgramError as error:
+            error.args = (f"{program_name(words)} {error}",)
+            raise
+        if not said and trial.checkpoint is None:
+            raise ReportError(f"{program_name(words)} ended and reported nothing: {WAY_OUT}")
+
+
+def program_name(words: Sequence[str]) -> str:
+    """What messages call a program: its script."""
+    return os.path.basename(next((word for word in words if word.endswith(".py")), words[0]))
+
+
+def _parsed(line: bytes, save: Path) -> tuple[dict[str, Any], Path | None]:
+    """The report in a line. Raises ProgramError."""
+    try:
+        report = json.loads(line)
+    except ValueError:
+        report = None
+    if not isinstance(report, dict):
+        shown = line.decode(errors="replace")[:LONGEST_SHOWN]
+        raise ProgramError(f"must report one JSON object a line, but wrote {shown!r}: {WAY_OUT}")
+    named = report.pop(CHECKPOINT, None)
+    if named is None:
+        return report, None
+    path = (save / str(named)).resolve()
+    if save.resolve() not in path.parents or not path.exists():
+        raise ProgramError(f"must name a file or folder below $RUNGWISE_SAVE as its checkpoint, but named {named!r}")
+    return report, path
+
+
+def _taken(saved: Path, folder: Path) -> Path:
+    """`folder` with what was saved, which the program cannot change any more."""
+    if saved.is_dir():
+        folder.rmdir()
+        saved.rename(folder)
+    else:
+        saved.rename(folder / saved.name)
+    return folder
