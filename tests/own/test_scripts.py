@@ -29,8 +29,14 @@ WHOLE = ("xgboost_trees.py", "lightning_digits.py")  # one that reports by calls
 FAULTS = ("torch_digits.py",)  # the rest of the matrix is in the long set
 
 
-def some(often: tuple[str, ...]) -> list[object]:
-    return [name if name in often else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
+def some(names: list[str], often: tuple[str, ...]) -> list[object]:
+    return [name if name in often else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+def saves(name: str) -> bool:
+    """Whether the script keeps checkpoints: a trial of one that does not starts again."""
+    text = (conversions.SCRIPTS / "after" / name).read_text()
+    return "trial.save" in text or "ReportCallback" in text
 
 
 def metric_of(run: Run) -> str:
@@ -39,7 +45,7 @@ def metric_of(run: Run) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("run", some(WHOLE), indirect=True)
+@pytest.mark.parametrize("run", some(NAMES, WHOLE), indirect=True)
 def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirmed(run: Run) -> None:
     assert run.finish(*CONFIRMED) == 0, run.said
     metric = metric_of(run)
@@ -72,7 +78,7 @@ def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirm
     run.await_silence()
 
 
-@pytest.mark.parametrize("run", some(FAULTS), indirect=True)
+@pytest.mark.parametrize("run", some(list(filter(saves, NAMES)), FAULTS), indirect=True)
 def test_a_script_survives_a_killed_driver_a_killed_worker_and_ctrl_c(run: Run) -> None:
     kill_driver(run)
     press_ctrl_c(run)
