@@ -134,8 +134,9 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
-    from rungwise.engine.search.initial_point import answer_with_default
     from rungwise.engine.validation import check, hints
+    from rungwise.trainable.own.program.process import ProgramError
+    from rungwise.trainable.own.run import ReportError
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
@@ -154,11 +155,6 @@ def _one(experiment: Experiment, options: Options) -> int:
         try:
             with ordinary():
                 for result in run.results():
-                    if result.asks is not None:
-                        answer = answer_with_default(result)
-                        say(f"{answer.name} = {answer.value!r}")
-                        run.take_answer(answer)
-                        continue
                     if result.failure is not None and not result.step:
                         raise CannotRun(result.failure.message)
                     if result.remembered:  # the end, after a report that is printed
@@ -167,6 +163,8 @@ def _one(experiment: Experiment, options: Options) -> int:
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
             raise CannotRun(str(problem), code=2) from None
+        except (ProgramError, ReportError) as problem:  # another exception is the user's own: a traceback says more
+            raise CannotRun(str(problem), code=1) from None
         finally:
             run.close()
     return 0
