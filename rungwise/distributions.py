@@ -83,3 +83,14 @@ def contains(distribution: Distribution, value: Any) -> bool:
         return True
     steps = (value - distribution.low) / distribution.step
     return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
+
+
+def middle(distribution: Distribution) -> Scalar:
+    """The middle of the range, logarithmic where the range is; the first choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    low, high, step = distribution.low, distribution.high, distribution.step
+    value = math.sqrt(low) * math.sqrt(high) if distribution.log else low + (high - low) / 2
+    if step is not None:
+        value = min(low + step * round((value - low) / step), high)
+    return int(value) if isinstance(distribution, IntDistribution) else value

@@ -134,7 +134,6 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
-    from rungwise.engine.search.initial_point import answer_with_default
     from rungwise.engine.validation import check, hints
     from rungwise.trainable.own.program.process import ProgramError
     from rungwise.trainable.own.run import ReportError
@@ -156,11 +155,6 @@ def _one(experiment: Experiment, options: Options) -> int:
         try:
             with ordinary():
                 for result in run.results():
-                    if result.asks is not None:
-                        answer = answer_with_default(result)
-                        say(f"{answer.name} = {answer.value!r}")
-                        run.take_answer(answer)
-                        continue
                     if result.failure is not None and not result.step:
                         raise CannotRun(result.failure.message)
                     if result.remembered:  # the end, after a report that is printed

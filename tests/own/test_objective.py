@@ -295,6 +295,24 @@ def test_user_attributes_travel_with_the_next_result(tmp_path: Path) -> None:
     assert (first.attributes, last.attributes) == ({"widths": [1, 2]}, {"note": "end"})
 
 
+@pytest.mark.parametrize("phase", ["one", "plan"])
+def test_without_a_study_what_is_not_given_is_the_middle_of_its_range(tmp_path: Path, phase: str) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def objective(trial: Any) -> float:
+        value = layered(trial)
+        trial.suggest_float("grid", 0, 1, step=0.25)
+        seen.append(dict(trial.params))
+        return value
+
+    process = Process(objective, tmp_path, phase=phase, config={"layers": 1})
+    assert ends(list(process.results())) == (TrialEnd.COMPLETED, "")
+    (params,) = seen
+    assert params.pop("lr") == pytest.approx(10**-2.5)
+    assert params == {"layers": 1, "width_0": 16, "grid": 0.5}
+    assert process.asked == []
+
+
 def test_it_knows_its_number_and_what_the_sweep_gives(tmp_path: Path) -> None:
     def objective(trial: Any) -> float:
         assert (trial.number, trial.arm, trial.phase, trial.seed, trial.device) == (1, "all", "search", 1, "cpu")

@@ -298,9 +298,10 @@ def test_what_cannot_be_is_refused_before_ray_starts(
 
 
 def test_one_training_and_no_space() -> None:
-    both = sweep(train=layered, space={"x": FloatDistribution(0, 1)})
-    assert fields.problems(both) == [
-        "a sweep has one training, but got train and objective",
-        "an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out",
+    assert fields.problems(sweep(train=layered)) == [
+        "a sweep has one training, but got train and objective; leave one of them out"
+    ]
+    assert fields.problems(sweep(space={"x": FloatDistribution(0, 1)})) == [
+        "an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out"
     ]
     assert any("must be a function of a trial" in line for line in fields.problems(sweep(objective=3)))

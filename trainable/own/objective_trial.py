@@ -17,6 +17,7 @@ from rungwise.distributions import (
     Scalar,
     contains,
     distribution_to_json,
+    middle,
 )
 from rungwise.errors import RungwiseError
 from rungwise.text import printable
@@ -28,7 +29,7 @@ from rungwise.trainable.protocol import RESERVED
 if TYPE_CHECKING:
     from rungwise.trainable.own.objective import ObjectiveRun
 
-SEARCH = ("search", "one")  # phases in which a study suggests
+WITHOUT_STUDY = ("one", "plan")  # phases in which what is not given is the middle of its range
 
 
 class ObjectiveError(RungwiseError, ValueError):
@@ -133,7 +134,9 @@ class ObjectiveTrial:
     def _value(self, name: str, distribution: Distribution) -> Any:
         if name in self._given:
             return self._given[name]
-        if self._trial.phase not in SEARCH:
+        if self._trial.phase in WITHOUT_STUDY:
+            return middle(distribution)
+        if self._trial.phase != "search":
             raise ObjectiveError(
                 f"{name}: the trial that this one repeats was never asked for it, so that there is no value to repeat; "
                 "which names are suggested must not depend on the seed, and all are suggested before the first report"

@@ -135,7 +135,7 @@ class OwnTraining(Training):
                 run = self.start(TrialAssignment(1, "", "plan", values), context)
                 took = 0.0
                 for result in itertools.islice(run.results(), PROBED_REPORTS):
-                    took = result.metrics["seconds"]
+                    took = result.metrics.get("seconds", took)
                 run.close()
                 seconds.append(took * int(values["reports_per_epoch"]))
                 sizes.append(0)  # what the user's code saves is not known before it does

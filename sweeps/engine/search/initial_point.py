@@ -11,17 +11,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    json_to_distribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from rungwise.trainable.config import Config
-from rungwise.trainable.messages import SuggestionAnswer, TrialResult
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -41,13 +34,6 @@ class DefaultPointSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return default_value(param_name, param_distribution)
-
-
-def answer_with_default(result: TrialResult) -> SuggestionAnswer:
-    """What an objective's trial is answered that has no study (`--one`)."""
-    assert result.asks is not None
-    name, distribution = result.asks.name, json_to_distribution(result.asks.distribution)
-    return SuggestionAnswer(result.trial, name, default_value(name, distribution))
 
 
 def default_value(name: str, distribution: BaseDistribution) -> Any:
