@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a template alone": ({"program_arguments": "{name}={value}"}, "program_arguments is for a program"),
     "data": ({"program": ["true"], "data": len}, "a program reads its data itself"),
     "two trainings": ({"program": ["true"], "train": print}, "a sweep has one training, but got train and program"),
-    "a test alone": ({"test": print}, "are for a training of your own: say one of train=, program="),
+    "a test alone": ({"test": print}, "are for a training of your own: say one of train="),
     "a test that is a program": ({"train": dict, "test": ["true"]}, "test must be a function"),
 }
 
