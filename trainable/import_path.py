@@ -41,7 +41,10 @@ def import_path_of(function: Callable[..., Any]) -> str:
         file = None
     if not name.isidentifier() or module is None or file is None or not Path(file).is_file():
         raise ModelError(f"a model must be a function at the top level of a file, but got {name}")
-    return f"{module.__name__}:{name}" if getattr(module, "__package__", "") else f"{Path(file).resolve()}:{name}"
+    if not getattr(module, "__package__", ""):
+        return f"{Path(file).resolve()}:{name}"
+    spec = getattr(module, "__spec__", None)  # of what `python -m` runs, which is __main__ in this process alone
+    return f"{spec.name if spec else module.__name__}:{name}"
 
 
 @functools.cache

@@ -30,12 +30,13 @@ def fix_worth(record: Record, experiment: Experiment) -> None:
 
 
 def _default(found: Answer, samples: int | None) -> float | None:
-    """SHARE of the control's error or loss on the validation split, to one digit, and of an accuracy at least one test
-    sample; None when the control has no score."""
+    """SHARE of the control's error on the validation split (of a score above 1, and of a loss: of the score), to one
+    digit, and of an accuracy at least one test sample; None when the control has no score."""
     control = next((arm for arm in found.arms if arm.arm == found.control), None)
     if control is None or control.score is None or not math.isfinite(control.score.mean):
         return None
-    error = abs(1 - control.score.mean if found.format.higher else control.score.mean)
+    score = control.score.mean
+    error = 1 - score if found.format.higher and 0 <= score <= 1 else abs(score)
     least = 1 / samples if found.format.share and samples else 0.0
     value = max(float(f"{SHARE * error * found.format.scale:.1g}") / found.format.scale, least)
     return value or None

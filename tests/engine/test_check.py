@@ -304,6 +304,11 @@ def test_a_name_that_no_record_could_hold_as_it_is_is_refused_in_one_line(refuse
         assert all(line.isprintable() for line in lines)
 
 
+def test_an_arm_has_a_name_that_can_be_seen(refused: Any) -> None:
+    lines = refused(replace(SWEEP, arms={"": {"l2": 0.0}, " ": {}}))
+    assert lines == [f"error: an arm's name must not be blank, but got {name!r}" for name in ("", " ")]
+
+
 def test_a_grid_takes_no_points_and_no_earlier_trials(refused: Any) -> None:
     gridded = replace(SWEEP, space={"batch_size": CategoricalDistribution([16, 32, 64, 128])}, sampler="grid")
     (line,) = refused(gridded, "--enqueue", '{"batch_size": 32}')

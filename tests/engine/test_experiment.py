@@ -15,11 +15,13 @@ from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import OWN, Options, default_options, named_options, parse
 from rungwise.engine.experiment.resume_check import differences, widening_problems
+from rungwise.engine.search.numbering import Numbering
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import Dataset, load
+from rungwise.trainable.messages import StudyKey
 from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True)}
@@ -94,6 +96,44 @@ def test_a_record_of_the_first_version_goes_on_with_more_trials(tmp_path: Path, 
     with Reader(tmp_path / "demo") as reader:
         assert reader.meta("id") == "theirs"
         assert reader.meta("definition") == first_definition(digits) | {"trials": 8}
+
+
+@pytest.mark.parametrize(("total", "each"), [(32, 16), (33, 17), (0, 0)])
+def test_the_total_of_an_earlier_version_is_divided_by_its_arms(total: int, each: int) -> None:
+    arms: dict[str, Any] = {"a": {}, "b": {}}
+    read = Definition.from_json({"trials": total, "arms": arms})
+    assert (read.trials, read.searches, read.order, read.all_trials) == (each, 1, "arrival", 2 * each)
+    again = Definition.from_json(json.loads(json.dumps(read.to_json())))
+    assert again == read  # what this version writes is not divided again
+    assert Definition.from_json({"trials": total, "arms": {"all": {}}}).trials == total
+
+
+def test_a_run_of_two_arms_of_an_earlier_version_goes_on_with_one_search_and_is_told_so(
+    tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms: dict[str, Any] = {"a": {"l2": 0.0}, "b": {"l2": 0.5}}
+    sweep = replace(SWEEP, arms=arms, trials=4, searches=1)
+    options = parse(sweep, ["--out", str(tmp_path)])
+    (tmp_path / "demo").mkdir()
+    with Record(tmp_path / "demo") as record:
+        record.set_meta("id", "theirs")
+        record.set_meta("definition", Verbatim(first_definition(digits) | {"arms": arms, "trials": 8}))
+        for number, arm in enumerate("abababab", 1):
+            record.add_trial(number, arm=arm, phase="search", config={}, params={}, distributions={})
+        record.commit()
+        experiment = resolve(sweep, options).with_data(describe_data(digits))
+        define_run(record, experiment, options, describe_data(digits))
+    with Reader(tmp_path / "demo") as reader:
+        definition, trials = reader.definition(), reader.trials()
+    assert (definition.trials, definition.searches, definition.order) == (4, 1, "arrival")
+    told = (
+        "--trials is now of each search of each arm, --searches asks for several; this run holds one search of 4 trials"
+    )
+    assert told in capsys.readouterr().err
+    numbering = Numbering(replace(experiment, trials=5, searches=2), [], trials)
+    fresh = [numbering.search_trial(study, place) for place in range(5) for study in map(StudyKey, "ab", (2, 2))]
+    assert fresh == [*range(9, 17), 19, 20]
+    assert [numbering.search_trial(StudyKey(arm), 4) for arm in "ab"] == [17, 18]
 
 
 def test_what_a_record_does_not_say_has_one_set_of_defaults(tmp_path: Path) -> None:

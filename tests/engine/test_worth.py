@@ -58,6 +58,14 @@ def test_of_a_loss_it_is_a_twentieth_of_the_loss(tmp_path: Path) -> None:
             assert reader.meta(WORTH) == {"value": pytest.approx(0.02), "given": False}
 
 
+def test_of_a_score_without_an_upper_end_it_is_a_twentieth_of_the_score(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"metric": "reward", "mode": "max"}
+    with confirmed(tmp_path / "run", 210.0, "reward", **told) as record:
+        fix_worth(record, asked())
+        with Reader(tmp_path / "run") as reader:
+            assert reader.meta(WORTH) == {"value": pytest.approx(10.0), "given": False}
+
+
 def test_a_test_score_fixes_it_and_a_changed_one_is_told(tmp_path: Path) -> None:
     with confirmed(tmp_path / "run", 0.9) as record, Reader(tmp_path / "run") as reader:
         fix_worth(record, asked(worth=0.2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -18,8 +19,10 @@ from support.sweeping import ROOT, Run, stopping
 
 import rungwise
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.execution.test_scoring import Unmade, _call
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
+from rungwise.trainable.faults import Fault
 from rungwise.trainable.messages import TrialEnd
 
 SPACE: Any = {"lr": FloatDistribution(1e-3, 1e-1)}
@@ -95,7 +98,7 @@ folder = Path(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("end", ["trial.reset_config({})", "trial.stop()"])
+@pytest.mark.parametrize("end", ["trial.reset_config(trial.config); trial.step()", "trial.stop()"])
 def test_the_process_of_a_training_that_cannot_be_stopped_ends(tmp_path: Path, end: str) -> None:
     text = f"""
 trial = worker(function(lambda config: time.sleep(1e6)), folder, report_seconds=0.1)
@@ -104,6 +107,27 @@ print(said(trial).state, flush=True)
 print("still here", flush=True)"""
     done = ended(tmp_path, text)
     assert (done.returncode, done.stdout) == (1, "FAILED\n"), done.stderr
+
+
+def test_a_function_that_swallows_its_end_is_completed_and_its_process_ends(tmp_path: Path) -> None:
+    text = """
+from rungwise.trainable.own import calls
+calls.GRACE_SECONDS = 0.1
+def train(lr, trial):
+    while True:
+        try:
+            trial.report(score=1)
+        except BaseException:
+            time.sleep(0.01)
+trial = worker(function(train), folder, {"lr": 1, "epochs": 2})
+print(*(result.state for result in run_out(trial)), flush=True)
+trial.reset_config(trial.config)
+print("the next trial begins elsewhere", flush=True)
+trial.step()
+print("still here", flush=True)"""
+    done = ended(tmp_path, text)
+    assert done.returncode == 1
+    assert done.stdout == "None COMPLETED\nthe next trial begins elsewhere\n", done.stderr
 
 
 def test_code_that_holds_the_interpreters_lock_ends_its_process(tmp_path: Path) -> None:
@@ -179,6 +203,21 @@ def test_what_cannot_be_pickled_is_exit_code_2_with_the_reason(
             assert f"error: train: {function.__name__} must be sent to processes that train, but " in said
             assert reason in said
     assert [path.name for path in tmp_path.iterdir()] == ["open"]
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise RuntimeError("never")
+
+
+def test_what_test_raises_reaches_the_driver_as_its_reason() -> None:
+    def test() -> None:
+        raise Unpicklable("no luck")
+
+    with pytest.raises(Fault) as raised:
+        _call(test)
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert str(Unmade.of(sent, Path())).startswith("Unpicklable: no luck (test_bounds_of_own.py:")
 
 
 # -- full disks --------------------------------------------------------------------------------------------------
@@ -264,6 +303,7 @@ def test_each_bad_trial_ends_alone_and_leaves_no_process(tmp_path: Path) -> None
     assert reasons[3].startswith("SystemExit: 4 (tiny.py:")
     assert reasons[4] == "TrialTimeout: no report for 1 min (--trial-timeout); it was ended"
     assert [row.trial for row in rows if row.state is State.COMPLETED] == [1, 5, 6, 7]
+    assert rows[4].attempts == 2  # the process that hung was to train it
     assert [sorted(curves[number]) for number in (1, 2, 3, 4, 5, 6, 7)] == [
         [1, 2, 3], [1], [1], [1], [1, 2, 3], [1, 2, 3], [1, 2, 3]
     ]  # fmt: skip

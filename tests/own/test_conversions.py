@@ -13,7 +13,7 @@ NAMES = conversions.names()
 
 
 def test_there_are_scripts_of_every_kind() -> None:
-    kinds = {"torch", "sklearn", "xgboost", "lightning", "transformers", "ray_tune"}
+    kinds = {"torch", "sklearn", "xgboost", "lightning", "transformers", "ray_tune", "optuna"}
     assert kinds <= {kind for kind in kinds for name in NAMES if name.startswith(kind)}
     assert sorted(path.name for path in (conversions.SCRIPTS / "after").glob("*.py")) == NAMES
 

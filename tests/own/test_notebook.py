@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ def waits(config, trial):
 SPACE = {"lr": FloatDistribution(0.1, 0.9)}
 """,
     """
-found = run(Sweep("typed", SPACE, train=train, metric="loss", trials=2, epochs=2, confirm_configs=1, confirm_seeds=2))
+SETTINGS = {"metric": "loss", "mode": "min", "trials": 2, "confirm_configs": 1, "confirm_seeds": 2}
+found = run(Sweep("typed", SPACE, train=train, epochs=2, **SETTINGS))
 print(found.trials.column("state").to_pylist(), found.answer.sentence)
 """,
-    """run(Sweep("endless", SPACE, train=waits, metric="loss", trials=2, epochs=10**6))""",
+    """run(Sweep("endless", SPACE, train=waits, epochs=10**6, **SETTINGS))""",
     """
 import ray
 print(ray.is_initialized(), 6 * 7)
@@ -63,7 +65,7 @@ def test_functions_of_a_cell_are_trained_and_the_kernels_interrupt_ends_the_swee
 
     def press_interrupt() -> None:
         if wait_until(lambda: ended.is_set() or (tmp_path / "begun").exists()) and not ended.is_set():
-            client.km.interrupt_kernel()
+            asyncio.run(client.km.interrupt_kernel())
 
     presser = threading.Thread(target=press_interrupt)
     presser.start()
@@ -73,7 +75,7 @@ def test_functions_of_a_cell_are_trained_and_the_kernels_interrupt_ends_the_swee
         ended.set()
         presser.join()
     _, whole, endless, after = notebook.cells
-    assert "['COMPLETED', " in said(whole)
+    assert "['COMPLETED', " in said(whole), whole.outputs
     assert "95% interval" in " ".join(said(whole).split())
     assert [output.ename for output in endless.outputs if output.output_type == "error"] == ["KeyboardInterrupt"]
     assert said(after).strip() == "False 42"

@@ -19,6 +19,7 @@ import rungwise
 from rungwise import FloatDistribution, Sweep
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
+from rungwise.storage import beside
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own.program.command import command
 from rungwise.trainable.own.program.supervisor import HEAD, TAIL, Log
@@ -218,6 +219,23 @@ def test_what_cannot_run_is_exit_code_2_before_ray(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_trial_has_its_output_on_the_terminal_and_a_failure_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(
+        IMPORTS + "print('its output', flush=True)\n" + reporting("'score': 1") + "\nsys.exit(3)"
+    )
+    sweep = Sweep(name="x", space=SPACE, metric="score", mode="max", program=["python", "train.py"])
+    with pytest.raises(SystemExit) as end:
+        rungwise.main(sweep, ["--one", '{"lr": 0.01}'])
+    assert end.value.code == 1
+    out, err = capfd.readouterr()
+    assert out.startswith("step 1  score 1")
+    assert err.splitlines() == ["its output", "error: train.py ended with exit code 3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
 # -- its end -----------------------------------------------------------------------------------------------------
 
 # A program that wants to live: so does its child, in a session of its own, and that one's child.
@@ -323,6 +341,17 @@ print("the end", flush=True)
     log = tmp_path / "logs/1-1.log"
     assert log.stat().st_size < 2**20 + 1000
     assert log.read_text().endswith("the end\n")
+
+
+def test_the_log_lies_beside_the_checkpoints_under_a_uri_too(tmp_path: Path) -> None:
+    trial = worker(
+        python(tmp_path, "print('said')\n" + reporting("'score': 1")),
+        tmp_path,
+        checkpoints=f"file://{tmp_path}/run/checkpoints",
+    )
+    assert run_out(trial)[-1].state is TrialEnd.COMPLETED
+    assert (tmp_path / "run/logs/1-1.log").read_text() == "said\n"
+    assert beside("s3://bucket/run/checkpoints?region=x", "logs") == "s3://bucket/run/logs?region=x"
 
 
 # -- a whole sweep -----------------------------------------------------------------------------------------------

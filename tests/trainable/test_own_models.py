@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +236,23 @@ def test_weights_of_an_earlier_trial_are_refused_unless_they_are_frozen(tensors:
     assert kept.get_parameter("1.weight") is LOADED.weight
     first, second = State.fresh(config, tensors), State.fresh(config, tensors)
     assert first.model.get_parameter("1.weight") is second.model.get_parameter("1.weight")
+
+
+def test_a_model_of_a_script_that_python_m_runs_is_found_by_other_processes(tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/__init__.py").touch()
+    (tmp_path / "nets/sweep.py").write_text(
+        "from rungwise.trainable.import_path import import_path_of\n"
+        "from . import __name__ as package  # a relative import: no other way to run this file\n"
+        "def net(config): ...\n"
+        "if __name__ == '__main__':\n    print(import_path_of(net))\n"
+    )
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    path = run("-m", "nets.sweep")
+    assert path == "nets.sweep:net"
+    code = f"from rungwise.trainable.import_path import import_function; print(import_function({path!r}).__name__)"
+    assert run("-c", code) == "net"

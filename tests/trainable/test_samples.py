@@ -74,7 +74,7 @@ UPRIGHT = [[10, 20, 30], [40, 50, 60]]
 PICTURES: dict[str, tuple[Any, str, dict[str, Any], Any, str]] = {
     "16 bits": (Image.fromarray(DEEP), "png", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
     "16 bits, tiff": (Image.fromarray(DEEP), "tif", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
-    "16 bits, pgm": (Image.fromarray(DEEP), "pgm", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
+    "16 bits, pgm": (Image.fromarray(DEEP.astype(np.int32)), "pgm", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
     "black and white": (Image.fromarray(np.array([[True, False]])), "png", {}, [[255, 0]], ""),
     "grey and alpha": (clear("LA"), "png", {}, [[255, 100]], WHITE),
     "colour and alpha": (clear("RGBA"), "png", {}, [[255, 100]], WHITE),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import random
 import shutil
 import tempfile
@@ -29,6 +28,7 @@ from rungwise.trainable.worker.checkpoints import ARCHIVE
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged
 
 if TYPE_CHECKING:
+    from rungwise.trainable.own.program.process import Process
     from rungwise.trainable.own.training import OwnTraining
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,6 +50,7 @@ class OwnRun(TrialRun):
         self._training = training
         self.mapping: Hyperparameters | None = None  # the function's, where it takes a mapping
         self._reports: Iterator[Mapping[str, Any] | TrialResult] | None = None
+        self.program: Process | None = None  # the program that trains, if one does
         self._step = 0  # reports sent
         self._history: list[dict[str, Any]] = []  # these reports
         self._saved_at = time.monotonic()
@@ -127,12 +128,17 @@ class OwnRun(TrialRun):
         if self._reports is not None and hasattr(self._reports, "close"):
             self._reports.close()
         if isinstance(self._reports, CallReports) and self._reports.is_hung:
-            os._exit(1)  # nothing else ends a thread: this trial goes on in a process of its own, from its checkpoint
+            self.is_hung = True
         self._reports = None
         reporting.report_to(None)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self.program is not None:
+            self.program.stop()
 
     # -- what the function asks for (`trial.Process`) ----------------------------------------------------------
 

@@ -20,7 +20,7 @@ class TrialTimeout(RungwiseError, RuntimeError):
 class TimeLimit:
     """Makes one call after another, each within so many seconds, in a thread.
 
-    A thread cannot be ended: when `is_hung`, the process must be.
+    A thread cannot be ended: after a TrialTimeout the process must be.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -28,7 +28,6 @@ class TimeLimit:
         self._calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()  # whether it raised, and what
         self._thread: threading.Thread | None = None
-        self.is_hung = False
 
     def call(self, function: Callable[[], Any]) -> Any:
         """What `function` returns or raises. Raises TrialTimeout."""
@@ -40,7 +39,6 @@ class TimeLimit:
         try:
             raised, value = self._outcomes.get(timeout=self._seconds)
         except queue.Empty:
-            self.is_hung = True
             minutes = f"{self._seconds / 60:.3g} min"
             raise TrialTimeout(f"no report for {minutes} (--trial-timeout); it was ended") from None
         finally:

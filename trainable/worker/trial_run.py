@@ -37,7 +37,13 @@ class WorkerContext:
 
 
 class TrialRun(ABC):
-    """A trial in flight."""
+    """A trial in flight.
+
+    Attributes:
+        is_hung: Whether its code goes on although it was closed, or has never answered: its process must end.
+    """
+
+    is_hung = False
 
     def __init__(self, assignment: TrialAssignment, context: WorkerContext) -> None:
         self.assignment, self._context = assignment, context
@@ -64,6 +70,10 @@ class TrialRun(ABC):
     def close(self) -> None:
         """End a training that was stopped."""
         return
+
+    def abandon(self) -> None:
+        """Give up a training that does not answer: from another thread, end what can be ended of it."""
+        self.is_hung = True
 
     def take_answer(self, answer: SuggestionAnswer) -> None:
         """The driver's answer to the result that was a question."""

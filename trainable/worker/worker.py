@@ -93,18 +93,19 @@ class TrialWorker(Worker):
     """
 
     _run: TrialRun | None = None
+    _is_hung = False  # code of an earlier trial still runs in this process
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
-        self._end_if_hung()
-        if self._run is not None:
-            self._run.close()
+        self._close()
         self.config = new_config
         self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
         self._results: Iterator[TrialResult] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
+        # Not in `reset_config`: Tune retries a trial whose step fails, and gives up one whose reset does.
+        self._end_if_hung()
         result = self._next_result()
         return result.to_tune(None if result.asks is None else self._actor_handle())
 
@@ -118,7 +119,8 @@ class TrialWorker(Worker):
         self._end_if_hung()
         if self._run is not None:
             self._run.save()
-            self._run.close()
+        self._close()
+        self._end_if_hung()
 
     def _next_result(self) -> TrialResult:
         run = self._run
@@ -131,19 +133,29 @@ class TrialWorker(Worker):
                     self._results = run.results()
                 result = self._next(self._results)
         except TrialTimeout as error:
-            return run.failed(error)  # its code still runs, and nothing can be asked of it
+            run.abandon()
+            self._is_hung = True
+            return run.failed(error)
         except Exception as error:
             result = run.failed(error)
-        return run.finalize_result(result)
+        result = run.finalize_result(result)
+        self._is_hung = run.is_hung
+        return result
 
     def _next(self, results: Iterator[TrialResult]) -> TrialResult:
         """The next result. Raises TrialTimeout, and what the training raises."""
         advance = partial(_advance, results, os.getpid())
         return advance() if self._time_limit is None else self._time_limit.call(advance)
 
+    def _close(self) -> None:
+        """End the trial, unless its code does not answer."""
+        if self._run is not None and not self._is_hung:
+            self._run.close()
+            self._is_hung = self._run.is_hung
+
     def _end_if_hung(self) -> None:
-        """Nothing else ends a thread: what this process was to train next begins in another one."""
-        if self._time_limit is not None and self._time_limit.is_hung:
+        """Nothing else ends a thread: what this process was to train next goes on in another one."""
+        if self._is_hung:
             os._exit(1)
 
 

@@ -59,7 +59,7 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
                 return f"Cannot tell yet whether {arm} makes a difference: {searches}, so no interval."
             between = _between(found.low, found.high, control, score)
             text = f"Cannot tell yet whether {arm} makes a difference: {between} ({PERCENT} interval), {budget}; "
-            return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, worth)}"
+            return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, worth)}".rstrip()
     assert found.low is not None
     assert found.high is not None
     first, last = score.bounds(*((-found.high, -found.low) if found.mean < 0 else (found.low, found.high)))

@@ -23,7 +23,7 @@ from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
 from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
-from rungwise.trainable.faults import reason
+from rungwise.trainable.faults import Fault, reason
 from rungwise.trainable.protocol import SweepData, TestScores
 from rungwise.trainable.storage import CheckpointError, MisfitError, install
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
@@ -80,7 +80,7 @@ class Unmade(RungwiseError, RuntimeError):
     @classmethod
     def of(cls, cause: BaseException, folder: Path) -> Unmade:
         """Because of what a worker raised."""
-        words = reason(cause)
+        words = str(cause) if isinstance(cause, Fault) else reason(cause)
         if isinstance(cause, MisfitError):
             return Unfit(f"{words}; {ACCEPT}")
         return cls(f"{words}; {MEND} {shlex.quote(str(folder))}" if isinstance(cause, CheckpointError) else words)
@@ -196,5 +196,10 @@ class Confirmation:
 
 
 def _call(work: Callable[..., Any], *given: Any) -> Any:
-    """What a Ray task runs: a method is no function that Ray takes."""
-    return work(*given)
+    """What a Ray task runs: a method is no function that Ray takes, and not every exception of a user's can be sent."""
+    try:
+        return work(*given)
+    except RungwiseError:
+        raise
+    except Exception as error:
+        raise Fault(reason(error)) from None

@@ -69,6 +69,7 @@ def name_problems(experiment: Experiment) -> list[str]:
     found = space.unnameable(
         [("a sweep's name", experiment.sweep), *(("an arm's name", arm) for arm in experiment.arms)]
     )
+    found += [f"an arm's name must not be blank, but got {arm!r}" for arm in experiment.arms if not arm.strip()]
     searched = experiment.space_object
     ranges = space.suggested(searched) if callable(searched) else [searched]
     return found + [

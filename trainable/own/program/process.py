@@ -116,14 +116,19 @@ class Process:
         finally:
             os.close(self._reports)
 
+    def stop(self) -> None:
+        """Ask for the end of the program, without waiting for it. From any thread."""
+        if self._supervisor is not None and self._supervisor.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._supervisor.stdin.write(b"stop")
+                self._supervisor.stdin.flush()
+
     def _end(self) -> None:
         if self._supervisor is None:
             return
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        with suppress(BrokenPipeError):
-            self._supervisor.stdin.write(b"stop")
-            self._supervisor.stdin.flush()
+        self.stop()
         self._supervisor.wait()
         with suppress(BrokenPipeError):
             self._supervisor.stdin.close()

@@ -70,7 +70,8 @@ class ProgramTraining(OwnTraining):
             with suppress(OSError):  # a full disk ends no trial
                 log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            for metrics, saved in self._lines(self.program, config, trial, run.place, log):
+            run.program = Process(run.place)
+            for metrics, saved in self._lines(run.program, self.program, config, trial, log):
                 folder = None if saved is None else _taken(saved, run.new_folder())
                 if metrics:
                     yield metrics
@@ -85,24 +86,24 @@ class ProgramTraining(OwnTraining):
         if not isinstance(self.test, Sequence):
             return super().tested(config, trial)
         with tempfile.TemporaryDirectory() as place:
-            lines = self._lines(self.test, config, trial, Path(place), Path(place, "log"))
+            lines = self._lines(Process(Path(place)), self.test, config, trial, Path(place, "log"))
             scores: dict[str, Any] = {}
             for metrics, _ in lines:
                 scores |= metrics
         return scores
 
     def _lines(
-        self, words: Sequence[str], config: Mapping[str, Any], trial: Trial, place: Path, log: Path | None
+        self, process: Process, words: Sequence[str], config: Mapping[str, Any], trial: Trial, log: Path | None
     ) -> Iterator[tuple[dict[str, Any], Path | None]]:
         """What a program reports: numbers, and the file or folder that it wants to be kept as a checkpoint.
 
         Raises:
             ProgramError: It cannot be started, fails, or reports what is no report.
         """
-        save, said = place / "save", False
-        save.mkdir(exist_ok=True)
+        save, said = process.reports.with_name("save"), False
         try:
-            with Process(place) as process:
+            with process:
+                save.mkdir(exist_ok=True)
                 variables = environment(trial, config, process.reports, save)
                 process.start(command(words, self.template, config), self.folder, variables, log, self.grace)
                 for line in process.lines():
