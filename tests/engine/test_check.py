@@ -213,7 +213,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"eta": math.inf}, ["eta must be a number, but got inf (float)"]),
         ({"eta": 1.0000001}, ["--eta must be a number from 1.1 up, but got 1.0000001"]),
         ({"patience": (3,)}, ["patience must be a number, but got (3,) (tuple)"]),
-        ({"metric": None}, ["metric must be text, but got None (NoneType)"]),
+        ({"metric": 3}, ["metric must be text, but got 3 (int)"]),
         ({"metric": ["val_loss"]}, ["metric must be text, but got ['val_loss'] (list)"]),
         ({"mode": max}, ["mode must be 'max' or 'min', or left out, but got <built-in function max>"]),
         ({"objectives": "val_loss"}, ["objectives must be a dict of metrics and 'max' or 'min', or a list of metrics"]),
