@@ -19,6 +19,7 @@ from rungwise.results.analysis.answer import answer
 from rungwise.results.model.model_folder import CONFIG, FOLDER, OWN, PROGRAM, WEIGHTS, ModelError, described, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, RecordError
+from rungwise.text import one_line
 
 __all__ = ["Model", "ModelError", "load"]
 
@@ -97,7 +98,7 @@ def load(run: str | Path, trust: bool = False) -> Model:
     except ModelError:
         raise
     except Exception as error:  # a hostile description may be anything
-        text = " ".join(str(error).split())
+        text = one_line(error)  # torch's own may hold a stack of C++
         raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {text}") from error
 
 
