@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from support.sweeping import SCRIPT, Run, assert_nothing_lost, identity, interrupt, stopping
+from support.sweeping import SCRIPT, Run, assert_nothing_lost, identity, interrupt, stopping, wait_until
 
 from rungwise.results.analysis.answer import answer
 from rungwise.results.record.reader import Reader
@@ -29,6 +29,8 @@ def test_concurrency_pauses_and_a_kill_change_neither_the_tables_nor_the_sentenc
         run.allow(14)  # of some 40 reports
         killed = run.start(*FLAGS, *CONFIRMED, "--concurrency", "4")
         assert run.await_pause(killed), run.said
+        begun = "SELECT 1 FROM trials WHERE state = 'RUNNING' AND attempts > 0"
+        assert wait_until(lambda: run.query(begun)), run.said  # it is committed within a second
         assert interrupt(killed, signal.SIGKILL) == -signal.SIGKILL
         run.await_silence()
         run.allow(None)

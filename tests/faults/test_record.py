@@ -172,7 +172,7 @@ def test_a_flipped_bit_of_the_record_is_noticed_or_changes_nothing(killed: Path,
             assert str(folder / FILE) in reason
         else:
             assert held(folder) == truth  # the bit lay where nothing is kept
-    assert noticed > 100
+    assert noticed > 50  # most of a small record is pages that hold little
 
 
 VALUES = [

@@ -61,13 +61,14 @@ class Watched:
 
 
 def watch(run: Run, trials: int) -> Watched:
+    """Watch a sweep of so many trials: half of them in each of two arms."""
     switch = run.home / "set back"
     run.script.write_text(CLOCK % str(switch) + SCRIPT % {"data": str(write_data(run.home / "data.npz", samples=30))})
     run.environment |= {"MLFLOW_TRACKING_TOKEN": TOKEN, "AWS_SECRET_ACCESS_KEY": KEY}
     before = rays_own_token()
     run.allow(3 * trials // 10)
     driver = run.start(
-        *("--trials", str(trials), "--epochs", "1", "--scheduler", "none", "--sampler", "random"),
+        *("--trials", str(trials // 2), "--epochs", "1", "--scheduler", "none", "--sampler", "random"),
         *("--tracking-uri", f"http://ada:{PASSWORD}@127.0.0.1:9"),
     )
     assert run.await_pause(driver, SECONDS), run.said

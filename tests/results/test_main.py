@@ -76,8 +76,10 @@ def test_a_folder_without_a_record_is_refused_with_2(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no runs/
-    assert main([command, str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"a run's folder holds sweep.sqlite, but {tmp_path} has none\n"
+    folder = tmp_path / "none"
+    folder.mkdir()
+    assert main([command, str(folder)]) == 2
+    assert capsys.readouterr().err == f"a run's folder holds sweep.sqlite, but {folder} has none\n"
 
 
 def test_a_damaged_record_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 MAY = {
     "trainable/data/dataset.py",  # makes it, and takes it away
     "sweeps/engine/experiment/experiment.py",  # these name the user's own function that scores
+    "sweeps/engine/validation/fields.py",
+    "trainable/own/objective.py",
+    "trainable/own/program/training.py",
     "trainable/own/training.py",
     "trainable/own/function.py",
     "trainable/training/builtin.py",  # refuses it to trials, and counts its samples
