@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from support.own_trials import Trials, losses
 
+from rungwise.results.model.model_folder import described
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
+from rungwise.trainable.storage import install
 
 FOUR = {"seed": 7, "epochs": 4, "reports_per_epoch": 1}
 
@@ -134,16 +136,17 @@ def test_links_in_a_saved_folder_lead_to_the_same_content_after_it_was_restored(
     assert (restored / "relative").is_symlink()
 
 
-def test_a_config_json_that_the_function_saves_is_in_the_model_beside_ours(tmp_path: Path) -> None:
-    (tmp_path / "saved").mkdir()
+def test_subfolders_and_a_config_json_that_the_function_saves_are_in_the_model(tmp_path: Path) -> None:
+    (tmp_path / "saved/deep").mkdir(parents=True)
     (tmp_path / "saved/config.json").write_text("theirs")  # as `save_pretrained` of transformers names it
-    (tmp_path / "saved/weights").write_text("weights")
+    (tmp_path / "saved/deep/weights").write_text("weights")
     archive.pack(archive.Snapshot(1, [], tmp_path / "saved"), tmp_path / "file.tar")
     file = (str(tmp_path / "file.tar"), hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest())
     saved = FunctionTraining(OwnData(), "loss", None, saves).export(file, FOUR, {"trial": 1}, None, ONE_CORE)
-    described = json.loads(saved.files.pop("config.json"))
-    assert saved.files == {"files/config.json": b"theirs", "files/weights": b"weights"}
-    assert described["sha256"] == {name: hashlib.sha256(content).hexdigest() for name, content in saved.files.items()}
+    install(saved.files, tmp_path / "model")
+    assert described(tmp_path / "model")["sha256"].keys() == {"files/config.json", "files/deep/weights"}
+    assert (tmp_path / "model/files/config.json").read_text() == "theirs"
+    assert (tmp_path / "model/files/deep/weights").read_text() == "weights"
 
 
 def test_a_save_that_raises_keeps_the_checkpoint_before_and_fails_the_trial(tmp_path: Path) -> None:
