@@ -20,13 +20,14 @@ class MisfitError(CheckpointError):
 
 
 def install(content: Mapping[str, bytes], folder: Path) -> None:
-    """Make a folder of these files, whole or not at all, in place of the one that may be there."""
+    """Make a folder of these files and their subfolders, whole or not at all, in place of the one that may be there."""
     temporary = folder.with_name(f".{folder.name}.tmp")  # one driver a run: what a killed one left is overwritten
     _clear(temporary)
     temporary.mkdir(parents=True)
     try:
         for name, data in content.items():
             with naming(folder / name):
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / name).write_bytes(data)
         take_place(temporary, folder)
     finally:
@@ -35,7 +36,7 @@ def install(content: Mapping[str, bytes], folder: Path) -> None:
 
 def take_place(temporary: Path, folder: Path) -> None:
     """Rename `temporary` to `folder`. A folder cannot be renamed over another, so an old one steps aside first."""
-    for path in (*temporary.iterdir(), temporary):
+    for path in (*temporary.rglob("*"), temporary):
         sync(path)
     old = folder.with_name(f".{folder.name}.old")
     _clear(old)

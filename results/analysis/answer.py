@@ -129,8 +129,8 @@ def answer(reader: Reader) -> Answer:
     complete = all(candidate.test.keys() == candidate.values.keys() for candidate in represented)
     split = "test" if represented and complete else "validation"
     higher = mode == "max" if split == "validation" or measured == metric.removeprefix("val_") else True
-    regression = definition.is_regression
-    score_format = MetricFormat(measured if split == "test" else metric, split, higher, regression)
+    unitless = definition.is_regression or definition.is_own  # the unit of a user's own loss is not known
+    score_format = MetricFormat(measured if split == "test" else metric, split, higher, unitless)
     constant_score = find_constant_score(measured, constant, diagnosis, definition.data) if split == "test" else None
     samples = definition.data.samples(split)
     searches = max([definition.searches, *(trial.search for trial in trials)])
@@ -177,7 +177,7 @@ def answer(reader: Reader) -> Answer:
         mode=mode,
         split=split,
         format=score_format,
-        objective_format=MetricFormat(metric, "validation", mode == "max", regression),
+        objective_format=MetricFormat(metric, "validation", mode == "max", unitless),
         trials=definition.trials,
         worth=worth,
         until_sure=most,

@@ -19,7 +19,7 @@ class MetricFormat:
     metric: str  # accuracy, loss, val_accuracy, ...
     split: str  # test or validation
     higher: bool  # is better
-    regression: bool = False  # a loss is then in the target's unit
+    unitless: bool = False  # a loss is not in nats: that of a regression, or of a user's own training
 
     @property
     def measure(self) -> str:
@@ -40,7 +40,7 @@ class MetricFormat:
         """Of a difference: percentage points, nats, or nothing."""
         if self.share:
             return "points"
-        return "nats" if "loss" in self.metric and not self.regression else ""
+        return "nats" if "loss" in self.metric and not self.unitless else ""
 
     def value(self, value: float) -> str:
         """A score: '98.31%' or '0.0712'."""

@@ -38,6 +38,7 @@ _OF_REGRESSION = {
     "penalty": ("sd^2", "L1 and L2 penalty added to the training loss, which is of the standardised target"),
     "val_loss": ("target^2", "mean squared error on the validation set"),
 }
+_OF_OWN = {name: METRICS[name] for name in ("epoch", "seconds")}  # ours in a training of the user's own
 REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run"),
     "attempt": (pa.int64(), "", "which start of the trial sent it, 1 = the first"),
@@ -79,6 +80,8 @@ def schema_field(name: str, kind: pa.DataType, unit: str, description: str) -> p
 
 def metric_about(name: str, definition: Definition) -> tuple[str, str]:
     """Unit and description."""
+    if definition.is_own:
+        return _OF_OWN.get(name, ("", "metric reported by the trial"))
     descriptions = {**METRICS, **_OTHERS, **(_OF_REGRESSION if definition.is_regression else {})}
     return descriptions.get(name, ("", "metric reported by the trial"))
 

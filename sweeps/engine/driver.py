@@ -136,7 +136,7 @@ def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from rungwise.engine.validation import check, hints
     from rungwise.trainable.own.program.process import ProgramError
-    from rungwise.trainable.own.run import ReportError
+    from rungwise.trainable.own.report_numbers import ReportError
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by

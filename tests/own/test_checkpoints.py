@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,13 @@ from typing import Any
 import pytest
 from support.own_trials import Trials, losses
 
+from rungwise.results.model.model_folder import described
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
-from rungwise.trainable.own.training import OwnData
+from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
+from rungwise.trainable.storage import install
 
 FOUR = {"seed": 7, "epochs": 4, "reports_per_epoch": 1}
 
@@ -98,13 +103,50 @@ def test_a_trial_without_an_intact_checkpoint_starts_again(killed: Path) -> None
 
 
 def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (inside / "link").symlink_to("/etc/passwd")
-    archive.pack(archive.Snapshot(1, [], inside), tmp_path / "file.tar")
-    digest = subprocess.run(["sha256sum", tmp_path / "file.tar"], capture_output=True, text=True, check=True).stdout
+    with tarfile.open(tmp_path / "file.tar", "w") as forged:
+        link = tarfile.TarInfo("files/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        forged.addfile(link)
+    digest = hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest()
     with pytest.raises(archive.CheckpointError, match="must be whole"):
-        archive.unpack(str(tmp_path / "file.tar"), digest.split()[0], tmp_path / "out")
+        archive.unpack(str(tmp_path / "file.tar"), digest, tmp_path / "out")
+
+
+def test_links_in_a_saved_folder_lead_to_the_same_content_after_it_was_restored(tmp_path: Path) -> None:
+    inside, elsewhere = tmp_path / "inside", tmp_path / "elsewhere"
+    (inside / "deep").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "vocabulary").write_text("words")
+    (inside / "deep/epoch-1").write_text("weights")
+    (inside / "relative").symlink_to("deep/epoch-1")
+    (inside / "deep/absolute").symlink_to(inside / "deep/epoch-1")  # as `ln -s "$PWD/epoch-1" last` makes it
+    (inside / "deep/outside").symlink_to(elsewhere / "vocabulary")
+    (inside / "folder").symlink_to(elsewhere)
+    (inside / "nowhere").symlink_to(tmp_path / "nowhere")
+    (inside / "loop").symlink_to(inside / "loop")
+    archive.pack(archive.Snapshot(1, [], inside), tmp_path / "file.tar")
+    shutil.rmtree(inside)
+    shutil.rmtree(elsewhere)
+    digest = hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest()
+    restored = archive.unpack(str(tmp_path / "file.tar"), digest, tmp_path / "out").folder
+    assert restored is not None
+    found = {path.relative_to(restored).as_posix(): path.read_text() for path in restored.rglob("*") if path.is_file()}
+    weights = dict.fromkeys(["deep/epoch-1", "deep/absolute", "relative"], "weights")
+    assert found == {**weights, "deep/outside": "words", "folder/vocabulary": "words"}
+    assert (restored / "relative").is_symlink()
+
+
+def test_subfolders_and_a_config_json_that_the_function_saves_are_in_the_model(tmp_path: Path) -> None:
+    (tmp_path / "saved/deep").mkdir(parents=True)
+    (tmp_path / "saved/config.json").write_text("theirs")  # as `save_pretrained` of transformers names it
+    (tmp_path / "saved/deep/weights").write_text("weights")
+    archive.pack(archive.Snapshot(1, [], tmp_path / "saved"), tmp_path / "file.tar")
+    file = (str(tmp_path / "file.tar"), hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest())
+    saved = FunctionTraining(OwnData(), "loss", None, saves).export(file, FOUR, {"trial": 1}, None, ONE_CORE)
+    install(saved.files, tmp_path / "model")
+    assert described(tmp_path / "model")["sha256"].keys() == {"files/config.json", "files/deep/weights"}
+    assert (tmp_path / "model/files/config.json").read_text() == "theirs"
+    assert (tmp_path / "model/files/deep/weights").read_text() == "weights"
 
 
 def test_a_save_that_raises_keeps_the_checkpoint_before_and_fails_the_trial(tmp_path: Path) -> None:

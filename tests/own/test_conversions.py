@@ -13,7 +13,7 @@ NAMES = conversions.names()
 
 
 def test_there_are_scripts_of_every_kind() -> None:
-    kinds = {"torch", "sklearn", "xgboost", "lightning", "transformers", "ray_tune", "optuna"}
+    kinds = {"torch", "sklearn", "xgboost", "lightning", "transformers", "ray_tune", "optuna", "torchrun"}
     assert kinds <= {kind for kind in kinds for name in NAMES if name.startswith(kind)}
     assert sorted(path.name for path in (conversions.SCRIPTS / "after").glob("*.py")) == NAMES
 
@@ -26,7 +26,8 @@ def test_a_conversion_writes_at_most_ten_lines(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_the_script_before_is_one_that_works(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(conversions.SCRIPTS / "before" / name)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if "torchrun" in name else []
+    command = [sys.executable, *torchrun, str(conversions.SCRIPTS / "before" / name)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

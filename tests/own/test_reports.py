@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -14,6 +15,11 @@ import torch
 from support.own_trials import Trials, losses
 
 from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
+from rungwise.trainable.own import archive
+from rungwise.trainable.own.function import FunctionTraining
+from rungwise.trainable.own.report_numbers import ReportError
+from rungwise.trainable.own.worker_data import OwnData
+from rungwise.trainable.resources import ONE_CORE
 
 
 def yields(*reports: Any) -> Callable[..., Any]:
@@ -244,3 +250,46 @@ def test_a_function_that_swallows_the_stop_but_ends_is_no_problem(tmp_path: Path
     result: TrialResult = next(trials.results())
     assert result.trial == 2
     trials.end()
+
+
+@pytest.mark.parametrize(("value", "is_share"), [(0.93, True), (1.00001, True), (1.5, False), (93.5, False)])
+def test_an_accuracy_in_percent_is_refused_because_shares_are_shown_in_percent(
+    value: float, is_share: bool, tmp_path: Path
+) -> None:
+    train = yields({"val_accuracy": value, "top5_accuracy": 99.0})
+    *_, last = Trials(train, tmp_path, objectives=("val_accuracy",)).run()
+    assert last.state is (TrialEnd.COMPLETED if is_share else TrialEnd.FAILED)
+    training = FunctionTraining(OwnData(), "val_accuracy", lambda config: {"accuracy": value}, train)
+    archive.pack(archive.Snapshot(1), tmp_path / "file.tar")
+    files = {1: (str(tmp_path / "file.tar"), hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest())}
+    config = {"seed": 1, "epochs": 1, "reports_per_epoch": 1}
+    if is_share:
+        assert training.score(files, {1: config}, None, ONE_CORE).scores == {1: {"accuracy": value}}
+        return
+    assert last.failure is not None
+    assert "must be a share from 0 to 1" in last.failure.message
+    with pytest.raises(ReportError, match="accuracy must be a share from 0 to 1"):
+        training.score(files, {1: config}, None, ONE_CORE)
+
+
+def test_data_of_a_worker_process_that_cannot_be_loaded_fails_its_trial_with_the_reason(tmp_path: Path) -> None:
+    calls = []
+
+    def load_shard():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("no such disk")
+        return 3.0
+
+    def train(config, trial):
+        yield {"loss": trial.data}
+
+    trials = Trials(train, tmp_path, training=FunctionTraining(OwnData(load_shard, True), "loss", None, train))
+    (failed,) = trials.run()
+    assert failed.state is TrialEnd.FAILED
+    assert failed.failure is not None
+    assert "data: load_shard raised OSError: no such disk" in failed.failure.message
+    for _ in range(2):  # the next trial tries again, and later ones share what it returned
+        *_, last = trials.run()
+        assert last.metrics["loss"] == 3.0
+    assert len(calls) == 2

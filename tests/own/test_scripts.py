@@ -12,7 +12,7 @@ from contextlib import closing
 import conversions
 import optuna
 import pytest
-from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, interrupt, wait_until
+from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, every_process, interrupt, wait_until
 
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
@@ -36,7 +36,7 @@ def some(names: list[str], often: tuple[str, ...]) -> list[object]:
 def saves(name: str) -> bool:
     """Whether the script keeps checkpoints: a trial of one that does not starts again."""
     text = (conversions.SCRIPTS / "after" / name).read_text()
-    return "trial.save" in text or "ReportCallback" in text
+    return any(word in text for word in ("trial.save", "ReportCallback", "RUNGWISE_SAVE"))
 
 
 def metric_of(run: Run) -> str:
@@ -85,6 +85,23 @@ def test_a_script_survives_a_killed_driver_a_killed_worker_and_ctrl_c(run: Run) 
     kill_worker(run)
     assert_nothing_lost(run.folder, TRIALS, EPOCHS, metric=metric_of(run), exact=False)
     run.await_silence()
+
+
+@pytest.mark.parametrize("run", ["torchrun_digits.py"], indirect=True)
+def test_ctrl_c_ends_torchrun_and_the_processes_of_both_ranks(run: Run) -> None:
+    driver = run.start("--name", "tiny", "--trials", "4", "--epochs", "1000000", "--concurrency", "1")
+    assert run.await_reports(driver, 2), run.said
+    ranks = [environment for _, _, environment in every_process() if is_rank(environment, run)]
+    assert len(ranks) == 2
+    assert interrupt(driver) == 130, run.said
+    run.await_silence()
+    with Reader(run.folder) as reader:
+        assert reader.state() is SweepState.INTERRUPTED
+
+
+def is_rank(environment: bytes, run: Run) -> bool:
+    variables = environment.split(b"\0")
+    return f"TMPDIR={run.temporary}".encode() in variables and any(v.startswith(b"LOCAL_RANK=") for v in variables)
 
 
 def start(run: Run, reports: int) -> subprocess.Popen[str]:

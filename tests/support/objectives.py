@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own.objective import ObjectiveRun, ObjectiveTraining
-from rungwise.trainable.own.training import OwnData
+from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.worker.trial_run import WorkerContext
 from support.loop import Loop
 

@@ -8,7 +8,8 @@ from typing import Any
 from rungwise.trainable.messages import TrialResult
 from rungwise.trainable.own.function import FunctionTraining
 from rungwise.trainable.own.program.training import ProgramTraining
-from rungwise.trainable.own.training import OwnData, OwnTraining
+from rungwise.trainable.own.training import OwnTraining
+from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.worker.worker import TrialWorker
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.own.function import FunctionTraining
-from rungwise.trainable.own.training import OwnData
+from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.worker.worker import TrialWorker
 
 BUDGET = {"seed": 7, "epochs": 3, "reports_per_epoch": 1}

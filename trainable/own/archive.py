@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def pack(snapshot: Snapshot, file: Path) -> None:
         about.size = len(header)
         archive.addfile(about, io.BytesIO(header))
         if snapshot.folder is not None:
-            archive.add(snapshot.folder, FILES, filter=_anonymous)
+            _add_files(archive, snapshot.folder.resolve())
 
 
 def unpack(path: str, sha256: str, folder: Path) -> Snapshot:
@@ -77,8 +78,29 @@ def unpack(path: str, sha256: str, folder: Path) -> Snapshot:
         local.unlink(missing_ok=True)
 
 
+def _add_files(archive: tarfile.TarFile, folder: Path) -> None:
+    """Add the folder's content. A link within it stays one; of one that leads out of it, what it leads to is copied."""
+    outside: list[Path] = []
+
+    def portable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if member.issym():
+            link = folder / Path(member.name).relative_to(FILES)
+            target = Path(os.path.realpath(link))
+            if not target.is_relative_to(folder):
+                outside.append(link)
+                return None
+            member.linkname = os.path.relpath(target, link.parent)  # an absolute path is gone with this folder
+        return _anonymous(member)
+
+    archive.add(folder, FILES, filter=portable)
+    archive.dereference = True
+    for link in outside:
+        if link.exists():
+            archive.add(link, f"{FILES}/{link.relative_to(folder).as_posix()}", filter=_anonymous)
+
+
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the names of this machine's user, and links as what they lead to is not ours to follow."""
+    """Without the names of this machine's user."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member

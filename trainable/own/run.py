@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import random
 import shutil
 import tempfile
@@ -11,19 +10,19 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise import reporting
-from rungwise.errors import RungwiseError
 from rungwise.storage import beside
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
 from rungwise.trainable.own.arguments import Hyperparameters
 from rungwise.trainable.own.calls import CallReports
+from rungwise.trainable.own.report_numbers import ReportError, numbers
 from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.own.worker_data import WorkerData
 from rungwise.trainable.worker.checkpoints import ARCHIVE
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged
 
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from rungwise.trainable.own.training import OwnTraining
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class ReportError(RungwiseError, ValueError):
-    """A report that is no mapping of numbers, or lacks the objective; the message says which rule it breaks."""
 
 
 class UnjudgedReport(dict[str, Any]):
@@ -189,7 +184,7 @@ class OwnRun(TrialRun):
     # ----------------------------------------------------------------------------------------------------------
 
     def _trial(self, checkpoint: Path | None) -> Trial:
-        assignment, config = self.assignment, self.assignment.config
+        assignment, config, data = self.assignment, self.assignment.config, self._context.data
         return Trial(
             number=assignment.trial,
             arm=assignment.arm,
@@ -199,7 +194,7 @@ class OwnRun(TrialRun):
             epochs=int(config["epochs"]),
             reports_per_epoch=int(config["reports_per_epoch"]),
             device=self._context.device,
-            data=self._context.data,
+            data=data.get() if isinstance(data, WorkerData) else data,
             checkpoint=checkpoint,
             reported=self._step,
             process=self,
@@ -245,51 +240,6 @@ class OwnRun(TrialRun):
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="trial-", dir=self._context.scratch))
         return self._scratch
-
-
-def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str, float]:
-    """The numbers of a report, as Python's. Raises ReportError."""
-    if not isinstance(report, Mapping):
-        raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
-    found: dict[str, float] = {}
-    for name, value in report.items():
-        if not isinstance(name, str):
-            raise ReportError(f"a report's names must be text, but got {name!r}")
-        if name.startswith("test") and phase != "test":
-            raise ReportError(
-                f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
-                "validation score, and give the test split to Sweep(test=...)"
-            )
-        found[name] = _number(name, value)
-    if missing := [name for name in objectives if name not in found]:
-        raise ReportError(
-            f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
-        )
-    return found
-
-
-def _number(name: str, value: Any) -> float:
-    """A number of Python's, NumPy's or a tensor of one number."""
-    if (
-        not isinstance(value, Real)
-        and getattr(value, "size", None) is not None
-        and callable(getattr(value, "item", None))
-    ):
-        try:
-            value = value.item()
-        except (ValueError, RuntimeError):
-            raise ReportError(f"a report must hold numbers, but {name} has more than one: {_words(value)}") from None
-    if not isinstance(value, Real):
-        raise ReportError(f"a report must hold numbers, but {name} is {_words(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _words(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def _seed_everything(seed: int) -> None:

@@ -19,8 +19,10 @@ from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.arguments import Arguments, FunctionError
-from rungwise.trainable.own.run import OwnRun, ReportError, numbers
+from rungwise.trainable.own.report_numbers import ReportError, numbers, require_shares
+from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.own.worker_data import OwnData, WorkerData, load
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
 from rungwise.trainable.training.loop_functions import name_of
@@ -29,15 +31,6 @@ from rungwise.versions import package_version
 
 CONFIG = "config.json"
 PROBED_REPORTS = 2  # of a trial that `--plan` times
-
-
-@dataclass(frozen=True)
-class OwnData:
-    """Where a user's training has its data from."""
-
-    load: Callable[[], Any] | None = None  # called once on the driver
-    per_worker: bool = False  # called once in each process that trains instead
-    dataset: str | None = None  # or the name of a dataset of ours
 
 
 @dataclass(frozen=True)
@@ -98,11 +91,7 @@ class OwnTraining(Training):
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
         name = name_of(self.data.load)
-        try:
-            with ordinary():
-                loaded = self.data.load()
-        except Exception as error:
-            raise FunctionError(f"data: {name} raised {reason(error)}") from error
+        loaded = load(self.data.load)
         try:
             with ordinary():
                 nbytes = _size(loaded)
@@ -117,7 +106,7 @@ class OwnTraining(Training):
         from rungwise.trainable.train import prepare_process
 
         device = prepare_process(resources.threads, resources.device)
-        return (self.data.load() if self.data.per_worker and self.data.load else data), device.type
+        return (WorkerData(self.data.load) if self.data.per_worker and self.data.load else data), device.type
 
     def start(self, assignment: TrialAssignment, context: WorkerContext) -> OwnRun:
         return OwnRun(self, assignment, context)
@@ -152,6 +141,8 @@ class OwnTraining(Training):
         self, files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Any, resources: TrialResources
     ) -> TestScores:
         prepared, device = self.prepare(data, resources)
+        if isinstance(prepared, WorkerData):
+            prepared = prepared.get()
         scores: dict[int, dict[str, float]] = {}
         for number, (file, digest) in files.items():
             config = configs[number]
@@ -181,6 +172,7 @@ class OwnTraining(Training):
                 f"test must return {measured!r}, which {self.metric!r} is on the test split, but returned "
                 f"{', '.join(map(repr, found)) or 'nothing'}"
             )
+        require_shares(named, (measured,))
         return named
 
     def export(
@@ -193,6 +185,8 @@ class OwnTraining(Training):
                 for path in sorted(folder.rglob("*") if folder else ())
                 if path.is_file() and folder is not None
             }
+        if CONFIG in files:  # the description's name, and that of the configuration of a Hugging Face model
+            files = {f"files/{name}": content for name, content in files.items()}
         described = {
             "format": 1,
             "kind": "own",
@@ -202,7 +196,6 @@ class OwnTraining(Training):
             "versions": {name: package_version(name) for name in ("rungwise",)},
             "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
-        files.pop(CONFIG, None)
         return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
 
 

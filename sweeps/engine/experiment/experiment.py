@@ -153,7 +153,7 @@ def _training(sweep: Sweep, options: Options) -> Training:
         return BuiltInTraining(options.data, functions)
     from rungwise.trainable.own.function import FunctionTraining
     from rungwise.trainable.own.program.training import ProgramTraining
-    from rungwise.trainable.own.training import OwnData
+    from rungwise.trainable.own.worker_data import OwnData
 
     load = sweep.data if callable(sweep.data) else None
     data = OwnData(load, sweep.data_per_worker, options.data or None)

@@ -15,7 +15,8 @@ from rungwise.storage import Folder, is_uri
 from rungwise.trainable.own.function import function_problems
 from rungwise.trainable.own.program.command import command, environment, missing_files, template_problems
 from rungwise.trainable.own.program.process import GRACE_SECONDS, Process, ProgramError
-from rungwise.trainable.own.run import OwnRun, ReportError
+from rungwise.trainable.own.report_numbers import ReportError
+from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining
 from rungwise.trainable.own.trial import Trial
 from rungwise.trainable.resources import TrialResources

@@ -1,0 +1,72 @@
+"""The numbers of a report of the user's own training, and the rules that they must keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+from rungwise.errors import RungwiseError
+
+_ROUNDING = 1e-4  # of an accuracy in low precision
+
+
+class ReportError(RungwiseError, ValueError):
+    """A report that is no mapping of numbers, or lacks the objective; the message says which rule it breaks."""
+
+
+def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str, float]:
+    """The numbers of a report, as Python's. Raises ReportError."""
+    if not isinstance(report, Mapping):
+        raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
+    found: dict[str, float] = {}
+    for name, value in report.items():
+        if not isinstance(name, str):
+            raise ReportError(f"a report's names must be text, but got {name!r}")
+        if name.startswith("test") and phase != "test":
+            raise ReportError(
+                f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
+                "validation score, and give the test split to Sweep(test=...)"
+            )
+        found[name] = _number(name, value)
+    if missing := [name for name in objectives if name not in found]:
+        raise ReportError(
+            f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
+        )
+    require_shares(found, objectives)
+    return found
+
+
+def require_shares(metrics: Mapping[str, float], names: Iterable[str]) -> None:
+    """An accuracy is a share, which tables and the answer show in percent. Raises ReportError."""
+    for name in names:
+        if "accuracy" in name and 1 + _ROUNDING < metrics[name] < math.inf:
+            raise ReportError(
+                f"{name} must be a share from 0 to 1, which is shown in percent, but got {metrics[name]:g}; "
+                "divide it by 100, or give it a name without 'accuracy'"
+            )
+
+
+def _number(name: str, value: Any) -> float:
+    """A number of Python's, NumPy's or a tensor of one number."""
+    if (
+        not isinstance(value, Real)
+        and getattr(value, "size", None) is not None
+        and callable(getattr(value, "item", None))
+    ):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError):
+            raise ReportError(f"a report must hold numbers, but {name} has more than one: {_words(value)}") from None
+    if not isinstance(value, Real):
+        raise ReportError(f"a report must hold numbers, but {name} is {_words(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _words(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
