@@ -14,6 +14,8 @@ import pytest
 import torch
 from support.own_trials import Trials, losses
 
+from rungwise.results.record.definition import Definition
+from rungwise.results.tables.schema import metric_about
 from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
@@ -293,3 +295,9 @@ def test_data_of_a_worker_process_that_cannot_be_loaded_fails_its_trial_with_the
         *_, last = trials.run()
         assert last.metrics["loss"] == 3.0
     assert len(calls) == 2
+
+
+def test_the_unit_of_a_loss_of_the_users_own_is_not_claimed_to_be_known() -> None:
+    own, ours = (Definition(training={"kind": kind}) for kind in ("function", "built-in"))
+    assert [metric_about("val_loss", definition)[0] for definition in (own, ours)] == ["", "nats/sample"]
+    assert metric_about("seconds", own)[0] == "s"

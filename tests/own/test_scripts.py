@@ -73,6 +73,7 @@ def test_a_script_tells_record_optuna_mlflow_and_parquet_the_same_and_is_confirm
     assert arm.chosen is not None
     assert arm.chosen.validation.n == 2
     assert "95% interval" in found.sentence
+    assert found.format.unit == ""  # of a loss of theirs
     assert "95% interval" in " ".join(run.said.split())
     assert (run.folder / "model/config.json").is_file()
     run.await_silence()
