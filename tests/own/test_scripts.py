@@ -25,7 +25,7 @@ SHORT = ("--name", "tiny", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--
 CONFIRMED = (*SHORT, "--confirm-configs", "1", "--confirm-seeds", "2", "--eta", "2", "--concurrency", "1")
 STRUCK = (*SHORT, "--scheduler", "none", "--concurrency", "1")
 NAMES = conversions.names()
-WHOLE = ("xgboost_trees.py", "lightning_digits.py")  # one that reports by calls, one in a library's loop of epochs
+WHOLE = ("xgboost_trees.py",)
 FAULTS = ("torch_digits.py",)  # the rest of the matrix is in the long set
 
 
