@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rungwise.results.analysis.answer import Answer
+from rungwise.results.analysis.findings import Replicate
 from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, safe
 from rungwise.results.report.snapshot import Snapshot
+
+_UNITS = {Replicate.SEED: "fresh seeds", Replicate.SEARCH: "searches, each with its own winner"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
         if bar.mean is not None
     )
     note = (
-        "Big mark: mean over fresh seeds. Whisker: its 95% interval. Small dots: the single seeds."
+        f"Big mark: mean over {_UNITS[answer.replicate]}. Whisker: its 95% interval. Small dots: one each."
         if confirmed
         else "Every dot is one trial of the search, at its best report. No interval is drawn: scores that were "
         "searched for are not a sample of what to expect."
