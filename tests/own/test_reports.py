@@ -121,6 +121,12 @@ def test_a_function_that_ends_without_a_report_failed(train: Callable[..., Any],
     assert "ended without a report; yield one, or call trial.report" in last.failure.message
 
 
+def test_a_function_that_returns_a_list_is_told_so(tmp_path: Path) -> None:
+    (last,) = Trials(returns([{"loss": 1.0}]), tmp_path).run()
+    assert last.failure is not None
+    assert "ended without a report and returned a list; yield one" in last.failure.message
+
+
 def test_a_returned_mapping_is_the_last_report(tmp_path: Path) -> None:
     results = Trials(returns({"loss": 2.0}, {"loss": 1.0}), tmp_path).run()
     assert losses(results) == [(1, 2.0), (2, 1.0)]

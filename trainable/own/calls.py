@@ -22,6 +22,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
     Attributes:
         is_hung: Whether the function goes on although it was told to stop: its process must end.
         is_over: Whether the function has ended: no report follows.
+        returned: What it returned, if that was no report.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -32,6 +33,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
         self._is_stopped = False
         self._pid = os.getpid()
         self.is_hung = self.is_over = False
+        self.returned: object = None
 
     def __next__(self) -> Mapping[str, Any]:
         if self._is_stopped:
@@ -49,6 +51,7 @@ class CallReports(Iterator[Mapping[str, Any]]):
             raise value
         if isinstance(value, Mapping):
             return value
+        self.returned = value
         raise StopIteration
 
     def report(self, metrics: Mapping[str, Any]) -> None:

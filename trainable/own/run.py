@@ -97,7 +97,9 @@ class OwnRun(TrialRun):
             is_sent = True
             reported_at = time.monotonic()
         if last is None:
-            raise ReportError(f"{self._training.name} ended without a report; yield one, or call trial.report")
+            returned = getattr(self._reports, "returned", None)
+            but = "" if returned is None else f" and returned a {type(returned).__name__}"
+            raise ReportError(f"{self._training.name} ended without a report{but}; yield one, or call trial.report")
         self._finish()
         # A function that returned before its budget may have sent this report already.
         yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or is_sent)
