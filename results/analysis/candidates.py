@@ -10,7 +10,7 @@ from rungwise.results.analysis.best import LARGEST
 from rungwise.results.analysis.findings import Candidate, seeds_by_state
 from rungwise.results.analysis.statistics import estimate
 from rungwise.results.record.definition import DatasetSummary, Definition
-from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
 
@@ -42,8 +42,7 @@ def collect_candidates(
                 other_network += 1
             elif trial.state is State.COMPLETED and value is not None:
                 values[seed], numbers[seed] = value, trial.trial
-                curve = curves[trial.trial]
-                if breach := definition.breach(curve[max(curve)].metrics):
+                if breach := definition.breach(last_metrics(curves[trial.trial])):
                     breaches[seed] = breach
             elif trial.state in (State.LOST, State.RUNNING):
                 missing[seed] = trial.state
@@ -148,5 +147,5 @@ def count_failed(trials: Sequence[Trial]) -> dict[State, int]:
 
 
 def _last(curve: Mapping[int, ReportRow], metric: str) -> float | None:
-    value = curve[max(curve)].metrics.get(metric, math.nan) if curve else math.nan
+    value = last_metrics(curve).get(metric, math.nan)
     return value if abs(value) <= LARGEST else None

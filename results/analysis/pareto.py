@@ -10,7 +10,7 @@ from typing import TypeVar
 from rungwise.results.io.formatting import format_metric, short
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
 
 K = TypeVar("K")
 
@@ -54,7 +54,7 @@ def of(definition: Definition, trials: Sequence[Trial], curves: Mapping[int, Map
     values: dict[int, list[float]] = {}
     for trial in trials:
         curve = curves.get(trial.trial, {})
-        last = curve[max(curve)].metrics if curve else {}
+        last = last_metrics(curve)
         last_values = [last.get(name, math.nan) for name in objectives]
         if trial.phase == "search" and trial.state is State.COMPLETED and all(map(math.isfinite, last_values)):
             values[trial.trial] = last_values

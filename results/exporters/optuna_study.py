@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import ATTRIBUTES, ReportRow, State, Trial
+from rungwise.results.record.types import ATTRIBUTES, ReportRow, State, Trial, last_metrics
 from rungwise.results.record.validation import Invalid
 from rungwise.trainable.messages import StudyKey
 
@@ -61,7 +61,7 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
         attributes = {trial: dict(data["kept"]) for trial, data in events}
         for trial in trials:
             curve = curves.get(trial.trial, {})
-            violated = definition.violations(curve[max(curve)].metrics if curve else {})
+            violated = definition.violations(last_metrics(curve))
             known = attributes.get(trial.trial, {}) | {f"constraints:{name}": by for name, by in violated.items()}
             frozen = _frozen(trial, curve, list(objectives), known)
             frozen.user_attrs = {**set_by_user.get(trial.trial, {}), **frozen.user_attrs}
@@ -142,7 +142,7 @@ def _frozen(
     }.get(trial.state, TrialState.FAIL)
     values: list[float] | None = None
     if state is TrialState.COMPLETE:
-        last = curve[max(curve)].metrics if curve else {}
+        last = last_metrics(curve)
         values = [last.get(name, math.nan) for name in objectives]
         if not all(map(math.isfinite, values)):
             state, values = TrialState.FAIL, None

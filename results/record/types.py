@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -100,6 +101,11 @@ class ReportRow:
     at: float
     decision: Decision | None
     metrics: dict[str, float]
+
+
+def last_metrics(curve: Mapping[int, ReportRow]) -> dict[str, float]:
+    """The numbers of the last report of a trial, {step: report}; {} without one."""
+    return curve[max(curve)].metrics if curve else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,20 +60,6 @@ class ObjectiveTraining(OwnTraining):
             return ["test must be a function of (config, trial), but got a program"]
         return function_problems(test=self.test) + unsendable(objective=self.objective, data=self.data.load)
 
-    # Which names the objective asks for is known when it does: a value that an arm fixes is checked then.
-
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
-        return []
-
-    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(values)
-
-    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-        return {}
-
-    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
-        return frozenset()
-
     def budget(self, config: Mapping[str, Any]) -> float:
         return float("inf")  # its own loop ends it, and what it returns is its score
 

@@ -163,18 +163,14 @@ class OwnRun(TrialRun):
             return
         finally:
             self._saved_at = time.monotonic()
-        if self._latest is not None:
-            shutil.rmtree(self._latest, ignore_errors=True)
-        self._latest = folder
+        self._replace_latest(folder)
 
     def hold(self, folder: Path) -> None:
         """Take a folder as the state after the last report; it is kept when a checkpoint is due, or asked for."""
         if self.save_is_due():
             self.keep(folder)
-            return
-        if self._latest is not None:
-            shutil.rmtree(self._latest, ignore_errors=True)
-        self._latest = folder
+        else:
+            self._replace_latest(folder)
 
     def drop(self, folder: Path, error: BaseException) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
@@ -214,6 +210,11 @@ class OwnRun(TrialRun):
             self._history = [dict(row) for row in snapshot.history]
             self._latest = snapshot.folder
         return snapshot
+
+    def _replace_latest(self, folder: Path) -> None:
+        if self._latest is not None:
+            shutil.rmtree(self._latest, ignore_errors=True)
+        self._latest = folder
 
     def _finish(self) -> None:
         """Let the function save and return, after its last report. What else it reports is not asked for."""

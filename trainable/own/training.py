@@ -63,6 +63,21 @@ class OwnTraining(Training):
         """Reports after which a trial has ended, whatever it would report next."""
         return int(config["epochs"]) * int(config["reports_per_epoch"])
 
+    # Any name and value is legal, unless a door knows what its code takes. What an objective asks for is known when it
+    # does: a value that an arm fixes is checked then.
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        return []
+
+    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(values)
+
+    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        return {}
+
+    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset()
+
     def definition(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "test": self.has_test}
 

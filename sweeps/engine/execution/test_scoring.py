@@ -105,6 +105,7 @@ class Confirmation:
         """`checkpoints`: as for `due`."""
         self._record, self._data, self._options, self._stop = record, data, options, stop
         self._training, self._checkpoints, self._folder = experiment.trained_by, checkpoints, record.path.parent
+        self._measured = experiment.metric.removeprefix("val_")
         with Reader(self._folder) as reader:
             self._own = names(experiment, reader.trials())  # the user's own models that the sweep names, by function
 
@@ -116,10 +117,8 @@ class Confirmation:
         made = self._on_worker(self._training.score, files, self._configs(files)) if files else None
         scored = made or TestScores({})
         unfit = scored.unfit
-        with Reader(self._folder) as reader:
-            metric = reader.definition().metric.removeprefix("val_")
         for trial, of_metric in scored.samples.items():
-            measured = metric if metric in scored.scores[trial] else "accuracy"
+            measured = self._measured if self._measured in scored.scores[trial] else "accuracy"
             if measured in of_metric:
                 self._record.add_sample_scores(trial, "test", measured, *of_metric[measured])
         for trial, metrics in scored.scores.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.search.seeds import derived_seed
-from rungwise.results.record.types import ReportRow, State, Trial
+from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
 from rungwise.trainable.messages import StudyKey
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
@@ -109,20 +109,16 @@ def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experime
     Only scores after equal training compare, so a trial that was stopped counts when too few reached the end. A trial
     whose budget is its own (a search over `epochs`), or whose training ended by itself, is trained to its end, too.
     """
-    last_metrics = {trial: (max(curve), curve[max(curve)].metrics) for trial, curve in curves.items() if curve}
-
-    def rank(trial: Trial) -> tuple[float, float]:
-        step, metrics = last_metrics.get(trial.trial, (0, {}))
-        trained = math.inf if trial.state is State.COMPLETED else step
-        return trained, experiment.sign * metrics.get(experiment.metric, math.nan)
-
-    ranked = [
-        (rank(trial), trial)
-        for trial in searched
-        if trial.study == study and trial.state in (State.COMPLETED, State.STOPPED)
-        if experiment.breach(last_metrics.get(trial.trial, (0, {}))[1]) is None
-    ]
-    ranked = [pair for pair in ranked if math.isfinite(pair[0][1])]
+    ranked = []
+    for trial in searched:
+        if trial.study != study or trial.state not in (State.COMPLETED, State.STOPPED):
+            continue
+        curve = curves.get(trial.trial, {})
+        metrics = last_metrics(curve)
+        value = experiment.sign * metrics.get(experiment.metric, math.nan)
+        if math.isfinite(value) and experiment.breach(metrics) is None:
+            trained = math.inf if trial.state is State.COMPLETED else max(curve, default=0)
+            ranked.append(((trained, value), trial))
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
 
 

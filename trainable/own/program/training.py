@@ -49,18 +49,6 @@ class ProgramTraining(OwnTraining):
             return found + missing_files("test", self.test, self.folder)
         return found + function_problems(test=self.test)
 
-    def problems(self, values: Mapping[str, Any]) -> list[str]:
-        return []
-
-    def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(values)
-
-    def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-        return {}
-
-    def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
-        return frozenset()
-
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         return None, "cuda" if resources.gpus > 0 else "cpu"
 
