@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs
+from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs, newest_run
+from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import FILE
+from rungwise.results.record.types import FILE, RecordError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Run = Annotated[Path, arg(metavar="RUN")]
 
 
 def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
@@ -32,8 +31,7 @@ def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
 
     folders = find_runs(out)
     if not folders:
-        say(f"a folder of runs holds RUN/{FILE}, but {out} has none", sys.stderr)
-        return 2
+        raise RecordError(f"a folder of runs holds RUN/{FILE}, but {out} has none")
     console().print_whole(run_table(folders), ["time", "started"])
     return 0
 
@@ -70,7 +68,7 @@ def report(run: OptionalRun = None, /, *, open: bool = False) -> int:  # noqa: A
     try:
         path = write(find_run(run))
     except ReportError as error:
-        say(error, sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
     say(path)
     if open:
@@ -80,19 +78,25 @@ def report(run: OptionalRun = None, /, *, open: bool = False) -> int:  # noqa: A
     return 0
 
 
-def compare(run: Run, other: Run, /) -> int:
+def compare(
+    run: Annotated[Path | None, arg(metavar="[RUN]", help_behavior_hint="(default: the newest but OTHER)")] = None,
+    other: Annotated[Path | None, arg(metavar="[OTHER]", help_behavior_hint="(default: the newest but RUN)")] = None,
+    /,
+) -> int:
     """Compare two runs' answers, and print their difference.
 
     The exit status is 1 when there is nothing to compare.
 
     Args:
-        run: The one.
-        other: The other; differences are its scores minus the one's.
+        run: The first run.
+        other: The second run; differences are its scores minus the first one's.
     """
     from rungwise.results.analysis.compare import compare_folders, table
     from rungwise.results.cli.show import console
 
-    comparison = compare_folders(find_run(run), find_run(other))
+    first = None if run is None else find_run(run)
+    second = newest_run(first) if other is None else find_run(other)
+    comparison = compare_folders(first or newest_run(second), second)
     shown = console()
     if comparison.rows:
         shown.print_whole(table(comparison))
@@ -104,8 +108,10 @@ def compare(run: Run, other: Run, /) -> int:
 
 
 def predict(
-    run: Run,
-    images: Annotated[tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="")],
+    run_and_images: Annotated[
+        tuple[Path, ...],
+        arg(metavar="[RUN] IMAGE [IMAGE ...]", help_behavior_hint=f"(default RUN: the newest in {RUNS}/)"),
+    ] = (),
     /,
     *,
     invert: bool = False,
@@ -116,8 +122,7 @@ def predict(
     A line for each image: file, class, probability; of a regression file, target. Notes go to standard error.
 
     Args:
-        run: The run's folder, or one that holds a model.
-        images: png, jpeg, ...
+        run_and_images: The run's folder, or one that holds a model, or the run's name; then png, jpeg, ...
         invert: Dark drawings on light paper, for a model of light ones.
         trust: Whoever made the run may run code here: needed for a model function of your own, whose torch.export
             program is code; built-in models do not need it.
@@ -127,9 +132,10 @@ def predict(
     from rungwise.results.model.images import ImageError, read
     from rungwise.results.model.model import load
 
+    run, images = _run_and_images(run_and_images)
     if not images:
-        raise ImageError("an IMAGE must be given (see rungwise predict --help)")
-    model = load(run, trust)
+        raise CommandLineError("an IMAGE must be given (see rungwise predict --help)")
+    model = load(newest_run() if run is None else run, trust)
     pictures, problems = [], []
     for path in images:
         try:
@@ -144,6 +150,14 @@ def predict(
             say(f"{path}: {note}", sys.stderr)
         say(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
     return 0
+
+
+def _run_and_images(paths: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The folder that is named before the images; None when there is none."""
+    for folder in (paths[0], RUNS / paths[0]) if paths else ():
+        if folder.is_dir():
+            return folder, paths[1:]
+    return None, paths
 
 
 def sql(
@@ -162,11 +176,10 @@ def sql(
         query: Such as: "select arm, max(best_value) from trials group by arm".
         allow_external: The query may read and write files and load extensions, too.
     """
-    from rungwise.results.tables.sql import SqlError
     from rungwise.results.tables.sql import query as ask
 
     if not run_or_query:
-        raise SqlError("a QUERY must be given (see rungwise sql --help)")
+        raise CommandLineError("a QUERY must be given (see rungwise sql --help)")
     run, text = (None, run_or_query) if query is None else (Path(run_or_query), query)
     table = ask(find_run(run), text, external=allow_external)
     if sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""The command `rungwise`: its help, the choice of a command, and the exit status of what goes wrong.
+"""The command `rungwise`: its help, the choice of a command, and the exit status of errors.
 
 A command is a function of `results.cli.commands` or `results.cli.maintenance`; tyro makes its flags from its signature
 and its help from its docstring.
@@ -7,14 +7,13 @@ and its help from its docstring.
 from __future__ import annotations
 
 import difflib
+import inspect
 import sqlite3
 import sys
-from typing import NoReturn
-
-import tyro
 
 from rungwise.errors import RungwiseError
 from rungwise.results.cli import commands, maintenance
+from rungwise.results.io.command_line import CommandLineError, parse
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.types import FILE
 
@@ -34,22 +33,17 @@ def main(arguments: list[str] | None = None) -> int:
 
         say(f"rungwise {__version__}")
         return 0
-    if name not in COMMANDS:
-        _refuse_command(name)
     try:
-        return int(
-            tyro.cli(
-                COMMANDS[name],
-                prog=f"rungwise {name}",
-                args=[_current_flag(word) for word in words],
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-        )
+        if name not in COMMANDS:
+            raise CommandLineError(_unknown_command(name))
+        parameters = inspect.signature(COMMANDS[name]).parameters.values()
+        flags = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+        return parse(COMMANDS[name], [_current_flag(word) for word in words], f"rungwise {name}", flags=flags)
     except RungwiseError as error:
-        say(error, sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 2
     except sqlite3.DatabaseError as error:
-        say(f"a record must be whole, but {FILE} is not ({error}); restore it from a copy", sys.stderr)
+        say(f"error: a record must be whole, but {FILE} is not ({error}); restore it from a copy", sys.stderr)
         return 2
     except BrokenPipeError:  # | head
         sys.stderr.close()
@@ -71,11 +65,10 @@ def _print_help() -> None:
     say("\nFlags of a command: rungwise COMMAND --help. Where RUN is left out, it is the newest run in runs/.")
 
 
-def _refuse_command(name: str) -> NoReturn:
+def _unknown_command(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, 1)
-    problem = f"there is no command {name!r}" if name else "a COMMAND must follow"
-    say(f"rungwise: {problem}{f'; did you mean {near[0]}?' if near else ''} (see rungwise --help)", sys.stderr)
-    raise SystemExit(2)
+    problem = f"unknown command {name!r}" if name else "a COMMAND must be given"
+    return f"{problem}{f'; did you mean {near[0]}?' if near else ''} (see rungwise --help)"
 
 
 def _current_flag(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands that make a run's views again, check them, or move a run: export, doctor, study, copy, pull."""
+"""Commands that rebuild a run's views, check them, or move a run: export, doctor, study, copy, pull."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from rungwise.results.cli.commands import Run
-from rungwise.results.cli.runs import RUNS, OptionalRun, find_run
+from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run
+from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError
@@ -93,16 +93,23 @@ def study(run: OptionalRun = None, /, *, storage: Annotated[str, arg(metavar="UR
     return 0
 
 
-def copy(run: Run, where: Annotated[str, arg(metavar="WHERE")], /) -> int:
+def copy(
+    run_or_where: Annotated[str, RUN_FIELD] = "",
+    where: Annotated[str | None, arg(metavar="WHERE", help_behavior_hint="")] = None,
+    /,
+) -> int:
     """Copy a run as it is at one moment, also while it runs.
 
     Args:
-        run: The run's folder.
+        run_or_where: As in the other commands; WHERE, when it is the only one.
         where: The folder or URI (s3://bucket/runs) that gets the run's folder.
     """
     from rungwise.results.exporters.mirror import Mirror
 
-    run = find_run(run)
+    if not run_or_where:
+        raise CommandLineError("WHERE must be given (see rungwise copy --help)")
+    run = find_run(None if where is None else Path(run_or_where))
+    where = run_or_where if where is None else where
     Mirror(where, run.absolute().name).push(run)
     return 0
 

@@ -1,4 +1,4 @@
-"""The runs that there are: the one that a command is about, and those to choose from."""
+"""Finding runs: the run that a command is about, and the runs in a folder."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def find_runs(out: Path) -> list[Path]:
     return sorted(path.parent for path in out.glob(f"*/{FILE}"))
 
 
+def newest_run(besides: Path | None = None) -> Path:
+    """The run in runs/ that a driver started last; another one than `besides`.
+
+    Raises:
+        RecordError: There is none.
+    """
+    there = [run for run in find_runs(RUNS) if besides is None or run.resolve() != besides.resolve()]
+    if not there:
+        raise RecordError(f"a RUN must be given where {RUNS} holds {'none' if besides is None else 'no other'}")
+    return max(there, key=_started)
+
+
 def find_run(run: Path | None) -> Path:
     """The folder of a run that is named by its path or by its name in runs/; of None, the newest run there.
 
@@ -33,9 +45,7 @@ def find_run(run: Path | None) -> Path:
         RecordError: There is no such run; the message lists those that there are.
     """
     if run is None:
-        if not (there := find_runs(RUNS)):
-            raise RecordError(f"a RUN must be given where {RUNS} holds none")
-        return max(there, key=_started)
+        return newest_run()
     for folder in (run, RUNS / run):
         if (folder / FILE).exists():
             return folder

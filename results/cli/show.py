@@ -76,7 +76,7 @@ def _run_cells(folder: Path) -> list[str]:
 
 def _now(trial: State, sweep: SweepState) -> str:
     """A trial's state in words: one that is in flight runs while the sweep does, and else goes on with it."""
-    return "to go on" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
+    return "to resume" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
 
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Text that leaves this process: printed without secrets and without what a terminal obeys."""
+"""Output to the terminal: without secrets, and without control characters."""
 
 from __future__ import annotations
 

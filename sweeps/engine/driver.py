@@ -1,13 +1,10 @@
-"""A sweep from its command line to its summary. Read top to bottom: check, start, search, say what came out."""
+"""A sweep from its command line to its summary, in this order: check, start, search, confirm, report."""
 
 from __future__ import annotations
 
 import gc
-import json
-import math
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,20 +26,18 @@ from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import Options, named_options
 from rungwise.engine.experiment.sweep import Sweep
+from rungwise.engine.one_trial import load_data, train_one
 from rungwise.engine.validation import fields
 from rungwise.engine.worth import add_search, with_added_searches
-from rungwise.errors import RungwiseError
+from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.paths import run_name_problem
 from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, SweepState
 from rungwise.results.record.writer import Record
-from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
-from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.protocol import SweepData
-from rungwise.trainable.worker.trial_run import Infeasible, WorkerContext
 
 if TYPE_CHECKING:
     from rungwise.engine.execution.ray_watch import Watch
@@ -106,7 +101,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
     if signals.caught is not None or ended is None:
         raise SystemExit(128 + (signals.caught or 0))
     if ended.code:
-        raise CannotRun("the sweep could not finish; its record says why, and the same call goes on", ended.code)
+        raise CannotRun("the sweep could not finish; its record says why, and the same call resumes", ended.code)
     return open_run(ended.folder)
 
 
@@ -123,59 +118,14 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         if options.one is not None:
-            return _one(resolve(sweep, options), options)
+            return train_one(resolve(sweep, options), options)
         return _sweep(sweep, options, signals).code
-    except (CannotRun, ModelError, RecordError) as problem:
+    except (CannotRun, CommandLineError, ModelError, RecordError) as problem:
         say(f"error: {problem}", sys.stderr)
         return problem.code
     except OSError as problem:  # a full disk: the message names the file
         say(f"error: {problem}", sys.stderr)
         return 1 if signals.caught is None else 128 + signals.caught  # a summary for a terminal that is gone
-
-
-def _one(experiment: Experiment, options: Options) -> int:
-    """One trial in this process, without Ray: what a debugger session steps through."""
-    from rungwise.engine.validation import check, hints
-    from rungwise.trainable.own.program.process import ProgramError
-    from rungwise.trainable.own.report_numbers import ReportError
-
-    refuse(check.one_problems(experiment, options))
-    training = experiment.trained_by
-    values = {"seed": experiment.seed, **experiment.single, **json.loads(options.one or "{}")}
-    values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
-    config, data = training.parse(values), _load(experiment, options)
-    refuse(training.unfit(values, data))
-    refuse(training.rehearse(values, data))
-    hints.print_notes(options, training.export_notes([values], data))
-    prepared, device = training.prepare(data.search, options.resources)
-    with tempfile.TemporaryDirectory() as scratch:
-        context = WorkerContext(
-            prepared, tuple(experiment.objectives), experiment.max_parameters, scratch, math.inf, device, Path(scratch)
-        )
-        run = training.start(TrialAssignment(1, next(iter(experiment.arms)), "one", config), context)
-        try:
-            with ordinary():
-                for result in run.results():
-                    if result.failure is not None and not result.step:
-                        raise CannotRun(result.failure.message)
-                    if result.remembered:  # the end, after a report that is printed
-                        continue
-                    numbers = {"step": result.step, **result.metrics}
-                    say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
-        except Infeasible as problem:
-            raise CannotRun(str(problem), code=2) from None
-        except (ProgramError, ReportError) as problem:  # another exception is the user's own: a traceback says more
-            raise CannotRun(str(problem), code=1) from None
-        finally:
-            run.close()
-    return 0
-
-
-def _load(experiment: Experiment, options: Options) -> SweepData:
-    try:
-        return experiment.trained_by.load(options.data_root)
-    except RungwiseError as error:
-        raise CannotRun(str(error), code=2) from None
 
 
 def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
@@ -206,7 +156,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
     from rungwise.engine.validation import hints
     from rungwise.results.analysis.epochs import trials_text
 
-    data = _load(experiment, options)
+    data = load_data(experiment, options)
     hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
     with Record(options.out / options.name) as record:
         define_run(record, experiment.with_data(data), options, data)
@@ -237,7 +187,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
-        data = _load(experiment, options)
+        data = load_data(experiment, options)
         refuse(unsuited(experiment, data))
         asked = with_added_searches(record, experiment.with_data(data))
         work = define_run(record, asked, options, data)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rungwise import CategoricalDistribution, FloatDistribution, Sweep
+from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
 from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
@@ -250,6 +250,27 @@ def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
     assert capsys.readouterr().err == OLD_FLAG
     assert named_options(sweep, {"like": paths}).warm_start == paths
     assert capsys.readouterr().err == OLD_FLAG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--trails", "8"], "unknown flag --trails; did you mean --trials?"),
+        (["--no-confrim"], "unknown flag --no-confrim; did you mean --no-confirm?"),
+        (["--concurency=2"], "unknown flag --concurency; did you mean --concurrency?"),
+        (["--trials", "many"], "--trials must be a whole number, but got 'many'"),
+        (["--eta", "x"], "--eta must be a number, but got 'x'"),
+        (["--trials"], "--trials needs a value"),
+        (["--trials", "3", "4"], "unexpected argument '4'"),
+    ],
+)
+def test_a_wrong_flag_is_refused_in_one_line_with_the_nearest(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(Sweep(name="s", space={"lr": FloatDistribution(0.01, 0.1)}), arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {problem} (see --help)\n"
 
 
 @pytest.mark.parametrize("also", [{"parameters": "min"}, ["parameters"]])

@@ -15,6 +15,7 @@ import tyro
 
 from rungwise.engine.experiment.flags import RENAMED, Options, current_name, default_options
 from rungwise.engine.experiment.sweep import Sweep
+from rungwise.results.io import command_line
 
 COMMON = {"most_used": "trials searches epochs name out data model gpus_per_trial plan one"}  # what --help shows
 GROUPS = {  # what --help-all shows: every option, once
@@ -34,16 +35,17 @@ HELP_ALL = "--help-all"
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     """Options from the command line, or from `arguments`.
 
-    `--help` and `--help-all` print the flags and exit with 0. A wrong flag prints what is wrong and exits with 2.
+    `--help` and `--help-all` print the flags and exit with 0. Raises CommandLineError for a wrong flag or value.
     """
     given = [_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     every = HELP_ALL in given
     short = not every and not {"-h", "--help"}.isdisjoint(given)
-    filled: Any = tyro.cli(
-        _form(default_options(sweep), COMMON if short else GROUPS),
-        args=["--help"] if every else given,
+    default = default_options(sweep)
+    filled: Any = command_line.parse(
+        _form(default, COMMON if short else GROUPS),
+        ["--help"] if every else given,
+        flags={each.name: getattr(default, each.name) for each in fields(Options)},
         description=_description(sweep) + (f"\n\n{HELP_ALL} shows all flags." if short else ""),
-        config=(tyro.conf.FlagCreatePairsOff,),
     )
     groups = [getattr(filled, group.name) for group in fields(filled)]
     return Options(**{each.name: getattr(group, each.name) for group in groups for each in fields(group)})

@@ -1,0 +1,105 @@
+"""Command lines, read by tyro; errors are one line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import inspect
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from rungwise.errors import RungwiseError
+
+T = TypeVar("T")
+_KINDS = {"invalid literal for int": "a whole number", "could not convert string to float": "a number"}
+
+
+class CommandLineError(RungwiseError, ValueError):
+    """A command line that cannot be read; one line."""
+
+    code = 2
+
+
+def parse(
+    target: Callable[..., T], arguments: Sequence[str], prog: str = "", *, flags: Mapping[str, Any], **options: Any
+) -> T:
+    """Read a command line.
+
+    Args:
+        target: A dataclass, or a function. A function is called with what was read, once all of it has been read.
+        arguments: The words of the command line.
+        prog: The command as the user types it; "" for the running script.
+        flags: {name of a flag, as a Python name: its default}.
+        **options: Further arguments of `tyro.cli`.
+
+    Returns:
+        The instance of the dataclass, or what the function returned.
+
+    Raises:
+        CommandLineError: For an unknown flag, a bad value, or a missing argument.
+        SystemExit: For --help, with code 0.
+    """
+    see = f"(see {prog} --help)" if prog else "(see --help)"
+    if problem := _unknown_flag(arguments, flags):
+        raise CommandLineError(f"{problem} {see}")
+    is_function = inspect.isfunction(target)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            value: Any = tyro.cli(
+                _deferred(target) if is_function else target,
+                prog=prog or None,
+                args=list(arguments),
+                config=(tyro.conf.FlagCreatePairsOff,),
+                **options,
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise CommandLineError(f"{_problem(printed.getvalue())} {see}") from None
+    result: T = value() if is_function else value
+    return result
+
+
+def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
+    """A function with the same signature and docstring that calls `function` later."""
+
+    @functools.wraps(function)
+    def read(*args: Any, **kwargs: Any) -> Callable[[], T]:
+        return functools.partial(function, *args, **kwargs)
+
+    return read
+
+
+def _unknown_flag(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:
+    """The first flag that does not exist, and the nearest one that does. What is on by default has --no-FLAG."""
+    known = [f"--{'no-' if default is True else ''}{name.replace('_', '-')}" for name, default in flags.items()]
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        if word.startswith("--") and flag not in (*known, "--help", "--"):
+            nearest = difflib.get_close_matches(flag, known, 1, cutoff=0.5)
+            return f"unknown flag {word.partition('=')[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    return None
+
+
+def _problem(box: str) -> str:
+    """The problem in what tyro prints: a box with a title, the problem, a rule, and help."""
+    rows = [line.strip("│|").rstrip() for line in box.splitlines()]
+    rule = next((index for index, row in enumerate(rows) if index and not row.strip(" ─")), len(rows) - 1)
+    text = " ".join(row.strip() for row in rows[1:rule])
+    if text.startswith("Missing from"):
+        names = [row.strip() for row in rows[2:rule] if re.match(r" {5}\S", row)]
+        return f"{' and '.join(names)} must be given"
+    if extra := re.match(r"Unrecognized options: (\S+)", text):
+        return f"unexpected argument {extra[1].rstrip(',')!r}"
+    if alone := re.match(r"Missing value for argument '(\S+)'", text):
+        return f"{alone[1]} needs a value"
+    if bad := re.match(r"Error parsing (\S+): (.*)", text):
+        kind = next((kind for start, kind in _KINDS.items() if bad[2].startswith(start)), None)
+        return f"{bad[1]} must be {kind}, but got {bad[2].rpartition(': ')[2]}" if kind else f"{bad[1]}: {bad[2]}"
+    return text
