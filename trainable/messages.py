@@ -3,7 +3,7 @@
     driver -> worker    TrialAssignment; PackSettings, for a process that trains several trials; SuggestionAnswer
     worker -> driver    TrialResult, of one trial; PackResults, of all trials of such a process
 
-Tune carries dictionaries only, and puts keys of its own beside ours. `to_tune` and `from_tune` are called where Tune
+Tune's results and configurations are dictionaries with keys of its own. `to_tune` and `from_tune` are called where Tune
 calls us; everything between passes these types on.
 """
 
@@ -11,48 +11,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-_RESULT = "message"  # the key of a Tune result under which ours lies, in a list: Tune flattens nested dictionaries
+OBJECTIVE = "objective"  # the key of a Tune result that the searcher and the scheduler look at
+_MESSAGE = "message"  # the key of a Tune result under which ours lies
 _ACTOR = "actor"
-_ADDRESS = ("hostname", "pid", "node_ip")  # keys that Tune puts into every result
-Parsers = Mapping[str, Callable[[Any], Any]]  # field -> function that makes its value from a plain one
 
 
-@dataclass(frozen=True)
-class Message:
-    """A value that crosses processes: to and from a dictionary of plain values, which JSON can hold."""
+class _Sealed(list[Any]):
+    """A message in a result of Tune's, which scheduler, searcher and recorder are given in turn.
 
-    _parsers: ClassVar[Parsers] = {}  # of the fields that are no plain values
+    Tune keeps the last result of each trial, and writes it into snapshots that nobody reads: there this is [].
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """{field: plain value}, without the fields that are None."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return {name: _plain(value) for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The message of which `to_dict` made `values`.
-
-        Raises:
-            TypeError: for a key that is no field, and when a field without a default is missing.
-        """
-        parsed = dict(values)
-        for name, parse in cls._parsers.items():
-            if parsed.get(name) is not None:
-                parsed[name] = parse(parsed[name])
-        return cls(**parsed)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Message):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+    def __init__(self, message: Any = None) -> None:
+        super().__init__()
+        self.message = message
 
 
 class StudyKey(NamedTuple):
@@ -67,7 +44,7 @@ class StudyKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TrialAssignment(Message):
+class TrialAssignment:
     """A trial for a worker to train, from its newest checkpoint if there is one."""
 
     trial: int  # its number in the record
@@ -80,22 +57,18 @@ class TrialAssignment(Message):
     checkpoints: Mapping[int, str] = field(default_factory=dict)  # step -> SHA-256, as the record knows them
     search: int = 1  # of its arm, which it belongs to
 
-    _parsers: ClassVar[Parsers] = {
-        "checkpoints": lambda digests: {int(step): digest for step, digest in digests.items()}
-    }
-
     @property
     def study(self) -> StudyKey:
         """The search that it belongs to."""
         return StudyKey(self.arm, self.search)
 
     def to_tune(self) -> dict[str, Any]:
-        """The config of the Tune trial that trains it."""
-        return self.to_dict()
+        """The config of the Tune trial that trains it: plain values, as Tune writes it into snapshots."""
+        return dict(vars(self))
 
     @classmethod
     def from_tune(cls, config: Mapping[str, Any]) -> Self:
-        return cls.from_dict(config)
+        return cls(**config)
 
     def next_attempt(self) -> Self:
         """The same, after the process that trained it died."""
@@ -103,7 +76,7 @@ class TrialAssignment(Message):
 
 
 @dataclass(frozen=True)
-class CheckpointSaved(Message):
+class CheckpointSaved:
     """A checkpoint in storage."""
 
     step: int  # reports sent when it was taken
@@ -126,7 +99,7 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Constraint(Message):
+class Constraint:
     """`value` must be at most `limit`, and is not."""
 
     name: str
@@ -139,19 +112,17 @@ class Constraint(Message):
         return float(self.value - self.limit)
 
     def __str__(self) -> str:
-        return f"{self.name} <= {self.limit} must hold, but got {self.value}"
+        return f"{self.name} must be at most {self.limit}, but got {self.value}"
 
 
 @dataclass(frozen=True)
-class Failure(Message):
+class Failure:
     """Why a trial failed. Decisions look at `kind` and `constraint`; the texts are for people."""
 
     kind: FailureKind
     message: str  # one line
     constraint: Constraint | None = None
     error: str | None = None  # traceback
-
-    _parsers: ClassVar[Parsers] = {"kind": FailureKind, "constraint": Constraint.from_dict}
 
 
 class TrialEnd(StrEnum):
@@ -164,8 +135,8 @@ class TrialEnd(StrEnum):
 
 
 @dataclass(frozen=True)
-class WorkerAddress(Message):
-    """Where a process that trains runs, as Tune says it."""
+class WorkerAddress:
+    """Where a process that trains runs."""
 
     hostname: str
     pid: int
@@ -173,7 +144,7 @@ class WorkerAddress(Message):
 
 
 @dataclass(frozen=True)
-class SuggestionRequest(Message):
+class SuggestionRequest:
     """An objective asks for the value of a hyperparameter."""
 
     name: str
@@ -181,7 +152,7 @@ class SuggestionRequest(Message):
 
 
 @dataclass(frozen=True)
-class SuggestionAnswer(Message):
+class SuggestionAnswer:
     """The value that the trial's study suggests; it is in the record before it is sent."""
 
     trial: int
@@ -191,7 +162,7 @@ class SuggestionAnswer(Message):
 
 
 @dataclass(frozen=True)
-class TrialResult(Message):
+class TrialResult:
     """The message of a trial after a report interval, and when it ends."""
 
     trial: int
@@ -213,17 +184,7 @@ class TrialResult(Message):
     is_judged: bool = True  # the scheduler may stop the trial after this report
     attributes: Mapping[str, Any] = field(default_factory=dict)  # that an objective has set since the last result
     asks: SuggestionRequest | None = None  # there is no report, and the trial waits for the answer
-    worker: WorkerAddress | None = None  # known on the driver's side
-
-    _parsers: ClassVar[Parsers] = {
-        "checkpoint": CheckpointSaved.from_dict,
-        "refused": tuple,
-        "notes": tuple,
-        "state": TrialEnd,
-        "failure": Failure.from_dict,
-        "asks": SuggestionRequest.from_dict,
-        "worker": WorkerAddress.from_dict,
-    }
+    worker: WorkerAddress | None = None  # where it comes from
 
     def __post_init__(self) -> None:
         if self.objective is not None and not math.isfinite(self.objective):
@@ -246,23 +207,24 @@ class TrialResult(Message):
         the driver answers what an objective asks."""
         return ({} if actor is None else {_ACTOR: actor}) | {
             "done": self.ended or self.unreachable is not None,
-            "objective": self.objective,
-            _RESULT: [self.to_dict()],
+            OBJECTIVE: self.objective,
+            _MESSAGE: _Sealed(self),
         }
 
     @classmethod
     def from_tune(cls, result: Mapping[str, Any]) -> Self:
         """The trial's result within Tune's, flattened or not."""
-        return cls.from_dict({**result[_RESULT][0], **_address(result)})
+        message: Self = result[_MESSAGE].message
+        return message
 
     @classmethod
     def last_from_tune(cls, result: Mapping[str, Any] | None) -> Self | None:
         """The same of a trial that is over; None when it said nothing."""
-        return cls.from_tune(result) if result and _RESULT in result else None
+        return cls.from_tune(result) if result and _MESSAGE in result else None
 
 
 @dataclass(frozen=True)
-class PackSettings(Message):
+class PackSettings:
     """How many trials a process may hold."""
 
     slots: int  # 0: as many as train fastest there
@@ -270,45 +232,33 @@ class PackSettings(Message):
 
     def to_tune(self) -> dict[str, Any]:
         """The config of the Tune trial that is this process."""
-        return self.to_dict()
+        return dict(vars(self))
 
     @classmethod
     def from_tune(cls, config: Mapping[str, Any]) -> Self:
-        return cls.from_dict(config)
+        return cls(**config)
 
 
 @dataclass(frozen=True)
-class PackResults(Message):
+class PackResults:
     """The message of a process that trains several trials, after each of its steps."""
 
     results: tuple[TrialResult, ...] = ()
     slots: int = 0  # how many trials it can hold
     unreachable: str | None = None  # as in TrialResult, alone
-    worker: WorkerAddress | None = None  # known on the driver's side
-    actor: Any = None  # the process's handle, on the first one: through it the driver answers. No plain value
-
-    _parsers: ClassVar[Parsers] = {
-        "results": lambda results: tuple(map(TrialResult.from_dict, results)),
-        "worker": WorkerAddress.from_dict,
-    }
+    worker: WorkerAddress | None = None  # where `unreachable`
+    actor: Any = None  # the process's handle, on the first one: through it the driver answers
 
     def to_tune(self) -> dict[str, Any]:
-        plain = dataclasses.replace(self, actor=None).to_dict()
-        return {_RESULT: [plain], **({} if self.actor is None else {_ACTOR: self.actor})}
+        return {_MESSAGE: _Sealed(self)}
 
     @classmethod
     def take_from_tune(cls, result: dict[str, Any]) -> Self:
         """The process's results, removed from Tune's result, which Tune keeps."""
-        address = _address(result)
-        (plain,), actor = result.pop(_RESULT), take_actor(result)
-        plain = {**plain, "results": [{**one, **address} for one in plain["results"]]}
-        return cls.from_dict({**plain, **address, _ACTOR: actor})
+        message: Self = result.pop(_MESSAGE).message
+        return message
 
 
 def take_actor(result: dict[str, Any]) -> Any:
     """The handle of the process that sent the result, removed from it; None where there is none."""
     return result.pop(_ACTOR, None)
-
-
-def _address(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {"worker": {key: result[key] for key in _ADDRESS}} if "hostname" in result else {}

@@ -140,7 +140,8 @@ class Definition:
         for name, violation in self.violations(metrics).items():
             if violation > 0:
                 operator, limit = self.constraints[name]
-                return f"{name} {operator} {limit:g} must hold, but got {metrics[name]:g}"
+                bound = "at most" if operator == "<=" else "at least"
+                return f"{name} must be {bound} {limit:g}, but got {metrics[name]:g}"
         return None
 
     @property

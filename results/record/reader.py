@@ -242,7 +242,8 @@ def _failure_of(row: Mapping[str, Any]) -> Failure | None:
     reason, error = row["reason"] or "", row["error"]
     if row["failure"] is None:
         return _legacy_failure(State(row["state"]), reason, error)
-    return Failure.from_dict({**row["failure"], "message": reason, "error": error})
+    constraint = row["failure"].get("constraint")
+    return Failure(FailureKind(row["failure"]["kind"]), reason, constraint and Constraint(**constraint), error)
 
 
 def _legacy_failure(state: State, reason: str, error: str | None) -> Failure | None:

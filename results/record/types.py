@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.messages import Failure, StudyKey
+from rungwise.trainable.messages import Failure, StudyKey, TrialResult
 
 FILE = "sweep.sqlite"  # in a run's folder
 HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
@@ -30,6 +30,17 @@ class State(StrEnum):
     @property
     def ended(self) -> bool:
         return self is not State.RUNNING
+
+
+def outcome(result: TrialResult | None) -> State:
+    """The state of a trial that has ended, from its last result.
+
+    A trial that ended by itself says so in this result; one that did not was stopped by the scheduler. None means that
+    its process died more often than the retries allow.
+    """
+    if result is None:
+        return State.LOST
+    return State.STOPPED if result.state is None else State(result.state)
 
 
 NEVER_BEST = frozenset({State.DIVERGED, State.FAILED, State.LOST})

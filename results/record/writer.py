@@ -317,7 +317,8 @@ def _failure_json(failure: Failure | None) -> str | None:
     """What programs look at; its texts have columns of their own."""
     if failure is None:
         return None
-    return to_json({name: value for name, value in failure.to_dict().items() if name in ("kind", "constraint")})
+    kept: dict[str, Any] = {"kind": failure.kind}
+    return to_json(kept if failure.constraint is None else {**kept, "constraint": vars(failure.constraint)})
 
 
 def to_json(value: object) -> str:

@@ -21,11 +21,12 @@ from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
-from rungwise.trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import PackResults, TrialAssignment, TrialEnd, TrialResult, WorkerAddress
 
 EPOCHS = 4
 SWEEP = Sweep(name="tiny", space={"lr": FloatDistribution(1e-3, 1e-1, log=True)}, epochs=EPOCHS, grace=1.0, eta=2.0)
 
+HERE = WorkerAddress("here", 1, "10.0.0.9")
 Score = Callable[[Any, int], float]
 
 
@@ -35,7 +36,9 @@ def by_rate(config: dict[str, Any], step: int) -> float:
 
 def report(number: int, value: float, step: int = 1, attempt: int = 1, state: TrialEnd | None = None) -> TrialResult:
     metrics = {"epoch": float(step), "val_accuracy": value}
-    return TrialResult(number, attempt, step=step, objective=value, metrics=metrics, device="cpu", state=state)
+    return TrialResult(
+        number, attempt, step=step, objective=value, metrics=metrics, device="cpu", state=state, worker=HERE
+    )
 
 
 class Lanes:
@@ -73,10 +76,9 @@ class Lanes:
         self.tell(name, [], slots, actor)
 
     def tell(self, name: str, results: list[TrialResult], slots: int = 99, actor: Any = None) -> None:
-        address = {"hostname": "here", "pid": 1, "node_ip": "10.0.0.9"}
-        result = PackResults(tuple(results), slots, actor=actor).to_tune() | address
+        result = PackResults(tuple(results), slots, actor=actor).to_tune() | {"pid": 1}
         self.referee.on_trial_result(0, list(self.trials.values()), self.trials[name], result)
-        assert result == address  # Tune keeps what is left
+        assert result == {"pid": 1}  # Tune keeps what is left
 
     def train(self, name: str, score: Score = by_rate, slots: int = 99) -> None:
         """All trials of a lane reach their next report."""

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from support.objectives import Process, ends
 
-from rungwise.trainable.messages import FailureKind, TrialEnd
+from rungwise.trainable.messages import FailureKind, SuggestionAnswer, TrialEnd
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -87,10 +87,10 @@ def test_a_question_is_no_report_and_is_repeated_until_it_is_answered(tmp_path: 
     assert (first.step, first.objective, first.metrics, first.state) == (0, None, {}, None)
     assert first.asks is not None
     assert (first.asks.name, json.loads(first.asks.distribution)["name"]) == ("layers", "IntDistribution")
-    process.remote({"trial": 1, "name": "lr", "value": 0.1})  # to another question
-    process.remote({"trial": 2, "name": "layers", "value": 3})  # to another trial
+    process.remote(SuggestionAnswer(1, "lr", 0.1))  # to another question
+    process.remote(SuggestionAnswer(2, "layers", 3))  # to another trial
     assert process.step() == first
-    process.remote({"trial": 1, "name": "layers", "value": 1})
+    process.remote(SuggestionAnswer(1, "layers", 1))
     assert process.step().asks != first.asks
     process.run.close()
 
@@ -262,7 +262,7 @@ def test_what_is_returned_must_be_a_number_for_each_objective(
 @pytest.mark.parametrize(
     ("ask", "rule"),
     [
-        (lambda t: t.suggest_float("x", 1, 0), "low <= high must hold, but got low=1, high=0"),
+        (lambda t: t.suggest_float("x", 1, 0), "low must be at most high, but got low=1, high=0"),
         (lambda t: t.suggest_float("x", 0, float("inf")), "high must be finite"),
         (lambda t: t.suggest_int("x", "a", 3), "low must be a number, but got 'a'"),
         (lambda t: t.suggest_float("x", 0.1, 1, step=0.1, log=True), "log and step exclude each other"),

@@ -281,7 +281,7 @@ def test_an_objective_needs_no_space_and_its_values_have_optunas_words(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "flags", "rule"),
     [
-        ({"mode": None}, [], "mode must be said, 'max' or 'min', as value may be either"),
+        ({"mode": None}, [], "mode must be 'max' or 'min', because value may be either"),
         ({}, ["--sampler", "grid"], "--sampler grid needs a dict of distributions"),
         ({}, ["--sampler", "cmaes", "--scheduler", "none"], "--sampler cmaes needs a dict of distributions"),
         ({}, ["--pack", "auto"], "--pack trains the built-in network in the built-in loop"),

@@ -30,7 +30,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.types import Trial as Row
 from rungwise.results.record.writer import Record
-from rungwise.trainable.messages import Failure, StudyKey, TrialEnd, TrialResult
+from rungwise.trainable.messages import Failure, StudyKey, TrialEnd, TrialResult, WorkerAddress
 
 
 class Loop:
@@ -112,7 +112,7 @@ class Loop:
 
     def tell(self, trial: Trial, told: TrialResult, hostname: str = "here", actor: Any = None) -> bool:
         """What Tune makes of a result; whether the trial is over. `actor`: the handle that comes with it."""
-        result = told.to_tune(actor) | {"hostname": hostname, "pid": 1, "node_ip": "10.0.0.9"}
+        result = replace(told, worker=WorkerAddress(hostname, 1, "10.0.0.9")).to_tune(actor)
         stop = result["done"] or self.rungs.on_trial_result(None, trial, flatten_dict(result)) == "STOP"
         if stop:
             result["done"] = True

@@ -39,8 +39,8 @@ class Process:
         self.answer = self  # an actor's method has `remote`
         self._results = self.run.results()
 
-    def remote(self, answer: dict[str, Any]) -> None:
-        self.run.take_answer(SuggestionAnswer.from_dict(answer))
+    def remote(self, answer: SuggestionAnswer) -> None:
+        self.run.take_answer(answer)
 
     def step(self) -> TrialResult:
         """The next result, as a TrialWorker returns it."""

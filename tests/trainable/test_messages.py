@@ -1,10 +1,11 @@
-"""The messages between driver and workers: each field crosses both seams of Tune, and JSON, as it was."""
+"""The messages between driver and workers: they pass through processes and Tune unchanged."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -17,7 +18,6 @@ from rungwise.trainable.messages import (
     Constraint,
     Failure,
     FailureKind,
-    Message,
     PackResults,
     PackSettings,
     SuggestionAnswer,
@@ -56,54 +56,34 @@ REPORT = TrialResult(
 PACK = PackResults((REPORT, TrialResult(4)), 5, "no such folder", ADDRESS)
 SETTINGS = PackSettings(0, 8)
 ANSWER = SuggestionAnswer(3, "lr", 0.1, "no such range")
-MESSAGES: list[Message] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, SETTINGS, PACK]
+MESSAGES: list[object] = [CONSTRAINT, FAILURE, ADDRESS, ASSIGNMENT, CheckpointSaved(6, "abc"), REPORT, SETTINGS, PACK]
 MESSAGES += [ANSWER, SuggestionRequest("lr", "{}")]
 TUNES_OWN = {"hostname": "host", "pid": 42, "node_ip": "10.0.0.9", "training_iteration": 1, "config": {"lr": 0.1}}
 
 
-def kind(message: Message) -> str:
+def kind(message: object) -> str:
     return type(message).__name__
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=kind)
-def test_every_field_comes_back_from_json_as_it_was(message: Message) -> None:
-    values = json.loads(json.dumps(message.to_dict()))
-    assert type(message).from_dict(values) == message
-    left_out = {field.name for field in dataclasses.fields(message)} - values.keys()
-    assert left_out <= {"actor"}  # the examples say something in every field; a process's handle is no plain value
-
-
-@pytest.mark.parametrize("message", MESSAGES, ids=kind)
-def test_a_key_that_is_no_field_is_refused(message: Message) -> None:
-    with pytest.raises(TypeError, match="surprise"):
-        type(message).from_dict(message.to_dict() | {"surprise": 1})
-
-
-@pytest.mark.parametrize("message", MESSAGES, ids=kind)
-def test_a_field_that_must_be_there_is_missed(message: Message) -> None:
-    required = [
-        each.name
-        for each in dataclasses.fields(message)
-        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    ]
-    for name in required:
-        with pytest.raises(TypeError, match=name):
-            type(message).from_dict({key: value for key, value in message.to_dict().items() if key != name})
-
-
-@pytest.mark.parametrize("message", MESSAGES, ids=kind)
-def test_a_message_cannot_be_changed(message: Message) -> None:
+def test_a_message_cannot_be_changed(message: object) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(message, dataclasses.fields(message)[0].name, 1)
+        setattr(message, next(iter(vars(message))), 1)
 
 
 @pytest.mark.parametrize("result", [REPORT, TrialResult(1)])
 @pytest.mark.parametrize("carry", [dict, flatten_dict])
-def test_a_result_passes_through_tune_flattened_or_not(result: TrialResult, carry: Any) -> None:
+def test_a_result_passes_through_processes_and_tune_flattened_or_not(result: TrialResult, carry: Any) -> None:
     """Tune flattens what the searcher and the scheduler get: a metric's name may hold its delimiter."""
-    told = carry(dataclasses.replace(result, worker=None).to_tune() | TUNES_OWN)
-    assert TrialResult.from_tune(told) == dataclasses.replace(result, worker=ADDRESS)
-    assert told["objective"] == result.objective
+    sent = pickle.loads(pickle.dumps(result.to_tune()))
+    tunes = carry(sent | TUNES_OWN)
+    assert TrialResult.from_tune(tunes) == result
+    assert tunes["objective"] == result.objective
+
+
+@pytest.mark.parametrize("tunes", [REPORT.to_tune(), PACK.to_tune()])
+def test_tune_writes_nothing_of_a_message_into_its_snapshots(tunes: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(tunes))["message"] == []
 
 
 @pytest.mark.parametrize(
@@ -133,13 +113,11 @@ def test_an_assignment_is_a_tune_config_and_the_next_attempt_differs_in_nothing_
     assert changed == {"attempt": 3}
 
 
-def test_a_packs_results_are_taken_out_of_tunes_with_where_they_come_from() -> None:
-    actor = object()
-    told = PackResults((TrialResult(1, step=2), TrialResult(2)), 4, actor=actor).to_tune() | TUNES_OWN
-    pack = PackResults.take_from_tune(told)
-    assert pack.results == (TrialResult(1, step=2, worker=ADDRESS), TrialResult(2, worker=ADDRESS))
-    assert (pack.slots, pack.actor, pack.unreachable, pack.worker) == (4, actor, None, ADDRESS)
-    assert told == TUNES_OWN  # Tune keeps what is left
+def test_a_packs_results_are_taken_out_of_tunes() -> None:
+    pack = PackResults((TrialResult(1, step=2), TrialResult(2)), 4)
+    tunes = pickle.loads(pickle.dumps(pack.to_tune())) | TUNES_OWN
+    assert PackResults.take_from_tune(tunes) == pack
+    assert tunes == TUNES_OWN  # Tune keeps what is left
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -152,7 +130,7 @@ def test_a_score_that_is_not_finite_is_nobodys_score(value: float) -> None:
 
 def test_a_constraint_says_by_how_much_it_is_broken_and_what_near_it_would_fail_too() -> None:
     assert CONSTRAINT.violation == 135.0
-    assert str(CONSTRAINT) == "parameters <= 100 must hold, but got 235"
+    assert str(CONSTRAINT) == "parameters must be at most 100, but got 235"
     assert [each for each in FailureKind if each.is_infeasible] == [FailureKind.INFEASIBLE, FailureKind.OUT_OF_MEMORY]
 
 

@@ -155,7 +155,7 @@ class ObjectiveTrial:
         except (TypeError, ValueError):
             raise TypeError(f"a report takes a number and a whole step, but got {value!r} and {step!r}") from None
         if step < 0:
-            raise ValueError(f"step >= 0 must hold, but got {step}")
+            raise ValueError(f"step must be at least 0, but got {step}")
         if step in self._steps:
             warnings.warn(f"the report is ignored, as step {step} has one already", stacklevel=2)
             return
@@ -224,7 +224,7 @@ def _finite(name: object, **bounds: Any) -> dict[str, float]:
         if not math.isfinite(numbers[what]):
             raise ObjectiveError(f"{name}: {what} must be finite, but got {value!r}")
     if numbers["low"] > numbers["high"]:
-        raise ObjectiveError(f"{name}: low <= high must hold, but got low={bounds['low']}, high={bounds['high']}")
+        raise ObjectiveError(f"{name}: low must be at most high, but got low={bounds['low']}, high={bounds['high']}")
     return numbers
 
 

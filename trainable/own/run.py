@@ -105,7 +105,7 @@ class OwnRun(TrialRun):
         yield replace(last, state=TrialEnd.COMPLETED, remembered=last.remembered or is_sent)
 
     def finalize_result(self, result: TrialResult) -> TrialResult:
-        result = self._with_checkpoints(result)
+        result = self._with_origin(result)
         result = replace(result, checkpoint=self._pending, unsaved=self._unsaved)
         self._pending = self._unsaved = None
         if result.ended:

@@ -82,7 +82,7 @@ class PackWorker(Worker):
     def _next_results(self) -> PackResults:
         if not self._announced:
             if unreachable := self._unreachable():
-                return PackResults(unreachable=unreachable)
+                return PackResults(unreachable=unreachable, worker=self._context.worker)
             self._announced = True
             return PackResults(slots=self._slots, actor=self._actor_handle())
         if not self._runs and not self._ended:

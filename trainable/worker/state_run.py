@@ -83,7 +83,7 @@ class StateRun(TrialRun):
         return result
 
     def finalize_result(self, result: TrialResult) -> TrialResult:
-        result = self._with_checkpoints(result)
+        result = self._with_origin(result)
         if result.ended:
             if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
                 try:

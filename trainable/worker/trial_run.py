@@ -19,6 +19,7 @@ from rungwise.trainable.messages import (
     TrialAssignment,
     TrialEnd,
     TrialResult,
+    WorkerAddress,
 )
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
@@ -34,6 +35,7 @@ class WorkerContext:
     checkpoint_seconds: float
     device: str = "cpu"
     scratch: Path | None = None  # a folder of this machine that goes with the process
+    worker: WorkerAddress | None = None  # of the process
 
 
 class TrialRun(ABC):
@@ -109,9 +111,10 @@ class TrialRun(ABC):
             remembered=step <= resumed_at,
         )
 
-    def _with_checkpoints(self, result: TrialResult) -> TrialResult:
-        """A result that says, once, what became of the checkpoints that this trial began with."""
-        result = replace(result, restored=self._restored, refused=self._refused)
+    def _with_origin(self, result: TrialResult) -> TrialResult:
+        """A result that says where it comes from and, once, what became of the checkpoints that this trial began
+        with."""
+        result = replace(result, restored=self._restored, refused=self._refused, worker=self._context.worker)
         self._restored, self._refused = None, ()
         return result
 

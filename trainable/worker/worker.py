@@ -10,16 +10,18 @@ trial's checkpoints by itself.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from rungwise.storage import Folder
 from rungwise.trainable.faults import end_if_forked, ordinary
-from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, TrialResult
+from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, TrialResult, WorkerAddress
 from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
 from rungwise.trainable.training.builtin import BuiltInTraining
@@ -61,8 +63,10 @@ class Worker(tune.Trainable):
         self._training = training or BuiltInTraining()
         prepared, device = self._training.prepare(data, resources)
         scratch = Path(self.logdir) if self.logdir else None
+        node_ip = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        address = WorkerAddress(platform.node(), os.getpid(), node_ip)
         self._context = WorkerContext(
-            prepared, objectives, max_parameters, checkpoints, checkpoint_seconds, device, scratch
+            prepared, objectives, max_parameters, checkpoints, checkpoint_seconds, device, scratch, address
         )
         self._root, self._mark = checkpoints, mark
         self._time_limit = None if report_seconds is None else TimeLimit(report_seconds)
@@ -81,8 +85,6 @@ class Worker(tune.Trainable):
 
     def _actor_handle(self) -> Any:
         """The handle through which the driver calls this process; None where Ray does not run."""
-        import ray
-
         return ray.get_runtime_context().current_actor if ray.is_initialized() else None
 
 
@@ -109,10 +111,10 @@ class TrialWorker(Worker):
         result = self._next_result()
         return result.to_tune(None if result.asks is None else self._actor_handle())
 
-    def answer(self, answer: dict[str, Any]) -> None:
-        """Take the driver's answer, a SuggestionAnswer, to what the last result asked. Called before the next step."""
+    def answer(self, answer: SuggestionAnswer) -> None:
+        """Take the driver's answer to what the last result asked. Called before the next step."""
         if self._run is not None:
-            self._run.take_answer(SuggestionAnswer.from_dict(answer))
+            self._run.take_answer(answer)
 
     def cleanup(self) -> None:
         """Save the trial's state, as Tune ends this process."""
@@ -129,7 +131,12 @@ class TrialWorker(Worker):
             with ordinary():
                 if self._results is None:
                     if unreachable := self._unreachable():
-                        return TrialResult(run.assignment.trial, run.assignment.attempt, unreachable=unreachable)
+                        return TrialResult(
+                            run.assignment.trial,
+                            run.assignment.attempt,
+                            unreachable=unreachable,
+                            worker=self._context.worker,
+                        )
                     self._results = run.results()
                 result = self._next(self._results)
         except TrialTimeout as error:

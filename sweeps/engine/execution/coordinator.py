@@ -79,7 +79,7 @@ class PackCoordinator(Callback, Stopper):
             number = next((member.number for member in self._requeued), 1)
             raise Unreachable(number, pack.unreachable, pack.worker)
         if pack.actor is not None:
-            self._requeue_all(trial.trial_id, "its lane began anew")
+            self._requeue_all(trial.trial_id, "its lane restarted")
             self._lanes[trial.trial_id] = _Lane(pack.actor.answer.remote)
         if trial.trial_id in self._lanes:  # else the lane was given up, and its trials are in others
             self.turn(trial.trial_id, pack.results, pack.slots)

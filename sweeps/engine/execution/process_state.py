@@ -1,4 +1,4 @@
-"""A sweep leaves its process as it found it: a notebook runs another one in its next cell, a script in a loop."""
+"""Restores the state of the process after a sweep, so that a notebook or a script can run another one."""
 
 from __future__ import annotations
 

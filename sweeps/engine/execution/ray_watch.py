@@ -52,7 +52,7 @@ class Watch:
     def _end(self, gone: str | None) -> None:
         caught = self._signals.caught
         if caught is None:
-            say(f"error: Ray is dead ({gone}); the same command goes on", sys.stderr)
+            say(f"error: Ray is dead ({gone}); the same command resumes", sys.stderr)
         try:
             if self.last:
                 self.last(None if caught else gone)

@@ -1,4 +1,4 @@
-"""Enters what happens in the record, once, and tells the view. It runs in Tune's loop: microseconds, no network."""
+"""Records each event once and updates the progress display. It runs in Tune's loop: microseconds, no network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 from ray.tune import Callback
 
 from rungwise.engine.cluster.attach import Unusable
-from rungwise.engine.outcome import outcome
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.live_view import View
 from rungwise.results.io.redaction import Verbatim
-from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State
+from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State, outcome
 from rungwise.results.record.writer import Record
 from rungwise.storage import is_uri
 from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress, take_actor
@@ -32,7 +31,7 @@ class Unreachable(Unusable):
 
 
 class Recorder(Callback):
-    """Tune's events -> rows. Tune tells the scheduler first, then this, then the searcher of a trial's end."""
+    """Turns Tune's events into rows. Tune calls the scheduler first, then this, then the searcher at a trial's end."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class Recorder(Callback):
         self._placed: set[int] = set()  # trials whose attempt is known to run on a node
 
     def replay(self, curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
-        """Know which reports the record holds: a restored trial may send some again."""
+        """Remember which reports the record holds: a restored trial may send some again."""
         self._reported = {trial: max(curve, default=0) for trial, curve in curves.items()}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +69,7 @@ class Recorder(Callback):
         self._view.started(number, assignment.arm, assignment.phase)
 
     def received(self, assignment: TrialAssignment, result: TrialResult, *, over: bool) -> None:
-        """A trial's result has been judged; `over`: it ended, or was stopped. Raises Unreachable."""
+        """Record a result that the scheduler has seen; `over`: the trial ended, or was stopped. Raises Unreachable."""
         number = assignment.trial
         if result.unreachable is not None:  # the trial is not to blame: it stays RUNNING, and the sweep ends here
             raise Unreachable(number, result.unreachable, result.worker)
@@ -93,25 +92,25 @@ class Recorder(Callback):
             self._record.add_checkpoint(number, result.checkpoint.step, result.checkpoint.sha256)
 
     def lost(self, assignment: TrialAssignment, cause: str) -> None:
-        """A trial's process died more often than the retries allow."""
+        """Record that a trial's process died more often than the retries allow."""
         if self.ending():
             return  # whoever ended us may have ended its process: it stays RUNNING, and the same command goes on
         result = TrialResult(assignment.trial, assignment.attempt, failure=Failure(FailureKind.LOST, cause))
         self._end(assignment, State.LOST, result, None)
 
     def retried(self, number: int, failures: int) -> None:
-        """A trial's process died, for the `failures`th time, and another one will train it."""
+        """Record that a trial's process died for the `failures`-th time; another one will train it."""
         self._record.event("retry", number, failures=failures)
-        self._view.note(f"trial {number} lost its process; it goes on from its last checkpoint (try {failures})")
+        self._view.note(f"trial {number} lost its process; it resumes from its last checkpoint (try {failures})")
 
     def refused(self, number: int, arm: str, failure: Failure) -> None:
-        """The space suggested a trial that nobody can train; the search has entered it as FAILED."""
+        """Show a trial that cannot be trained; the search has recorded it as FAILED."""
         self._view.started(number, arm)
         self._view.ended(number, State.FAILED)
         self._ended(State.FAILED, failure)
 
     def _enter_checkpoints(self, number: int, result: TrialResult) -> None:
-        """What became of the trial's checkpoints, and what it has to say besides."""
+        """Record what became of the trial's checkpoints, its notes and its attributes."""
         if result.restored is not None:
             self._record.event("restored", number, step=result.restored)
         for reason in result.refused:
@@ -126,16 +125,16 @@ class Recorder(Callback):
             self._record.event(ATTRIBUTES, number, values=Verbatim(result.attributes))
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
-            self._view.note(f"trial {number} trains on, but its checkpoint was not written: {result.unsaved}")
+            self._view.note(f"trial {number} continues, but its checkpoint was not written: {result.unsaved}")
 
     def _look(self, device: str, worker: WorkerAddress) -> None:
-        """Say it, once, when a trial holds a GPU and leaves it idle."""
+        """Print a note, once, when a trial has a GPU that torch does not use."""
         if self._gpus and device == "cpu":
             self._view.note(f"trials are given GPUs, but on {worker.hostname} torch sees none: they train on the CPU")
             self._gpus = False
 
     def _again(self, number: int, result: TrialResult) -> bool:
-        """Whether this is a report from a checkpoint's memory that the record holds already."""
+        """Whether this report comes from a checkpoint and is in the record already."""
         known = self._reported.get(number, 0)
         self._reported[number] = max(known, result.step)
         return result.remembered and result.step <= known
@@ -198,5 +197,5 @@ class Recorder(Callback):
 
 
 def last_line(error: object) -> str:
-    """Why a process died, of what Tune knows of it."""
+    """Why a process died, as far as Tune knows."""
     return str(error).strip().splitlines()[-1] if error else "its process died"

@@ -1,4 +1,4 @@
-"""One driver a run. The kernel holds the lock, so a dead driver's is free at once, whatever the file still says."""
+"""The lock of a run: one driver at a time. The kernel releases it when the driver dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One driver's work on a run: search, train the best again, score them once on the test split."""
+"""One driver session: search, confirm the best configurations, and score them once on the test split."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from rungwise.engine.terminal.live_view import View
     from rungwise.trainable.protocol import SweepData
 
-PACK_RETRIES = 10  # a process that trains packs outlives its trials, so it may die oftener than one of them
+PACK_RETRIES = 10  # times those of a trial: a process that trains packs outlives its trials
 EXPORT_SECONDS = 60.0  # for the last pass of the exporters
 EXPORT_SECONDS_INTERRUPTED = 5.0  # the same, when a user waits for the prompt; `results export` completes it
 
 
 class _TunerArguments(NamedTuple):
-    """What differs between the two ways to train, as arguments of Tune."""
+    """The arguments of Tune that differ between single trials and packs."""
 
     trainable: type
     search: dict[str, Any]  # of TuneConfig
@@ -72,7 +72,7 @@ class Session:
         self.number = record.start_session(session_info())
 
     def search(self, ray: Future[Ray], data: SweepData) -> None:
-        """Dispatch, train, judge and record until all trials have ended or the sweep is stopped. Raises CannotRun."""
+        """Train until all trials have ended or the sweep is stopped. Raises CannotRun."""
         from rungwise.engine.execution.recorder import Recorder
         from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
         from rungwise.engine.search.dispatcher import Search
@@ -149,7 +149,7 @@ class Session:
             return f"of-{quote(str(reader.meta('id')), safe='')}"
 
     def _all_failed(self) -> str | None:
-        """The commonest reason, when no trial of the search could be trained."""
+        """The most frequent reason, if no trial of the search could be trained."""
         self.record.commit()
         with Reader(self.folder) as reader:
             trials = reader.trials("search")
@@ -182,7 +182,7 @@ class Session:
         return more is not None
 
     def keep(self, data: SweepData) -> None:
-        """Keep the best confirmed model, unless the sweep is stopped. It may fail, with a line."""
+        """Keep the best confirmed model, unless the sweep is stopped. A failure is one line on standard error."""
         if not self.experiment.confirmations or self.stop.stop_all():
             return
         for line in self._confirmation(data).keep():
@@ -277,7 +277,7 @@ class Session:
         )
 
     def end(self, state: SweepState) -> None:
-        """Enter how the session ended, and the checkpoints that processes took when they were stopped."""
+        """Record how the session ended, and the checkpoints that processes saved when they were stopped."""
         self.record.commit()
         with Reader(self.folder) as reader:
             trials, run = reader.trials(), str(reader.meta("id") or "")
@@ -314,7 +314,7 @@ class Session:
 
 
 def _with_own_models(trials: list[Trial], experiment: Experiment) -> list[Trial]:
-    """Those that go on, with the models that this script names. Raises ModelError."""
+    """The trials; those that continue have the models that this script names. Raises ModelError."""
     known = models.names(experiment, trials)
     return [
         trial if trial.state.ended else replace(trial, config=models.trusted(trial.config, known)) for trial in trials

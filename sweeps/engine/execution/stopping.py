@@ -1,4 +1,4 @@
-"""When a sweep ends before its last trial: a signal, the time budget, or trials that all fail alike."""
+"""When a sweep ends before its last trial: a signal, the time budget, or trials that all fail the same way."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stop(Stopper):
     def stop_all(self) -> bool:
         if self.notice and self.signals.caught is not None:
             notice, self.notice = self.notice, None
-            notice("interrupted: ending in order, and the same command goes on; a second Ctrl-C ends at once")
+            notice("interrupted: shutting down in order; the same command resumes; a second Ctrl-C ends at once")
         return self.signals.caught is not None or self.failure is not None or self.out_of_time
 
     @property

@@ -1,11 +1,11 @@
-"""The last step of a sweep: what is confirmed is scored on the test split, once, and the best model is kept.
+"""The last step of a sweep: confirmed trials are scored on the test split, once, and the best model is kept.
 
-Everything before works with `Dataset.without_test()`. Here, and only here, a worker is given the test split.
+All steps before it work with `Dataset.without_test()`. Only here is a worker given the test split.
 
-What an arm is represented by follows from a record that grows: with more seeds or trials it may be a configuration that
-was confirmed long ago. So the final states of all confirmed trials stay where they are, and one that is needed and gone
-is trained again (`Due.gone`). The scores are the answer: they are committed before anything is made of the model, and
-what cannot be made of it is a line that takes nothing else along.
+Which configuration represents an arm depends on the whole record: with more seeds or trials it may be one that was
+confirmed long ago. So the final states of all confirmed trials are kept, and a trial whose state is needed but missing
+is trained again (`Due.gone`). The scores are the answer: they are committed before the model is exported, and a failure
+of the export is one line that affects nothing else.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `
     from rungwise.engine.execution.stopping import Stop
     from rungwise.engine.experiment.flags import Options
 
-ACCEPT = "with --accept-changed-model the same command trains what is confirmed again"
-MEND = "what is damaged is dropped by: rungwise doctor --fix"
+ACCEPT = "with --accept-changed-model the same command repeats the confirmation"
+MEND = "to discard damaged files, run: rungwise doctor --fix"
 Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 
 
 @dataclass(frozen=True)
 class Due:
-    """What is left to do with what is confirmed."""
+    """What is left to do with the confirmed trials. Each field has the final states that it needs."""
 
-    scores: Files  # represent an arm, and are not scored yet
-    model: Files  # of the answer's model, when model/ holds none or another
-    diagnosis: Files  # of the answer's model, when the record does not say where it errs
-    gone: tuple[int, ...]  # needed for one of these, but their final states are not there
+    scores: Files  # of trials that represent an arm and are not scored yet
+    model: Files  # of the answer's model, if model/ contains none or another one
+    diagnosis: Files  # of the answer's model, if the record does not say where it errs
+    gone: tuple[int, ...]  # trials whose final states are needed but missing
 
     def __bool__(self) -> bool:
         return bool(self.scores or self.model or self.diagnosis or self.gone)
 
 
 def due(reader: Reader, checkpoints: str) -> Due:
-    """`checkpoints`: path or URI below which the trials' final states lie."""
+    """What is left to do. `checkpoints`: path or URI of the folder of the trials' final states."""
     with reader.snapshot():
         found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
         run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
@@ -75,11 +75,11 @@ def due(reader: Reader, checkpoints: str) -> Due:
 
 
 class Unmade(RungwiseError, RuntimeError):
-    """Something could not be made on a worker of what lies in the run's folder; the message says why, in one line."""
+    """A worker failed to score, export or diagnose a model; the message says why, in one line."""
 
     @classmethod
     def of(cls, cause: BaseException, folder: Path) -> Unmade:
-        """Because of what a worker raised."""
+        """The error for an exception of a worker."""
         words = str(cause) if isinstance(cause, Fault) else reason(cause)
         if isinstance(cause, MisfitError):
             return Unfit(f"{words}; {ACCEPT}")
@@ -87,11 +87,11 @@ class Unmade(RungwiseError, RuntimeError):
 
 
 class Unfit(Unmade):
-    """A model's file builds another network now than the one that is confirmed."""
+    """A model's file now builds another network than the one that was confirmed."""
 
 
 class Confirmation:
-    """The last step of one session; nothing is done when it is told to stop."""
+    """The last step of one session. It does nothing once the sweep is told to stop."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Confirmation:
             self._own = names(experiment, reader.trials())  # the user's own models that the sweep names, by function
 
     def score(self) -> None:
-        """Score what represents an arm and is not scored yet, and commit. Raises Unmade."""
+        """Score the trials that represent an arm and are not scored yet, and commit. Raises Unmade."""
         if self._record_lacks_constant_scores() and (constant := self._training.constant_scores(self._data.full)):
             self._record.set_meta(CONSTANT_SCORES, constant)
         files = self._due().scores
@@ -129,10 +129,10 @@ class Confirmation:
         self._record.commit()
         if unfit:
             trial, why = next(iter(unfit.items()))
-            raise Unfit(f"the model of trial {trial} is of another network than its file builds now ({why}); {ACCEPT}")
+            raise Unfit(f"the model of trial {trial} has another network than its file builds now ({why}); {ACCEPT}")
 
     def keep(self) -> Iterator[str]:
-        """Make model/ of the answer's model, and say where it errs; yields why what could not be made."""
+        """Export the answer's model to model/ and diagnose its errors. Yields a line for each of these that failed."""
         left = self._due()
         configs = self._configs([*left.model, *left.diagnosis])
         with Reader(self._folder) as reader:
@@ -144,7 +144,7 @@ class Confirmation:
                     install(made.files, self._folder / FOLDER)
                     if made.unexported:
                         yield (
-                            f"the weights of trial {trial} are kept, but torch.export refuses the model: "
+                            f"the weights of trial {trial} are kept, but torch.export rejects the model: "
                             f"{made.unexported}"
                         )
             except (Unmade, OSError) as problem:
@@ -160,7 +160,7 @@ class Confirmation:
         self._record.commit()
 
     def _record_lacks_constant_scores(self) -> bool:
-        """Failed seeds of a confirmation count as these."""
+        """Whether the scores are missing that failed seeds of a confirmation count as."""
         with Reader(self._folder) as reader:
             return reader.meta(CONSTANT_SCORES) is None
 
@@ -175,7 +175,7 @@ class Confirmation:
         return {trial: trusted(configs[trial], self._own) for trial in needed}
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What `work` returns on a machine that trains; None when we are told to stop. Raises Unmade."""
+        """Call `work` on a machine that trains. Returns its result, or None once told to stop. Raises Unmade."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -195,7 +195,7 @@ class Confirmation:
 
 
 def _call(work: Callable[..., Any], *given: Any) -> Any:
-    """What a Ray task runs: a method is no function that Ray takes, and not every exception of a user's can be sent."""
+    """The function of the Ray task: Ray accepts no methods, and not every exception of a user can be pickled."""
     try:
         return work(*given)
     except RungwiseError:

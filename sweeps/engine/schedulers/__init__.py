@@ -1,1 +1,1 @@
-"""Who is stopped early: ASHA, Hyperband, the median rule, patience."""
+"""Early stopping: ASHA, Hyperband, the median rule, patience."""

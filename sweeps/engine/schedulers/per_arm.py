@@ -1,4 +1,4 @@
-"""Schedulers with a memory: which rung and which cutoff stopped whom, per search, rebuilt from the record on resume.
+"""Tune's scheduler: one stopping rule per search. Its state is rebuilt from the record when a run resumes.
 
 The unit of the resource here is the report: rungs are whole numbers of reports, so that a fraction of an epoch compares
 exactly.
@@ -28,8 +28,8 @@ class Rungs(FIFOScheduler):
     def __init__(
         self, studies: Iterable[StudyKey], schedule: RungSchedule, mode: str, *, oldest_first: bool = False
     ) -> None:
-        """`oldest_first`: of the trials that wait for a process, the one that waits longest gets it; otherwise Tune
-        gives it to the newest, which knows most of the others."""
+        """`oldest_first`: a free process trains the trial that has waited longest; otherwise Tune chooses the newest
+        one, whose suggestion is based on the most results."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.schedule = schedule
         self._waiting: deque[Any] | None = deque() if oldest_first else None  # Tune trials
@@ -59,8 +59,8 @@ class Rungs(FIFOScheduler):
         return str(TrialScheduler.STOP if verdict.stop else TrialScheduler.CONTINUE)
 
     def register_batch(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
-        """Trials and results that came together and are judged next: each is compared with all the others too, so that
-        their order decides nothing."""
+        """Announce results that arrived together and are judged next: each is compared with all the others, so that
+        their order has no influence."""
         self._pending = {study: [] for study in self._rules}
         for assignment, result in cohort:
             value = result.objective
@@ -68,7 +68,7 @@ class Rungs(FIFOScheduler):
                 self._pending[assignment.study].append(PendingReport(assignment.trial, result.step, value))
 
     def take_decision(self, number: int) -> Decision | None:
-        """The decision on the trial's latest report, once; None when it stood at no rung."""
+        """Remove and return the decision on the trial's latest report; None if that was not at a rung."""
         return self._decisions.pop(number, None)
 
     def verdict(self, assignment: TrialAssignment, result: TrialResult) -> str:

@@ -1,4 +1,4 @@
-"""The Optuna study of one search of an arm: what it suggests, and what it is told of a trial's reports and end."""
+"""The Optuna study of one search of an arm: suggestions, reports and ends of its trials."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from ray.tune.search.optuna import OptunaSearch
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.space import contains, misnamed, suggest_value, to_optuna
-from rungwise.engine.outcome import OBJECTIVE, outcome
 from rungwise.engine.search import compat
 from rungwise.engine.search.initial_point import DefaultPointSampler
 from rungwise.engine.search.samplers import SamplerContext, SamplerError, build_sampler
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.exporters.optuna_study import kept
-from rungwise.results.record.types import State
+from rungwise.results.record.types import State, outcome
 from rungwise.trainable.faults import message, ordinary, reason
-from rungwise.trainable.messages import Failure, FailureKind, StudyKey, SuggestionRequest, TrialResult
+from rungwise.trainable.messages import OBJECTIVE, Failure, FailureKind, StudyKey, SuggestionRequest, TrialResult
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -52,13 +51,13 @@ class Suggestion:
 
 
 class ArmStudy(OptunaSearch):
-    """One search's study behind Ray's OptunaSearch, three of whose faults it mends (ray 2.60, optuna_search.py):
+    """One search's study, on Ray's OptunaSearch. It fixes three faults of that class (ray 2.60, optuna_search.py):
 
-    - a trial that ASHA stopped is told COMPLETE with its last value, so that TPE mixes short with full-length scores,
-      and the stopping report itself is dropped; here it is reported, and told PRUNED;
-    - a NaN makes `tell` raise, and the trial stays RUNNING for ever; here it is told FAIL;
-    - the sampler's random state depends on how many draws came before; here every suggestion has a sampler seeded by
-      the trial's place in the study, so that a resumed search suggests what an uninterrupted one would have.
+    - a trial that ASHA stopped becomes COMPLETE with its last value, so that TPE mixes scores after few and after all
+      epochs, and its last report is dropped; here that is reported, and the trial is PRUNED;
+    - a NaN makes `tell` raise, and the trial stays RUNNING; here it becomes FAIL;
+    - the sampler's random state depends on the number of earlier draws; here every suggestion has a sampler of its own,
+      seeded by the trial's place in the study, so that a resumed search makes the same suggestions.
     """
 
     def __init__(
@@ -86,12 +85,12 @@ class ArmStudy(OptunaSearch):
         self._num_earlier_trials = 0  # trials of other runs, with which the study began
 
     def adopt(self, study: optuna.Study, points: list[dict[str, Any]]) -> None:
-        """Go on with a study rebuilt from the record; `points` are tried first."""
+        """Continue a study rebuilt from the record; `points` are tried first."""
         self.study, self._points, self._previous = study, points, None
         self._num_earlier_trials = sum("trial" not in trial.user_attrs for trial in study.trials)
 
     def continue_trial(self, trial_id: str, number: int) -> None:
-        """The Tune trial `trial_id` carries on the study's RUNNING trial `number`."""
+        """Let the Tune trial `trial_id` continue the study's RUNNING trial `number`."""
         index = self._num_earlier_trials + number
         is_first = self._first is not None and index == 0 and not self._points
         self._samplers[trial_id] = self._first if is_first and self._first else self._build_sampler(number + 1)
@@ -100,7 +99,7 @@ class ArmStudy(OptunaSearch):
         self._steps[trial_id] = max(reported, default=0)
 
     def _next_sampler(self, number: int) -> BaseSampler:
-        """A sampler for the study's trial `number` alone; TPE shares the trials that its predecessor has read."""
+        """The sampler of the study's trial `number`; TPE takes over the trials that the previous one has read."""
         if self._first is not None and not self._points and not compat.number_of_trials(self.study):
             return self._first
         sampler = self._build_sampler(number)

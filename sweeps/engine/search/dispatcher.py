@@ -1,10 +1,10 @@
-"""Dispatches trials: which search is next, what its study suggests, and what is trained again once it has ended.
+"""Dispatches trials: chooses the next search, asks its study for a suggestion, and repeats trials of ended searches.
 
-In the order "fixed" a search has at most one trial in flight. It then knows its own past and nothing else, so that its
-suggestions and its rungs are the same however many searches run at once, and how fast.
+With the order "fixed" a search has at most one trial in flight. Its suggestions and rungs then depend on its own past
+alone, so they are the same however many searches run at once, and however fast.
 
-Resume is the same code: trials that the record holds as RUNNING are dispatched again before any new one, and the
-studies start from what the record holds (`results.exporters.optuna_study`).
+A resumed sweep uses the same code: trials that are RUNNING in the record are dispatched again before any new one, and
+the studies are rebuilt from the record (`results.exporters.optuna_study`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.engine.outcome import OBJECTIVE
 from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
 from rungwise.engine.search.live_suggestions import LiveSuggestions, Send, sender
 from rungwise.engine.search.numbering import META as NUMBERING
@@ -32,6 +31,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import (
+    OBJECTIVE,
     Failure,
     FailureKind,
     StudyKey,
@@ -57,8 +57,8 @@ class _ResumedTrial:
 
 
 class Search(Searcher):
-    """Dispatches trials: first those that the record holds as in flight, then new ones to the searches in turn, and
-    what `repeats` returns where no search can have another one."""
+    """Dispatches trials: first those that were in flight, then new ones of the searches in turn, then the reruns that
+    `repeats` returns."""
 
     def __init__(
         self,
@@ -179,17 +179,17 @@ class Search(Searcher):
         return sum(count >= self._experiment.trials and study not in busy for study, count in self._dispatched.items())
 
     def report(self, trial_id: str, result: TrialResult) -> None:
-        """A trial has sent a report and goes on."""
+        """Tell the study of a report; the trial continues."""
         if study := self._live[trial_id]:
             self._studies[study].report(trial_id, result)
 
     def suggest_one(self, trial_id: str, result: TrialResult, send: Send) -> None:
-        """A trial asks for one more hyperparameter: `send` it, once it is in the record."""
+        """Answer a trial that asks for one more hyperparameter: `send` it once it is in the record."""
         if study := self._live[trial_id]:
             self._suggestions.answer(trial_id, result, self._studies[study], send)
 
     def complete(self, trial_id: str, result: TrialResult | None) -> None:
-        """A trial has ended; `result` is its last one, or None when it was lost."""
+        """Tell the study that a trial has ended; `result` is its last one, or None if it was lost."""
         if study := self._live.pop(trial_id):
             self._studies[study].complete(trial_id, result)
 
@@ -205,7 +205,7 @@ class Search(Searcher):
         )
 
     def _suggest_trial(self, trial_id: str, study: StudyKey) -> TrialAssignment | None:
-        """A new search trial, entered in the record; None when the space suggested an illegal one, which FAILED."""
+        """A new search trial, which is in the record; None if the suggestion was illegal, and is recorded as FAILED."""
         place = self._dispatched[study]
         self._dispatched[study] += 1
         number = self._numbering.search_trial(study, place)

@@ -49,4 +49,4 @@ class LiveSuggestions:
 
 def sender(actor: Any) -> Send:
     """Sends through the handle of a process."""
-    return lambda answer: actor.answer.remote(answer.to_dict())
+    return lambda answer: actor.answer.remote(answer)

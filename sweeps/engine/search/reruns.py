@@ -1,4 +1,4 @@
-"""What is trained again once a search is over: confirmations on fresh seeds, and audits of early stopping.
+"""Reruns of trials after a search: confirmations on fresh seeds, and audits of early stopping.
 
 The best of many noisy scores is a lucky one (the winner's curse), so each search's best configurations are trained
 again, on seeds that no trial of the search had. The confirmation of a search begins when that search ends, whatever the

@@ -1,4 +1,4 @@
-"""Seeds that follow from what they are for, not from how many draws came before."""
+"""Seeds derived from their purpose, independent of how many numbers were drawn before."""
 
 from __future__ import annotations
 
