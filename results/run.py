@@ -95,15 +95,15 @@ class Run:
         from rungwise.results.exporters.optuna_study import studies
 
         with Reader(self.folder) as reader:
-            found = studies(reader)
-        arms = dict.fromkeys(key.arm for key in found)
+            all_studies = studies(reader)
+        arms = dict.fromkeys(key.arm for key in all_studies)
         arm = next(iter(arms)) if arm is None and len(arms) == 1 else arm
         if arm not in arms:
             raise ValueError(f"an arm must be one of {', '.join(map(repr, arms))}, but got {arm!r}")
-        if StudyKey(arm, search) not in found:
-            last = max(key.search for key in found)
+        if StudyKey(arm, search) not in all_studies:
+            last = max(key.search for key in all_studies)
             raise ValueError(f"a search must be one of 1 to {last}, but got {search!r}")
-        return found[StudyKey(arm, search)]
+        return all_studies[StudyKey(arm, search)]
 
     def sql(self, query: str, *, external: bool = False) -> pa.Table:
         """Run a DuckDB query over the tables `trials` and `reports`.

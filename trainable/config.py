@@ -122,7 +122,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _batch_has_statistics(self) -> Self:
         if self.batch_norm and (self.hidden or self.model != "mlp") and self.batch_size < 2:
-            raise ValueError(f"batch_size >= 2 must hold with batch_norm=True, but got batch_size={self.batch_size}")
+            raise ValueError(f"batch_size must be at least 2 with batch_norm=True, but got {self.batch_size}")
         return self
 
     @property

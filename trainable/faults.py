@@ -1,7 +1,7 @@
-"""Whatever a user's code raises is a fault of the trial that ran it: an ordinary exception, and one line that says it.
+"""Exceptions of a user's code. Whatever it raises fails the trial that ran it, and nothing else, with one line.
 
-A model may call `sys.exit`, raise KeyboardInterrupt, or raise what has no text. Left alone, these look like a process
-that died; only what a signal asks for is obeyed.
+A model may call `sys.exit`, raise KeyboardInterrupt, or raise an exception whose text fails. Unhandled, these would
+look like a process that died. Real signals still end the process.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _HANDLERS = ("ray", "rungwise.engine.execution.signals", __name__)  # where a si
 
 
 class Fault(RungwiseError, RuntimeError):
-    """What a user's code raised and is no Exception; that is its cause."""
+    """Wraps a BaseException of a user's code that is not an Exception; the original is its `__cause__`."""
 
 
 @contextmanager
 def ordinary() -> Iterator[None]:
-    """Within it a user's code runs: what it raises and is no Exception becomes a `Fault`. Signals are obeyed."""
-    with _telling_ctrl_c_apart():
+    """A context for a user's code: a BaseException that is no Exception becomes a `Fault`, signals excepted."""
+    with _distinguish_ctrl_c():
         try:
             yield
         except Exception:
@@ -49,7 +49,7 @@ def ordinary() -> Iterator[None]:
 
 
 def end_if_forked(pid: int) -> None:
-    """End this process if it is a child that the user's code has forked from process `pid` and let go on: it would be
+    """End this process if it is a child that the user's code forked from process `pid` and that returned: it would be
     a second worker of the same trial."""
     if os.getpid() != pid:
         os._exit(1)
@@ -57,7 +57,7 @@ def end_if_forked(pid: int) -> None:
 
 def reason(error: BaseException) -> str:
     """One printable line: the type, the first line of the message, and the line of the user's file that raised it."""
-    error = _itself(error)
+    error = _original(error)
     lines = message(error).strip().splitlines()
     words = [type(error).__name__ + (f": {lines[0]}" if lines else "")[:LONGEST]]
     if place := _place(error):
@@ -66,13 +66,13 @@ def reason(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was lacking, on the CPU or a GPU: of torch's errors some say it in their text alone."""
+    """Whether the CPU or a GPU ran out of memory; some of torch's errors say so only in their text."""
     text = message(error)
     return isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate" in text
 
 
 def message(error: BaseException) -> str:
-    """`str(error)`, whatever its class makes of that."""
+    """`str(error)`, also where the class's own `__str__` fails."""
     try:
         return str(error)
     except BaseException as second:
@@ -82,31 +82,31 @@ def message(error: BaseException) -> str:
 
 
 def report(error: BaseException) -> str:
-    """The traceback, printable; of a very long one both ends."""
-    text = printable("".join(traceback.format_exception(_itself(error))))
+    """The printable traceback; a very long one is cut in the middle."""
+    text = printable("".join(traceback.format_exception(_original(error))))
     half = LONGEST_TRACEBACK // 2
     return text if len(text) <= LONGEST_TRACEBACK else f"{text[:half]}\n...\n{text[-half:]}"
 
 
-def _itself(error: BaseException) -> BaseException:
-    """What was raised at first: not our wrapping of it, nor a generator's."""
+def _original(error: BaseException) -> BaseException:
+    """The exception that was raised first, without our wrapper or a generator's."""
     wraps = isinstance(error, Fault) or isinstance(error.__cause__, StopIteration)
     return error.__cause__ if wraps and error.__cause__ is not None else error
 
 
 def _place(error: BaseException) -> str | None:
-    """The file and line of the innermost frame that is the user's own."""
+    """File and line of the innermost frame in the user's own code."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     return next((f"{Path(f.filename).name}:{f.lineno}" for f in frames if users_own(f.filename)), None)
 
 
 def users_own(file: str) -> bool:
-    """Whether a file of code is neither ours nor a library's."""
+    """Whether a source file is neither ours nor a library's."""
     return not file.startswith(_NOT_THE_USERS)
 
 
 def _from_a_signal(error: BaseException) -> bool:
-    """Whether it was raised by a signal's handler, and not by the code that the signal met."""
+    """Whether a signal handler raised it, and not the code that the signal interrupted."""
     if isinstance(error, Exception):  # no handler raises one
         return False
     innermost = None
@@ -117,8 +117,8 @@ def _from_a_signal(error: BaseException) -> bool:
 
 
 @contextmanager
-def _telling_ctrl_c_apart() -> Iterator[None]:
-    """Python's own handler leaves no trace: Ctrl-C would look like a KeyboardInterrupt of the user's code."""
+def _distinguish_ctrl_c() -> Iterator[None]:
+    """Handle Ctrl-C ourselves: with Python's handler it looks like a KeyboardInterrupt that the user's code raised."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler

@@ -77,20 +77,20 @@ def arguments(function: Callable[..., Any]) -> int:
     return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
 
 
-def _no_model(found: Any) -> str | None:
+def _no_model(value: Any) -> str | None:
     """Describe an object that cannot be a model's function; None = it can."""
-    if not callable(found):
-        return type(found).__name__
-    if inspect.isclass(found) and not any(base.__module__.startswith("torch.nn.") for base in found.__mro__):
-        return f"the class {found.__name__}"
-    if not (inspect.isfunction(inspect.unwrap(found)) or isinstance(found, type | functools.partial)):
-        return f"a {type(found).__name__}"
+    if not callable(value):
+        return type(value).__name__
+    if inspect.isclass(value) and not any(base.__module__.startswith("torch.nn.") for base in value.__mro__):
+        return f"the class {value.__name__}"
+    if not (inspect.isfunction(inspect.unwrap(value)) or isinstance(value, type | functools.partial)):
+        return f"a {type(value).__name__}"
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError) as error:
         return f"one of unknown parameters ({error})"
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if arguments(found) < 1:
+    if arguments(value) < 1:
         return "one that takes nothing"
     if len(needed) > MAX_ARGUMENTS or any(parameter.kind is parameter.KEYWORD_ONLY for parameter in needed):
         return f"one of {', '.join(parameter.name for parameter in needed)}"

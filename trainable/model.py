@@ -1,4 +1,4 @@
-"""The network and its regularisers: a multilayer perceptron or a convolutional network, or one of the user's own.
+"""The networks and their regularisers: a multilayer perceptron, a convolutional network, or a user's own network.
 
 To add one, write a function like `cnn`, name it in `MODELS` here and in `trainable.config`. Its randomness is an
 argument. Regularisers follow Goodfellow et al. 2016, chapter 7, and act on the weights of Linear and Conv layers only.
@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def dropout_threshold(p: float) -> int:
-    """Of the 65536 values of 16 random bits, how many drop an element: all but one at most."""
+    """How many of the 65536 values of 16 random bits drop an element: at most all but one."""
     return min(round(p * 65536), 65535)
 
 
@@ -126,7 +126,7 @@ def cnn(config: Config, shape: tuple[int, ...], classes: int, generator: torch.G
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers the model learns."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -134,14 +134,14 @@ MODELS = {"mlp": mlp, "cnn": cnn}
 
 
 def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
-    """The user's model: `function(config)`, or `function(config, shape, classes)` for one that suits any data."""
+    """The user's model: `function(config)`, or `function(config, shape, classes)` for a model of any data."""
     made = import_function(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         model = made(*(config, shape, classes)[: arguments(made)])
         if not isinstance(model, nn.Module):
             raise OutputError(
-                f"a model's function must return a torch.nn.Module, but {config.model!r} returned {_named(model)}"
+                f"a model's function must return a torch.nn.Module, but {config.model!r} returned {_described(model)}"
             )
         mode = model.training
         with torch.no_grad():
@@ -151,25 +151,25 @@ def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.
 
 
 class OutputError(RungwiseError, ValueError):
-    """A model that makes something else than logits: what it makes, and what it must make."""
+    """A model whose output is not logits; the message has the expected and the actual output."""
 
 
 def require_logits(outputs: object, shape: tuple[int, int], config: Config) -> None:
-    """Raise OutputError unless `outputs`, what the config's model made of a batch, is a tensor of `shape`, (B, K)."""
+    """Raise OutputError unless `outputs`, the model's output for a batch, is a tensor of `shape`, (B, K)."""
     if isinstance(outputs, Tensor) and outputs.shape == shape:
         return
     raise OutputError(
-        f"a model must make logits (B, {shape[1]}) of a batch of samples, but {config.model!r} makes {_named(outputs)} "
-        f"of B = {shape[0]}"
+        f"a model must return logits (B, {shape[1]}) for a batch of samples, but {config.model!r} returns "
+        f"{_described(outputs)} for B = {shape[0]}"
     )
 
 
-def _named(made: object) -> str:
-    """What something is, in some words."""
+def _described(made: object) -> str:
+    """A short description of a value."""
     if isinstance(made, Tensor):
         return str(tuple(made.shape))
     if isinstance(made, tuple | list):
-        return f"a {type(made).__name__} of {', '.join(map(_named, made[:4]))}{', ...' if made[4:] else ''}"
+        return f"a {type(made).__name__} of {', '.join(map(_described, made[:4]))}{', ...' if made[4:] else ''}"
     if isinstance(made, Mapping):
         return f"a {type(made).__name__} of {', '.join(map(repr, list(made)[:4]))}"
     if isinstance(made, type):
@@ -202,7 +202,7 @@ def _convolution(inputs: int, outputs: int, config: Config, generator: torch.Gen
 
 
 def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer:
-    """Draw the parameters of a layer on the meta device: once, and not from torch's global stream."""
+    """Initialise a layer of the meta device: each parameter is drawn once, and not from torch's global stream."""
     bound = 1 / math.sqrt(fan_in)
     for name, parameter in list(layer.named_parameters()):  # `to_empty` would import sympy, 1 s
         drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
@@ -211,47 +211,48 @@ def _initialised(layer: Layer, fan_in: int, generator: torch.Generator) -> Layer
 
 
 def weights(model: nn.Module) -> list[nn.Parameter]:
-    """What regularisers act on: weights of Linear and Conv layers, no bias, no BatchNorm. Tied weights count once."""
-    found = [_own_weight(layer) for layer in _layers(model)]
-    return list(dict.fromkeys(weight for weight in found if weight is not None))
+    """The regularised weights: those of Linear and Conv layers, no bias, no BatchNorm. Tied weights count once."""
+    candidates = [_own_weight(layer) for layer in _layers(model)]
+    return list(dict.fromkeys(weight for weight in candidates if weight is not None))
 
 
 def derived(model: nn.Module) -> list[Tensor]:
     """Weights of Linear and Conv layers that are computed from other parameters: by `weight_norm`, `spectral_norm`, or
-    a mask. L1 and L2 act on these, as the network does, and reach the parameters through the chain rule: a penalty on
-    weight_norm's direction alone, whose length means nothing, would only change the learning rate (van Laarhoven 2017).
+    a mask. L1 and L2 penalise these, because the network uses them, and reach the parameters through the chain rule. A
+    penalty on weight_norm's direction alone, whose length has no effect, would only change the learning rate (van
+    Laarhoven 2017).
 
-    To be asked after a forward: spectral_norm's estimate is taken as that left it.
+    Call it after a forward pass: spectral_norm's estimate is the one that the pass left.
     """
-    found = []
+    tensors = []
     for layer in _layers(model):
         if _own_weight(layer) is None:
             chain = _chain(layer)
             mode = chain.training
             chain.eval()  # or spectral_norm would take a step of its power iteration
-            found.append(cast(Tensor, layer.weight))
+            tensors.append(cast(Tensor, layer.weight))
             chain.train(mode)
-    return found
+    return tensors
 
 
 def decaying(model: nn.Module) -> list[nn.Parameter]:
-    """What the optimiser's weight decay acts on: `weights`, and the parameters from which `derived` ones are computed,
-    as decay is a step of the optimiser on numbers that it owns."""
-    found = list(weights(model))
+    """The parameters that weight decay acts on: `weights`, and the parameters from which `derived` ones are computed,
+    because decay is a step of the optimiser on its own parameters."""
+    parameters = list(weights(model))
     for layer in _layers(model):
-        found += _chain(layer).parameters()
+        parameters += _chain(layer).parameters()
         if _own_weight(layer) is None:  # torch's older way: weight_g and weight_v, or weight_orig
-            found += [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight_")]
-    return list(dict.fromkeys(found))
+            parameters += [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight_")]
+    return list(dict.fromkeys(parameters))
 
 
 def _own_weight(layer: nn.Module) -> nn.Parameter | None:
-    """The weight of a layer, where that is a parameter and not computed from others."""
+    """The weight of a layer; None if it is computed from other parameters."""
     return dict(layer.named_parameters(recurse=False)).get("weight")
 
 
 def _chain(layer: nn.Module) -> nn.Module:
-    """What computes a parametrised layer's weight."""
+    """The modules that compute a parametrised layer's weight."""
     return cast(nn.ModuleDict, layer.parametrizations)["weight"] if is_parametrized(layer, "weight") else nn.Module()
 
 
@@ -261,7 +262,7 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 
 def cancelled_biases(model: nn.Module) -> list[nn.Parameter]:
-    """Biases of the Linear layers that a BatchNorm follows, which takes the mean away again.
+    """Biases of Linear layers before a BatchNorm, which subtracts the mean again.
 
     Their gradient is 0. Rounding makes it about 1e-9, which adam and rmsprop would scale up to whole steps.
     """

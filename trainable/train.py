@@ -133,16 +133,16 @@ def scores(model: nn.Module, data: Tensors, precision: str = "fp32") -> dict[str
 def _own_scores(model: nn.Module, data: Tensors, precision: str) -> dict[str, float]:
     """The same with the user's loss and metrics, which see the whole split at once."""
     functions, y = data.functions, data.y_validation
-    found = scores(model, replace(data, functions=NO_FUNCTIONS), precision)
+    values = scores(model, replace(data, functions=NO_FUNCTIONS), precision)
     outputs = outputs_of(model, data.x_validation, data.mean, data.std, precision)
     if data.target is None:
         if functions.loss:
-            found["loss"] = float(_scalar(functions.loss(outputs, y)))
-        return found | functions.scored(outputs, y)
+            values["loss"] = float(_scalar(functions.loss(outputs, y)))
+        return values | functions.scored(outputs, y)
     mean, sd = data.target
     if functions.loss:
-        found["loss"] = float(_scalar(functions.loss(outputs[:, 0], (y - mean) / sd)))
-    return found | functions.scored(outputs[:, 0] * sd + mean, y)
+        values["loss"] = float(_scalar(functions.loss(outputs[:, 0], (y - mean) / sd)))
+    return values | functions.scored(outputs[:, 0] * sd + mean, y)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Audit of early stopping: what stopped trials score when they are trained to the end after all.
+"""The audit of early stopping: what stopped trials score when they are trained to the end afterwards.
 
 An audit repeats a stopped trial with its own seed, so its curve is the one that stopping cut off. Together with the
 trials that reached the end by themselves they tell how well a rung foresees the end.

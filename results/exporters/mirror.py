@@ -131,7 +131,7 @@ class Mirror:
             raise MirrorError(f"{self.place} is the copy of another run; choose another --name or --mirror")
         if about.get("sessions", 0) > sessions:
             raise MirrorError(
-                f"{self.place} is ahead of {run}; move {run} away, and the same command goes on from there"
+                f"{self.place} is ahead of {run}; move {run} away, and the same command resumes from there"
             )
 
 

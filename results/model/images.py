@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.data.image_folder import DIM, PictureError, opened
+from rungwise.trainable.data.image_folder import DIM, PictureError, read_picture
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -40,7 +40,7 @@ def read(path: Path, described: dict[str, Any], invert: bool = False) -> Picture
         raise ImageError(f"the model must know grey or colour images, but its samples are {described['dtype']} {shape}")
     channels, height, width = shape
     try:
-        picture = opened(path, repr(str(path)))
+        picture = read_picture(path, repr(str(path)))
     except PictureError as error:
         raise ImageError(str(error)) from error
     notes = list(picture.changes)

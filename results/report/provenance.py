@@ -1,4 +1,4 @@
-"""What made a sweep: question, data, budget, space, arms, seeds, versions, commit, command."""
+"""The provenance of a sweep: question, data, budget, space, arms, seeds, versions, commit, command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The top of the report: the title, the sentences that come first, and the figures in tiles."""
+"""The top of the report: the title, the first sentences, and the key figures in tiles."""
 
 from __future__ import annotations
 

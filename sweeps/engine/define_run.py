@@ -21,11 +21,11 @@ from rungwise.results.record.writer import Record, to_json
 from rungwise.trainable.protocol import SweepData
 
 MODEL_REFUSAL = (
-    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
-    "on with both in one run. What changed:"
+    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model "
+    "continues with both in one run. What changed:"
 )
 REFUSAL = (
-    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen goes on when the "
+    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen continues when the "
     "new space contains the old one. What changed:"
 )
 

@@ -38,11 +38,8 @@ DRAWS = 100  # random points that a space function may refuse one after the othe
 LEARNING = 1.0  # standard deviations by which the last suggestion is better than the first
 NOISE = 0.3  # of a report, in standard deviations between configurations
 START_SECONDS, END_SECONDS = 9.0, 8.0  # Ray and the imports; scoring, the model, tables and MLflow
-REPORT_BYTES, TRIAL_BYTES, MODEL_BYTES = (
-    1_500,
-    12_000,
-    2_000_000,
-)  # record, tables and MLflow together; page and program
+REPORT_BYTES, TRIAL_BYTES = 1_500, 12_000  # in record, tables and MLflow together
+MODEL_BYTES = 2_000_000  # the report's page and the exported program
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,24 @@ def fix_worth(record: Record, experiment: Experiment) -> None:
     with Reader(record.path.parent) as reader:
         if reader.scores():
             return
-        found, samples = answer(reader), reader.definition().data.samples("test")
+        result, samples = answer(reader), reader.definition().data.samples("test")
     given = experiment.worth
-    value = _default(found, samples) if given is None else given / found.format.scale
+    value = _default(result, samples) if given is None else given / result.format.scale
     if value is not None:
         record.set_meta(WORTH, {"value": value, "given": given is not None})
         record.commit()
 
 
-def _default(found: Answer, samples: int | None) -> float | None:
+def _default(result: Answer, samples: int | None) -> float | None:
     """SHARE of the control's error on the validation split (of a score above 1, and of a loss: of the score), to one
     digit, and of an accuracy at least one test sample; None when the control has no score."""
-    control = next((arm for arm in found.arms if arm.arm == found.control), None)
+    control = next((arm for arm in result.arms if arm.arm == result.control), None)
     if control is None or control.score is None or not math.isfinite(control.score.mean):
         return None
     score = control.score.mean
-    error = 1 - score if found.format.higher and 0 <= score <= 1 else abs(score)
-    least = 1 / samples if found.format.share and samples else 0.0
-    value = max(float(f"{SHARE * error * found.format.scale:.1g}") / found.format.scale, least)
+    error = 1 - score if result.format.higher and 0 <= score <= 1 else abs(score)
+    least = 1 / samples if result.format.share and samples else 0.0
+    value = max(float(f"{SHARE * error * result.format.scale:.1g}") / result.format.scale, least)
     return value or None
 
 

@@ -357,8 +357,8 @@ def test_a_run_of_an_earlier_version_whose_models_file_changed_says_the_way_out(
         owned.define()
         with pytest.raises(Unmade) as said:
             bench.command()
-        assert "trial 3 is of another network" in str(said.value)
-        assert str(said.value).endswith("with --accept-changed-model the same command trains what is confirmed again")
+        assert "trial 3 has another network" in str(said.value)
+        assert str(said.value).endswith("with --accept-changed-model the same command repeats the confirmation")
         assert "\n" not in str(said.value)
     with Record(bench.folder) as record:
         record.end_session(session, SweepState.FAILED)
@@ -415,7 +415,7 @@ def test_a_branch_on_data_is_scored_and_its_weights_are_kept(digits: Dataset, tm
     made = Bench(tmp_path / "runs" / "tiny", digits, sweep=sweep)
     (line,) = made.command()
     assert "the weights of trial" in line
-    assert "torch.export refuses the model: GuardOnDataDependent" in line
+    assert "torch.export rejects the model: GuardOnDataDependent" in line
     assert made.answer.split == "test"
     assert model_of(made.folder) == made.answer.model
     assert not made.todo()

@@ -49,8 +49,8 @@ def loop(tmp_path: Path) -> Loop:
 def test_a_violation_is_positive_where_the_constraint_is_broken() -> None:
     definition = Definition(constraints={"seconds": ["<=", 5], "f1": [">=", 0.5]})
     assert definition.violations({"seconds": 7.0, "f1": 0.75}) == {"seconds": 2.0, "f1": -0.25}
-    assert definition.breach({"seconds": 7.0}) == "seconds <= 5 must hold, but got 7"
-    assert definition.breach({"f1": 0.25, "seconds": 5.0}) == "f1 >= 0.5 must hold, but got 0.25"
+    assert definition.breach({"seconds": 7.0}) == "seconds must be at most 5, but got 7"
+    assert definition.breach({"f1": 0.25, "seconds": 5.0}) == "f1 must be at least 0.5, but got 0.25"
     assert definition.breach({"seconds": float("nan")}) is None  # its objective says that it diverged
     assert Definition.from_json(definition.to_json()).constraints == definition.constraints
 
@@ -63,7 +63,7 @@ def test_the_sampler_is_told_by_how_much_and_a_later_driver_rebuilds_it(loop: Lo
 
 def test_a_trial_that_breaks_one_says_it_and_is_neither_ranked_nor_confirmed_nor_best(loop: Loop) -> None:
     reasons = [row.reason for row in loop.rows().values()]
-    assert reasons == ["seconds <= 5 must hold, but got 7", "val_loss >= 0.5 must hold, but got 0.4", None, None]
+    assert reasons == ["seconds must be at most 5, but got 7", "val_loss must be at least 0.5, but got 0.4", None, None]
     folder = loop.record.path.parent
     with Reader(folder) as reader:
         searched, curves = reader.trials("search"), reader.curves()

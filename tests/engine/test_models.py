@@ -218,7 +218,7 @@ def test_a_record_is_read_with_the_models_that_the_script_names(tmp_path: Path) 
     assert models.trusted({"model": "/elsewhere/nets.py:net", "lr": 0.1}, known) == {"model": sweep.model, "lr": 0.1}
     assert models.trusted({"model": "mlp"}, known) == {"model": "mlp"}
     for model in ("os:system", "/elsewhere/evil.py:other"):
-        with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+        with pytest.raises(ModelError, match="nothing is imported because a record names it"):
             models.trusted({"model": model}, known)
 
 
@@ -232,7 +232,7 @@ def test_functions_of_one_name_in_two_files_are_two_models(tmp_path: Path, digit
     assert known == {"nets.py:net": one, "others.py:net": two}
     assert [models.trusted({"model": model}, known)["model"] for model in (one, two)] == [one, two]
     assert models.trusted({"model": "/elsewhere/others.py:net"}, known) == {"model": two}
-    with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+    with pytest.raises(ModelError, match="nothing is imported because a record names it"):
         models.trusted({"model": "/elsewhere/third.py:net"}, known)
     (tmp_path / "run").mkdir()
     with Record(tmp_path / "run") as record:
@@ -257,7 +257,7 @@ def test_a_model_that_no_random_draw_named_is_known_by_the_parameters_of_its_tri
         ours, foreign = reader.trials()
         known = models.names(resolve(sweep), [ours, foreign])
     assert models.trusted(ours.config, known) == {"model": f"{tmp_path / 'nets.py'}:net{rare}"}
-    with pytest.raises(ModelError, match="nothing that a record alone names is imported"):
+    with pytest.raises(ModelError, match="nothing is imported because a record names it"):
         models.trusted(foreign.config, known)
 
 
@@ -295,7 +295,7 @@ def test_a_resumed_run_imports_nothing_that_its_record_alone_names(
     with pytest.raises(SystemExit) as end:
         main(sweep, ["--out", str(tmp_path / "runs"), "--no-confirm"])
     assert end.value.code == 2
-    assert "nothing that a record alone names is imported" in capsys.readouterr().err
+    assert "nothing is imported because a record names it" in capsys.readouterr().err
     assert not mark.exists()
 
 
@@ -308,11 +308,11 @@ def making(make: str) -> str:
 
 
 WRONG = [
-    (making("(made, made)"), "makes a tuple of (2, 10), (2, 10) of B = 2"),
-    (making("(made, made) if training else made"), "makes a tuple of (8, 10), (8, 10) of B = 8"),
-    (making("{'logits': made}"), "makes a dict of 'logits' of B = 2"),
-    (making("None"), "makes None of B = 2"),
-    (making("made[:, 0]"), "makes (2,) of B = 2"),
+    (making("(made, made)"), "returns a tuple of (2, 10), (2, 10) for B = 2"),
+    (making("(made, made) if training else made"), "returns a tuple of (8, 10), (8, 10) for B = 8"),
+    (making("{'logits': made}"), "returns a dict of 'logits' for B = 2"),
+    (making("None"), "returns None for B = 2"),
+    (making("made[:, 0]"), "returns (2,) for B = 2"),
     (making("made.softmax(1)"), "makes probabilities; leave its last softmax out"),
     (TOP + "def net(config: Wide, shape, classes):\n    return Net\n", "returned the class Net, not an instance of it"),
     (

@@ -245,7 +245,7 @@ def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> Non
     def space(trial: optuna.Trial) -> dict[str, Any]:
         width = trial.suggest_int("width", 8, 64)
         if width > 16:
-            raise optuna.TrialPruned(f"width <= 16 must hold, but got {width}")
+            raise optuna.TrialPruned(f"width must be at most 16, but got {width}")
         return {"hidden": (width,)}
 
     assert space_problems(space, {}, BuiltInTraining()) == []
@@ -254,7 +254,7 @@ def test_a_space_that_prunes_is_legal_and_says_infeasible(tmp_path: Path) -> Non
         loop.train(trial, lambda *_: 0.5)
     refused = [row for row in loop.rows().values() if row.state is State.FAILED]
     assert refused
-    assert all(row.reason and row.reason.startswith("infeasible: width <= 16 must hold") for row in refused)
+    assert all(row.reason and row.reason.startswith("infeasible: width must be at most 16") for row in refused)
     assert [t.state for t in loop.live()] == [t.state for t in loop.rebuilt()]
     assert {t.state for t in loop.live()} <= {TrialState.PRUNED, TrialState.COMPLETE}
 

@@ -68,8 +68,8 @@ def test_a_sound_space_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("name", "distribution", "says"),
     [
-        ("lr", FloatDistribution(0.1, 0.01), ["lr: low <= high must hold", "low=0.1, high=0.01"]),
-        ("batch_size", IntDistribution(64, 32), ["batch_size: low <= high must hold", "low=64, high=32"]),
+        ("lr", FloatDistribution(0.1, 0.01), ["lr: low must be at most high", "low=0.1, high=0.01"]),
+        ("batch_size", IntDistribution(64, 32), ["batch_size: low must be at most high", "low=64, high=32"]),
         ("l2", FloatDistribution(0.0, 0.01, log=True), ["l2: a log range cannot contain 0", "low=0.0", "an arm"]),
         ("l2", FloatDistribution(-1.0, 0.01, log=True), ["l2: a log range cannot contain 0", "low=-1.0"]),
         ("lr", FloatDistribution(0.1, 0.5, log=True, step=0.1), ["lr: log and step exclude each other", "step=0.1"]),
@@ -83,7 +83,7 @@ def test_a_sound_space_has_no_problems() -> None:
         ("optimizer", CategoricalDistribution(["sgd", "sdg"]), ["optimizer: ", "'sdg'", "'rmsprop'"]),
         ("hidden", CategoricalDistribution(["64", "64-x"]), ["hidden: ", "64-x", "'256-128'"]),
         ("dorpout", FloatDistribution(0.0, 0.5), ["unknown hyperparameter 'dorpout'", "did you mean 'dropout'?"]),
-        ("batch_size", IntDistribution(1, 64), ["batch_size >= 2 must hold with batch_norm=True"]),
+        ("batch_size", IntDistribution(1, 64), ["batch_size must be at least 2 with batch_norm=True"]),
     ],
 )
 def test_a_bad_range_is_told_with_rule_and_value(name: str, distribution: Any, says: list[str]) -> None:

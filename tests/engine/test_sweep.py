@@ -229,7 +229,7 @@ def test_a_diverged_trial_keeps_its_last_report_and_says_what_was_not_finite(rea
 def test_a_failed_trial_keeps_its_traceback_and_is_not_retried(reader: Reader) -> None:
     for trial in reader.trials():
         if trial.state is State.FAILED:
-            assert (trial.reason or "").startswith("ValueError: reports_per_epoch <= steps an epoch must hold")
+            assert (trial.reason or "").startswith("ValueError: an epoch must have at least as many steps as reports")
             assert "Traceback" in (trial.error or "")
             assert trial.attempts == 1
             assert list(reader.reports(trial=trial.trial)) == []
@@ -461,7 +461,7 @@ def test_ctrl_c_ends_a_sweep_in_order_within_15_seconds_and_leaves_no_process(sh
     assert leftovers(temporary) == []
     assert "Traceback" not in err
     assert "mnist_l2: interrupted after" in out
-    assert "go on   " in out
+    assert "resume  " in out
     with Reader(runs / "mnist_l2") as reader:
         assert reader.state() is SweepState.INTERRUPTED
         trials = reader.trials()

@@ -93,10 +93,10 @@ def test_a_look_counts_once_for_each_number_of_searches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (("--searches", "0"), "--searches >= 1 must hold, but got 0"),
-        (("--worth", "0"), "--worth > 0 must hold, but got 0.0"),
-        (("--worth", "-1"), "--worth > 0 must hold, but got -1.0"),
-        (("--worth", "nan"), "--worth > 0 must hold, but got nan"),
+        (("--searches", "0"), "--searches must be at least 1, but got 0"),
+        (("--worth", "0"), "--worth must be greater than 0, but got 0.0"),
+        (("--worth", "-1"), "--worth must be greater than 0, but got -1.0"),
+        (("--worth", "nan"), "--worth must be greater than 0, but got nan"),
         (("--order", "fixd"), "unknown --order"),
     ],
 )

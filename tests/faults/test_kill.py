@@ -69,7 +69,7 @@ def kill_worker(run: Run) -> None:
     os.kill(pid, signal.SIGKILL)
     run.allow(None)
     assert driver.wait(SESSION_SECONDS) == 0, run.said
-    assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said
+    assert f"trial {trial} lost its process; it resumes from its last checkpoint (try 1)" in run.said
     with Reader(run.folder) as reader:
         attempts = {row.trial: row.attempts for row in reader.trials()}
         last = [report.step for report in reader.reports(trial=trial) if report.attempt == attempts[trial]]

@@ -56,7 +56,7 @@ def kill_lane(run: Run) -> None:
     assert 2 in attempts.values()
     assert set(attempts.values()) <= {0, 1, 2}
     assert {"retry", "restored"} <= kinds
-    assert "lost its process; it goes on from its last checkpoint (try 1)" in run.said
+    assert "lost its process; it resumes from its last checkpoint (try 1)" in run.said
 
 
 def test_a_killed_lane_then_a_killed_and_an_interrupted_driver_lose_no_trial_and_go_on_without_lanes(run: Run) -> None:

@@ -223,7 +223,7 @@ def test_a_ray_that_dies_ends_the_sweep_with_one_line_and_the_same_command_goes_
     assert driver.wait(LIMIT) == 1, run.said
     assert "Traceback" not in run.said
     assert [line for line in run.said.splitlines() if line.startswith("error: ")] == [
-        f"error: Ray is dead ({program} ended with status -9); the same command goes on"
+        f"error: Ray is dead ({program} ended with status -9); the same command resumes"
     ]
     run.await_silence(LIMIT)
     assert not left(run), left(run)

@@ -148,7 +148,7 @@ def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Call
     constraint = result.failure.constraint
     assert result.failure.kind is FailureKind.INFEASIBLE
     assert (constraint.name, constraint.limit, constraint.value > 100) == ("parameters", 100, True)
-    assert result.failure.message == f"infeasible: parameters <= 100 must hold, but got {constraint.value}"
+    assert result.failure.message == f"infeasible: parameters must be at most 100, but got {constraint.value}"
     assert run_out(worker({}, max_parameters=10_000))[-1].state is TrialEnd.COMPLETED
 
 
@@ -184,7 +184,7 @@ def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
     stop.signals.caught = signal.SIGINT
     assert stop.stop_all()
     assert stop.stop_all()
-    assert said == ["interrupted: ending in order, and the same command goes on; a second Ctrl-C ends at once"]
+    assert said == ["interrupted: shutting down in order; the same command resumes; a second Ctrl-C ends at once"]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def test_a_bad_model_is_refused(own: str, values: dict[str, object], says: str) 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("wrong", r"must make logits \(B, 10\) of a batch of samples, but .* makes \(2, 7\) of B = 2"),
+        ("wrong", r"must return logits \(B, 10\) for a batch of samples, but .* returns \(2, 7\) for B = 2"),
         ("nothing", "must return a torch"),
     ],
 )

@@ -188,11 +188,11 @@ def a_class(_config: Config, _shape: tuple[int, ...], _classes: int) -> Any:
 
 
 WRONG: list[tuple[Callable[..., Any], str]] = [
-    (pair, r"makes a tuple of \(2, 10\), \(2, 10\) of B = 2$"),
-    (pair_in_training, r"makes a tuple of \(100, 10\), \(100, 10\) of B = 100$"),
-    (mapping, r"makes a dict of 'logits' of B = 2$"),
-    (nothing, r"makes None of B = 2$"),
-    (one_number, r"makes \(2,\) of B = 2$"),
+    (pair, r"returns a tuple of \(2, 10\), \(2, 10\) for B = 2$"),
+    (pair_in_training, r"returns a tuple of \(100, 10\), \(100, 10\) for B = 100$"),
+    (mapping, r"returns a dict of 'logits' for B = 2$"),
+    (nothing, r"returns None for B = 2$"),
+    (one_number, r"returns \(2,\) for B = 2$"),
     (a_class, r"returned the class Linear, not an instance of it$"),
 ]
 

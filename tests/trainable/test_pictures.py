@@ -63,7 +63,7 @@ def test_a_folder_may_be_split(folder: Path) -> None:
     data = load(str(folder.parent / "split"))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 24, 24]
     (folder.parent / "split" / "test").rename(folder.parent / "split" / "later")
-    with pytest.raises(DataError, match=r"a folder that is split must hold .* has no test"):
+    with pytest.raises(DataError, match=r"a split folder must contain .* has no test"):
         load(str(folder.parent / "split"))
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_used_says_which_image(folder: Path) -> None:
     with pytest.raises(DataError, match=r"an image must be a readable picture, but .*zz\.png is not"):
         load(str(folder))
     (folder / "empty").mkdir()
-    assert "must have a folder with images for each class, but" in problems(str(folder))[0]
+    assert "must contain one folder of images per class, but" in problems(str(folder))[0]
     assert "empty: 0" in problems(str(folder))[0]
 
 

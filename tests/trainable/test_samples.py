@@ -69,12 +69,19 @@ def turned(turn: int) -> Image.Image:
     return upright.transpose(undo[turn])
 
 
-WHITE, TURNED = "transparent parts laid on white", "turned upright by EXIF"
+SCALED = "16 bits per pixel scaled to 8"
+WHITE, TURNED = "transparent parts composited on white", "rotated according to EXIF"
 UPRIGHT = [[10, 20, 30], [40, 50, 60]]
 PICTURES: dict[str, tuple[Any, str, dict[str, Any], Any, str]] = {
-    "16 bits": (Image.fromarray(DEEP), "png", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
-    "16 bits, tiff": (Image.fromarray(DEEP), "tif", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
-    "16 bits, pgm": (Image.fromarray(DEEP.astype(np.int32)), "pgm", {}, DEEP_IN_8_BITS, "16 bits a pixel scaled to 8"),
+    "16 bits": (Image.fromarray(DEEP), "png", {}, DEEP_IN_8_BITS, SCALED),
+    "16 bits, tiff": (Image.fromarray(DEEP), "tif", {}, DEEP_IN_8_BITS, SCALED),
+    "16 bits, pgm": (
+        Image.fromarray(DEEP.astype(np.int32)),
+        "pgm",
+        {},
+        DEEP_IN_8_BITS,
+        "16 bits per pixel scaled to 8",
+    ),
     "black and white": (Image.fromarray(np.array([[True, False]])), "png", {}, [[255, 0]], ""),
     "grey and alpha": (clear("LA"), "png", {}, [[255, 100]], WHITE),
     "colour and alpha": (clear("RGBA"), "png", {}, [[255, 100]], WHITE),
@@ -83,7 +90,7 @@ PICTURES: dict[str, tuple[Any, str, dict[str, Any], Any, str]] = {
         "png",
         {"transparency": 0},
         [[255, 100]],
-        "transparent parts laid on white",
+        "transparent parts composited on white",
     ),
     "CMYK": (Image.new("CMYK", (2, 1), (0, 0, 0, 0)), "tif", {}, [[255, 255]], "CMYK converted to RGB"),
     "animation": (
@@ -189,17 +196,17 @@ def test_without_a_validation_folder_one_is_drawn_and_it_is_told(tmp_path: Path)
         folder_of(tmp_path / "set" / name, grey, count=count)
     data = load(str(tmp_path / "set"))
     assert [len(data.train), len(data.validation), len(data.test or ())] == [20, 4, 8]
-    assert any("no validation split: one is drawn from train" in note for note in notes(data))
+    assert any("no validation split: it is drawn from train" in note for note in notes(data))
 
 
 def test_a_split_that_is_not_whole_or_ambiguous_is_refused(tmp_path: Path) -> None:
     for name in ("train", "test"):  # as some competitions have them: images without classes
         (tmp_path / "flat" / name).mkdir(parents=True)
         grey(tmp_path / "flat" / name / "0")
-    assert "a part of a split must have a folder with images for each class" in problems(str(tmp_path / "flat"))[0]
+    assert "a split must contain one folder of images per class" in problems(str(tmp_path / "flat"))[0]
     for name in ("train", "test", "Testing"):
         folder_of(tmp_path / "twice" / name, grey)
-    assert "must hold one test, but" in problems(str(tmp_path / "twice"))[0]
+    assert "must contain one test, but" in problems(str(tmp_path / "twice"))[0]
     for name in ("val", "test"):
         folder_of(tmp_path / "untrained" / name, grey)
     assert "has no train beside test, val" in problems(str(tmp_path / "untrained"))[0]
@@ -212,7 +219,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_files_that_are_not_read_are_told_and_hidden_ones_left_out(tmp_path: Path) -> None:
     place = folder_of(tmp_path / "set", grey)
     digest = load(str(place)).digest
-    assert not any("not read" in note for note in notes(load(str(place))))
+    assert not any("ignored" in note for note in notes(load(str(place))))
     (place / ".DS_Store").write_bytes(b"x")
     (place / "a" / "._0.png").write_bytes(b"what macOS adds")
     (place / "a" / ".ipynb_checkpoints").mkdir()
@@ -224,7 +231,7 @@ def test_files_that_are_not_read_are_told_and_hidden_ones_left_out(tmp_path: Pat
     (place / "b" / "more").symlink_to(place / "a")
     data = load(str(place))
     assert data.digest == digest
-    (note,) = [note for note in notes(data) if note.startswith("not read in set")]
+    (note,) = [note for note in notes(data) if note.startswith("ignored in set")]
     for part in ("1 hidden images", "1 *.heic", "1 *.txt", "1 links to folders", "1 images outside a class's folder"):
         assert part in note
 

@@ -1,7 +1,7 @@
-"""Pictures as samples, read by one function wherever they come from: a training set, or what `predict` is given.
+"""Image files as samples. A training set and the images given to `predict` are read by the same function.
 
-folder/CLASS/*.png                                      split by a fixed draw
-folder/{train,validation,test}/CLASS/*.png              split as it is
+folder/CLASS/*.png                                      split at random, always the same way
+folder/{train,validation,test}/CLASS/*.png              split by these folders
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _ROLES = {
 }
 _GREY = ("1", "L", "LA", "La", "I")
 _ALIKE = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")  # 8 bits of light, which keep their value
-DIM = 128  # images whose brightest pixel is below have a range of their own, such as 0..16
-FEW_LEVELS = 65535 // 4  # a 16-bit picture whose brightest pixel is darker keeps less than 64 of 256 levels
+DIM = 128  # below this brightest pixel, images use a range of their own, such as 0..16
+FEW_LEVELS = 65535 // 4  # with a darker brightest pixel, a 16-bit picture keeps fewer than 64 of 256 levels
 
 
 class PictureError(RungwiseError, ValueError):
-    """Images that cannot be used: the rule, the value and the way out, in one line."""
+    """Images that cannot be used; one line with the rule, the value and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,16 @@ class Picture:
     """An image as a viewer shows it: mode L or RGB, 8 bits a pixel, upright, without transparency."""
 
     image: Image.Image
-    changes: tuple[str, ...]  # what of the file had to be changed for that
-    deepest: int | None = None  # the brightest of a picture's 16-bit values
+    changes: tuple[str, ...]  # conversions that this took
+    deepest: int | None = None  # the largest value of a 16-bit picture
 
 
-def opened(source: Path | bytes, name: str) -> Picture:
+def read_picture(source: Path | bytes, name: str) -> Picture:
     """Read an image file, or the content of one, called `name` in messages. Raises PictureError.
 
-    Grey stays grey, every other mode becomes RGB. 16 bits a pixel are scaled to 8; 32-bit and floating-point pixels,
-    whose range no file says, are refused. EXIF turns are applied and transparent pixels are laid on white.
+    Grey images stay grey, all others become RGB. 16 bits per pixel are scaled to 8; 32-bit and floating-point pixels
+    are rejected, because the file does not state their range. EXIF rotation is applied, and transparent pixels are
+    composited on white.
     """
     try:
         with warnings.catch_warnings():
@@ -74,76 +75,82 @@ def _upright(file: Image.Image) -> Picture:
     file.load()
     image = ImageOps.exif_transpose(file)
     if turned:
-        changes.append("turned upright by EXIF")
+        changes.append("rotated according to EXIF")
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):  # Pillow's I of these has 16 bits
         deep = np.asarray(image, np.float64)
         deepest = int(deep.max())
         image = Image.fromarray((deep / 257).round().astype(np.uint8))  # 65535 = 257 * 255
-        changes.append("16 bits a pixel scaled to 8")
+        changes.append("16 bits per pixel scaled to 8")
     elif mode in ("I", "F"):
         what = "32-bit" if mode == "I" else "floating-point"
-        raise ValueError(f"its pixels are {what} numbers, whose range is not known; save it with 8 or 16 bits a pixel")
+        raise ValueError(f"its pixels are {what} numbers of unknown range; save it with 8 or 16 bits per pixel")
     elif mode not in _ALIKE:
         changes.append(f"{mode} converted to RGB")
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         if np.asarray(clear)[..., 3].min() < 255:
             image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-            changes.append("transparent parts laid on white")
+            changes.append("transparent parts composited on white")
     grey = mode in _GREY or mode.startswith("I;16")
     return Picture(image.convert("L" if grey else "RGB"), tuple(changes), deepest)
 
 
-def decoded(sources: Iterable[tuple[str, Path | bytes]]) -> tuple[Array, list[str]]:
-    """(name, file or content) of each -> uint8 (N, C, H, W), C = 1 when all are grey, else 3; and a line for each
-    change that some of them needed. Raises PictureError."""
-    found: list[Array] = []
+def decode_images(sources: Iterable[tuple[str, Path | bytes]]) -> tuple[Array, list[str]]:
+    """Decode (name, file or content) of each image.
+
+    Returns:
+        uint8 (N, C, H, W), with C = 1 if all images are grey, else 3; and one line per kind of conversion.
+
+    Raises:
+        PictureError: An image cannot be read, or sizes differ.
+    """
+    arrays: list[Array] = []
     changes: Counter[str] = Counter()
     deepest: list[int] = []
     first = ""
     for name, source in sources:
-        picture = opened(source, name)
+        picture = read_picture(source, name)
         changes.update(picture.changes)
         if picture.deepest is not None:
             deepest.append(picture.deepest)
         x = np.asarray(picture.image)
         x = x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
-        if found and x.shape[1:] != found[0].shape[1:]:
-            (h, w), (h0, w0) = x.shape[1:], found[0].shape[1:]
+        if arrays and x.shape[1:] != arrays[0].shape[1:]:
+            (h, w), (h0, w0) = x.shape[1:], arrays[0].shape[1:]
             raise PictureError(
-                f"images must have one size, but {name} has {w}x{h}{_as_turned(picture)} and {first} {w0}x{h0}; "
+                f"all images must have one size, but {name} has {w}x{h}{_as_turned(picture)} and {first} {w0}x{h0}; "
                 "resize them beforehand"
             )
         first = first or name
-        found.append(x)
-    if not found:
-        raise PictureError("there must be an image, but there is none")
-    notes = [f"{count:,} of {len(found):,} images: {change}" for change, count in changes.items()]
+        arrays.append(x)
+    if not arrays:
+        raise PictureError("there must be at least one image, but there is none")
+    notes = [f"{count:,} of {len(arrays):,} images: {change}" for change, count in changes.items()]
     if deepest and max(deepest) < FEW_LEVELS:
         notes.append(
-            f"the brightest 16-bit pixel is {max(deepest):,} of 65,535, so that images keep few levels of grey; "
-            "stretch their range beforehand"
+            f"the brightest 16-bit pixel is {max(deepest):,} of 65,535, so images keep only few grey levels; "
+            "rescale them beforehand"
         )
-    channels = {len(x) for x in found}
+    channels = {len(x) for x in arrays}
     if len(channels) > 1:
-        grey = sum(len(x) == 1 for x in found)
-        notes.append(f"{grey:,} of {len(found):,} images are grey and get three equal channels")
-    return np.stack([np.broadcast_to(x, (max(channels), *x.shape[1:])) for x in found]), notes
+        grey = sum(len(x) == 1 for x in arrays)
+        notes.append(f"{grey:,} of {len(arrays):,} images are grey and get three identical channels")
+    return np.stack([np.broadcast_to(x, (max(channels), *x.shape[1:])) for x in arrays]), notes
 
 
 def _as_turned(picture: Picture) -> str:
     return "".join(f" ({change})" for change in picture.changes if "EXIF" in change)
 
 
-def pixels(source: Path) -> int:
-    """Bytes that an image takes in memory at most, from its header alone. Raises PictureError."""
+def decoded_size(source: Path) -> int:
+    """The most bytes that an image takes in memory, from its header alone. Raises PictureError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source) as image:
                 return 3 * image.width * image.height
-    except Exception as error:  # as in `opened`
+    except Exception as error:  # as in `read_picture`
         text = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"an image must be a readable picture, but {source} is not: {text}") from error
 
@@ -151,21 +158,19 @@ def pixels(source: Path) -> int:
 # -- folders -------------------------------------------------------------------------------------------------------
 
 
-def listed(folder: Path) -> dict[str, list[Path]]:
-    """{class: its images} of a folder, both in the order of their names. Raises PictureError when there are none."""
-    found = {child.name: _images(child) for child in _folders(folder)}
-    if len(found) < 2 or not all(found.values()):
-        counts = ", ".join(f"{name}: {len(files)}" for name, files in found.items()) or "no folders"
-        raise PictureError(
-            f"a folder of images must have a folder with images for each class, but {folder} has {counts}"
-        )
-    return found
+def list_classes(folder: Path) -> dict[str, list[Path]]:
+    """{class: its images}, both sorted by name. Raises PictureError when a class has no images."""
+    images_of = {child.name: _images(child) for child in _folders(folder)}
+    if len(images_of) < 2 or not all(images_of.values()):
+        counts = ", ".join(f"{name}: {len(files)}" for name, files in images_of.items()) or "no folders"
+        raise PictureError(f"a folder of images must contain one folder of images per class, but {folder} has {counts}")
+    return images_of
 
 
-def parts(folder: Path) -> dict[str, Path]:
-    """{train, validation, test: folder} of a folder that is split, validation being optional; {"": folder} otherwise.
+def find_splits(folder: Path) -> dict[str, Path]:
+    """{train, validation, test: folder} of a split folder, where validation is optional; {"": folder} of another one.
 
-    Usual names are understood (Training, val, seg_test). Raises PictureError for a split that is not whole.
+    Common names are recognised (Training, val, seg_test). Raises PictureError for an incomplete split.
     """
     roles: dict[str, list[Path]] = {}
     for child in _folders(folder):
@@ -176,41 +181,43 @@ def parts(folder: Path) -> dict[str, Path]:
     if missing := [role for role in ("train", "test") if role not in roles]:
         names = ", ".join(child.name for children in roles.values() for child in children)
         raise PictureError(
-            f"a folder that is split must hold {', '.join(PARTS)}, but {folder} has no {', '.join(missing)} beside "
+            f"a split folder must contain {', '.join(PARTS)}, but {folder} has no {', '.join(missing)} beside "
             f"{names}; rename these if they are classes"
         )
     for role, children in roles.items():
         if len(children) > 1:
             names = ", ".join(child.name for child in children)
-            raise PictureError(f"a folder that is split must hold one {role}, but {folder} has {names}")
+            raise PictureError(f"a split folder must contain one {role}, but {folder} has {names}")
     return {role: _classes_of(roles[role][0]) for role in PARTS if role in roles}
 
 
-def spoken(folder: Path, split: dict[str, Path]) -> list[str]:
-    """A line for everything in a folder of images that is not read as its name would let one expect."""
+def describe_unread(folder: Path, split: dict[str, Path]) -> list[str]:
+    """One line for each thing in a folder of images that is not read in the way its name suggests."""
     notes = []
     renamed = [f"{path.relative_to(folder)} as {role}" for role, path in split.items() if role and path.name != role]
     if renamed:
-        notes.append(f"folders of a split in {folder.name}: {', '.join(renamed)} is read")
+        notes.append(f"splits in {folder.name}: {', '.join(renamed)}")
     if "" not in split and "validation" not in split:
-        notes.append("the folder has no validation split: one is drawn from train")
+        notes.append("the folder has no validation split: it is drawn from train")
     used = [path.relative_to(folder).parts[0] for path in split.values() if path != folder]
     others = [child.name for child in _folders(folder) if used and child.name not in used]
     if others:
-        notes.append(f"folders beside the split that are not read: {', '.join(others)}")
+        notes.append(f"folders beside the splits are ignored: {', '.join(others)}")
     for path in split.values():
         inside = {role for child in _folders(path) for below in _folders(child) if (role := _role(below.name))}
         if len(inside) > 1:
-            notes.append(f"classes in {path.name} hold folders {', '.join(sorted(inside))}, whose split is not used")
+            notes.append(
+                f"classes in {path.name} contain folders {', '.join(sorted(inside))}, which are not used as splits"
+            )
     left = Counter(kind for path in split.values() for kind in _left_out(path))
     if left:
         what = ", ".join(f"{count:,} {kind}" for kind, count in left.most_common(8))
-        notes.append(f"not read in {folder.name}: {what}")
+        notes.append(f"ignored in {folder.name}: {what}")
     return notes
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Its folders in the order of their names, without hidden ones and what macOS puts beside them."""
+    """Its folders sorted by name, without hidden ones and those that macOS adds to archives."""
     with os.scandir(folder) as entries:
         return sorted(Path(entry) for entry in entries if entry.is_dir() and not _hidden(entry.name))
 
@@ -224,21 +231,21 @@ def _is_image(name: str) -> bool:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Every image below, in order; hidden files and folders are none of them, and links to folders not followed."""
-    found = []
+    """All images below, sorted. Hidden files and folders are skipped, links to folders are not followed."""
+    images = []
     for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not _hidden(name)]
-        found += [Path(where, name) for name in files if _is_image(name) and not _hidden(name)]
-    return sorted(found)
+        images += [Path(where, name) for name in files if _is_image(name) and not _hidden(name)]
+    return sorted(images)
 
 
 def _refuse(error: OSError) -> None:
-    """Of a folder that may not be read; `os.walk` would leave it out."""
+    """Raise: `os.walk` would silently skip a folder that may not be read."""
     raise error
 
 
 def _left_out(folder: Path) -> Iterator[str]:
-    """What each file is that `listed` does not take."""
+    """The kind of each file that `list_classes` skips."""
     for child in folder.iterdir():
         if _is_image(child.name) and not child.is_dir() and not _hidden(child.name):
             yield "images outside a class's folder"
@@ -254,19 +261,19 @@ def _left_out(folder: Path) -> Iterator[str]:
 
 
 def _role(name: str) -> str | None:
-    """What part of a split a folder's name says, as in Training, seg_test and val-images."""
+    """The split that a folder's name stands for, as in Training, seg_test and val-images."""
     words = [_ROLES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
     return words[0] if words else None
 
 
 def _classes_of(part: Path) -> Path:
-    """The folder of the classes: `part`, or the one of the same meaning in it. Raises PictureError."""
+    """The folder with the classes: `part`, or a folder of the same name inside it. Raises PictureError."""
     inside = _folders(part)
     if len(inside) == 1 and _role(inside[0].name) == _role(part.name):  # seg_train/seg_train/CLASS
         part, inside = inside[0], _folders(inside[0])
     if not inside:
         raise PictureError(
-            f"a part of a split must have a folder with images for each class, but {part} has none; if "
-            f"{part.name!r} is a class, rename it"
+            f"a split must contain one folder of images per class, but {part} has none; if {part.name!r} is a class, "
+            f"rename it"
         )
     return part

@@ -16,16 +16,16 @@ _KEPT = 2**30  # bytes
 
 def free() -> int | None:
     """Bytes that can be had without swapping: the system's, or this container's when that is less; None = unknown."""
-    found = []
+    limits = []
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+        limits.append(int(lines["MemAvailable"].split()[0]) * 1024)
     except (OSError, KeyError, ValueError):
         with contextlib.suppress(ValueError, OSError, AttributeError):
-            found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+            limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if (left := granted.memory()) is not None:
-        found.append(left)
-    return min(found, default=None)
+        limits.append(left)
+    return min(limits, default=None)
 
 
 def problem(name: str, needed: int) -> str | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rungwise.text import printable_name
-from rungwise.trainable.data.image_folder import PictureError, decoded
+from rungwise.trainable.data.image_folder import PictureError, decode_images
 from rungwise.trainable.data.raw import Array, DataError, Raw, require_exact, unreadable
 
 FEW_ROWS = 20
@@ -54,7 +54,7 @@ def read_parquet(path: Path) -> Raw:
         x, pictures = pixels_of(table["image"], _shape_of(path, field)), False
     elif pictures:
         try:
-            x, changes = decoded(
+            x, changes = decode_images(
                 (f"row {row} of {path}", _content(value)) for row, value in enumerate(table["image"].to_pylist())
             )
         except PictureError as error:

@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 
 from rungwise.text import printable, printable_name
 from rungwise.trainable.data import memory
-from rungwise.trainable.data.image_folder import PictureError, decoded, listed, parts, pixels, spoken
+from rungwise.trainable.data.image_folder import (
+    PictureError,
+    decode_images,
+    decoded_size,
+    describe_unread,
+    find_splits,
+    list_classes,
+)
 from rungwise.trainable.data.parquet_file import check_columns, read_parquet
 from rungwise.trainable.data.published import NAMES, read_published
 from rungwise.trainable.data.raw import DataError, Raw, require_exact, unreadable
@@ -52,8 +59,10 @@ def check_file(path: Path) -> str | None:
     """What is wrong with a user's file or folder, as far as its directory or footer tells; None = nothing."""
     try:
         if path.is_dir():
-            files = [file for part in parts(path).values() for mine in listed(part).values() for file in mine]
-            return memory.problem(str(path), len(files) * pixels(files[0]))
+            files = [
+                file for part in find_splits(path).values() for mine in list_classes(part).values() for file in mine
+            ]
+            return memory.problem(str(path), len(files) * decoded_size(files[0]))
         if path.suffix not in SUFFIXES:
             return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}"
         if path.suffix == ".npz":
@@ -72,13 +81,13 @@ def check_file(path: Path) -> str | None:
 
 def _read_folder(path: Path) -> Raw:
     try:
-        split = parts(path)
-        images_of = {role: listed(part) for role, part in split.items()}
+        split = find_splits(path)
+        images_of = {role: list_classes(part) for role, part in split.items()}
         names = sorted({name for part in images_of.values() for name in part})
-        pairs, notes = {}, spoken(path, split)
+        pairs, notes = {}, describe_unread(path, split)
         for role, part in images_of.items():
             files = [(file, names.index(name)) for name, mine in part.items() for file in mine]
-            x, changes = decoded((str(file), file) for file, _ in files)
+            x, changes = decode_images((str(file), file) for file, _ in files)
             pairs[role] = (x, np.array([label for _, label in files]))
             notes += [f"{role}: {change}" if role else change for change in changes]
     except PictureError as error:

@@ -1,4 +1,4 @@
-"""The baseline that does not look at its sample: what a training that diverged is worth."""
+"""The score of a constant prediction, which a diverged training counts as."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def steps_per_epoch(config: Config, samples: int) -> int:
     steps = samples // min(config.batch_size, samples)
     if steps < config.reports_per_epoch:
         raise ValueError(
-            f"reports_per_epoch <= steps an epoch must hold, but got reports_per_epoch={config.reports_per_epoch} and "
-            f"{steps} steps ({samples} samples, batch_size={config.batch_size})"
+            f"an epoch must have at least as many steps as reports, but got {steps} steps ({samples} samples, "
+            f"batch_size={config.batch_size}) and reports_per_epoch={config.reports_per_epoch}"
         )
     return steps
 

@@ -68,9 +68,9 @@ class BuiltInTraining(Training):
         """A user's own file is read to the end, as it has not been tested."""
         from rungwise.trainable.data import dataset
 
-        found = dataset.problems(self.data, data_root)
-        if found or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
-            return found
+        lines = dataset.problems(self.data, data_root)
+        if lines or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
+            return lines
         try:
             data = dataset.load(self.data, data_root)
         except dataset.DataError as error:
@@ -78,13 +78,13 @@ class BuiltInTraining(Training):
         regression = data.target is not None
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
-        found = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
+        lines = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
         if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2:
             which = f"only {data.classes[held.pop()]!r}" if held else "none"
-            found.append(f"the test split must hold samples of two classes, but holds {which}")
+            lines.append(f"the test split must hold samples of two classes, but holds {which}")
         if regression and packed:
-            found.append("--pack trains classifications only, but the labels are real numbers; leave it off")
-        return found
+            lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
+        return lines
 
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load

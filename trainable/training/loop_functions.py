@@ -37,21 +37,21 @@ class LoopFunctions:
     def definition(self) -> dict[str, Any]:
         """The functions by name, as JSON."""
         named = {name: getattr(self, name) for name in ("loss", "optimizer", "schedule")}
-        found: dict[str, Any] = {name: name_of(function) for name, function in named.items() if function is not None}
-        return found | ({"metrics": sorted(self.metrics)} if self.metrics else {})
+        names: dict[str, Any] = {name: name_of(function) for name, function in named.items() if function is not None}
+        return names | ({"metrics": sorted(self.metrics)} if self.metrics else {})
 
     def scored(self, outputs: Any, targets: Any) -> dict[str, float]:
         """The metrics of a split. Raises LoopFunctionError for what is no number."""
-        found = {}
+        scores = {}
         for name, function in self.metrics.items():
             value = function(outputs, targets)
             try:
-                found[name] = float(value)
+                scores[name] = float(value)
             except (TypeError, ValueError, RuntimeError):
                 raise LoopFunctionError(
                     f"a metric must return a number, but {name} returned {type(value).__name__}"
                 ) from None
-        return found
+        return scores
 
 
 NO_FUNCTIONS = LoopFunctions()
@@ -66,10 +66,10 @@ def unsendable(**functions: Callable[..., Any] | None) -> list[str]:
     """What cannot be sent to the processes that train, a line each."""
     import cloudpickle
 
-    found = []
+    lines = []
     for role, function in functions.items():
         try:
             cloudpickle.dumps(function)
         except Exception as error:
-            found.append(f"{role}: {name_of(function)} must be sent to processes that train, but {reason(error)}")
-    return found
+            lines.append(f"{role}: {name_of(function)} must be sent to processes that train, but {reason(error)}")
+    return lines

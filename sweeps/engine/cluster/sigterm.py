@@ -1,4 +1,4 @@
-"""SIGTERM stays the driver's own while Ray's core starts and ends: both change what it does to the process."""
+"""Keeps the driver's SIGTERM handler while Ray's core starts and ends, since both replace it."""
 
 from __future__ import annotations
 

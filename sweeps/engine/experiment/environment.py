@@ -1,4 +1,4 @@
-"""Who drives: host, process, command line, versions, commit. The record keeps it of each session."""
+"""The environment of a driver session: host, process, command line, versions, commit. The record keeps it."""
 
 from __future__ import annotations
 

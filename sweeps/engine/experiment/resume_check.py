@@ -11,39 +11,31 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import Trial
 from rungwise.results.record.writer import to_json
 
-_MAY_CHANGE = {
-    "trials",
-    "searches",
-    "until_sure",
-    "worth",
-    "order",
-    "question",
-    "sampler",
-    "sampler_options",
-}  # between two drivers of one run
+# Fields that may differ between two drivers of one run.
+_MAY_CHANGE = {"trials", "searches", "until_sure", "worth", "order", "question", "sampler", "sampler_options"}
 
 
 def differences(before: Definition, now: Definition) -> list[str]:
     """What keeps `now` from continuing a run that was defined as `before`: 'key: old -> new', a line each."""
     kept, asked = before.to_json(), json.loads(to_json(now.to_json()))  # as the record holds it
     olds, news = _compared(kept, asked), _compared(asked, kept)
-    found = []
+    lines = []
     for key in (olds.keys() | news.keys()) - _MAY_CHANGE:
         old, new = olds.get(key), news.get(key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             if "drawn" in old and old["function"] == new.get("function"):
-                found.append(f"{key}: the function suggests other ranges or other values than when the run began")
+                lines.append(f"{key}: the function suggests other ranges or other values than when the run began")
                 continue
-            found += [
+            lines += [
                 f"{key}.{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
                 for name in sorted(old.keys() | new.keys())
                 if old.get(name) != new.get(name)
             ]
         else:
-            found.append(f"{key}: {old} -> {new}")
-    return sorted(found)
+            lines.append(f"{key}: {old} -> {new}")
+    return sorted(lines)
 
 
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +67,9 @@ def widening_problems(wider: space.Space, before: Definition, trials: Iterable[T
         return ["the old space is a function, the new one must be one too"]
     old = {name: optuna.distributions.json_to_distribution(text) for name, text in texts.items()}
     new = space.distributions(wider)
-    found = [f"{name}: the old space has it, the new one must too" for name in old.keys() - new.keys()]
-    found += [f"{name}: the earlier trials have no value for it" for name in new.keys() - old.keys()]
-    return found + [
+    lines = [f"{name}: the old space has it, the new one must too" for name in old.keys() - new.keys()]
+    lines += [f"{name}: the earlier trials have no value for it" for name in new.keys() - old.keys()]
+    return lines + [
         f"{name}: {new[name]} must contain {old[name]}"
         for name in old.keys() & new.keys()
         if not _contains(new[name], old[name])

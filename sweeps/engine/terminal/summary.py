@@ -1,4 +1,4 @@
-"""What the terminal says at the end, from the record alone."""
+"""The summary that a sweep prints at its end, from the record alone."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "mo
 def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
     definition = reader.definition()
-    everything, curves, found = reader.trials(), reader.curves(), answer(reader)
+    everything, curves, result = reader.trials(), reader.curves(), answer(reader)
     trials = [trial for trial in everything if trial.phase == "search"]
     lines = [f"{definition.sweep}: {reader.state().lower()} after {duration(seconds)}"]
-    if found.model is not None:
-        lines += ["", textwrap.fill(found.sentence, 110), ""]
-        edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
-        lines += [f"note    {note_text(note, found)}" for note in edges]
-    lines += _more_searches(reader, found, definition.searches)
-    lines += [_best_line(arm, found) for arm in found.arms]
+    if result.model is not None:
+        lines += ["", textwrap.fill(result.sentence, 110), ""]
+        edges = [note for note in result.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
+        lines += [f"note    {note_text(note, result)}" for note in edges]
+    lines += _more_searches(reader, result, definition.searches)
+    lines += [_best_line(arm, result) for arm in result.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
         "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
@@ -56,26 +56,26 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
         _, *arguments = reader.sessions()[-1].info["command"]
-        lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
+        lines.append(f"resume  {shlex.join([_beside_python('python'), *arguments])}")
     return "\n".join(lines)
 
 
-def _more_searches(reader: Reader, found: Answer, searches: int) -> list[str]:
+def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:
     """How long the searches would take that an open comparison needs, at the pace of this run so far."""
-    needed = max((one.needed for one in found.comparisons if one.needed is not None), default=0)
+    needed = max((one.needed for one in result.comparisons if one.needed is not None), default=0)
     seconds = sum(session.ended - session.started for session in reader.sessions() if session.ended is not None)
     if needed <= searches or not seconds:
         return []
     return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
 
 
-def _best_line(arm: Arm, found: Answer) -> str:
+def _best_line(arm: Arm, result: Answer) -> str:
     best = arm.best_seen
     if best is None:
-        return f"best    {arm.arm}: no trial that counts reported {found.metric}"
+        return f"best    {arm.arm}: no trial that counts reported {result.metric}"
     where = f"trial {best.trial}, epoch {best.epoch:g}"
-    value = format_metric(best.value, found.metric)
-    return f"best    {arm.arm}: {found.metric} {value} in the search ({where}) with {settings(best.params)}"
+    value = format_metric(best.value, result.metric)
+    return f"best    {arm.arm}: {result.metric} {value} in the search ({where}) with {settings(best.params)}"
 
 
 def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], budget: float) -> str:

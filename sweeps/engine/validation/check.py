@@ -21,20 +21,20 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     training = experiment.trained_by
     if wrong_training := training.own_problems():
         return wrong_training  # the other checks ask it
-    found = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
-    found += training.data_problems(list(experiment.objectives), options.data_root, packed=options.pack != "off")
-    found += hyperparameters.name_problems(experiment)
-    found += hyperparameters.problems(experiment)
-    found += [] if found else choices.search_problems(experiment, options)
-    found += _of_the_built_in(experiment, options)
-    found += hyperparameters.duplicate_keys(Path(sys.argv[0]))
-    found += machine.resource_problems(experiment, options)
-    found += machine.folder_problems(experiment, options)
-    if not found:  # bad input leaves nothing behind
-        found += machine.creation_problems(options.out / options.name)
+    lines = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
+    lines += training.data_problems(list(experiment.objectives), options.data_root, packed=options.pack != "off")
+    lines += hyperparameters.name_problems(experiment)
+    lines += hyperparameters.problems(experiment)
+    lines += [] if lines else choices.search_problems(experiment, options)
+    lines += _of_the_built_in(experiment, options)
+    lines += hyperparameters.duplicate_keys(Path(sys.argv[0]))
+    lines += machine.resource_problems(experiment, options)
+    lines += machine.folder_problems(experiment, options)
+    if not lines:  # bad input leaves nothing behind
+        lines += machine.creation_problems(options.out / options.name)
     if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
-        found.append(wrong)
-    return list(dict.fromkeys(found))
+        lines.append(wrong)
+    return list(dict.fromkeys(lines))
 
 
 def one_problems(experiment: Experiment, options: Options) -> list[str]:
@@ -47,14 +47,14 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
     if wrong_training := experiment.trained_by.own_problems():
         return wrong_training
-    found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
-    found += _undeclared(experiment, values)
+    lines = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
+    lines += _undeclared(experiment, values)
     values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
-    found += experiment.trained_by.problems(values)
-    found += experiment.trained_by.data_problems([], options.data_root, packed=False)
+    lines += experiment.trained_by.problems(values)
+    lines += experiment.trained_by.data_problems([], options.data_root, packed=False)
     if options.plan:
-        found.append("--one runs a trial and --plan none: say one of them")
-    return found + machine.resource_problems(experiment, options)
+        lines.append("--one runs a trial and --plan none: say one of them")
+    return lines + machine.resource_problems(experiment, options)
 
 
 def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:

@@ -14,43 +14,43 @@ from rungwise.trainable import config as hyper
 
 
 def problems(experiment: Experiment, options: Options) -> list[str]:
-    found = [
+    lines = [
         hyper.unknown("--sampler", sampler, list(SAMPLERS))
         for sampler in map(experiment.sampler_of, experiment.arms)
         if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
     ]
     given = experiment.sampler_object
     if given == OWN:
-        found.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
+        lines.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
     if isinstance(given, Mapping) and (strange := [arm for arm in given if arm not in experiment.arms]):
-        found.append(hyper.unknown("arm of sampler", strange[0], list(experiment.arms)))
+        lines.append(hyper.unknown("arm of sampler", strange[0], list(experiment.arms)))
     if not _is_object(options.sampler_options):
-        found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
+        lines.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if experiment.scheduler not in SCHEDULERS:
-        found.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+        lines.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
     if options.order not in ORDERS:
-        found.append(hyper.unknown("--order", options.order, list(ORDERS)))
+        lines.append(hyper.unknown("--order", options.order, list(ORDERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
-        found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
+        lines.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":
-        found += unpackable(experiment)
+        lines += unpackable(experiment)
     if problem := run_name_problem(options.name):
-        found.append(f"--name: {problem}, but got {shown(options.name)}")
-    return found
+        lines.append(f"--name: {problem}, but got {shown(options.name)}")
+    return lines
 
 
 def search_problems(experiment: Experiment, options: Options) -> list[str]:
     """What the sampler cannot do with a space that is legal, and what the search is to begin with."""
-    found = []
+    lines = []
     for arm in experiment.arms:
         stops = experiment.scheduler != "none" or experiment.patience is not None
         conditions = SearchConditions(experiment.trials, stops, len(experiment.objectives), experiment.seed)
-        found += samplers.problems(
+        lines += samplers.problems(
             experiment.sampler_of(arm), experiment.sampler_options, experiment.space_of(arm), conditions
         )
     if "grid" in map(experiment.sampler_of, experiment.arms) and (options.warm_start or options.enqueue):
-        found.append("--sampler grid tries its points in an order of its own, but got --warm-start or --enqueue")
-    return [*found, *warm_start.problems(experiment, options.warm_start, options.enqueue)]
+        lines.append("--sampler grid tries its points in an order of its own, but got --warm-start or --enqueue")
+    return [*lines, *warm_start.problems(experiment, options.warm_start, options.enqueue)]
 
 
 def unpackable(experiment: Experiment) -> list[str]:
@@ -61,8 +61,8 @@ def unpackable(experiment: Experiment) -> list[str]:
     given = {arm: experiment.given(arm) for arm in experiment.arms}
     models = sorted({str(values.get("model", "mlp")) for values in given.values()} - {"mlp"})
     augmented = sorted({name for values in given.values() for name in hyper.AUGMENTATION if values.get(name)})
-    found = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
-    return found + [f"--pack trains without augmentation, but the sweep has {name}; leave it off" for name in augmented]
+    lines = [f"--pack trains model='mlp' only, but the sweep has model={model!r}; leave it off" for model in models]
+    return lines + [f"--pack trains without augmentation, but the sweep has {name}; leave it off" for name in augmented]
 
 
 def _is_object(text: str) -> bool:

@@ -10,11 +10,11 @@ from rungwise.trainable.protocol import SweepData
 
 def unsuited(experiment: Experiment, data: SweepData) -> list[str]:
     """What of the arms' hyperparameters does not suit the data; the ranges of a dict included."""
-    training, found = experiment.trained_by, list[str]()
+    training, lines = experiment.trained_by, list[str]()
     for arm in experiment.arms:
         given, searched = experiment.given(arm), experiment.space_of(arm)
         ranges = {} if callable(searched) or range_problems(searched, given, training) else searched
         inner = [{**given, name: value} for name, kind in ranges.items() for value in space.values(kind)]
         for values in [given, *inner]:
-            found += [] if training.problems(values) else training.unfit(values, data)
-    return list(dict.fromkeys(found))
+            lines += [] if training.problems(values) else training.unfit(values, data)
+    return list(dict.fromkeys(lines))

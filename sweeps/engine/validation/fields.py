@@ -113,18 +113,18 @@ def problems(sweep: object) -> list[str]:
     """One line for each field that holds what it cannot."""
     if not isinstance(sweep, Sweep):
         return [f"main takes a Sweep, but got {named(sweep)}"]
-    found = []
+    lines = []
     for each in fields(sweep):
         fits, words = RULES[each.name]
         if not fits(value := getattr(sweep, each.name)):
-            found.append(f"{each.name} must be {words}, but got {named(value)}")
-    if not found:
-        found = _training_problems(sweep)
-        found += [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
+            lines.append(f"{each.name} must be {words}, but got {named(value)}")
+    if not lines:
+        lines = _training_problems(sweep)
+        lines += [line for arm, says in sweep.arms.items() if (line := _arm_problem(arm, says))]
         if sweep.metric in sweep.objectives:
-            found.append(f"objectives must differ, but {sweep.metric} is there twice")
-        found += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
-    return found
+            lines.append(f"objectives must differ, but {sweep.metric} is listed twice")
+        lines += [line for where, values in _values(sweep) for line in _value_problems(where, values)]
+    return lines
 
 
 def _training_problems(sweep: Sweep) -> list[str]:
@@ -132,19 +132,19 @@ def _training_problems(sweep: Sweep) -> list[str]:
     given = sweep.trainings
     if len(given) > 1:
         return [f"a sweep has one training, but got {' and '.join(given)}; leave one of them out"]
-    found = []
+    lines = []
     if not given and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
         ways = ", ".join(f"{name}=" for name in TRAININGS)
-        found.append(f"test, data_per_worker and data as a function are for a training of your own: say one of {ways}")
+        lines.append(f"test, data_per_worker and data as a function are for a training of your own: say one of {ways}")
     loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if given and getattr(sweep, name)]
-    found += [
+    lines += [
         f"{name} is for the built-in training, and {given[0]} is your own: leave one of them out" for name in loop
     ]
     if "program" not in given and sweep.program_arguments is not None:
-        found.append("program_arguments is for a program, but none is given")
+        lines.append("program_arguments is for a program, but none is given")
     if "objective" in given and (callable(sweep.space) or sweep.space):
-        found.append("an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out")
-    return found
+        lines.append("an objective asks for its hyperparameters by trial.suggest_float and so on; leave space out")
+    return lines
 
 
 def _arm_problem(arm: str, says: object) -> str | None:

@@ -14,19 +14,19 @@ from rungwise.results.record.types import FILE, HALF, RecordError
 
 
 def resource_problems(experiment: Experiment, options: Options) -> list[str]:
-    have, takes, found = local_resources(), options.resources, []
+    have, takes, lines = local_resources(), options.resources, []
     for kind, asked, exist in (("CPUs", takes.cpus, have.cpus), ("GPUs", takes.gpus, have.gpus)):
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
-            found.append(f"{flag} >= 0 must hold, but got {asked:g}")
+            lines.append(f"{flag} must be at least 0, but got {asked:g}")
         elif kind == "GPUs" and asked > 1 and not experiment.trained_by.is_own:
             way = "more trials at once use more GPUs"
-            found.append(f"{flag}: the built-in training uses one GPU, or a share of it, but got {asked:g}; {way}")
+            lines.append(f"{flag}: the built-in training uses one GPU, or a share of it, but got {asked:g}; {way}")
         elif asked > exist and options.address is None:
-            found.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
+            lines.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
     if takes.cpus == takes.gpus == 0:
-        found.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
-    return found
+        lines.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
+    return lines
 
 
 def folder_problems(experiment: Experiment, options: Options) -> list[str]:

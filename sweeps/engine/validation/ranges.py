@@ -38,25 +38,25 @@ def problems(space: Space, given: Mapping[str, Any], training: Training) -> list
     """
     if callable(space):
         return _probe(space, given, training)
-    found: list[str] = []
+    lines: list[str] = []
     if not space:
-        found.append("a space holds at least one hyperparameter, but got an empty dict")
+        lines.append("a space holds at least one hyperparameter, but got an empty dict")
     whole = training.whole_numbers(given)
     for name, distribution in space.items():
         if name in given:
-            found.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
+            lines.append(f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})")
         if wrong := _range_problem(name, distribution):
-            found.append(wrong)
+            lines.append(wrong)
             continue
         if name in whole and _is_real(distribution):
-            found.append(f"{name} takes whole numbers, but its range is one of real numbers; say IntDistribution")
+            lines.append(f"{name} takes whole numbers, but its range is one of real numbers; say IntDistribution")
             continue
-        said = len(found)
+        said = len(lines)
         for index, value in enumerate(values_of(distribution)):
-            if index >= 2 and len(found) > said and has_ends(distribution):
+            if index >= 2 and len(lines) > said and has_ends(distribution):
                 break  # a line for each end, or for the first value between that will not do
-            found += [line for line in training.problems({**given, name: value}) if line not in found]
-    return found
+            lines += [line for line in training.problems({**given, name: value}) if line not in lines]
+    return lines
 
 
 def _is_real(distribution: Distribution | BaseDistribution) -> bool:
@@ -103,7 +103,7 @@ def _range_problem(name: str, distribution: Distribution | BaseDistribution) -> 
     match distribution:
         case FloatDistribution(low, high, log, _) | IntDistribution(low, high, log, _):
             if low > high:
-                return f"{name}: low <= high must hold, but got low={low}, high={high}"
+                return f"{name}: low must be at most high, but got low={low}, high={high}"
             if log and low <= 0:
                 return (
                     f"{name}: a log range cannot contain 0, but got low={low}, high={high}; "
@@ -126,7 +126,7 @@ def _probe(function: DefineByRun, given: Mapping[str, Any], training: Training) 
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for the study
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found: list[str] = []
+    lines: list[str] = []
     for _ in range(PROBES):
         try:
             with ordinary():
@@ -135,9 +135,9 @@ def _probe(function: DefineByRun, given: Mapping[str, Any], training: Training) 
             continue
         except Exception as error:
             return [f"the space function {getattr(function, '__name__', '')!r} raised {reason(error)}"]
-        found += [
+        lines += [
             f"a hyperparameter is either searched or fixed, but {name} is both (fixed={given[name]!r})"
             for name in values.keys() & given.keys()
         ]
-        found += training.problems({**given, **values})
-    return list(dict.fromkeys(found))
+        lines += training.problems({**given, **values})
+    return list(dict.fromkeys(lines))
