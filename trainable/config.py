@@ -132,7 +132,7 @@ class Config(BaseModel):
 
     @property
     def reports(self) -> int:
-        """Number of reports a trial sends when nobody stops it."""
+        """Number of reports of a trial that is not stopped."""
         return self.epochs * self.reports_per_epoch
 
 

@@ -24,7 +24,7 @@ _ACTOR = "actor"
 class _Sealed(list[Any]):
     """A message in a result of Tune's, which scheduler, searcher and recorder are given in turn.
 
-    Tune keeps the last result of each trial, and writes it into snapshots that nobody reads: there this is [].
+    Tune keeps the last result of each trial, and writes it into snapshots, which are never read: there this is [].
     """
 
     def __init__(self, message: Any = None) -> None:
@@ -168,7 +168,7 @@ class TrialResult:
     trial: int
     attempt: int = 1
     step: int = 0  # index of the report, from 1; 0: there is none
-    objective: float | None = None  # of the report, what scheduler and search look at; None: not finite, nobody's score
+    objective: float | None = None  # of the report, for scheduler and search; None if it is not finite
     metrics: Mapping[str, float] = field(default_factory=dict)  # all its numbers
     device: str | None = None  # where it was trained
     remembered: bool = False  # the report comes from a checkpoint, and the record may hold it
@@ -176,10 +176,10 @@ class TrialResult:
     unsaved: str | None = None  # why a checkpoint could not be written
     restored: int | None = None  # on the first result after a restart: the step it went on from
     refused: tuple[str, ...] = ()  # and why not from later ones
-    state: TrialEnd | None = None  # None: it goes on
+    state: TrialEnd | None = None  # None: it continues
     failure: Failure | None = None  # DIVERGED or FAILED: why
     unreachable: str | None = None  # alone: this machine does not see the folder of the checkpoints
-    notes: tuple[str, ...] = ()  # lines for the user, each to be said once a sweep
+    notes: tuple[str, ...] = ()  # lines for the user, each printed once per sweep
     lost: str | None = None  # alone: it raised together with other trials, and is to be assigned again
     is_judged: bool = True  # the scheduler may stop the trial after this report
     attributes: Mapping[str, Any] = field(default_factory=dict)  # that an objective has set since the last result

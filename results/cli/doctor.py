@@ -47,8 +47,8 @@ class Finding:
 
 
 def examine(run: Path, uri: str | None = None) -> Iterator[Finding]:
-    """Everything that is wrong with the run. Fix each finding before the next is asked for: the record comes first, and
-    all else depends on it."""
+    """Yield all problems of the run. Fix each finding before the next one: the record comes first, and all else depends
+    on it."""
     if lost := _describe_loss(run):
         yield Finding("record", lost, partial(_accept_loss, run, lost))
     try:
@@ -101,7 +101,7 @@ def _check_tables(run: Path) -> Iterator[Finding]:
 
 
 def _check_checkpoints(run: Path) -> Iterator[Finding]:
-    """Files against the digests in the record; and files of trials that will not go on."""
+    """Compare files with the digests in the record, and find files of trials that will not resume."""
     with Reader(run) as reader:
         known, trials = reader.checkpoints(), reader.trials()
     needed = {t.trial for t in trials if t.state is State.RUNNING or (t.phase, t.state) == ("confirm", State.COMPLETED)}
@@ -124,7 +124,7 @@ def _check_checkpoints(run: Path) -> Iterator[Finding]:
 
 
 def _drop_checkpoint(path: Path) -> None:
-    """The trial goes on from an older checkpoint, or from its start."""
+    """Delete a checkpoint: the trial resumes from an older one, or starts again."""
     path.unlink()
     path.with_suffix(".sha256").unlink(missing_ok=True)
 
@@ -145,7 +145,7 @@ def _check_model(run: Path) -> Iterator[Finding]:
         chosen = {trial for arm in result.arms if arm.chosen for trial in arm.chosen.trials.values()}
         unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
     if result.model is None or not ended:
-        return  # it is to be continued, and says so
+        return  # the sweep is not finished
     if unfit:
         those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
         yield Finding(

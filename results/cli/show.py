@@ -75,7 +75,7 @@ def _run_cells(folder: Path) -> list[str]:
 
 
 def _now(trial: State, sweep: SweepState) -> str:
-    """A trial's state in words: one that is in flight runs while the sweep does, and else goes on with it."""
+    """A trial's state in words: a RUNNING trial of a sweep that does not run is 'to resume'."""
     return "to resume" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
 
 

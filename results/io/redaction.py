@@ -23,8 +23,8 @@ _given: dict[str, str] = {}  # what must not be shown -> what is shown in its pl
 
 
 class Verbatim(dict[str, Any]):
-    """What a run goes on with: its definition and hyperparameters. No secret has business here, and a password may be
-    the name of an optimiser: a text with stars in it would be another definition, or train another network."""
+    """Values that are not redacted: the definition and hyperparameters of a run. They contain no secrets, and a
+    password may equal the name of an optimiser: with stars in it, another network would be trained."""
 
 
 def remember(*uris: str | None) -> None:

@@ -52,7 +52,7 @@ class SweepState(StrEnum):
     PLANNED = "PLANNED"  # no session yet: the sweep is defined, and no driver has begun it
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
-    INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command goes on
+    INTERRUPTED = "INTERRUPTED"  # Ctrl-C, SIGTERM or the time budget: the same command resumes
     FAILED = "FAILED"
 
 

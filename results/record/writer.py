@@ -283,7 +283,7 @@ class Record:
 
         `reason`: why, in a line, of one that did not fail; `failure`: why it did.
         `model`: the final state that is kept, of a confirmation: an end without it would be an answer that cannot be
-        scored. Other checkpoints are forgotten, because the trial will not go on.
+        scored. Other checkpoints are forgotten, because the trial will not resume.
         """
         rung, cutoff = (decision.rung, decision.cutoff) if decision else (None, None)
         text = reason if failure is None else failure.message

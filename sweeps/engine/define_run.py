@@ -1,4 +1,4 @@
-"""Enters an experiment's definition in the record of its run, or refuses to continue a run of another definition."""
+"""Records the definition of a run, or refuses to continue a run of another definition."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ REFUSAL = (
 
 
 def define_run(record: Record, experiment: Experiment, options: Options, data: SweepData) -> bool:
-    """Enter the experiment's definition, unless the record holds trials of another one: a plan alone binds nothing.
+    """Record the experiment's definition, unless the record holds trials of another one. A plan has no trials.
 
-    Returns whether there is work: models of the user's own are tried only then. Raises CannotRun.
+    Returns:
+        Whether there is work to do. The user's own models are built only then.
+
+    Raises:
+        CannotRun: The run has another definition, or another network.
     """
     from rungwise.engine.experiment.resume_check import differences, widening_problems
 
@@ -63,8 +67,8 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
 
 
 def _extended(before: Definition, experiment: Experiment) -> Experiment:
-    """The definition of a run that goes on: it never asks for less than before, and what was once suggested in the
-    order of arrival stays so."""
+    """The definition of a resumed run: it never asks for less than before, and once suggestions were made in the order
+    of arrival, they stay so."""
     return replace(
         experiment,
         trials=max(experiment.trials, before.trials),
@@ -83,7 +87,7 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
         before, trials = models.known(reader), reader.trials()
     in_flight = [trial for trial in trials if not trial.state.ended]
     own = models.names(experiment, in_flight)
-    for trial in in_flight:  # it goes on, and nothing is imported because a record says so
+    for trial in in_flight:  # nothing is imported because a record names it
         models.trusted(trial.config, own)
     begun = bool(trials)
     tries = models.tried(experiment, data.full, before if begun else None)

@@ -82,7 +82,7 @@ def run(sweep: Sweep, **options: Any) -> Run:
 
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
-        KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
+        KeyboardInterrupt: Ctrl-C. The record is complete, and the same call resumes.
         SystemExit: SIGTERM, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
@@ -219,7 +219,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
             except CannotRun:
                 if signals.caught is None:
                     raise
-                state = SweepState.INTERRUPTED  # whoever ends all processes of a job ends Ray's too
+                state = SweepState.INTERRUPTED  # a signal to all processes of a job ends Ray's, too
             finally:
                 session.end(state)
                 follower.ask(session.export_seconds())  # its last pass, while Ray stops

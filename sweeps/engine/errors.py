@@ -6,7 +6,7 @@ from rungwise.errors import RungwiseError
 
 
 class CannotRun(RungwiseError, RuntimeError):
-    """The sweep cannot start or go on; the message is for the user. `code` is the exit code."""
+    """The sweep cannot start or continue; the message is for the user. `code` is the exit code."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)

@@ -132,7 +132,7 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
 
 
 def _start_probes(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subprocess.Popen[str]:
-    """A process that begins to work on `job`, and ends at the latest with `stack`."""
+    """Start a process that works on `job`; it ends with `stack` at the latest."""
     here = str(Path(__file__).absolute().parents[2])  # through the links of rungwise/
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     pipe = subprocess.PIPE

@@ -1,4 +1,4 @@
-"""The smallest difference worth having, fixed before the test split is scored; looks at it, and when they end."""
+"""The smallest difference worth having, fixed before the test split is scored; and the repeated looks at that split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARE = 0.05  # of the control's error, by default
 
 
 def fix_worth(record: Record, experiment: Experiment) -> None:
-    """Enter it in the record, unless there are test scores: after these nothing may change it."""
+    """Record it, unless there are test scores already: then it must not change."""
     record.commit()
     with Reader(record.path.parent) as reader:
         if reader.scores():
@@ -77,7 +77,7 @@ def add_search(record: Record, experiment: Experiment) -> Experiment | None:
 
 
 def worth_change(reader: Reader, experiment: Experiment) -> list[str]:
-    """A line when another difference is asked for than was fixed before the first test score."""
+    """A line if the requested difference is not the one that was fixed before the first test score."""
     fixed = reader.meta(WORTH)
     if experiment.worth is None or not fixed or not reader.scores():
         return []

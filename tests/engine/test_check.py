@@ -464,13 +464,13 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     [
         (["--scheduler", "none", "--eta", "2"], "--eta has no effect here: --scheduler none has no rungs"),
         (["--scheduler", "median", "--eta", "2"], "--eta has no effect here: --scheduler median has no rungs"),
-        (["--scheduler", "none", "--grace", "2"], "--grace has no effect here: --scheduler none stops nobody"),
+        (["--scheduler", "none", "--grace", "2"], "--grace has no effect here: --scheduler none stops no trial"),
         (["--no-confirm", "--confirm-seeds", "2"], "--confirm-seeds has no effect here: --no-confirm trains nothing"),
         (
             ["--no-confirm", "--confirm-configs", "2"],
             "--confirm-configs has no effect here: --no-confirm trains nothing",
         ),
-        (["--scheduler", "none", "--audit", "0.5"], "--audit has no effect here: nobody is stopped"),
+        (["--scheduler", "none", "--audit", "0.5"], "--audit has no effect here: no trial is stopped early"),
         (["--price-per-hour", "2"], "--price-per-hour has no effect here: it is for --plan"),
         (["--fresh", "--widen"], "--widen has no effect here: --fresh begins a run of its own"),
     ],

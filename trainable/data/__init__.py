@@ -1,1 +1,1 @@
-"""Data: where samples come from, what they become, and how they lie on a device."""
+"""Data: sources, conversion to arrays, and tensors on a device."""

@@ -4,7 +4,7 @@
         reports = train_together(group, data)     # one report interval of each
 
 A trial in a pack trains as `train` would train it: the same samples in the same order, the same noise, penalties and
-optimiser steps, from and to the same `State`. So it may enter and leave a pack, or go on alone, at every report. To
+optimiser steps, from and to the same `State`. So it may enter and leave a pack, or train alone, after every report. To
 stack the states and to separate them again costs about a millisecond a trial and interval.
 """
 

@@ -1,4 +1,4 @@
-"""Refuses a user's model that returns weights of an earlier call: a trial would go on from what another has learned.
+"""Rejects a user's model that returns weights of an earlier call: a trial would start from another one's weights.
 
 The usual case is a pretrained network that a file loads once, at its top, and that the model's function returns.
 """

@@ -1,7 +1,7 @@
 """The state of a trial between two reports, and its checkpoint file.
 
 No random state is saved: every random number of a trial follows from (seed, purpose, position). So model, optimiser
-and step are enough, and a restored trial goes on bit for bit.
+and step are enough, and a restored trial continues bit for bit.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class State:
         Args:
             path: or URI.
             config: of the trial; the checkpoint must have the same.
-            tensors: on the device to go on.
+            tensors: on the device to continue on.
             sha256: of the file. Give it: safetensors itself notices a torn file, but no flipped bit.
 
         Raises:

@@ -11,7 +11,7 @@ the attempt; such a file counts while the record has its digest.
 
 The record's digest takes precedence; the one in the file serves a process that died before its message reached the
 driver. A checkpoint that fails its digest is refused, and the one before is loaded. An attempt writes and deletes files
-of its own name only: a machine that was cut off, and returns when the trial goes on elsewhere, damages nothing.
+of its own name only: a machine that was cut off, and returns after the trial resumed elsewhere, damages nothing.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class StateRun(TrialRun):
 
     def save(self) -> None:
         if self.state is not None and self.state.step > self._saved[0]:
-            with suppress(OSError, CheckpointError):  # the trial goes on from the checkpoint before
+            with suppress(OSError, CheckpointError):  # the trial resumes from the previous checkpoint
                 self._checkpoint()
 
     def _checkpoint(self) -> CheckpointSaved:

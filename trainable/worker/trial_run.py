@@ -31,7 +31,7 @@ class WorkerContext:
     data: Any  # what `Training.prepare` made of the sweep's
     objectives: tuple[str, ...]  # reported; the first one is what the scheduler looks at
     max_parameters: int | None  # a larger model is not trained
-    checkpoints: str  # path or URI below which they lie
+    checkpoints: str  # path or URI of their folder
     checkpoint_seconds: float
     device: str = "cpu"
     scratch: Path | None = None  # a folder of this machine that goes with the process
@@ -42,7 +42,7 @@ class TrialRun(ABC):
     """A trial in flight.
 
     Attributes:
-        is_hung: Whether its code goes on although it was closed, or has never answered: its process must end.
+        is_hung: Whether its code still runs after it was closed or timed out: its process must end.
     """
 
     is_hung = False

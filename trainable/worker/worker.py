@@ -54,7 +54,7 @@ class Worker(tune.Trainable):
             objectives: metrics that every result must have; the scheduler sees the first one.
             max_parameters: a model of more parameters is not trained.
             resources: of this process.
-            checkpoints: path or URI below which they lie.
+            checkpoints: path or URI of their folder.
             checkpoint_seconds: time between two checkpoints of a trial.
             report_seconds: a trial that reports nothing for so long is FAILED; None: for as long as it likes.
             mark: a file that the driver put into `checkpoints`, on a cluster. A process that does not see it has
@@ -161,7 +161,7 @@ class TrialWorker(Worker):
             self._is_hung = self._run.is_hung
 
     def _end_if_hung(self) -> None:
-        """Nothing else ends a thread: what this process was to train next goes on in another one."""
+        """End the process, as a thread cannot be ended. Its next trial runs in another process."""
         if self._is_hung:
             os._exit(1)
 

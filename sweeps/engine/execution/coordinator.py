@@ -60,7 +60,7 @@ class PackCoordinator(Callback, Stopper):
         self._over = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks into snapshots that nobody reads
+        return {}  # Tune pickles its callbacks into snapshots that are never read
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class PackCoordinator(Callback, Stopper):
         self._requeue_all(trial.trial_id, "its process died", failures=int(counts))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A lane died for good. The others go on with its trials; without others the sweep ends."""
+        """A lane died and is not restarted. Other lanes take its trials; without others the sweep ends."""
         cause = last_line(trial.get_error())
         self._requeue_all(trial.trial_id, cause)
         if all(other.status in ("ERROR", "TERMINATED") or other is trial for other in trials):

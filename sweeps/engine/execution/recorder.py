@@ -59,7 +59,7 @@ class Recorder(Callback):
         self._reported = {trial: max(curve, default=0) for trial, curve in curves.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks into snapshots that nobody reads: the record is what we resume from
+        return {}  # Tune pickles its callbacks into snapshots that are never read: a run resumes from its record
 
     def started(self, assignment: TrialAssignment) -> None:
         """A process begins to train a trial."""
@@ -94,7 +94,7 @@ class Recorder(Callback):
     def lost(self, assignment: TrialAssignment, cause: str) -> None:
         """Record that a trial's process died more often than the retries allow."""
         if self.ending():
-            return  # whoever ended us may have ended its process: it stays RUNNING, and the same command goes on
+            return  # the signal may have ended its process, too: it stays RUNNING, and the same command resumes it
         result = TrialResult(assignment.trial, assignment.attempt, failure=Failure(FailureKind.LOST, cause))
         self._end(assignment, State.LOST, result, None)
 

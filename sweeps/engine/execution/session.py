@@ -287,7 +287,7 @@ class Session:
             if trial.state is State.RUNNING:
                 for saved in store.saved():
                     self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
-            elif trial.phase != "confirm" or trial.state is not State.COMPLETED:  # it will not go on
+            elif trial.phase != "confirm" or trial.state is not State.COMPLETED:  # it will not resume
                 store.remove()
         self.record.end_session(self.number, state)
         self._ended = True

@@ -19,7 +19,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """The first signal, where it ends the driver at once. No Exception: nobody takes it for a fault of his own."""
+    """The first signal, where it ends the driver at once. No Exception, so that no handler takes it for an error."""
 
 
 class Signals:
@@ -95,7 +95,7 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def quiet_ctrl_c() -> None:
-    """From now on a Ctrl-C that nobody handles, such as one while a script imports its own modules, ends the process
+    """From now on an unhandled Ctrl-C, such as one while a script imports its own modules, ends the process
     with code 130 and no traceback."""
     sys.excepthook = _quiet(sys.excepthook)
 

@@ -45,7 +45,7 @@ class Stop(Stopper):
 
     @property
     def interrupted(self) -> bool:
-        """The same command would go on."""
+        """Whether the sweep was stopped, so that the same command resumes it."""
         return self.signals.caught is not None or self.out_of_time
 
     def replay(self, trials: Iterable[Trial]) -> None:

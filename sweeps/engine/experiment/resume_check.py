@@ -1,4 +1,4 @@
-"""Whether a run may be continued: what differs between its definition and the one that is asked for now."""
+"""Whether a run may be continued: differences between its definition and the requested one."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def differences(before: Definition, now: Definition) -> list[str]:
 
 
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Without how its functions are written: of a space counts what it draws, where both know that, and what a model
-    builds is compared by `engine.experiment.own_models`."""
+    """A definition without the source of its functions. A space function is compared by its draws, where both
+    definitions have them, and a model by what it builds (`engine.experiment.own_models`)."""
     found = dict(one)
     if isinstance(model := one.get("model"), dict):
         found["model"] = {"function": model["function"]}

@@ -60,7 +60,7 @@ class Sweep:
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
-        constraints: Limits of reported metrics: {"latency_ms": ("<=", 5)}. The sampler is told by how much a trial
+        constraints: Limits of reported metrics: {"latency_ms": ("<=", 5)}. The sampler learns by how much a trial
             breaks them, and one that does is never the best.
         sampler: A name (see `--sampler`) or a function from a seed to an Optuna sampler; or {arm: sampler}.
         sampler_options: Keyword arguments of the sampler's constructor.

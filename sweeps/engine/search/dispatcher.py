@@ -286,7 +286,7 @@ class Search(Searcher):
         self.complete(trial_id, None if error else TrialResult.last_from_tune(result))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its searcher into snapshots that nobody reads: the record is what we resume from
+        return {}  # Tune pickles its searcher into snapshots that are never read: a run resumes from its record
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()

@@ -1,7 +1,7 @@
 """Answers trials that ask for hyperparameters while they run: an Optuna objective (`trainable.own.objective`).
 
-The study suggests, the record keeps, and only then is the process told. A second attempt that asks again, and a trial
-that goes on under another driver, is given what the record holds.
+The study suggests a value, the record keeps it, and only then is it sent to the process. A second attempt that asks
+again, or a trial that resumes under another driver, gets the recorded value.
 """
 
 from __future__ import annotations

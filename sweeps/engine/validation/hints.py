@@ -34,8 +34,8 @@ def order_notes(experiment: Experiment, options: Options) -> list[str]:
     if experiment.order != "fixed" or not idle:
         return []
     return [
-        f"{fit} trials fit on this machine, but each of the {studies} searches has one in flight, so that time decides "
-        "nothing; --searches asks for more of them, --order arrival fills all workers"
+        f"{fit} trials fit on this machine, but each of the {studies} searches trains one at a time, so that results "
+        "do not depend on timing; to use all workers, ask for more --searches, or for --order arrival"
     ]
 
 
@@ -44,12 +44,12 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
     rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
     idle = [
         (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
-        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops nobody"),
+        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops no trial"),
         (options.confirm_seeds != sweep.confirm_seeds and not options.confirm, "--confirm-seeds",
          "--no-confirm trains nothing again"),
         (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
          "--no-confirm trains nothing again"),
-        (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
+        (options.audit > 0 and not stops, "--audit", "no trial is stopped early"),
         (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
         (options.trial_timeout is not None and options.pack != "off", "--trial-timeout", "it is not for --pack"),
         (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
