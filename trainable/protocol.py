@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import CheckpointSaved, TrialAssignment
 from rungwise.trainable.resources import TrialResources
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class TestScores:
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
     # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
     samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
+    # trial -> the checkpoint that its test has left beside its final one: it is the model
+    models: Mapping[int, CheckpointSaved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Training(ABC):
     def own_problems(self) -> list[str]:
         """What is wrong with the training itself, a line each."""
         return []
+
+    def files(self) -> Mapping[str, Path]:
+        """{path below a process's working directory: file or folder here} of what a machine of a cluster needs besides
+        the modules that the script imports."""
+        return {}
 
     # -- hyperparameters, on the driver ------------------------------------------------------------------------
 

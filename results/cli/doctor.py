@@ -108,7 +108,7 @@ def _check_checkpoints(run: Path) -> Iterator[Finding]:
     root = run / CHECKPOINTS
     for trial, digests in known.items():
         for step, digest in digests.items():
-            named = (root / str(trial)).glob(f"{step}[-.]*safetensors")
+            named = [*(root / str(trial)).glob(f"{step}[-.]*safetensors"), *(root / str(trial)).glob(f"{step}-*.tar")]
             attempts = sorted(filter(Path.is_file, named), key=lambda path: (len(path.name), path))  # no device
             # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
             if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):

@@ -40,7 +40,7 @@ from rungwise.results.record.writer import Record
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import TrialAssignment
-from rungwise.trainable.protocol import SweepData
+from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.worker.trial_run import Infeasible, WorkerContext
 
 if TYPE_CHECKING:
@@ -248,7 +248,8 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         hints.print_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
-        with _ray(options, concurrency, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
+        started_ray = _ray(options, concurrency, data, asked.trained_by, signals)
+        with started_ray if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
@@ -307,7 +308,7 @@ def _fetch(mirror: str, folder: Path) -> None:
 
 @contextmanager
 def _ray(
-    options: Options, concurrency: ConcurrencyPolicy, nbytes: int, signals: Signals
+    options: Options, concurrency: ConcurrencyPolicy, data: SweepData, training: Training, signals: Signals
 ) -> Iterator[tuple[Future[Ray], Watch]]:
     """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
     from rungwise.engine.execution.ray_watch import Watch
@@ -316,7 +317,7 @@ def _ray(
 
     def start() -> Ray:
         each = options.resources
-        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, nbytes)
+        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, data.nbytes, training)
         return ray
 
     with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from support.own_trials import Trials
+from support.own import Trials
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve

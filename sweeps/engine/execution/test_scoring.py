@@ -124,6 +124,8 @@ class Confirmation:
         for trial, metrics in scored.scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
+        for trial, saved in scored.models.items():
+            self._record.add_checkpoint(trial, saved.step, saved.sha256)
         if unfit:
             self._record.event("unfit", trials=sorted(unfit))
         self._record.commit()

@@ -15,6 +15,7 @@ from rungwise.engine.experiment import space
 from rungwise.engine.experiment.flags import OWN, Options, default_options
 from rungwise.engine.experiment.space import Space, is_distribution
 from rungwise.engine.experiment.sweep import Sampler, Sweep
+from rungwise.results.io.redaction import redacted_values
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
@@ -122,7 +123,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
-        training=training.definition(),
+        training=redacted_values(training.definition()),
         space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,

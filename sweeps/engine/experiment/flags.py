@@ -123,7 +123,7 @@ class Options:
     widen: bool = False
     """Go on although the space changed: the new one must contain the old one."""
     accept_changed_model: bool = False
-    """Go on although a model of your own builds another network than when the run began."""
+    """Go on although a model of your own builds another network than when the run began, or a program is another."""
     fresh: bool = False
     """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
     plan: bool = False

@@ -51,7 +51,6 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
          "--no-confirm trains nothing again"),
         (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
         (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
-        (options.trial_timeout is not None and options.pack != "off", "--trial-timeout", "it is not for --pack"),
         (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
         (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
     ]  # fmt: skip
