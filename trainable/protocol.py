@@ -65,6 +65,9 @@ class Training(ABC):
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+    one_line_errors: tuple[type[Exception], ...] = ()
+    """What its trials raise whose message says all: of another exception, which is the user's own, a traceback says
+    more."""
     asks: bool = False
     """Whether a trial asks for its hyperparameters while it runs: they are in `params` of the record alone, and no
     configuration has them before a repetition."""

@@ -135,8 +135,6 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from rungwise.engine.validation import check, hints
-    from rungwise.trainable.own.program.process import ProgramError
-    from rungwise.trainable.own.report_numbers import ReportError
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
@@ -163,7 +161,7 @@ def _one(experiment: Experiment, options: Options) -> int:
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
             raise CannotRun(str(problem), code=2) from None
-        except (ProgramError, ReportError) as problem:  # another exception is the user's own: a traceback says more
+        except training.one_line_errors as problem:
             raise CannotRun(str(problem), code=1) from None
         finally:
             run.close()

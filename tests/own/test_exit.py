@@ -37,6 +37,11 @@ CASES: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "data": ({"data": end}, [], "data: end raised Fault: os._exit(0) was called"),
     "data of a probe": ({"data": end}, ["--plan"], "data: end raised Fault: os._exit(0) was called"),
     "data of one trial": ({"data": end}, ["--one", "{}"], "data: end raised Fault: os._exit(0) was called"),
+    "data of one trial's process": (
+        {"data": end, "data_per_worker": True},
+        ["--one", "{}"],
+        "data: end raised Fault: os._exit(0) was called",
+    ),
 }
 
 
@@ -48,7 +53,7 @@ def test_code_that_ends_its_process_on_the_driver_is_one_line(
     given: dict[str, Any] = {"train": ends, "space": {"lr": FloatDistribution(0.1, 1.0)}, **changed}
     with pytest.raises(SystemExit) as ended:
         main(Sweep(name="own", metric="loss", mode="min", **given), ["--out", str(tmp_path / "runs"), *flags])
-    assert ended.value.code == (1 if "probe" in case and "data" not in case else 2)
+    assert ended.value.code == (2 if changed.get("data") and not changed.get("data_per_worker") else 1)
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
 

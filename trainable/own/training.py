@@ -42,6 +42,7 @@ class OwnTraining(Training):
     metric: str  # the objective
     test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
+    one_line_errors = (FunctionError, ReportError)
 
     @property
     @abstractmethod

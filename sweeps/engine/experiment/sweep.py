@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, fields
@@ -123,6 +124,9 @@ class Sweep:
         """Convert NumPy numbers to Python's and derive modes from metrics; validation comes later, all at once."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
+        for command in ("program", "test"):  # a path is a word, too
+            if isinstance(words := getattr(self, command), list | tuple):
+                object.__setattr__(self, command, [os.fspath(w) if isinstance(w, os.PathLike) else w for w in words])
         if cast(str | None, self.metric) is None:
             value = "value_0" if self.objectives else "value"
             object.__setattr__(self, "metric", "val_accuracy" if self.objective is None else value)

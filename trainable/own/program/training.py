@@ -38,6 +38,7 @@ class ProgramTraining(OwnTraining):
     grace: float = GRACE_SECONDS
 
     kind = "program"
+    one_line_errors = (*OwnTraining.one_line_errors, ProgramError)
 
     @property
     def name(self) -> str:
