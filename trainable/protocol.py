@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment
 from rungwise.trainable.resources import TrialResources
@@ -65,7 +65,7 @@ class Training(ABC):
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
-    one_line_errors: tuple[type[Exception], ...] = ()
+    one_line_errors: ClassVar[tuple[type[Exception], ...]] = ()
     """What its trials raise whose message says all: of another exception, which is the user's own, a traceback says
     more."""
     asks: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialResult
@@ -42,7 +42,7 @@ class OwnTraining(Training):
     metric: str  # the objective
     test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
-    one_line_errors = (FunctionError, ReportError)
+    one_line_errors: ClassVar[tuple[type[Exception], ...]] = (FunctionError, ReportError)
 
     @property
     @abstractmethod

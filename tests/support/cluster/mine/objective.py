@@ -16,7 +16,8 @@ def objective(trial):
 
 
 SWEEP = Sweep(
-    name="objective", objective=objective, mode="min", trials=6, epochs=3, confirm_configs=1, confirm_seeds=1,
+    name="objective", objective=objective, mode="min", trials=6, epochs=3, scheduler="none",
+    confirm_configs=1, confirm_seeds=1,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ SWEEP = Sweep(
     space={"lr": FloatDistribution(0.01, 0.2, log=True)},
     trials=6,
     epochs=3,
+    scheduler="none",
     confirm_configs=1,
     confirm_seeds=1,
 )
