@@ -16,8 +16,8 @@ from rungwise.engine.cluster import user_code
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.define_run import define_run
 from rungwise.engine.errors import CannotRun
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record

@@ -15,8 +15,8 @@ import torch
 from support.own import Trials, losses
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.validation import check
 from rungwise.results.record.definition import Definition
 from rungwise.results.tables.schema import REPORT_FIELDS, metric_about

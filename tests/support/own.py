@@ -75,8 +75,8 @@ class Trials:
     """A worker process's trials of one function, one after the other, with checkpoints directly below a folder."""
 
     def __init__(self, train: Callable[..., Any], folder: Path, *, data: Any = None, **how: Any) -> None:
-        """`how`: as for `worker`."""
-        self._training = FunctionTraining(OwnData(data), "loss", None, train)
+        """`how`: as for `worker`, and perhaps the `training` in place of one of `train` and `data`."""
+        self._training = how.pop("training", None) or FunctionTraining(OwnData(data), "loss", None, train)
         self._folder, self._how = folder, {"objectives": ("loss",), "checkpoints": str(folder)} | how
         self._worker: TrialWorker | None = None
 
