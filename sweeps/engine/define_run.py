@@ -18,6 +18,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
+from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.protocol import SweepData
 
 MODEL_REFUSAL = (
@@ -112,7 +113,7 @@ def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]
         known, unfit = reader.superseded(), reader.unfit()
     superseded = {*models.trained_by(trials, functions), *unfit} - known
     for trial in trials:
-        if trial.trial in superseded and trial.phase == "confirm" and not trial.state.ended:
+        if trial.trial in superseded and trial.phase in SCORED_PHASES and not trial.state.ended:
             record.end_trial(trial.trial, State.FAILED, reason="another network was accepted in its model's place")
     return sorted(superseded)
 

@@ -67,6 +67,12 @@ class Options:
     confirm_seeds: int | None
     """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split.
     None = 5 of a single search, 2 of each of several."""
+    refit_seeds: int | None
+    """Further fresh seeds that the best configuration of all is trained on; the best of all its seeds by validation
+    score becomes the model. None = 0 of a single search, 3 of several."""
+    untuned_seeds: int | None
+    """Fresh seeds on which the defaults are trained for each search, to see what tuning gained; 0 leaves them out.
+    None = 0 of a single search, 2 of each of several."""
     max_parameters: int | None
     """Largest model: one of more parameters is refused before it trains, and the sampler told."""
     data: str
@@ -163,6 +169,8 @@ def default_options(sweep: Sweep) -> Options:
         worth=sweep.worth,
         confirm_configs=sweep.confirm_configs,
         confirm_seeds=sweep.confirm_seeds,
+        refit_seeds=sweep.refit_seeds,
+        untuned_seeds=sweep.untuned_seeds,
         sampler_options=json.dumps(dict(sweep.sampler_options)),
         scheduler=sweep.scheduler,
         patience=sweep.patience,
