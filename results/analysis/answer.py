@@ -17,7 +17,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rungwise.results.analysis.best import LARGEST, best_report
+from rungwise.results.analysis.budget.curves import budget_curves
+from rungwise.results.analysis.budget.leads import find_budget_decisions
 from rungwise.results.analysis.candidates import (
+    Curves,
     collect_candidates,
     compute_optimism,
     count_failed,
@@ -41,6 +44,7 @@ from rungwise.results.analysis.findings import (
     Arm,
     ArrivalOrder,
     BrokenConstraint,
+    BudgetDecides,
     Candidate,
     Comparison,
     FailedSearches,
@@ -61,9 +65,11 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
-from rungwise.results.analysis.statistics import estimate, repeated_level
+from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Trial
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
@@ -213,6 +219,7 @@ def answer(reader: Reader) -> Answer:
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(finished), searches, len(refitted))] if model and best else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 else []),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
@@ -290,6 +297,12 @@ def _notes(
         if arm.failed_searches:
             notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
+
+
+def _budget_notes(definition: Definition, trials: Sequence[Trial], curves: Curves) -> list[BudgetDecides]:
+    """Where the answer changes with the number of trials."""
+    samples = definition.data.samples("validation")
+    return find_budget_decisions(budget_curves(definition, trials, curves), definition, samples)
 
 
 def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:

@@ -255,6 +255,16 @@ class ArrivalOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetDecides:
+    """Which of two arms is ahead, by its best validation score, depends on the number of trials of a search."""
+
+    first: str  # the arm that is ahead with few trials
+    until: int
+    later: str  # the one that is ahead with many
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenConstraint:
     """A configuration that kept all constraints in its search breaks one on fresh seeds."""
 
@@ -275,6 +285,7 @@ class SeedIgnored:
 
 Note = (
     BrokenConstraint
+    | BudgetDecides
     | SeedIgnored
     | WinnersCurse
     | FailedSeeds

@@ -6,6 +6,7 @@ from rungwise.results.analysis.findings import (
     ArrivalOrder,
     AsGoodAsNone,
     BrokenConstraint,
+    BudgetDecides,
     EdgeOfSpace,
     FailedSearches,
     FailedSeeds,
@@ -71,6 +72,11 @@ def note_text(note: Note, findings: Findings) -> str:
             )
         case BrokenConstraint(arm, source, count, seeds, example):
             return f"Trial {source} of {arm} breaks a constraint on {count} of {seeds} fresh seeds: {example}."
+        case BudgetDecides(first, until, later, start):
+            return (
+                f"Up to {plural(until, 'trial')} {first} is ahead, from {start} on {later}: the answer depends on the "
+                "budget (best validation score after so many trials, mean over searches)."
+            )
         case SeedIgnored(arm, seeds):
             return (
                 f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
