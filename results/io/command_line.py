@@ -90,10 +90,17 @@ def _unknown_flag(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:
 def _problem(box: str) -> str:
     """The problem in what tyro prints: a box with a title, the problem, a rule, and help."""
     rows = [line.strip("│|").rstrip() for line in box.splitlines()]
-    rule = next((index for index, row in enumerate(rows) if index and not row.strip(" ─")), len(rows) - 1)
-    text = " ".join(row.strip() for row in rows[1:rule])
+    parts: list[list[str]] = [[]]
+    for row in rows[1:]:
+        if row.strip(" ─-╰╯"):
+            parts[-1].append(row)
+        else:  # a rule
+            parts.append([])
+    problem = next(filter(None, parts), [])
+    text = " ".join(row.strip() for row in problem)
     if text.startswith("Missing from"):
-        names = [row.strip() for row in rows[2:rule] if re.match(r" {5}\S", row)]
+        indents = [len(row) - len(row.lstrip()) for row in problem[1:]]  # of names, and more of their help
+        names = [row.strip() for row, indent in zip(problem[1:], indents, strict=True) if indent == min(indents)]
         return f"{' and '.join(names)} must be given"
     if extra := re.match(r"Unrecognized options: (\S+)", text):
         return f"unexpected argument {extra[1].rstrip(',')!r}"

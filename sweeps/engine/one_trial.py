@@ -25,8 +25,6 @@ def train_one(experiment: Experiment, options: Options) -> int:
         CannotRun: The configuration or the data cannot be used, or the trial failed.
     """
     from rungwise.engine.validation import check, hints
-    from rungwise.trainable.own.program.process import ProgramError
-    from rungwise.trainable.own.report_numbers import ReportError
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
@@ -53,7 +51,7 @@ def train_one(experiment: Experiment, options: Options) -> int:
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
             raise CannotRun(str(problem), code=2) from None
-        except (ProgramError, ReportError) as problem:  # another exception is the user's own: a traceback says more
+        except training.one_line_errors as problem:
             raise CannotRun(str(problem), code=1) from None
         finally:
             run.close()

@@ -135,7 +135,7 @@ def test_a_picture_of_a_set_without_white_is_not_made_darker_in_use(tmp_path: Pa
 @pytest.mark.parametrize(
     ("image", "suffix", "why"),
     [
-        (Image.fromarray(DEEP.astype(np.int32)), "tif", "its pixels are 32-bit numbers, whose range is not known"),
+        (Image.fromarray(DEEP.astype(np.int32)), "tif", "its pixels are 32-bit numbers of unknown range"),
         (Image.fromarray(DEEP / np.float32(65535)), "tif", "its pixels are floating-point numbers"),
     ],
 )

@@ -37,6 +37,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
          options.confirm_configs),
         (options.confirm_seeds is None or options.confirm_seeds >= 1,
          "--confirm-seeds must be at least 1 (or --no-confirm)", options.confirm_seeds),
+        (experiment.refit_seeds >= 0, "--refit-seeds must be at least 0", options.refit_seeds),
+        (experiment.untuned_seeds >= 0, "--untuned-seeds must be at least 0", options.untuned_seeds),
         (0 <= options.audit <= 1, "--audit takes a share from 0 to 1", options.audit),
         (options.checkpoint_seconds >= 0, "--checkpoint-seconds must be at least 0", options.checkpoint_seconds),
         (experiment.reports_per_epoch >= 1, "reports_per_epoch must be at least 1", experiment.reports_per_epoch),
