@@ -14,6 +14,8 @@ import pyarrow as pa
 from rungwise.errors import RungwiseError
 from rungwise.results.tables import parquet
 
+KEYS = (b"unit", b"description")  # of a column's metadata
+
 
 class SqlError(RungwiseError, ValueError):
     """The query cannot be answered; DuckDB's words."""
@@ -28,6 +30,18 @@ def query(folder: Path, text: str, *, external: bool = False) -> pa.Table:
         parquet.export(folder)
     tables = {Path(name).stem: parquet.read(folder / name) for name in (parquet.TRIALS, parquet.REPORTS)}
     return run(text, tables, external=external)
+
+
+def columns(folder: Path) -> pa.Table:
+    """The columns of the run's tables: table, column, type, unit, description. Raises as `query` does."""
+    if not all((folder / name).exists() for name in (parquet.TRIALS, parquet.REPORTS)):
+        parquet.export(folder)
+    rows = [
+        (Path(name).stem, field.name, str(field.type), *((field.metadata or {}).get(key, b"").decode() for key in KEYS))
+        for name in (parquet.TRIALS, parquet.REPORTS)
+        for field in parquet.read(folder / name).schema
+    ]
+    return pa.table(dict(zip(("table", "column", "type", "unit", "description"), zip(*rows, strict=True), strict=True)))
 
 
 def run(text: str, tables: Mapping[str, pa.Table], *, external: bool = False) -> pa.Table:

@@ -256,7 +256,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
             session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
-            summary = partial(_print_summary, options, exported, started)
+            summary = partial(_print_summary, options, exported, started if work else None)
             state = SweepState.FAILED
             try:
                 if ray and watch:
@@ -277,12 +277,13 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
     return session.exit_code()
 
 
-def _print_summary(options: Options, exported: Mapping[str, Any], started: float) -> None:
+def _print_summary(options: Options, exported: Mapping[str, Any], started: float | None) -> None:
+    """`started`: when this command was; None when it found nothing to do."""
     from rungwise.engine.terminal.summary import summarise
 
-    folder = options.out / options.name
+    folder, seconds = options.out / options.name, None if started is None else time.monotonic() - started
     with Reader(folder) as reader:
-        say(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
+        say(summarise(reader, folder, exported, seconds, options.tracking_uri))
 
 
 def _abandon(

@@ -81,6 +81,11 @@ def minimal_processes(launched: Callable[[], None], started: list[Process]) -> I
         # A thread of the driver that prints what the record says anyway. A Ray that is ended before this thread has
         # begun (Ctrl-C in the first second) waits a minute for it: 6 of 16 tries.
         _replace(stack, compat.worker_module(), "listen_error_messages", _do_nothing)
+        # Usage statistics, which are off: this walks a dict to which another thread adds, who imports parts of Ray
+        # while Ray starts ("dictionary changed size during iteration").
+        hooks = getattr(compat.worker_module(), "_post_init_hooks", [])
+        kept = [hook for hook in hooks if getattr(hook, "__name__", "") != "put_pre_init_usage_stats"]
+        _replace(stack, compat.worker_module(), "_post_init_hooks", kept)
         _replace_agents(stack, launched)
         yield
 

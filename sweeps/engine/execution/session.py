@@ -92,6 +92,7 @@ class Session:
             rungs.schedule.epochs(),
             experiment.sign,
             experiment.metric,
+            title=" on ".join(filter(None, (options.name, experiment.data.name))),
             repeats=experiment.confirmations,
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:

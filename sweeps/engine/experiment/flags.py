@@ -15,7 +15,7 @@ import tyro
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 from rungwise.trainable.resources import TrialResources
 
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3

@@ -26,12 +26,19 @@ from rungwise.trainable.messages import FailureKind
 FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
 
 
-def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
-    """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
+def summarise(
+    reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float | None, uri: str | None = None
+) -> str:
+    """Best configuration, trials by state, epochs saved, wall time, where the files are.
+
+    `seconds`: wall time; None when there was nothing to do. `uri`: --tracking-uri.
+    """
     definition = reader.definition()
     everything, curves, found = reader.trials(), reader.curves(), answer(reader)
     trials = [trial for trial in everything if trial.phase == "search"]
-    lines = [f"{definition.sweep}: {reader.state().lower()} after {duration(seconds)}"]
+    state = reader.state().lower()
+    after = f"{state} after {duration(seconds)}" if seconds is not None else f"already {state}, nothing left to do"
+    lines = [f"{definition.sweep}: {after}"]
     if found.model is not None:
         lines += ["", textwrap.fill(found.sentence, 110), ""]
         edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
@@ -56,7 +63,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
         _, *arguments = reader.sessions()[-1].info["command"]
-        lines.append(f"go on   {shlex.join([_beside_python('python'), *arguments])}")
+        lines.append(f"resume  {shlex.join([_beside_python('python'), *arguments])}")
     return "\n".join(lines)
 
 
