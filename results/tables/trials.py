@@ -30,8 +30,13 @@ _FITS = {pa.float64(): int | float, pa.int64(): int, pa.bool_(): bool, pa.string
 
 
 def trials_table(
-    trials: Sequence[Trial], reports: pa.Table, definition: Definition, described: Mapping[str, Any]
+    trials: Sequence[Trial],
+    reports: pa.Table,
+    scores: Mapping[int, Mapping[str, float]],
+    definition: Definition,
+    described: Mapping[str, Any],
 ) -> pa.Table:
+    """`scores`: trial -> {metric: what it scores on the test split}."""
     metric, mode = definition.metric, definition.mode
     copied = set(TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
     values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in copied}
@@ -57,6 +62,9 @@ def trials_table(
         for name in summary
         if name.startswith("last_")
     ]
+    for name in sorted({name for each in scores.values() for name in each}):
+        fields.append(schema_field(f"test_{name}", pa.float64(), *_about(name, "on the test split:", definition)))
+        values[f"test_{name}"] = [scores.get(trial.trial, {}).get(name) for trial in trials]
     arrays = []
     for field in fields:
         column = values[field.name]

@@ -58,7 +58,7 @@ def test_two_exports_that_make_the_store_at_once_both_say_what_they_did_and_noth
     for name, process in zip("ab", exports, strict=True):
         said, complained = process.communicate()
         assert complained == ""
-        assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet"
+        assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet, answer.parquet"
         assert said.splitlines()[1].startswith(f"mlflow  sqlite:///{out / 'mlflow.db'}: 1 trials, ")
         assert len(said.splitlines()) == 2
         assert process.returncode == 0
@@ -385,7 +385,7 @@ def test_sql_without_a_query_lists_the_columns(two_arms: Path, capsys: pytest.Ca
     assert {"table": "trials", "column": "params_lr", "type": "double"}.items() <= next(
         row for row in rows if row["column"] == "params_lr"
     ).items()
-    assert {row["table"] for row in rows} == {"trials", "reports"}
+    assert {row["table"] for row in rows} == {"trials", "reports", "answer"}
 
 
 def test_sql_prints_a_line_for_each_cell_where_the_columns_do_not_fit(two_arms: Path) -> None:

@@ -23,7 +23,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
-FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
+FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
 
 def summarise(
