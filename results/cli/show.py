@@ -107,7 +107,7 @@ class Selection:
         if self.sort is None:
             return sorted(
                 rows,
-                key=lambda row: (PHASE_ORDER.get(row["phase"], 2), row["rank"] is None, row["rank"], row["trial"]),
+                key=lambda row: (PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)), row["rank"] is None, row["rank"], row["trial"]),
             )
         name = _column(self.sort.removeprefix("-"), trials.column_names)
         known = [row for row in rows if row[name] is not None]
