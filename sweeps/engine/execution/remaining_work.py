@@ -65,7 +65,7 @@ def _repeats(reader: Reader, experiment: Experiment, left: Due | None) -> list[R
     names = models.names(experiment, trials.values())
     gone = [trials[number] for number in (left.gone if left else ())]
     wanted = [
-        *repeats(experiment, trials.values(), reader.curves()),
+        *repeats(experiment, trials.values(), reader.curves(), reader.superseded()),
         *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
     ]
     return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]
