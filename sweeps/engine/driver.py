@@ -25,8 +25,9 @@ from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.execution.process_state import undisturbed
 from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Interrupted, Signals
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import Options, named_options, parse
+from rungwise.engine.experiment.flags import Options, named_options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
 from rungwise.engine.worth import add_search, with_added_searches

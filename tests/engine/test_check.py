@@ -23,8 +23,8 @@ import ray
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
 from rungwise.engine.execution.run_lock import LOCK, Locked, locked
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.validation.hints import gpu_notes, idle_flags
 from rungwise.results.record.writer import Record
@@ -583,7 +583,7 @@ def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:
 
 def test_the_help_of_no_confirm_reads_as_what_the_flag_does(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(SWEEP, ["--help"])
+        parse(SWEEP, ["--help-all"])
     _, _, about = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split()).partition("--no-confirm")
     about = about.partition(" --")[0]
     assert about.split("(")[0].strip() == "Skip the confirmation: the sweep ends after the search, without an answer."

@@ -25,8 +25,8 @@ from rungwise.engine.execution.session import Session
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Unmade, due
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import CONSTANT_SCORES
 from rungwise.results.analysis.findings import SupersededSeeds
 from rungwise.results.cli.doctor import examine

@@ -16,8 +16,8 @@ from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution
 from rungwise.engine.define_run import define_run
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment import own_models as models
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.search.reruns import Repeat
 from rungwise.results.record.definition import Definition

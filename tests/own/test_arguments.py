@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from support.own_trials import Trials
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.validation.check import problems
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own.arguments import Arguments, FunctionError, Hyperparameters

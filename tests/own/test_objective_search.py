@@ -13,8 +13,8 @@ from support.loop import Loop
 from support.objectives import train
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.search.reruns import Repeat, repeats
 from rungwise.engine.search.warm_start import earlier_trials, points
 from rungwise.engine.validation import fields

@@ -14,8 +14,8 @@ from rungwise.engine.execution.remaining_work import checkpoint_root, has_work, 
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Confirmation
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record
