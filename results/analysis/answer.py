@@ -136,6 +136,8 @@ def answer(reader: Reader) -> Answer:
 
     by_arm = {name: [trial for trial in of_arms if trial.arm == name] for name in names}
 
+    current = [trial for trial in trials if trial.trial not in superseded]
+
     def candidates_of(name: str) -> tuple[Candidate, ...]:
         return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
@@ -168,7 +170,7 @@ def answer(reader: Reader) -> Answer:
                 chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, definition),
+                best_seen=best_report(name, current, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,

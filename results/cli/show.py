@@ -105,16 +105,18 @@ class Selection:
                     raise SelectionError(f"--{name} must be one of {', '.join(there) or 'none'} (got {wanted!r})")
                 rows = [row for row in rows if row[name] == wanted]
         if self.sort is None:
-            return sorted(
-                rows,
-                key=lambda row: (PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)), row["rank"] is None, row["rank"], row["trial"]),
-            )
+            return sorted(rows, key=_place)
         name = _column(self.sort.removeprefix("-"), trials.column_names)
         known = [row for row in rows if row[name] is not None]
         return [
             *sorted(known, key=lambda row: row[name], reverse=self.sort.startswith("-")),
             *(row for row in rows if row[name] is None),
         ]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """By phase, then the best first; what cannot be best comes last."""
+    return PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)), row["rank"] is None, row["rank"], row["trial"]
 
 
 class SelectionError(RungwiseError, ValueError):

@@ -35,6 +35,7 @@ from rungwise.results.model.model import load as load_model
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.results.record.writer import Record
+from rungwise.results.tables.tables import tables
 from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
@@ -357,6 +358,10 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
     assert arm.optimism is None  # so is what the search saw
+    assert arm.best_seen is None
+    with Reader(bench.folder) as reader:
+        ranks = {row["trial"]: row["rank"] for row in tables(reader).trials.to_pylist()}
+    assert [trial for trial, rank in ranks.items() if rank] == [5, 6, 7]
     assert SupersededSeeds(arm.arm, arm.chosen.source, 2) in bench.answer.notes
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)

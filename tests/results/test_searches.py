@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from support import confirmed
 from support.confirmed import DATA, HIGH, LOW, asked, begun, searched
 
 from rungwise.results.analysis.answer import LOOKS, Answer
@@ -19,6 +20,7 @@ from rungwise.results.analysis.statistics import Difference, crossed_difference,
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record
+from rungwise.results.tables.tables import tables
 
 
 def two_arms(folder: Path, control: Sequence[float], other: Sequence[float], **changed: Any) -> Answer:
@@ -334,3 +336,31 @@ def test_until_sure_widens_the_interval_and_says_so(tmp_path: Path) -> None:
     assert again.low < once.low < once.inner_low  # type: ignore[operator]
     assert (again.inner_low, again.inner_high) == (again.low, again.high)
     assert any("Searches were added until the answer was sure, up to 12 per arm" in line for line in found.note_texts)
+
+
+def test_the_table_answer_holds_the_scores_that_the_comparison_is_made_of(tmp_path: Path) -> None:
+    found = two_arms(tmp_path / "run", LOW, HIGH)
+    with Reader(tmp_path / "run") as reader:
+        made = tables(reader)
+    rows = made.answer.to_pandas()
+    control, other = (rows[rows.arm == arm].score for arm in ("no L2", "L2"))
+    (only,) = found.comparisons
+    assert only.difference is not None
+    assert other.mean() - control.mean() == pytest.approx(only.difference.mean)
+    interval = stats.ttest_ind(other, control, equal_var=False).confidence_interval()
+    assert tuple(interval) == pytest.approx((only.difference.low, only.difference.high))
+    assert rows.search.tolist() == [1, 2, 3, 4, 5] * 2
+    assert rows.control.tolist() == [True] * 5 + [False] * 5
+    assert set(rows.measure) == {"test accuracy"}
+    assert set(rows.models) == {2}
+    scored = made.trials.to_pandas().set_index("trial").test_accuracy
+    for row in rows.itertuples():  # the mean of its search's two seeds
+        assert scored[made.trials.to_pandas().query("source == @row.source").trial].mean() == pytest.approx(row.score)
+
+
+def test_with_one_search_the_table_answer_has_a_row_for_each_seed(tmp_path: Path) -> None:
+    with Reader(confirmed.two_arms(tmp_path / "run")) as reader:
+        rows = tables(reader).answer.to_pandas()
+    assert rows[rows.arm == "no L2"].score.tolist() == pytest.approx(confirmed.NO_L2)
+    assert rows.seed.tolist() == [*confirmed.SEEDS] * 2
+    assert rows.search.isna().all()

@@ -57,7 +57,7 @@ def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) ->
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    wanted = repeats(experiment, trials.values(), reader.curves())
+    wanted = repeats(experiment, trials.values(), reader.curves(), reader.superseded())
     if not wanted and experiment.confirmations and all(trial.state.ended for trial in trials.values()):
         wanted = _repeats_for_answer(reader, experiment, checkpoints, trials)
     return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]

@@ -17,7 +17,7 @@ An audit trains a stopped trial again, with its own seed, to the end: it is what
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -53,7 +53,9 @@ class Repeat:
         return cls(phase, source, config, source.study, **more)
 
 
-def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
+def repeats(
+    experiment: Experiment, trials: Iterable[Trial], curves: Curves, superseded: Set[int] = frozenset()
+) -> list[Repeat]:
     """All that the record `trials` ask for and do not hold yet: confirmations of the searches that have ended, seed by
     seed, the defaults, and when all have ended audits.
 
@@ -66,7 +68,7 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
     best = [
         (rank, trial)
         for study in ended
-        for rank, trial in enumerate(best_of(study, searched, curves, experiment)[:count])
+        for rank, trial in enumerate(best_of(study, searched, curves, experiment, superseded)[:count])
     ]
     wanted = [
         Repeat.of(
@@ -152,12 +154,19 @@ def confirmation_seed(experiment: Experiment, study: StudyKey, repetition: int) 
     return derived_seed(experiment.seed, "confirm", *of_search, repetition + 1)
 
 
-def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
+def best_of(
+    study: StudyKey,
+    searched: Iterable[Trial],
+    curves: Curves,
+    experiment: Experiment,
+    superseded: Set[int] = frozenset(),
+) -> list[Trial]:
     """The search's trials that break no constraint, best first: those trained to their end first, then those trained
     longest, then by their last objective.
 
     Only scores after equal training compare, so a trial that was stopped counts when too few reached the end. A trial
     whose budget is its own (a search over `epochs`), or whose training ended by itself, is trained to its end, too.
+    Trials of a network that another one has replaced (`superseded`) come after all others.
     """
     ranked = []
     for trial in searched:
@@ -168,7 +177,7 @@ def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experime
         value = experiment.sign * metrics.get(experiment.metric, math.nan)
         if math.isfinite(value) and experiment.breach(metrics) is None:
             trained = math.inf if trial.state is State.COMPLETED else max(curve, default=0)
-            ranked.append(((trained, value), trial))
+            ranked.append(((trial.trial not in superseded, trained, value), trial))
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
 
 
