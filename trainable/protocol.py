@@ -99,6 +99,11 @@ class Training(ABC):
             ValueError: for values that are not legal (pydantic.ValidationError is one).
         """
 
+    def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`parse` of these values, where everything that they leave out has a default; None where something has none,
+        or nobody knows."""
+        return None
+
     @abstractmethod
     def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         """{hyperparameter: {"type", "unit", "help"}} of a configuration with these values, for tables."""

@@ -12,7 +12,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State
 
 UTC = pa.timestamp("us", tz="UTC")
-PHASE_ORDER = {"search": 0, "confirm": 1}  # of lists of trials; the others follow
+PHASE_ORDER = {"search": 0, "confirm": 1, "refit": 2, "untuned": 3}  # of lists of trials; the others follow
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {
@@ -53,13 +53,17 @@ TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run"),
     "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
     "search": (pa.int64(), "", "which independent search of the arm it belongs to, from 1"),
-    "phase": (pa.string(), "", "search, confirm or audit"),
-    "source": (pa.int64(), "", "the search trial that a confirmation or an audit repeats"),
+    "phase": (pa.string(), "", "search; confirm, refit, untuned (on fresh seeds) or audit"),
+    "source": (pa.int64(), "", "the search trial that a confirmation, a refit or an audit repeats"),
     "state": (pa.string(), "", ", ".join(State)),
     "stop_rung": (pa.float64(), "epochs", "rung at which the scheduler stopped it"),
     "cutoff": (pa.float64(), "objective", "what its objective was compared with at stop_rung"),
     "reason": (pa.string(), "", "why it ended, one line"),
-    "rank": (pa.int64(), "", "place by best_value within its phase, 1 = best; NULL for diverged, failed and lost"),
+    "rank": (
+        pa.int64(),
+        "",
+        "place by best_value within its phase, 1 = best; NULL unless it may be best",
+    ),
     "best_value": (pa.float64(), "objective", "best finite value of the objective"),
     "best_step": (pa.int64(), "reports", "report of best_value"),
     "best_epoch": (pa.float64(), "epochs", "training progress at best_value"),

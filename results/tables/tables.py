@@ -33,6 +33,7 @@ def tables(reader: Reader) -> Tables:
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
         reports = reports_table(reader, definition)
+        superseded = reader.superseded()
         version = _version(reader)
     about = {
         b"rungwise.run": definition.name.encode(),
@@ -41,7 +42,7 @@ def tables(reader: Reader) -> Tables:
         b"rungwise.version": version.encode(),
     }
     with reader.refusing():
-        summary = trials_table(trials, reports, definition, described)
+        summary = trials_table(trials, reports, definition, described, superseded)
     return Tables(summary.replace_schema_metadata(about), reports.replace_schema_metadata(about))
 
 

@@ -18,6 +18,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
+from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.protocol import SweepData
 
 PROGRAM_REFUSAL = (
@@ -132,7 +133,7 @@ def _supersede(record: Record, trials: Iterable[Trial], numbers: Iterable[int], 
     with Reader(record.path.parent) as reader:
         superseded = set(numbers) - reader.superseded()
     for trial in trials:
-        if trial.trial in superseded and trial.phase == "confirm" and not trial.state.ended:
+        if trial.trial in superseded and trial.phase in SCORED_PHASES and not trial.state.ended:
             record.end_trial(trial.trial, State.FAILED, reason=why)
     return sorted(superseded)
 

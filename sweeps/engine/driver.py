@@ -32,7 +32,7 @@ from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation import fields
 from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.errors import RungwiseError
-from rungwise.results.io.paths import run_name_problem
+from rungwise.results.io.paths import run_name_problem, working_folder_problems
 from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
@@ -61,7 +61,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM. 129: its terminal was closed.
+            143: SIGTERM. 129: its terminal was closed. 131: SIGQUIT.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -88,14 +88,14 @@ def run(sweep: Sweep, **options: Any) -> Run:
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
         KeyboardInterrupt: Ctrl-C. The record is whole, and the same call goes on.
-        SystemExit: SIGTERM, or its terminal was closed.
+        SystemExit: SIGTERM, SIGQUIT, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
 
     print_anything()
     with Signals() as signals, undisturbed():
         try:
-            refuse(fields.problems(sweep))
+            refuse([*working_folder_problems(), *fields.problems(sweep)])
             given = named_options(sweep, options)
             remember(given.tracking_uri, given.mirror)
             ended = _sweep(sweep, given, signals)
@@ -119,7 +119,7 @@ class _Ended(NamedTuple):
 
 def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
-        refuse(fields.problems(sweep))
+        refuse([*working_folder_problems(), *fields.problems(sweep)])
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         if options.one is not None:
@@ -242,6 +242,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if not work and (more := add_search(record, asked)):
             asked, work = more, True
         notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
+        notes += hints.untuned_notes(asked) if work else []
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)

@@ -78,7 +78,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
-    repeats = experiment.confirmations
+    repeats = experiment.repeats
     epochs = searched + repeats * experiment.epochs
     training = epochs * seconds
     wall = START_SECONDS + training / running + (END_SECONDS if repeats else END_SECONDS / 2)

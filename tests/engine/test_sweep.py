@@ -511,6 +511,8 @@ def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
         "1",
         "--confirm-seeds",
         "1",
+        "--concurrency",
+        "1",
     )
     best = [
         re.match(r"best +(no L2|L2): val_accuracy (\d+\.\d\d)% in the search \(trial \d, epoch 1\) with lr=", line)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise import reporting
 from rungwise.storage import beside
-from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import SCORED_PHASES, CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
 from rungwise.trainable.own.arguments import Hyperparameters
@@ -119,7 +119,7 @@ class OwnRun(TrialRun):
         self._pending = self._unsaved = None
         if result.ended:
             result = replace(result, notes=self._training.notes(self))
-            if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
+            if result.state is TrialEnd.COMPLETED and self.assignment.phase in SCORED_PHASES:
                 saved = result.checkpoint
                 if saved is None or saved.step != self._step:
                     saved = self._archive(self._latest)  # what `test` is given, also when nothing was saved
@@ -154,7 +154,7 @@ class OwnRun(TrialRun):
         self._reports.report(metrics)
 
     def save_is_due(self) -> bool:
-        if self.assignment.phase == "confirm" and self._step >= self._budget:
+        if self.assignment.phase in SCORED_PHASES and self._step >= self._budget:
             return True
         return time.monotonic() - self._saved_at >= self._context.checkpoint_seconds
 

@@ -86,7 +86,8 @@ class Trial:
     arm: str
     """The alternative that it belongs to."""
     phase: str
-    """"search"; "confirm" or "audit": a repetition after the search; "test": in `test`; "one": for `--one`."""
+    """"search"; "confirm", "refit" or "audit": a repetition after the search; "untuned": the defaults; "test": in
+    `test`; "one": for `--one`."""
     attempt: int
     """1; more when an earlier process of this trial died."""
     seed: int

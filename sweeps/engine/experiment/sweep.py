@@ -71,6 +71,10 @@ class Sweep:
         confirm_configs: Best configurations of each search that are trained again on fresh seeds; None: 3 of a single
             search, 1 of each of several.
         confirm_seeds: Fresh seeds for each of these configurations; None: 5 of a single search, 2 of each of several.
+        refit_seeds: Further fresh seeds for the best configuration of all; the best of its trials becomes the model.
+            None: 0 of a single search, 3 of several.
+        untuned_seeds: Fresh seeds on which the defaults are trained for each search, to see what tuning gained.
+            None: 0 of a single search, 2 of each of several.
         trials: Trials of each search of each arm.
         searches: Independent searches of each arm; None: 5 where arms are compared, 1 where there is one arm.
         worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
@@ -111,6 +115,8 @@ class Sweep:
     trial_timeout: float | None = None
     confirm_configs: int | None = None
     confirm_seeds: int | None = None
+    refit_seeds: int | None = None
+    untuned_seeds: int | None = None
     trials: int = 32
     searches: int | None = None
     worth: float | None = None

@@ -103,6 +103,8 @@ RULES: dict[str, Rule] = {
     "trial_timeout": (_or_none(_number), "a number of minutes"),
     "confirm_configs": (_or_none(_whole), "a whole number"),
     "confirm_seeds": (_or_none(_whole), "a whole number"),
+    "refit_seeds": (_or_none(_whole), "a whole number"),
+    "untuned_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
     "searches": (_or_none(_whole), "a whole number"),
     "worth": (_or_none(_number), "a number"),
