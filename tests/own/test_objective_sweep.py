@@ -17,8 +17,8 @@ import pytest
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, stopping, wait_until
 
 from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
