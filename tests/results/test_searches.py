@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from support.confirmed import Sweep, sweep
 
 from rungwise.results.analysis.answer import CONSTANT_SCORES, LOOKS, WORTH, Answer, answer
 from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict
+from rungwise.results.analysis.phrasing.notes import FALSE_VERDICTS, IDENTICAL_SWEEPS
 from rungwise.results.analysis.statistics import Difference, crossed_difference, searches_needed
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record
 
+ROOT = Path(__file__).parents[2]
 ARMS: dict[str, Any] = {"no L2": {"l2": 0.0}, "L2": {}}
 DATA = demo.DEFINITION["data"] | {"classes": list("0123456789")}
 
@@ -75,6 +78,14 @@ def test_arms_are_compared_by_welchs_test_over_searches(tmp_path: Path) -> None:
     )
     assert "cannot be told from one search" not in found.sentence
     assert "98.04% test accuracy (n=5 independent searches per arm, 95% interval 98.00 to 98.08%)" in found.details
+
+
+def test_the_measured_error_rate_is_the_same_in_the_report_and_on_the_pages(tmp_path: Path) -> None:
+    texts = two_arms(tmp_path / "run", LOW, HIGH).note_texts
+    found = [" ".join(texts)] + [(ROOT / page).read_text() for page in ("README.md", "docs/read.md")]
+    said = r"In (\d+) simulated sweeps of two identical arms (?:it|the answer) said otherwise (\d+) times"
+    assert [re.findall(said, " ".join(text.split())) for text in found] == [[("200", "7")]] * 3
+    assert (IDENTICAL_SWEEPS, FALSE_VERDICTS) == (200, 7)
 
 
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
