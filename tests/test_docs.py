@@ -20,8 +20,8 @@ import pytest
 
 import rungwise
 from rungwise import Sweep
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.validation.check import one_problems, problems
 from rungwise.trainable.config import Config
 

@@ -113,7 +113,7 @@ def _searched(snapshot: Snapshot) -> list[str]:
 
 def _rank_order(entry: Entry) -> tuple[Any, ...]:
     trial = entry.trial
-    phase = PHASE_ORDER.get(trial.phase, 2)
+    phase = PHASE_ORDER.get(trial.phase, len(PHASE_ORDER))
     return (phase, entry.rank is None, entry.rank or 0, trial.state is not State.RUNNING, entry.number)
 
 

@@ -23,8 +23,8 @@ import ray
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
 from rungwise.engine.execution.run_lock import LOCK, Locked, locked
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.validation.hints import gpu_notes, idle_flags
 from rungwise.results.record.writer import Record
@@ -101,6 +101,7 @@ BAD_FLAGS = [
     (["--sampler-options", '{"startup": 3}'], ["unknown option of --sampler tpe 'startup'", "n_startup_trials"]),
     (["--pack", "some"], ["--pack takes auto, off, or how many trials a process trains at once", "got 'some'"]),
     (["--pack", "0"], ["--pack takes auto, off, or how many trials a process trains at once", "got '0'"]),
+    (["--pack", "2", "--trial-timeout", "3"], ["with --pack that of all others", "--trial-timeout 3 and --pack 2"]),
     (["--pack", "2", "--model", "cnn"], ["--pack trains model='mlp' only", "model='cnn'", "leave it off"]),
     (["--precision", "fp16"], ["precision: ", "'fp32' or 'bf16'", "got 'fp16'"]),
     (["--patience", "0"], ["--patience > 0 must hold", "got 0.0"]),
@@ -583,7 +584,7 @@ def test_a_killed_drivers_run_is_free_at_once(tmp_path: Path) -> None:
 
 def test_the_help_of_no_confirm_reads_as_what_the_flag_does(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(SWEEP, ["--help"])
+        parse(SWEEP, ["--help-all"])
     _, _, about = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split()).partition("--no-confirm")
     about = about.partition(" --")[0]
     assert about.split("(")[0].strip() == "Skip the confirmation: the sweep ends after the search, without an answer."

@@ -12,8 +12,9 @@ import pytest
 
 from rungwise import CategoricalDistribution, FloatDistribution, Sweep
 from rungwise.engine.define_run import define_run
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import OWN, Options, default_options, named_options, parse
+from rungwise.engine.experiment.flags import OWN, Options, default_options, named_options
 from rungwise.engine.experiment.resume_check import differences, widening_problems
 from rungwise.engine.search.numbering import Numbering
 from rungwise.results.io.redaction import Verbatim

@@ -16,8 +16,8 @@ from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution
 from rungwise.engine.define_run import define_run
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.experiment import own_models as models
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.search.reruns import Repeat
 from rungwise.results.record.definition import Definition
@@ -346,6 +346,7 @@ def test_what_makes_no_logits_is_one_line_and_exit_code_2_before_ray(
         ("raise ValueError('no\\nsecond line')", "it raised ValueError: no (nets.py:16)"),
         ("import sys; sys.exit('bye')", "it raised SystemExit: bye (nets.py:16)"),
         ("raise KeyboardInterrupt", "it raised KeyboardInterrupt (nets.py:16)"),
+        ("import os; os._exit(3)", "it raised Fault: os._exit(3) was called, which ends a process without a word"),
         ("return Net(63, config.width, classes)", "it raised RuntimeError: mat1 and mat2 shapes"),
     ],
 )

@@ -12,8 +12,9 @@ import pytest
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.define_run import define_run
 from rungwise.engine.errors import CannotRun
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import Options, parse
+from rungwise.engine.experiment.flags import Options
 from rungwise.engine.forecast import forecast
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.writer import Record

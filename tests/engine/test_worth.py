@@ -11,8 +11,8 @@ from support import demo
 from support.confirmed import sweep
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.validation import check
 from rungwise.engine.worth import add_search, fix_worth, record_look, with_added_searches, worth_change
 from rungwise.results.analysis.answer import LOOKS, WORTH

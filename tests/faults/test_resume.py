@@ -19,8 +19,8 @@ from support.sweeping import SCRIPT, SESSION_SECONDS, Run, assert_nothing_lost, 
 
 from rungwise import Sweep, main
 from rungwise.engine.execution.remaining_work import checkpoint_root, has_work
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader

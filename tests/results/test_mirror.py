@@ -143,8 +143,8 @@ fetch_if_absent(where, run)
 @pytest.mark.parametrize("renamed", [0, 1, 2])
 def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path, renamed: int) -> None:
     from rungwise import FloatDistribution, Sweep
+    from rungwise.engine.experiment.command_line import parse
     from rungwise.engine.experiment.experiment import resolve
-    from rungwise.engine.experiment.flags import parse
     from rungwise.engine.validation.check import problems
 
     run, where = tmp_path / "runs" / "r", str(tmp_path / "m")

@@ -12,8 +12,8 @@ import pytest
 
 from rungwise import CategoricalDistribution, Sweep
 from rungwise.engine.experiment import space
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.flags import parse
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.io import redaction

@@ -1,4 +1,4 @@
-"""The command line that every sweep script has: a dataclass read by tyro, with defaults from the script's `Sweep`."""
+"""The options of a sweep: a dataclass with defaults from the script's `Sweep`, from keyword arguments or from flags."""
 
 from __future__ import annotations
 
@@ -33,105 +33,112 @@ class OptionError(RungwiseError, TypeError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """What the command line, or `run`, asks for beyond the script's `Sweep`."""
 
     trials: int
-    """Hyperparameter sets that each search of each arm tries. Asking for more than the run holds adds the
-    difference."""
+    """Trials of each search of each arm. On a run that exists, a larger number adds the missing trials."""
     searches: int
-    """Independent searches of each arm: whether an arm helps is judged by the spread between them."""
+    """Independent searches of each arm. The answer compares arms by the spread between their searches."""
     epochs: int
-    """Full budget of a trial, in epochs."""
+    """Epochs of a trial that is not stopped early."""
     grace: float
     """Epochs before the first rung, where ASHA may stop a trial."""
     eta: float
-    """A rung lets about 1/eta of the trials pass; rungs lie at grace, grace*eta, grace*eta^2, ... epochs."""
+    """Reduction factor: about 1/eta of the trials pass a rung. Rungs are at grace, grace*eta, grace*eta^2, ...
+    epochs."""
     name: str
-    """Name of the run: its folder is OUT/NAME."""
+    """Name of the run; its folder is OUT/NAME."""
     model: str
-    """Model: mlp, cnn, or a function of your own (module:function, or file.py:function)."""
+    """mlp, cnn, or a function of your own (module:function, or file.py:function)."""
     sampler: str
-    """How hyperparameter sets are suggested: tpe, random, grid, qmc, cmaes, gp, nsga2, nsga3, or own (the script's)."""
+    """How hyperparameters are suggested: tpe, random, grid, qmc, cmaes, gp, nsga2, nsga3, or own (the script's)."""
     sampler_options: Annotated[str, tyro.conf.arg(metavar="JSON")]
-    """Options of the sampler's constructor, as Optuna names them: '{"n_startup_trials": 20, "group": true}'."""
+    """Arguments of Optuna's sampler: '{"n_startup_trials": 20, "group": true}'."""
     scheduler: str
-    """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverged is always stopped."""
+    """How poor trials are stopped early: asha, hyperband, median, none. A trial that diverges is always stopped."""
     patience: float | None
-    """Epochs without a better metric after which a trial is stopped, whatever the scheduler."""
+    """Epochs without improvement after which a trial is stopped, with any scheduler."""
     worth: float | None
-    """Smallest difference worth having, in the metric's unit (points of an accuracy). None = 5% of the control's error.
-    Fixed before the test split is scored."""
+    """Smallest difference worth having, in the metric's unit (percentage points of an accuracy); by default 5% of the
+    control's error. It is fixed before the test split is scored."""
     confirm_configs: int | None
-    """Best configurations of each search that are trained again on fresh seeds; None = 3 of a single search, 1 of each
+    """Best configurations of each search that are retrained on fresh seeds; by default 3 of a single search, 1 of each
     of several."""
     confirm_seeds: int | None
-    """Fresh seeds that each of them is trained on; the best by mean validation score is scored on the test split.
-    None = 5 of a single search, 2 of each of several."""
+    """Fresh seeds for each of these configurations; by default 5 of a single search, 2 of each of several."""
+    refit_seeds: int | None
+    """Further fresh seeds of the best configuration of all; the best of all its seeds by validation score becomes the
+    model. By default 0 of a single search, 3 of several."""
+    untuned_seeds: int | None
+    """Fresh seeds on which the defaults are trained for each search, to see what tuning gained; 0 leaves them out. By
+    default 0 of a single search, 2 of each of several."""
     max_parameters: int | None
-    """Largest model: one of more parameters is refused before it trains, and the sampler told."""
+    """Largest number of model parameters. A larger model is rejected before it trains, and the sampler learns that the
+    point is infeasible."""
     data: str
-    """Dataset: a known name, a .npz or .parquet file, or a folder with a folder of images for each class."""
+    """Dataset: a known name, a .npz or .parquet file, or a folder that has one folder of images per class."""
     out: Path = Path("runs")
     """Folder of all runs."""
     seed: int = 0
-    """Seed of suggestions, initial weights, order of samples and dropout noise."""
+    """Seed of suggestions, initial weights, sample order and dropout."""
     until_sure: int = 0
     """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
     widened, so that they hold however often one looks."""
     concurrency: int = 0
-    """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
+    """Trials that run at once; 0 = as many as fit, but at most a quarter of the trials, so that the sampler can
+    learn."""
     order: str = "auto"
     """fixed: each search has one trial in flight, so that the same command gives the same answer however many run at
     once. arrival: suggestions follow the order in which trials end, which one search needs to fill many workers.
     auto = fixed, unless there is only one search or --concurrency asks for more than there are."""
     cpus_per_trial: float = 1.0
-    """CPU cores a trial takes; torch uses as many threads."""
+    """CPU cores per trial, and threads of torch."""
     gpus_per_trial: float = 0.0
-    """GPUs a trial takes; 0.25 lets four share one, 0 = train on the CPU. With --pack it is what a process takes that
-    trains many at once."""
+    """GPUs per trial; 0.25 lets four trials share one, 0 trains on the CPU. With --pack: GPUs per process (a process
+    trains several trials)."""
     pack: str = "off"
-    """Trials that a process trains at once, as one batched network: off, a number, or auto (as many as are fastest)."""
+    """Trials that one process trains at once, as one batched network: off, a number, or auto (the fastest number)."""
     precision: str = "fp32"
-    """Matrix products in float32, or in bfloat16 with sums and weights in float32: fp32, bf16."""
+    """fp32: matrix products in float32; bf16: in bfloat16, with sums and weights in float32."""
     address: str | None = field(default_factory=lambda: os.environ.get("RUNGWISE_ADDRESS"))
-    """Ray cluster to attach to: auto, or host:port. Default: RUNGWISE_ADDRESS, or a private Ray on this machine."""
+    """Ray cluster to attach to: auto, or host:port; by default RUNGWISE_ADDRESS, or a private Ray on this machine."""
     mirror: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = field(
         default_factory=lambda: os.environ.get("RUNGWISE_MIRROR")
     )
     """Shared folder or s3://bucket/path for checkpoints and a copy of the run, at most 30 s old. A driver that finds no
-    run in OUT goes on from that copy. Default: RUNGWISE_MIRROR."""
+    run in OUT resumes from that copy. By default RUNGWISE_MIRROR."""
     tracking_uri: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
-    """MLflow store: sqlite:///file or http(s)://server. Default: sqlite:///OUT/mlflow.db."""
+    """MLflow store: sqlite:///file or http(s)://server; by default sqlite:///OUT/mlflow.db."""
     data_root: Path | None = None
-    """Where torchvision datasets lie, or are downloaded to when missing."""
+    """Folder of torchvision datasets; missing ones are downloaded to it."""
     time_budget: float | None = None
-    """Minutes after which no more is trained; the same command goes on later."""
+    """Minutes after which training stops; the same command resumes later."""
     trial_timeout: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
-    """Minutes without a report after which a trial is FAILED: it hangs. None = it may take as long as it likes."""
+    """Minutes without a report after which a trial counts as hung and fails; by default never."""
     confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
     """Skip the confirmation: the sweep ends after the search, without an answer."""
     audit: float = 0.0
-    """Share of the trials stopped early that are trained to the end after all, to see whether a winner was stopped."""
+    """Share of the stopped trials that are trained to the end afterwards, to see whether a winner was stopped."""
     checkpoint_seconds: float = 30.0
-    """Seconds between two checkpoints of a trial in flight."""
+    """Seconds between two checkpoints of a running trial."""
     retries: int = 3
-    """How often a trial whose process or node died goes on from its last checkpoint, before it is LOST."""
+    """How often a trial whose process or machine died resumes from its last checkpoint before it counts as lost."""
     warm_start: tuple[Path, ...] = ()
-    """Folders of earlier runs: the sampler learns from their trials that fit into this space, from the start."""
+    """Folders of earlier runs. The sampler starts with what it can learn from their trials that fit this space."""
     enqueue: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JSON")] = ()
-    """Points to try first, in every arm that can: '{"lr": 0.01}'; what they leave open is suggested."""
+    """Hyperparameters to try first, in every arm that allows them: '{"lr": 0.01}'. The others are suggested."""
     widen: bool = False
-    """Go on although the space changed: the new one must contain the old one."""
+    """Resume although the space changed; the new space must contain the old one."""
     accept_changed_model: bool = False
-    """Go on although a model of your own builds another network than when the run began."""
+    """Resume although your own model or training changed since the run began."""
     fresh: bool = False
-    """Start over under a new name (NAME-2, NAME-3, ...); nothing is overwritten."""
+    """Start over under a new name (NAME-2, NAME-3, ...). Nothing is overwritten."""
     plan: bool = False
-    """Say what the sweep will cost, from a few timed steps, and stop there."""
+    """Print what the sweep will cost, estimated from a few timed steps, and exit."""
     price_per_hour: float | None = None
-    """Price of one device (GPU, or CPU core) for an hour, for --plan."""
+    """Price of one device (GPU, or CPU core) per hour, for --plan."""
     one: Annotated[str | None, tyro.conf.arg(metavar="JSON")] = None
-    """Run one trial in this process, without Ray: '{"lr": 0.1}'."""
+    """Train one configuration in this process, without Ray, for a debugger: '{"lr": 0.1}'."""
     quiet: bool = False
     """Print the result only."""
 
@@ -163,6 +170,8 @@ def default_options(sweep: Sweep) -> Options:
         worth=sweep.worth,
         confirm_configs=sweep.confirm_configs,
         confirm_seeds=sweep.confirm_seeds,
+        refit_seeds=sweep.refit_seeds,
+        untuned_seeds=sweep.untuned_seeds,
         sampler_options=json.dumps(dict(sweep.sampler_options)),
         scheduler=sweep.scheduler,
         patience=sweep.patience,
@@ -180,7 +189,7 @@ def named_options(sweep: Sweep, values: Mapping[str, Any]) -> Options:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    values = {_current_name(name): value for name, value in values.items()}
+    values = {current_name(name): value for name, value in values.items()}
     known = [field.name for field in fields(Options) if field.name != "one"]  # a trial in this process leaves no run
     if strange := [unknown("option", name, known) for name in values if name not in known]:
         raise OptionError("\nerror: ".join(strange))
@@ -193,31 +202,10 @@ def named_options(sweep: Sweep, values: Mapping[str, Any]) -> Options:
         raise OptionError("\nerror: ".join(found)) from None
 
 
-def _current_name(name: str) -> str:
+def current_name(name: str) -> str:
     """The name of an option that may be given by its old name, which a note says."""
     if name not in RENAMED:
         return name
     old, new = (f"--{each.replace('_', '-')}" for each in (name, RENAMED[name]))
     say(f"note: {old} is now {new}; the old name goes with version 0.3", sys.stderr)
     return RENAMED[name]
-
-
-def _current_flag(argument: str) -> str:
-    """`argument` of a command line, with the current name of a flag in it."""
-    flag, equals, value = argument.partition("=")
-    name = flag.removeprefix("--").replace("-", "_")
-    if not flag.startswith("--") or name not in RENAMED:
-        return argument
-    return f"--{_current_name(name).replace('_', '-')}{equals}{value}"
-
-
-def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
-    """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
-    question = " ".join((sweep.question or "").split())
-    return tyro.cli(
-        Options,
-        args=[_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)],
-        description=question or f"Sweep {sweep.name}.",
-        default=default_options(sweep),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )

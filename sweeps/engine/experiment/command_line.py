@@ -1,0 +1,106 @@
+"""The command line of a sweep script, read by tyro: its flags in groups, and two pages of help."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import field, fields, make_dataclass
+from itertools import pairwise
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
+
+from rungwise.engine.experiment.flags import RENAMED, Options, current_name, default_options
+from rungwise.engine.experiment.sweep import Sweep
+
+COMMON = {"most_used": "trials searches epochs name out data model gpus_per_trial plan one"}  # what --help shows
+GROUPS = {  # what --help-all shows: every option, once
+    "budget": "trials searches epochs until_sure time_budget",
+    "search": "sampler sampler_options seed order enqueue warm_start",
+    "early_stopping": "scheduler grace eta patience audit",
+    "confirmation": "worth confirm confirm_configs confirm_seeds refit_seeds untuned_seeds",
+    "data_and_model": "data data_root model max_parameters precision",
+    "resources": "concurrency cpus_per_trial gpus_per_trial pack address",
+    "storage_and_tracking": "name out mirror tracking_uri checkpoint_seconds",
+    "resume_and_retry": "fresh widen accept_changed_model retries trial_timeout",
+    "other": "plan price_per_hour one quiet",
+}
+HELP_ALL = "--help-all"
+
+
+def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
+    """Options from the command line, or from `arguments`.
+
+    `--help` and `--help-all` print the flags and exit with 0. A wrong flag prints what is wrong and exits with 2.
+    """
+    given = [_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    every = HELP_ALL in given
+    short = not every and not {"-h", "--help"}.isdisjoint(given)
+    filled: Any = tyro.cli(
+        _form(default_options(sweep), COMMON if short else GROUPS),
+        args=["--help"] if every else given,
+        description=_description(sweep) + (f"\n\n{HELP_ALL} shows all flags." if short else ""),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    groups = [getattr(filled, group.name) for group in fields(filled)]
+    return Options(**{each.name: getattr(group, each.name) for group in groups for each in fields(group)})
+
+
+def _description(sweep: Sweep) -> str:
+    """The script's question, and what only the script can change."""
+    arms, names = [str(arm) for arm in sweep.arms], list(sweep.space) if isinstance(sweep.space, Mapping) else []
+    if len(arms) > 1:
+        arms[0] += " (control)"
+    parts = [
+        f"metric {sweep.metric} ({sweep.mode})",
+        *([f"arms {', '.join(arms)}"] if len(arms) > 1 else []),
+        *([f"space {', '.join(map(str, names))}"] if names else []),
+    ]
+    question = " ".join(str(sweep.question or "").split()) or f"Sweep {sweep.name}."
+    return f"{question}\n\nSet in the script: {'; '.join(parts)}."
+
+
+def _current_flag(argument: str) -> str:
+    """`argument` of a command line, with the current name of a flag in it."""
+    flag, equals, value = argument.partition("=")
+    name = flag.removeprefix("--").replace("-", "_")
+    if not flag.startswith("--") or name not in RENAMED:
+        return argument
+    return f"--{current_name(name).replace('_', '-')}{equals}{value}"
+
+
+def _form(default: Options, grouped: Mapping[str, str]) -> type:
+    """A dataclass of dataclasses, one for each group of flags, whose fields are those of `Options`."""
+    hints, helps = get_type_hints(Options, include_extras=True), _docstrings(Options)
+
+    def flag(name: str) -> tuple[str, Any, Any]:
+        hint = hints[name]
+        if NoneType in get_args(hint):  # else the help would say {None}|FLOAT
+            hint = Annotated[hint, tyro.conf.arg(metavar=get_args(hint)[0].__name__.upper())]
+        about = tyro.conf.arg(help=helps[name], help_behavior_hint=_default_hint)
+        return name, Annotated[hint, about], field(default=getattr(default, name))
+
+    groups: list[Any] = []
+    for title, names in grouped.items():
+        group = make_dataclass(title, [flag(name) for name in names.split()])
+        groups.append((title, Annotated[group, tyro.conf.OmitArgPrefixes], field(default_factory=group)))
+    return make_dataclass("Form", groups)
+
+
+def _default_hint(default: str) -> str:
+    """What the help says of a default: nothing of one that its words explain, or of a switch."""
+    return "" if default in ("None", "", "False", "True", "'{}'") else f"(default: {default})"
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """{field: the docstring below it, on one line}."""
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for first, second in pairwise(tree.body):
+        if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and isinstance(second.value, ast.Constant):
+            found[ast.unparse(first.target)] = " ".join(str(second.value.value).split())
+    return found
