@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,14 @@ from support.confirmed import DATA, HIGH, LOW, asked, begun, searched
 
 from rungwise.results.analysis.answer import LOOKS, Answer
 from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict
+from rungwise.results.analysis.phrasing.notes import FALSE_VERDICTS, IDENTICAL_SWEEPS
 from rungwise.results.analysis.statistics import Difference, crossed_difference, searches_needed
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record
 from rungwise.results.tables.tables import tables
+
+ROOT = Path(__file__).parents[2]
 
 
 def two_arms(folder: Path, control: Sequence[float], other: Sequence[float], **changed: Any) -> Answer:
@@ -71,6 +75,14 @@ def test_refits_enter_no_estimate_and_the_best_seed_of_all_is_the_model(tmp_path
         "configuration that the 5 searches of no L2 found, both by validation. Scores of arms are means over "
         "searches, without the 3 seeds that were added for the model."
     ) in now.note_texts
+
+
+def test_the_measured_error_rate_is_the_same_in_the_report_and_on_the_pages(tmp_path: Path) -> None:
+    texts = two_arms(tmp_path / "run", LOW, HIGH).note_texts
+    found = [" ".join(texts)] + [(ROOT / page).read_text() for page in ("README.md", "docs/read.md")]
+    said = r"In (\d+) simulated sweeps of two identical arms (?:it|the answer) said otherwise (\d+) times"
+    assert [re.findall(said, " ".join(text.split())) for text in found] == [[("200", "7")]] * 3
+    assert (IDENTICAL_SWEEPS, FALSE_VERDICTS) == (200, 7)
 
 
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:

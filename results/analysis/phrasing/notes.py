@@ -29,6 +29,10 @@ from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.record.types import State
 
+# What `python benchmarks/simulate.py --aa 200` counts: simulated sweeps of two identical arms, and those of which
+# the answer said "helps" or "hurts".
+IDENTICAL_SWEEPS, FALSE_VERDICTS = 200, 7
+
 
 def note_texts(findings: Findings) -> tuple[str, ...]:
     """The notes in words, a line each, but for those that the answer's sentences say already."""
@@ -138,7 +142,14 @@ def _scope(scope: IntervalScope, findings: Findings) -> str:
         where = (
             f"; those of differences hold for other samples like those of {split}, too" if crossed else f", on {split}"
         )
-        return f"Intervals are {PERCENT} t-intervals over independent searches (differences: Welch's){where}.{together}"
+        measured = ""
+        if comparisons and findings.split == "test":
+            measured = (
+                f" In {IDENTICAL_SWEEPS} simulated sweeps of two identical arms the answer said otherwise "
+                f"{FALSE_VERDICTS} times (benchmarks/simulate.py --aa {IDENTICAL_SWEEPS})."
+            )
+        intervals = f"Intervals are {PERCENT} t-intervals over independent searches (differences: Welch's)"
+        return f"{intervals}{where}.{together}{measured}"
     return (
         f"Intervals are {PERCENT} t-intervals over training seeds (differences: Welch's), for these configurations "
         f"and this {findings.split} split; another search would add to them.{together}"
