@@ -68,9 +68,9 @@ $(READY): pyproject.toml constraints.txt
 	python3 scripts/install.py $(VENV)
 	touch $@
 
-calibrate: $(READY)  ## how often an answer errs: 4,000 synthetic sweeps, and 200 simulated ones of two identical arms
+calibrate: $(READY)  ## how often an answer errs: 4,000 synthetic sweeps, and simulated ones of two identical arms
 	$(PYTHON) benchmarks/calibrate.py $(ARGS)
-	$(PYTHON) benchmarks/simulate.py --aa 200
+	$(PYTHON) benchmarks/simulate.py --aa 200 --pairs 40
 
 bench: $(READY)  ## this project and its peers on the same search, n = 5: hours; ARGS='--only expert ours --repeats 1'
 	$(PYTHON) -m $(PIP) -c constraints.txt -e '.[bench]' || echo "without Syne Tune"

@@ -1,115 +1,159 @@
-"""Sweeps of two identical arms on the simulator: how often the answer says otherwise; and of a planted gain: how often
-it is seen.
+"""Simulated sweeps of mnist_l2 whose truth is known: how often the answer errs, how often it sees a gain that was
+planted, and how often two sweeps that differ by their seed agree.
 
     python benchmarks/simulate.py --aa 200
+    python benchmarks/simulate.py --pairs 40
 
 What is real: the studies (Optuna's TPE, seeded as in a sweep), the rungs (ASHA), the choice of each search's winner,
-and the answer. What is not: a trial is a curve drawn from `curves/surrogate.py`, and what a confirmed model scores on
-each of 10,000 test samples is drawn as in `calibrate.py`, around the accuracy that its configuration has on average.
-Both arms search what mnist_l2's arms search, in its ranges: learning rate, dropout and a decay of the weights. These
-curves were measured at constant learning rates, where two searches differ by 0.16 points (one standard deviation), so
-0.40 points are planted.
+and the answer. What is not: a trial is drawn from `curves/surrogate_l2.py`, and what a confirmed model scores on each
+of 10,000 test samples is drawn as in `calibrate.py`, around the accuracy that its configuration has on average. Both
+arms are `sweeps/mnist_l2.py`'s arm "L2", with its space, trials and epochs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from calibrate import SyntheticRecord, shift_for, slope
+from calibrate import SEED_SD, Search, SyntheticRecord, SyntheticSplit, shift_for, slope
+from curves.measure_l2 import main_job
+from curves.surrogate_l2 import landscape
 from ray.tune.schedulers import TrialScheduler
-from simulate import FINEST, surrogate
 
-from rungwise import FloatDistribution
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.flags import default_options
 from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
 from rungwise.engine.search.arm_study import ArmStudy, sampler_factory
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.analysis.findings import Verdict
+from rungwise.results.analysis.findings import BudgetDecides, Verdict
 from rungwise.trainable.messages import StudyKey, TrialEnd, TrialResult
 
-SEARCHES, TRIALS, SEEDS = 5, 16, 2
-SAMPLES, SEED_SD = 10_000, 0.015  # test samples; points between seeds, beside what the samples add
-SPACE = {
-    "lr": FloatDistribution(3e-4, 3e-2, log=True),
-    "dropout": FloatDistribution(0.0, 0.5),
-    "weight_decay": FloatDistribution(1e-6, 1e-2, log=True),
-}
-FIXED = {"optimizer": "adam", "batch_size": 128}
-WORTH, PLANTED = 0.001, 0.004
-MOST_FALSE, LEAST_SEEN = 0.08, 0.8  # of 200: the upper 95% limit of 5%; the power to be had at PLANTED
+ARMS = ("one", "other")
+SEARCHES, SEEDS, SAMPLES = 5, 2, 10_000  # of each arm; of each search's winner; of the test split
+WORTH = 0.0009  # the default: 5% of the control's error, to one digit
+PLANTED = 0.002
+MOST_FALSE, LEAST_SEEN, LEAST_AGREEING = 0.08, 0.8, 0.9  # 16 of 200: the upper 95% limit of 5%
 
 
-def simulated(seed: int, planted: float = 0.0, searches: int = SEARCHES) -> Answer:
-    """The answer to one sweep, whose second arm is better by `planted`."""
-    from curves.measure import SWEEP
+@dataclass(frozen=True)
+class Simulated:
+    """What one sweep said."""
 
-    sweep = replace(
-        SWEEP,
-        space=SPACE,
-        fixed=FIXED,
-        arms={"one": {}, "other": {}},
-        trials=TRIALS,
-        searches=searches,
-        reports_per_epoch=1,
-    )
+    verdict: Verdict
+    difference: float
+    half_width: float
+    truths: tuple[tuple[float, ...], ...]  # of each arm: the test accuracy that each search's winner has on average
+    budget_decides: bool  # whether it says that the answer depends on the budget
+
+
+def simulated(seed: int, planted: float = 0.0, searches: int = SEARCHES, trials: int | None = None) -> Simulated:
+    """One sweep, whose second arm is better by `planted`."""
+    found, truths = simulated_answer(seed, planted, searches, trials)
+    (comparison,) = found.comparisons
+    said = comparison.difference
+    assert said is not None
+    assert said.low is not None
+    assert said.high is not None
+    depends = any(isinstance(note, BudgetDecides) for note in found.notes)
+    return Simulated(comparison.verdict, said.mean, (said.high - said.low) / 2, truths, depends)
+
+
+def simulated_answer(
+    seed: int, planted: float, searches: int, trials: int | None = None
+) -> tuple[Answer, tuple[tuple[float, ...], ...]]:
+    """The whole answer, and the true accuracies of the winners of each arm."""
+    sweep = main_job()
+    arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
+    sweep = replace(sweep, arms=arms, trials=trials or sweep.trials, searches=searches, worth=100 * WORTH)
     experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
     rungs = Rungs(experiment.studies, rung_schedule(experiment), "max")
-    arms: dict[str, list[Any]] = {arm: [] for arm in sweep.arms}
+    found: dict[str, list[Search]] = {arm: [] for arm in ARMS}
+    truths: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    split = SyntheticSplit(SAMPLES, np.random.default_rng(derived_seed(seed, "samples")))
     for study in experiment.studies:
-        gain = planted if study.arm == "other" else 0.0
-        config = winner(experiment, study, rungs)
-        curves = [surrogate().draw(config, derived_seed(seed, "confirm", *study, each)) for each in range(SEEDS)]
+        gain = planted if study.arm == ARMS[1] else 0.0
+        curves, winner, config = search(experiment, study, rungs)
         draw = np.random.default_rng(derived_seed(seed, "test", *study))
-        arms[study.arm].append(
-            [
-                (float(one.accuracy[-1]) + gain, shift_for(one.truth + gain) + draw.normal(0, SEED_SD / 100 / slope()))
-                for one in curves
-            ]
-        )
-    record: Any = SyntheticRecord(SAMPLES, WORTH, arms, np.random.default_rng(derived_seed(seed, "samples")))
-    return answer(record)
+        models = []
+        for each in range(SEEDS):
+            training = landscape().draw(config, derived_seed(seed, "confirm", *study, each))
+            shift = shift_for(training.truth + gain) + draw.normal(0, SEED_SD / 100 / slope())
+            models.append((float(training.accuracy[-1]) + gain, split.right(study.arm, shift)))
+        truths[study.arm].append(training.truth + gain)
+        found[study.arm].append(Search(models, [[value + gain for value in curve] for curve in curves], winner))
+    record: Any = SyntheticRecord(SAMPLES, WORTH, found)
+    return answer(record), tuple(tuple(some) for some in truths.values())
 
 
-def winner(experiment: Experiment, key: StudyKey, rungs: Rungs) -> dict[str, Any]:
-    """The configuration that one search finds: its best trial of those trained longest."""
+def search(experiment: Experiment, key: StudyKey, rungs: Rungs) -> tuple[list[list[float]], int, dict[str, Any]]:
+    """One search: the curves of its trials, and the index and configuration of the best of those trained longest."""
     study = ArmStudy(experiment, key, sampler_factory(experiment, key))
-    ranked = []
+    curves, configs = list[list[float]](), list[dict[str, Any]]()
     for place in range(1, experiment.trials + 1):
         name, number = str(place), 1000 * key.search + place
-        config = {**FIXED, **study.ask(name, place).values}
-        curve = surrogate().draw(config, derived_seed(experiment.seed, "luck", *key, place))
+        config = study.ask(name, place).values
+        training = landscape().draw(config, derived_seed(experiment.seed, "luck", *key, place))
+        curve: list[float] = []
         for step in range(1, experiment.epochs + 1):
-            value = float(curve.accuracy[step * FINEST - 1])
-            result = TrialResult(number, step=step, objective=value)
+            curve.append(float(training.accuracy[step - 1]))
+            result = TrialResult(number, step=step, objective=curve[-1])
             if step == experiment.epochs:
                 study.complete(name, replace(result, state=TrialEnd.COMPLETED))
-            elif rungs.judge(key, number, step, value) == TrialScheduler.STOP:
+            elif rungs.judge(key, number, step, curve[-1]) == TrialScheduler.STOP:
                 study.complete(name, result)
                 break
             else:
                 study.report(name, result)
-        ranked.append((step, value, config))
-    return max(ranked, key=lambda one: one[:2])[2]
-
-
-def verdict(seed: int, planted: float) -> Verdict:
-    (comparison,) = simulated(seed, planted).comparisons
-    return comparison.verdict
+        curves.append(curve)
+        configs.append(config)
+    winner = max(range(len(curves)), key=lambda index: (len(curves[index]), curves[index][-1]))
+    return curves, winner, configs[winner]
 
 
 def compare(count: int, processes: int) -> int:
     """Say how often identical arms are told apart, and how often a planted gain is seen; the exit code."""
     with ProcessPoolExecutor(processes) as pool:
-        same = list(pool.map(partial(verdict, planted=0.0), range(count)))
-        better = list(pool.map(partial(verdict, planted=PLANTED), range(count)))
-    false = same.count(Verdict.HELPS) + same.count(Verdict.HURTS)
-    seen, wrong = better.count(Verdict.HELPS), better.count(Verdict.HURTS)
+        same = list(pool.map(simulated, range(count)))
+        better = list(pool.map(partial(simulated, planted=PLANTED), range(count)))
+    false = sum(one.verdict in (Verdict.HELPS, Verdict.HURTS) for one in same)
+    seen, wrong = (sum(one.verdict is verdict for one in better) for verdict in (Verdict.HELPS, Verdict.HURTS))
+    depends = sum(one.budget_decides for one in same)
+    widths = [100 * one.half_width for one in same]
+    between = np.sqrt(np.mean([np.var(some, ddof=1) for one in same for some in one.truths]))
     print(f"in {count} sweeps of two identical arms the answer said otherwise {false} times")
     print(f"a gain of {100 * PLANTED:.2f} points was seen in {seen} of {count} sweeps, and taken for a loss in {wrong}")
+    print(f"of the identical arms it said {depends} times that the answer depends on the budget")
+    print(
+        f"half widths of 95% intervals: {np.median(widths):.3f} points (median; {min(widths):.3f} to "
+        f"{max(widths):.3f}); winners of two searches differ by {100 * between:.3f} points (one standard deviation)"
+    )
     return 0 if false <= MOST_FALSE * count and seen >= LEAST_SEEN * count and not wrong else 1
+
+
+def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> tuple[int, int]:
+    """(pairs with the same verdict, pairs of which one says "helps" and the other "hurts")"""
+    pairs = list(zip(first, second, strict=True))
+    return sum(a is b for a, b in pairs), sum({a, b} == {Verdict.HELPS, Verdict.HURTS} for a, b in pairs)
+
+
+def compare_pairs(count: int, processes: int, searches: int = SEARCHES) -> int:
+    """Say how often two sweeps that differ by their seed agree, without a difference and with one of twice what is
+    worth having; the exit code."""
+    good = True
+    for planted in (0.0, 2 * WORTH):
+        with ProcessPoolExecutor(processes) as pool:
+            run = partial(simulated, planted=planted, searches=searches)
+            verdicts = [one.verdict for one in pool.map(run, range(10_000, 10_000 + 2 * count))]
+        same, contradictory = agreement(verdicts[::2], verdicts[1::2])
+        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
+        print(
+            f"of {count} pairs of sweeps with {searches} searches and a difference of {100 * planted:.2f} points, "
+            f"{same} had the same verdict and {contradictory} contradicted each other ({counts})"
+        )
+        good = good and not contradictory and same >= LEAST_AGREEING * count
+    return 0 if good else 1

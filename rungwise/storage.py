@@ -27,8 +27,13 @@ def below(where: str | Path, *names: str) -> str:
 
 def beside(where: str | Path, name: str) -> str:
     """The place `name` in the folder that holds `where`, a path or a URI."""
+    return below(folder_of(where), name)
+
+
+def folder_of(where: str | Path) -> str:
+    """The folder that holds `where`, a path or a URI."""
     head, mark, query = str(where).partition("?") if is_uri(where) else (str(where), "", "")
-    return below(head.rstrip("/").rpartition("/")[0] + mark + query, name)
+    return head.rstrip("/").rpartition("/")[0] + mark + query
 
 
 def absolute(where: str | Path) -> str:
@@ -40,9 +45,7 @@ def read(file: str | Path) -> bytes:
     """The content of one file at a path or URI."""
     if not is_uri(file):
         return Path(file).read_bytes()
-    head, mark, query = str(file).partition("?")
-    folder, _, name = head.rpartition("/")
-    return Folder(folder + mark + query).read(name)
+    return Folder(folder_of(file)).read(_name(file))
 
 
 def download(file: str | Path, to: Path) -> None:
@@ -50,9 +53,11 @@ def download(file: str | Path, to: Path) -> None:
     if not is_uri(file):
         shutil.copyfile(file, to)
         return
-    head, mark, query = str(file).partition("?")
-    folder, _, name = head.rpartition("/")
-    Folder(folder + mark + query).copy(name, to)
+    Folder(folder_of(file)).copy(_name(file), to)
+
+
+def _name(file: str | Path) -> str:
+    return str(file).partition("?")[0].rpartition("/")[2]
 
 
 class Folder:

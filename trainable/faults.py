@@ -48,6 +48,23 @@ def ordinary() -> Iterator[None]:
             raise Fault(reason(error)) from error
 
 
+@contextmanager
+def refusing_exit() -> Iterator[None]:
+    """Within it `os._exit` raises where this thread calls it: it would end a process that must say something first."""
+    here, real = (os.getpid(), threading.get_ident()), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != here:  # of a child that was forked, or another thread
+            real(status)
+        raise Fault(f"os._exit({status}) was called, which ends a process without a word; raise an exception instead")
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = real
+
+
 def end_if_forked(pid: int) -> None:
     """End this process if it is a child that the user's code has forked from process `pid` and let go on: it would be
     a second worker of the same trial."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.faults import Fault, ordinary, reason
+from rungwise.trainable.faults import Fault, ordinary, reason, refusing_exit
 
 MAX_ARGUMENTS = 3  # arguments of a model's function: config, shape, classes
 
@@ -56,7 +56,7 @@ def import_function(name: str) -> Callable[..., Any]:
     """
     where, _, attribute = name.rpartition(":")
     try:
-        with ordinary():
+        with ordinary(), refusing_exit():
             imported = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
     except Exception as error:  # whatever a user's module makes of being imported
         way = "; processes that train run the file from its top, without your flags" if isinstance(error, Fault) else ""

@@ -20,6 +20,8 @@ _RESULT = "message"  # the key of a Tune result under which ours lies, in a list
 _ACTOR = "actor"
 _ADDRESS = ("hostname", "pid", "node_ip")  # keys that Tune puts into every result
 Parsers = Mapping[str, Callable[[Any], Any]]  # field -> function that makes its value from a plain one
+UNTUNED = "untuned"  # phase of the trials that train with the defaults, and the name that stands for their arm
+SCORED_PHASES = frozenset({"confirm", "refit", UNTUNED})  # on fresh seeds: final states are kept for the test split
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class TrialAssignment(Message):
 
     trial: int  # its number in the record
     arm: str
-    phase: str  # search, confirm, audit
+    phase: str  # search, confirm, refit, audit, untuned
     config: Mapping[str, Any]  # a `trainable.config.Config`, as JSON
     attempt: int = 1  # a later one may have begun on another machine
     owner: str = ""  # of its checkpoints (`trainable.worker.checkpoints.owner`)
@@ -201,7 +203,7 @@ class TrialResult(Message):
     metrics: Mapping[str, float] = field(default_factory=dict)  # all its numbers
     device: str | None = None  # where it was trained
     remembered: bool = False  # the report comes from a checkpoint, and the record may hold it
-    checkpoint: CheckpointSaved | None = None  # taken after this report; always at the end of a confirmation
+    checkpoint: CheckpointSaved | None = None  # taken after this report; always at the end in SCORED_PHASES
     unsaved: str | None = None  # why a checkpoint could not be written
     restored: int | None = None  # on the first result after a restart: the step it went on from
     refused: tuple[str, ...] = ()  # and why not from later ones

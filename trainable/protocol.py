@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import CheckpointSaved, TrialAssignment
 from rungwise.trainable.resources import TrialResources
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class TestScores:
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
     # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
     samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
+    # trial -> the checkpoint that its test has left beside its final one: it is the model
+    models: Mapping[int, CheckpointSaved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Training(ABC):
     """Whether confirmed trials can be scored on data that no trial has seen."""
     is_own: bool = False
     """Whether the loop is the user's: then the metrics, the data and the meaning of hyperparameters are, too."""
+    one_line_errors: ClassVar[tuple[type[Exception], ...]] = ()
+    """What its trials raise whose message says all: of another exception, which is the user's own, a traceback says
+    more."""
     asks: bool = False
     """Whether a trial asks for its hyperparameters while it runs: they are in `params` of the record alone, and no
     configuration has them before a repetition."""
@@ -74,6 +79,11 @@ class Training(ABC):
     def own_problems(self) -> list[str]:
         """What is wrong with the training itself, a line each."""
         return []
+
+    def files(self) -> Mapping[str, Path]:
+        """{path below a process's working directory: file or folder here} of what a machine of a cluster needs besides
+        the modules that the script imports."""
+        return {}
 
     # -- hyperparameters, on the driver ------------------------------------------------------------------------
 
@@ -88,6 +98,11 @@ class Training(ABC):
         Raises:
             ValueError: for values that are not legal (pydantic.ValidationError is one).
         """
+
+    def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """`parse` of these values, where everything that they leave out has a default; None where something has none,
+        or nobody knows."""
+        return None
 
     @abstractmethod
     def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:

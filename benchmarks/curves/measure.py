@@ -44,26 +44,26 @@ FILE = Path(__file__).with_name("mnist_mlp.parquet")
 PARTS = Path("runs/curves")  # a file a trial, until all are there
 
 
-def _column(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
+def column(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
     return pa.field(name, kind, nullable=False, metadata={"unit": unit, "description": description})
 
 
 SCHEMA = pa.schema(
     [
-        _column("trial", pa.int32(), "", "0..239: a configuration each; 240..269: repeats of 0..14"),
-        _column("config", pa.int32(), "", "trial that has the same configuration, itself if it is no repeat"),
-        _column("seed", pa.int64(), "", "initial weights, order of samples, dropout noise"),
-        _column("lr", pa.float64(), "step size", "learning rate, constant"),
-        _column("weight_decay", pa.float64(), "1/step", "coupled for sgd, adam, rmsprop; decoupled for adamw"),
-        _column("dropout", pa.float64(), "probability", "share of hidden activations dropped"),
-        _column("batch_size", pa.int32(), "samples", "samples a step"),
-        _column("optimizer", pa.string(), "", "sgd, adam, adamw or rmsprop"),
-        _column("step", pa.int32(), "reports", "1..36"),
-        _column("epoch", pa.float64(), "epochs", "step / 6"),
-        _column("val_accuracy", pa.float64(), "share", "of 10,000 validation samples"),
-        _column("val_loss", pa.float64(), "nats", "mean cross-entropy of the validation samples; nan: diverged"),
-        _column("seconds", pa.float64(), "s", "CPU time of this report on one core, validation included"),
-        _column("validation_seconds", pa.float64(), "s", "CPU time of one validation, the trial's median of three"),
+        column("trial", pa.int32(), "", "0..239: a configuration each; 240..269: repeats of 0..14"),
+        column("config", pa.int32(), "", "trial that has the same configuration, itself if it is no repeat"),
+        column("seed", pa.int64(), "", "initial weights, order of samples, dropout noise"),
+        column("lr", pa.float64(), "step size", "learning rate, constant"),
+        column("weight_decay", pa.float64(), "1/step", "coupled for sgd, adam, rmsprop; decoupled for adamw"),
+        column("dropout", pa.float64(), "probability", "share of hidden activations dropped"),
+        column("batch_size", pa.int32(), "samples", "samples a step"),
+        column("optimizer", pa.string(), "", "sgd, adam, adamw or rmsprop"),
+        column("step", pa.int32(), "reports", "1..36"),
+        column("epoch", pa.float64(), "epochs", "step / 6"),
+        column("val_accuracy", pa.float64(), "share", "of 10,000 validation samples"),
+        column("val_loss", pa.float64(), "nats", "mean cross-entropy of the validation samples; nan: diverged"),
+        column("seconds", pa.float64(), "s", "CPU time of this report on one core, validation included"),
+        column("validation_seconds", pa.float64(), "s", "CPU time of one validation, the trial's median of three"),
     ]
 )
 
@@ -122,7 +122,7 @@ def measure(minutes: float) -> None:
     for trial in range(TRIALS):
         if time.monotonic() > ends:
             return
-        with _claimed(trial) as path:
+        with claimed(PARTS, trial) as path:
             if path is not None:
                 rows = curve(trial, data)
                 with replacing(path) as file:
@@ -130,10 +130,10 @@ def measure(minutes: float) -> None:
 
 
 @contextmanager
-def _claimed(trial: int) -> Iterator[Path | None]:
-    """Where this trial's rows go; None when they are there, or another process trains it. Ends with the process."""
-    PARTS.mkdir(parents=True, exist_ok=True)
-    path = PARTS / f"{trial:03}.json"
+def claimed(parts: Path, index: int) -> Iterator[Path | None]:
+    """Where the rows of this part go; None when they are there, or another process trains it. Ends with the process."""
+    parts.mkdir(parents=True, exist_ok=True)
+    path = parts / f"{index:03}.json"
     if path.exists():
         yield None
         return
@@ -146,17 +146,17 @@ def _claimed(trial: int) -> Iterator[Path | None]:
             yield None if path.exists() else path
 
 
-def gather() -> bool:
-    """Write the table when every trial is there."""
+def gather(folder: Path, count: int, file: Path, schema: pa.Schema) -> bool:
+    """Write the table when every one of `count` parts is there."""
     from rungwise.files import replacing
     from rungwise.results.tables.parquet import content
 
-    parts = [PARTS / f"{trial:03}.json" for trial in range(TRIALS)]
+    parts = [folder / f"{index:03}.json" for index in range(count)]
     if not all(part.exists() for part in parts):
         return False
     rows = [row for part in parts for row in json.loads(part.read_text())]
-    with replacing(FILE) as file:
-        file.write(content(pa.Table.from_pylist(rows, schema=SCHEMA)))
+    with replacing(file) as opened:
+        opened.write(content(pa.Table.from_pylist(rows, schema=schema)))
     return True
 
 
@@ -165,7 +165,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that many")
     measure(parser.parse_args().minutes)
     done = sum(1 for _ in PARTS.glob("*.json"))
-    print(f"wrote {FILE}" if gather() else f"{done} of {TRIALS} trials are there; the same command goes on")
+    print(
+        f"wrote {FILE}"
+        if gather(PARTS, TRIALS, FILE, SCHEMA)
+        else f"{done} of {TRIALS} trials are there; the same command goes on"
+    )
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def quality(measured: Measured, folds: int = 10) -> list[tuple[str, float, float
         points = 100 * (unwarp(held_out) - accuracy)[better]
         rank = spearmanr(held_out, accuracy).statistic
         rank_better = spearmanr(held_out[better], accuracy[better]).statistic
-        rows.append((name, _rms(error), _rms(points), float(rank), float(rank_better)))
+        rows.append((name, rms(error), rms(points), float(rank), float(rank_better)))
     return rows
 
 
@@ -212,12 +212,12 @@ def luck_of(measured: Measured) -> tuple[int, float, float]:
     good = [values for values in repeated if values.mean() > 0.97]
     return (
         len(repeated),
-        _rms(np.array([warp(values).std(ddof=1) for values in repeated])),
-        100 * _rms(np.array([values.std(ddof=1) for values in good])),
+        rms(np.array([warp(values).std(ddof=1) for values in repeated])),
+        100 * rms(np.array([values.std(ddof=1) for values in good])),
     )
 
 
-def _rms(values: Array) -> float:
+def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 

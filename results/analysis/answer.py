@@ -13,10 +13,14 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from rungwise.results.analysis.best import LARGEST, best_report
+from rungwise.results.analysis.budget.curves import budget_curves
+from rungwise.results.analysis.budget.leads import find_budget_decisions
 from rungwise.results.analysis.candidates import (
+    Curves,
     collect_candidates,
     compute_optimism,
     count_failed,
@@ -24,14 +28,23 @@ from rungwise.results.analysis.candidates import (
     find_failed_searches,
     find_winners,
     rank_candidates,
+    refit_values,
     select_scores,
 )
-from rungwise.results.analysis.comparisons import Family, compare_arms, sample_matrix, search_scores
+from rungwise.results.analysis.comparisons import (
+    Family,
+    collect_untuned,
+    compare_arms,
+    compare_untuned,
+    sample_matrix,
+    search_scores,
+)
 from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
     ArrivalOrder,
     BrokenConstraint,
+    BudgetDecides,
     Candidate,
     Comparison,
     FailedSearches,
@@ -52,9 +65,11 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
-from rungwise.results.analysis.statistics import estimate, repeated_level
+from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Trial
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
@@ -110,7 +125,8 @@ def answer(reader: Reader) -> Answer:
         constant, diagnosis = reader.meta(CONSTANT_SCORES) or {}, reader.meta("test") or {}
         worth, looks = (reader.meta(WORTH) or {}).get("value"), reader.meta(LOOKS) or []
     metric, mode = definition.metric, definition.mode
-    names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in trials)]))
+    of_arms = [trial for trial in trials if not trial.is_untuned]
+    names = list(dict.fromkeys([*definition.arms, *(trial.arm for trial in of_arms)]))
     measured = metric.removeprefix("val_")
     if not any(measured in metrics for metrics in scores.values()):
         measured = "accuracy"  # a metric of the user's own is not scored on the test split
@@ -118,7 +134,7 @@ def answer(reader: Reader) -> Answer:
         trial: metrics[measured] for trial, metrics in scores.items() if abs(metrics.get(measured, math.nan)) <= LARGEST
     }
 
-    by_arm = {name: [trial for trial in trials if trial.arm == name] for name in names}
+    by_arm = {name: [trial for trial in of_arms if trial.arm == name] for name in names}
 
     current = [trial for trial in trials if trial.trial not in superseded]
 
@@ -162,7 +178,9 @@ def answer(reader: Reader) -> Answer:
         )
     best = _best(arms, mode)
     keep = best.chosen if best else None
-    model = keep.trials[_extreme(keep.values, mode)] if keep else None
+    finished = {keep.trials[seed]: value for seed, value in keep.values.items()} if keep else {}
+    refitted = refit_values(keep.source, trials, superseded, curves, metric) if keep else {}
+    model = _extreme(finished | refitted, mode) if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
     most = definition.until_sure
     level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
@@ -173,6 +191,13 @@ def answer(reader: Reader) -> Answer:
         for arm in arms
     }
     comparisons = compare_arms(arms, family, matrices)
+    untuned = collect_untuned(trials, superseded, curves, tested, definition, constant_score)
+    gain = None
+    if untuned and split == "test" and arms and arms[0].chosen:
+        sampled = partial(
+            sample_matrix, packed=sample_scores, metric=measured, constant_score=constant_score, samples=samples
+        )
+        gain = compare_untuned(untuned, arms[0], family, sampled if sample_scores else _no_matrix, trials)
     crossed = bool(comparisons) and all(matrices[arm.arm] is not None for arm in arms if arm.scores)
     return Answer(
         metric=metric,
@@ -190,17 +215,25 @@ def answer(reader: Reader) -> Answer:
         comparisons=comparisons,
         best=best.arm if best else None,
         model=model,
+        model_source=keep.source if keep else None,
+        model_score=tested.get(model) if model and split == "test" else None,
         notes=(
             *_notes(arms, distributions, constant_score, searches),
-            *([KeptModel(model, best.arm, len(keep.values), searches)] if model and best and keep else []),
+            *([KeptModel(model, best.arm, len(finished), searches, len(refitted))] if model and best else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 else []),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
             *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
         ),
+        gain=gain,
         has_test=definition.has_test,
     )
+
+
+def _no_matrix(_: Arm) -> None:
+    """Of a record that does not say what each model scores on each sample."""
 
 
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
@@ -266,6 +299,12 @@ def _notes(
         if arm.failed_searches:
             notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
+
+
+def _budget_notes(definition: Definition, trials: Sequence[Trial], curves: Curves) -> list[BudgetDecides]:
+    """Where the answer changes with the number of trials."""
+    samples = definition.data.samples("validation")
+    return find_budget_decisions(budget_curves(definition, trials, curves), definition, samples)
 
 
 def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from rungwise.results.analysis.best import LARGEST
@@ -20,53 +21,75 @@ def collect_candidates(
 ) -> list[Candidate]:
     """An arm's configurations that were trained again. Of another network than the one that was accepted since
     (`superseded`) no seed counts, nor what it scored in the search."""
-    metric = definition.metric
     by_source: dict[int, list[Trial]] = {}
     for trial in trials:
         if trial.phase == "confirm" and trial.source is not None:
             by_source.setdefault(trial.source, []).append(trial)
     sources = {trial.trial: trial for trial in trials}
-    candidates = []
-    for source, repeats in sorted(by_source.items()):
-        values: dict[int, float] = {}
-        numbers: dict[int, int] = {}
-        failed: dict[int, State] = {}
-        missing: dict[int, State] = {}
-        breaches: dict[int, str] = {}
-        other_network = 0
-        for trial in repeats:
-            value = _last(curves.get(trial.trial, {}), metric)
-            configured = trial.config.get("seed")
-            seed = configured if isinstance(configured, int) else trial.trial
-            if trial.trial in superseded:
-                other_network += 1
-            elif trial.state is State.COMPLETED and value is not None:
-                values[seed], numbers[seed] = value, trial.trial
-                if breach := definition.breach(last_metrics(curves[trial.trial])):
-                    breaches[seed] = breach
-            elif trial.state in (State.LOST, State.RUNNING):
-                missing[seed] = trial.state
-            else:
-                failed[seed] = trial.state
-        config = {name: value for name, value in repeats[0].config.items() if name != "seed"}
-        candidates.append(
-            Candidate(
-                source=source,
-                params=sources[source].params if source in sources else repeats[0].params,
-                config=config,
-                searched=None if source in superseded else _last(curves.get(source, {}), metric),
-                trials=numbers,
-                values=values,
-                validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
-                test={seed: tested[trial] for seed, trial in numbers.items() if trial in tested},
-                failed=failed,
-                missing=missing,
-                superseded=other_network,
-                breaches=breaches,
-                search=repeats[0].search,
-            )
+    return [
+        replace(
+            collect_seeds(repeats, superseded, curves, tested, definition),
+            source=source,
+            params=sources[source].params if source in sources else repeats[0].params,
+            searched=None if source in superseded else _last(curves.get(source, {}), definition.metric),
         )
-    return candidates
+        for source, repeats in sorted(by_source.items())
+    ]
+
+
+def collect_seeds(
+    repeats: Sequence[Trial], superseded: Set[int], curves: Curves, tested: Mapping[int, float], definition: Definition
+) -> Candidate:
+    """Trials of one configuration on several seeds, at least one, without what found it."""
+    metric = definition.metric
+    values: dict[int, float] = {}
+    numbers: dict[int, int] = {}
+    failed: dict[int, State] = {}
+    missing: dict[int, State] = {}
+    breaches: dict[int, str] = {}
+    other_network = 0
+    for trial in repeats:
+        value = _last(curves.get(trial.trial, {}), metric)
+        configured = trial.config.get("seed")
+        seed = configured if isinstance(configured, int) else trial.trial
+        if trial.trial in superseded:
+            other_network += 1
+        elif trial.state is State.COMPLETED and value is not None:
+            values[seed], numbers[seed] = value, trial.trial
+            if breach := definition.breach(last_metrics(curves[trial.trial])):
+                breaches[seed] = breach
+        elif trial.state in (State.LOST, State.RUNNING):
+            missing[seed] = trial.state
+        else:
+            failed[seed] = trial.state
+    return Candidate(
+        source=0,
+        params=repeats[0].params,
+        config={name: value for name, value in repeats[0].config.items() if name != "seed"},
+        searched=None,
+        trials=numbers,
+        values=values,
+        validation=estimate(list(values.values()), share="accuracy" in metric) if values else None,
+        test={seed: tested[trial] for seed, trial in numbers.items() if trial in tested},
+        failed=failed,
+        missing=missing,
+        superseded=other_network,
+        breaches=breaches,
+        search=repeats[0].search,
+    )
+
+
+def refit_values(
+    source: int, trials: Sequence[Trial], superseded: Set[int], curves: Curves, metric: str
+) -> dict[int, float]:
+    """{trial: last validation objective} of the refits of the configuration that search trial `source` found."""
+    values = {
+        trial.trial: _last(curves.get(trial.trial, {}), metric)
+        for trial in trials
+        if trial.phase == "refit" and trial.source == source and trial.state is State.COMPLETED
+        if trial.trial not in superseded
+    }
+    return {trial: value for trial, value in values.items() if value is not None}
 
 
 def rank_candidates(candidates: Sequence[Candidate], mode: str) -> list[Candidate]:

@@ -1,15 +1,32 @@
-"""Comparisons of arms with the control: what each is about, its interval, and its verdict."""
+"""Comparisons of arms with the control, and of the control with the defaults: intervals and verdicts.
+
+The defaults are no arm: no family of comparisons counts them, nothing of them is ever best, and none of their models is
+kept. Their trainings are grouped as the control's are, so many seeds for each of its searches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rungwise.results.analysis.candidates import select_scores
-from rungwise.results.analysis.findings import Arm, Candidate, Comparison, Replicate, Verdict, is_small, verdict_of
-from rungwise.results.analysis.statistics import Difference, crossed_difference, difference, searches_needed
+from rungwise.results.analysis.candidates import Curves, collect_seeds, select_scores
+from rungwise.results.analysis.findings import (
+    Arm,
+    Candidate,
+    Comparison,
+    Replicate,
+    TuningGain,
+    Verdict,
+    is_small,
+    seeds_by_state,
+    verdict_of,
+)
+from rungwise.results.analysis.statistics import Difference, crossed_difference, difference, estimate, searches_needed
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.definition import Definition
+from rungwise.results.record.types import Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,12 +110,13 @@ def compare_arms(
         elif family.format.split == "validation":
             compared.append(Comparison(arm.arm, control.arm, Verdict.NO_TEST_SCORES, None))
         else:
-            found = _difference(arm, control, family, matrices)
+            found = find_difference(arm, control, family, matrices)
             compared.append(_judged(arm, control, found, family))
     return tuple(compared)
 
 
-def _difference(arm: Arm, control: Arm, family: Family, matrices: Mapping[str, np.ndarray | None]) -> Difference:
+def find_difference(arm: Arm, control: Arm, family: Family, matrices: Mapping[str, np.ndarray | None]) -> Difference:
+    """Scores of the arm minus those of the control; crossed with the samples where both have `matrices`."""
     share = family.format.share
     a, b = matrices[arm.arm], matrices[control.arm]
     if a is not None and b is not None:
@@ -127,3 +145,64 @@ def _without_scores(arm: Arm, control: Arm) -> Verdict | None:
     if arm.failed and control.chosen:
         return Verdict.ARM_FAILED
     return Verdict.CONTROL_FAILED if control.failed and arm.chosen else None
+
+
+def collect_untuned(
+    trials: Sequence[Trial],
+    superseded: Set[int],
+    curves: Curves,
+    tested: Mapping[int, float],
+    definition: Definition,
+    constant_score: float | None,
+) -> Arm | None:
+    """The trainings with the defaults in the form of an arm, whose searches are groups of seeds; None until all of them
+    have a test score or another outcome."""
+    known = [trial for trial in trials if trial.is_untuned and trial.trial not in superseded]
+    groups = {
+        search: collect_seeds(
+            [trial for trial in known if trial.search == search], superseded, curves, tested, definition
+        )
+        for search in sorted({trial.search for trial in known})
+    }
+    if not groups or any(one.missing or one.test.keys() != one.values.keys() for one in groups.values()):
+        return None
+    if definition.searches == 1 and len(groups) == 1:
+        (only,) = groups.values()
+        failed = {} if constant_score is None else dict.fromkeys(only.failed, constant_score)
+        scores = only.test | failed
+    else:
+        scores = search_scores(groups, (), "test", constant_score)
+    score = estimate(list(scores.values())) if scores else None
+    return Arm("untuned", (), groups, None, scores, score, None, None, {})
+
+
+def compare_untuned(
+    untuned: Arm, control: Arm, family: Family, matrix: Callable[[Arm], np.ndarray | None], trials: Sequence[Trial]
+) -> TuningGain | None:
+    """The control minus the defaults, in an interval of its own.
+
+    Args:
+        untuned: as `collect_untuned` returns it.
+        control: the first arm, with its scores on the test split.
+        family: of the comparisons of arms, for the format of scores and the unit of replication.
+        matrix: what an arm's searches score on each sample (`comparisons.sample_matrix`).
+        trials: of the record.
+    """
+    groups = untuned.winners.values()
+    failed = {(search, seed): state for search, one in untuned.winners.items() for seed, state in one.failed.items()}
+    states = seeds_by_state(dict(enumerate(failed.values())))
+    seeds = sum(len(one.test) + len(one.failed) for one in groups)
+    infeasible = next(
+        (trial.failure.message for trial in trials if trial.is_untuned and trial.failure and trial.failure.constraint),
+        None,
+    )
+    if infeasible or not any(one.test for one in groups):  # there is no size of a gain over what does not train
+        return TuningGain(control.arm, None, None, None, states, seeds, infeasible)
+    if untuned.score is None or not control.scores or not math.isfinite(untuned.score.mean):
+        return None
+    alone = replace(family, comparisons=1)
+    crossed = family.replicate is Replicate.SEARCH
+    matrices = {arm.arm: matrix(arm) if crossed else None for arm in (control, untuned)}
+    found = find_difference(control, untuned, alone, matrices)
+    verdict = verdict_of(found, family.replicate, family.format.higher)
+    return TuningGain(control.arm, untuned.score, found, verdict, states, seeds, None)

@@ -108,6 +108,19 @@ class Comparison:
     needed: int | None = None  # searches of each arm that would show a difference that is worth having
 
 
+@dataclass(frozen=True, slots=True)
+class TuningGain:
+    """The control arm against trainings with the defaults (the untuned control)."""
+
+    arm: str  # the control
+    score: Estimate | None  # of the defaults, on the test split
+    difference: Difference | None  # the arm minus the defaults; None where nothing trained with these
+    verdict: Verdict | None  # HELPS: the arm is better
+    failed: dict[State, int]  # trainings with the defaults that ended without a score
+    seeds: int  # all that have an outcome
+    infeasible: str | None  # why none was trained
+
+
 # -- notes -----------------------------------------------------------------------------------------------------
 
 
@@ -207,8 +220,9 @@ class KeptModel:
 
     trial: int
     arm: str
-    seeds: int
+    seeds: int  # of its confirmation
     searches: int = 1
+    refits: int = 0  # further seeds, of which no score enters an estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +255,16 @@ class ArrivalOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetDecides:
+    """Which of two arms is ahead, by its best validation score, depends on the number of trials of a search."""
+
+    first: str  # the arm that is ahead with few trials
+    until: int
+    later: str  # the one that is ahead with many
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenConstraint:
     """A configuration that kept all constraints in its search breaks one on fresh seeds."""
 
@@ -261,6 +285,7 @@ class SeedIgnored:
 
 Note = (
     BrokenConstraint
+    | BudgetDecides
     | SeedIgnored
     | WinnersCurse
     | FailedSeeds
@@ -297,8 +322,13 @@ class Findings:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]  # every arm against the control
     best: str | None  # the arm with the fewest failed seeds, and of these with the best mean validation objective
-    model: int | None  # confirmation trial of that arm with the best one: the model to keep
+    model: (
+        int | None
+    )  # of the trials of that arm's best configuration on fresh seeds the best by validation: it is kept
+    model_source: int | None  # the search trial that found the configuration
+    model_score: float | None  # of the model, on the test split; it enters no estimate
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
+    gain: TuningGain | None = None  # over the defaults, where these were trained, too
     has_test: bool = True  # whether the sweep can score a test split at all
 
     def arm(self, name: str) -> Arm:

@@ -104,11 +104,12 @@ def _check_checkpoints(run: Path) -> Iterator[Finding]:
     """Files against the digests in the record; and files of trials that will not go on."""
     with Reader(run) as reader:
         known, trials = reader.checkpoints(), reader.trials()
-    needed = {t.trial for t in trials if t.state is State.RUNNING or (t.phase, t.state) == ("confirm", State.COMPLETED)}
+    kept = {t.trial for t in trials if t.is_on_fresh_seed and t.state is State.COMPLETED}
+    needed = {t.trial for t in trials if t.state is State.RUNNING} | kept
     root = run / CHECKPOINTS
     for trial, digests in known.items():
         for step, digest in digests.items():
-            named = (root / str(trial)).glob(f"{step}[-.]*safetensors")
+            named = [*(root / str(trial)).glob(f"{step}[-.]*safetensors"), *(root / str(trial)).glob(f"{step}-*.tar")]
             attempts = sorted(filter(Path.is_file, named), key=lambda path: (len(path.name), path))  # no device
             # None: an older one, no longer needed. Others may be of a lost head's trial of this number.
             if attempts and digest not in (hashlib.sha256(path.read_bytes()).hexdigest() for path in attempts):

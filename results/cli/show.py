@@ -93,7 +93,14 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
     metric = definition.metric
     both, curves = tables(reader), reader.curves()
     rows = both.trials.to_pylist()
-    rows.sort(key=lambda row: (PHASE_ORDER.get(row["phase"], 2), row["rank"] is None, row["rank"], row["trial"]))
+    rows.sort(
+        key=lambda row: (
+            PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)),
+            row["rank"] is None,
+            row["rank"],
+            row["trial"],
+        )
+    )
     varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
     front = ["front"] if others else []

@@ -26,6 +26,7 @@ from typing import Any
 from rungwise.errors import RungwiseError
 from rungwise.results.io.paths import UnsafeName, resolve_below, run_name_problem, shown
 from rungwise.results.io.redaction import redacted, redacted_uri, remember
+from rungwise.results.model.model_folder import FOLDER as MODEL
 from rungwise.results.record.integrity import MARK_SUFFIX
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, HALF, RecordError
@@ -69,7 +70,10 @@ class Mirror:
                     self._version = version
             for file in sorted(run.rglob("*")):
                 name = file.relative_to(run).as_posix()
-                if not file.is_file() or name.startswith(FILE) or name.partition("/")[0] in _LEFT or "/." in f"/{name}":
+                top = name.partition("/")[0]
+                # Temporary names are hidden; a model's file may be, too.
+                is_temporary = "/." in f"/{name}" and top != MODEL
+                if not file.is_file() or name.startswith(FILE) or top in _LEFT or is_temporary:
                     continue
                 status = file.stat()
                 if self._known.get(name) != (stamp := (status.st_mtime_ns, status.st_size)):

@@ -68,7 +68,7 @@ class RunNames:
 
     def register(self, definition: Definition, trials: Iterable[Trial], rows: Iterable[ReportRow]) -> None:
         """Fix the legal names of all that are there, in the record's order."""
-        for arm in (*definition.arms, *(trial.arm for trial in trials)):
+        for arm in (*definition.arms, *(trial.arm for trial in trials if not trial.is_untuned)):
             self.arms.of(arm)
         for name in definition.fixed:
             self.fixed.of(name)
@@ -172,6 +172,11 @@ def answer_metrics(view: RecordView, result: Answer, names: RunNames) -> list[Me
         }
         numbers |= {
             f"difference_{measure}{kind}/{names.arms.of(comparison.arm)}": value for kind, value in values.items()
+        }
+    if (gain := result.gain) and gain.score and gain.difference:
+        values = {"": gain.difference.mean, "_low": gain.difference.low, "_high": gain.difference.high}
+        numbers |= {f"untuned_{measure}": gain.score.mean} | {
+            f"difference_{measure}{kind}_from_untuned": value for kind, value in values.items()
         }
     for state in State:
         numbers[f"trials_{state.lower()}"] = float(sum(trial.state is state for trial in view.trials))

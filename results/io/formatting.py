@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+_VALIDATION = re.compile(r"(?i)^val(?:id(?:ation)?)?[ _./-]+(?=.)")
 
 
 def format_metric(value: float | None, metric: str) -> str:
@@ -17,8 +20,13 @@ def format_metric(value: float | None, metric: str) -> str:
 
 def metric_label(metric: str) -> str:
     """A metric's name for people: 'validation accuracy'."""
-    words = metric.replace("_", " ")
-    return f"validation {words.removeprefix('val ')}" if metric.startswith("val_") else words
+    rest = without_split(metric)
+    return rest.replace("_", " ") if rest == metric else f"validation {rest.replace('_', ' ')}"
+
+
+def without_split(metric: str) -> str:
+    """A metric's name without the validation split that it begins with, however that is spelt: 'val_', 'val/', ..."""
+    return _VALIDATION.sub("", metric)
 
 
 def count(number: float) -> str:

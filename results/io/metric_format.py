@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import format_metric
+from rungwise.results.io.formatting import format_metric, without_split
 
 _DECIMALS = 2  # of an accuracy in percent
 _MOST_DECIMALS = 12
@@ -24,7 +24,7 @@ class MetricFormat:
     @property
     def measure(self) -> str:
         """Such as 'test accuracy'."""
-        return f"{self.split} {self.metric.removeprefix('val_')}"
+        return f"{self.split} {without_split(self.metric)}"
 
     @property
     def share(self) -> bool:

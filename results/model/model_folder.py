@@ -43,7 +43,7 @@ def difference(reader: Reader, answer: Answer) -> str | None:
         return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
     if holds != trial:
         return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
-    (config,) = (trial_row.config for trial_row in reader.trials("confirm") if trial_row.trial == trial)
+    (config,) = (trial_row.config for trial_row in reader.trials() if trial_row.trial == trial)
     names = (config.keys() & trained.keys()) - {"model"}  # a function's file lies elsewhere on other machines
     if wrong := sorted(name for name in names if trained[name] != config[name]):
         return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"

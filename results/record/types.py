@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.messages import Failure, StudyKey
+from rungwise.trainable.messages import SCORED_PHASES, UNTUNED, Failure, StudyKey
 
 FILE = "sweep.sqlite"  # in a run's folder
 HALF = ".coming-home"  # in a run's folder: the part of a run being fetched from elsewhere that has arrived
@@ -55,7 +55,7 @@ class Trial:
 
     trial: int  # it follows from arm, search and place in the search (`engine.search.numbering`)
     arm: str
-    phase: str  # search, confirm, audit
+    phase: str  # search, confirm, refit, audit, untuned
     source: int | None  # the search trial that a confirmation or an audit repeats
     state: State
     params: dict[str, Any]  # what the sampler suggested
@@ -78,6 +78,16 @@ class Trial:
     def study(self) -> StudyKey:
         """The search that it belongs to."""
         return StudyKey(self.arm, self.search)
+
+    @property
+    def is_untuned(self) -> bool:
+        """Whether it trains with the defaults, and belongs to no arm."""
+        return self.phase == UNTUNED
+
+    @property
+    def is_on_fresh_seed(self) -> bool:
+        """Whether its final state is kept, because the test split may score it."""
+        return self.phase in SCORED_PHASES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from rungwise.files import replacing
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.audit import audit
+from rungwise.results.analysis.budget.curves import read_budget_curves
 from rungwise.results.io.formatting import short
 from rungwise.results.record.types import State
 from rungwise.results.report import cost, error_gallery, summary
@@ -22,6 +23,7 @@ from rungwise.results.report.arm_table import arm_table, comparison_table
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import render_page
 from rungwise.results.report.plots.arms import plot_arms
+from rungwise.results.report.plots.budget import plot_budget
 from rungwise.results.report.plots.curves import plot_curves
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.plots.hyperparameters import plot_contour, plot_slices
@@ -57,10 +59,12 @@ def render(run: Path) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
     with FrozenReader(run) as reader:
         snapshot, findings, audit_result, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
+        budget_curves = read_budget_curves(reader)
     analysis = analyse(snapshot)
     slices = plot_slices(analysis, snapshot)
     plots = {
         "arms": plot_arms(snapshot, findings),
+        "budget": plot_budget(budget_curves, snapshot, findings),
         "pareto": plot_pareto(points, snapshot.arms),
         "history": plot_history(snapshot),
         "curves": plot_curves(snapshot),
@@ -109,7 +113,7 @@ def _searched(snapshot: Snapshot) -> list[str]:
 
 def _rank_order(entry: Entry) -> tuple[Any, ...]:
     trial = entry.trial
-    phase = PHASE_ORDER.get(trial.phase, 2)
+    phase = PHASE_ORDER.get(trial.phase, len(PHASE_ORDER))
     return (phase, entry.rank is None, entry.rank or 0, trial.state is not State.RUNNING, entry.number)
 
 

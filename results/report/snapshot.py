@@ -104,7 +104,11 @@ class Snapshot:
     @cached_property
     def arms(self) -> list[str]:
         """In the order in which the sweep names them."""
-        return list(dict.fromkeys([*self.definition.arms, *(entry.trial.arm for entry in self.entries)]))
+        return list(
+            dict.fromkeys(
+                [*self.definition.arms, *(entry.trial.arm for entry in self.entries if not entry.trial.is_untuned)]
+            )
+        )
 
     @cached_property
     def best(self) -> Entry | None:

@@ -12,7 +12,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State
 
 UTC = pa.timestamp("us", tz="UTC")
-PHASE_ORDER = {"search": 0, "confirm": 1}  # of lists of trials; the others follow
+PHASE_ORDER = {"search": 0, "confirm": 1, "refit": 2, "untuned": 3}  # of lists of trials; the others follow
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
 METRICS: dict[str, tuple[str, str]] = {
@@ -53,8 +53,8 @@ TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run"),
     "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
     "search": (pa.int64(), "", "which independent search of the arm it belongs to, from 1"),
-    "phase": (pa.string(), "", "search, confirm or audit"),
-    "source": (pa.int64(), "", "the search trial that a confirmation or an audit repeats"),
+    "phase": (pa.string(), "", "search; confirm, refit, untuned (on fresh seeds) or audit"),
+    "source": (pa.int64(), "", "the search trial that a confirmation, a refit or an audit repeats"),
     "state": (pa.string(), "", ", ".join(State)),
     "stop_rung": (pa.float64(), "epochs", "rung at which the scheduler stopped it"),
     "cutoff": (pa.float64(), "objective", "what its objective was compared with at stop_rung"),

@@ -18,8 +18,13 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
+from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.protocol import SweepData
 
+PROGRAM_REFUSAL = (
+    "--name {name!r} holds trials of another program. Choose another --name, or --fresh; --accept-changed-model goes "
+    "on with both in one run, and trains again what is confirmed. What changed:"
+)
 MODEL_REFUSAL = (
     "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model goes "
     "on with both in one run. What changed:"
@@ -51,6 +56,8 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
         if problems or not (options.widen and all(line.startswith("space") for line in changed)):
             raise CannotRun("\n  ".join([REFUSAL.format(name=options.name), *changed, *problems]), code=2)
         record.event("widened", changed=changed)
+    if trials:
+        _accept_program(record, before, experiment, options)
     work = has_work(record.path.parent, experiment, checkpoint_root(options))
     _record_warm_start(record, experiment, options, begun=bool(trials))
     record.set_meta("definition", (_extended(before, experiment) if trials else experiment).to_json())
@@ -80,7 +87,7 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
     from rungwise.engine.experiment import own_models as models
 
     with Reader(record.path.parent) as reader:
-        before, trials = models.known(reader), reader.trials()
+        before, trials, unfit = models.known(reader), reader.trials(), reader.unfit()
     in_flight = [trial for trial in trials if not trial.state.ended]
     own = models.names(experiment, in_flight)
     for trial in in_flight:  # it goes on, and nothing is imported because a record says so
@@ -95,7 +102,9 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
             raise CannotRun("\n  ".join([MODEL_REFUSAL.format(name=options.name), *lines]), code=2)
         superseded = []
         if options.accept_changed_model:
-            superseded = _supersede(record, trials, {*changed, *models.unknown(before, tries)})
+            others = models.trained_by(trials, {*changed, *models.unknown(before, tries)})
+            why = "another network was accepted in its model's place"
+            superseded = _supersede(record, trials, [*others, *unfit], why)
         if changed or notes or superseded:
             record.event("model changed", accepted=lines, notes=notes, superseded=superseded)
         print_notes(options, notes)
@@ -103,17 +112,29 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
         record.set_meta("models", Verbatim(models.kept(tries, before)))
 
 
-def _supersede(record: Record, trials: Iterable[Trial], functions: Iterable[str]) -> list[int]:
-    """End the confirmations in flight of the networks that these functions built until now. Returns all trials of such
-    networks: their confirmations fit no network that can be built any more, and are trained again."""
-    from rungwise.engine.experiment import own_models as models
+def _accept_program(record: Record, before: Definition, experiment: Experiment, options: Options) -> None:
+    """Enter that the run goes on with another program. Raises CannotRun, unless the user accepts it."""
+    from rungwise.engine.experiment.resume_check import program_changes
 
+    if not (changed := program_changes(before, experiment)):
+        return
+    if not options.accept_changed_model:
+        raise CannotRun("\n  ".join([PROGRAM_REFUSAL.format(name=options.name), *changed]), code=2)
     with Reader(record.path.parent) as reader:
-        known, unfit = reader.superseded(), reader.unfit()
-    superseded = {*models.trained_by(trials, functions), *unfit} - known
+        trials = reader.trials()
+    superseded = _supersede(record, trials, [trial.trial for trial in trials], "another program was accepted")
+    record.event("model changed", accepted=changed, notes=[], superseded=superseded)
+    record.commit()
+
+
+def _supersede(record: Record, trials: Iterable[Trial], numbers: Iterable[int], why: str) -> list[int]:
+    """End the confirmations in flight of another model or program than the one that goes on. Returns all trials of
+    such: their confirmations cannot be scored any more, and are trained again."""
+    with Reader(record.path.parent) as reader:
+        superseded = set(numbers) - reader.superseded()
     for trial in trials:
-        if trial.trial in superseded and trial.phase == "confirm" and not trial.state.ended:
-            record.end_trial(trial.trial, State.FAILED, reason="another network was accepted in its model's place")
+        if trial.trial in superseded and trial.phase in SCORED_PHASES and not trial.state.ended:
+            record.end_trial(trial.trial, State.FAILED, reason=why)
     return sorted(superseded)
 
 

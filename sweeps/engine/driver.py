@@ -41,7 +41,7 @@ from rungwise.results.record.writer import Record
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.import_path import ModelError
 from rungwise.trainable.messages import TrialAssignment
-from rungwise.trainable.protocol import SweepData
+from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.worker.trial_run import Infeasible, WorkerContext
 
 if TYPE_CHECKING:
@@ -136,8 +136,6 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
 def _one(experiment: Experiment, options: Options) -> int:
     """One trial in this process, without Ray: what a debugger session steps through."""
     from rungwise.engine.validation import check, hints
-    from rungwise.trainable.own.program.process import ProgramError
-    from rungwise.trainable.own.report_numbers import ReportError
 
     refuse(check.one_problems(experiment, options))
     training = experiment.trained_by
@@ -164,7 +162,7 @@ def _one(experiment: Experiment, options: Options) -> int:
                     say("  ".join(f"{name} {value:.6g}" for name, value in numbers.items()))
         except Infeasible as problem:
             raise CannotRun(str(problem), code=2) from None
-        except (ProgramError, ReportError) as problem:  # another exception is the user's own: a traceback says more
+        except training.one_line_errors as problem:
             raise CannotRun(str(problem), code=1) from None
         finally:
             run.close()
@@ -244,12 +242,14 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if not work and (more := add_search(record, asked)):
             asked, work = more, True
         notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
+        notes += hints.untuned_notes(asked) if work else []
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
-        with _ray(options, concurrency, data.nbytes, signals) if work else nullcontext((None, None)) as (ray, watch):
+        started_ray = _ray(options, concurrency, data, asked.trained_by, signals)
+        with started_ray if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
@@ -308,7 +308,7 @@ def _fetch(mirror: str, folder: Path) -> None:
 
 @contextmanager
 def _ray(
-    options: Options, concurrency: ConcurrencyPolicy, nbytes: int, signals: Signals
+    options: Options, concurrency: ConcurrencyPolicy, data: SweepData, training: Training, signals: Signals
 ) -> Iterator[tuple[Future[Ray], Watch]]:
     """Ray, starting in the background, and who watches it; ended at the end, whatever happens."""
     from rungwise.engine.execution.ray_watch import Watch
@@ -317,7 +317,7 @@ def _ray(
 
     def start() -> Ray:
         each = options.resources
-        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, nbytes)
+        ray.start(concurrency.running * each.cpus, concurrency.running * each.gpus, data.nbytes, training)
         return ray
 
     with Watch(ray, signals) as watch, ThreadPoolExecutor(1, "ray-start") as pool:

@@ -78,7 +78,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
     searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
-    repeats = experiment.confirmations
+    repeats = experiment.repeats
     epochs = searched + repeats * experiment.epochs
     training = epochs * seconds
     wall = START_SECONDS + training / running + (END_SECONDS if repeats else END_SECONDS / 2)
@@ -144,6 +144,7 @@ def _start_probes(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subpro
         [sys.executable, "-P", "-m", "rungwise.trainable.worker.timing"],
         stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
+    stack.enter_context(process)  # closes its pipes, and waits
     stack.callback(process.kill)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as file:
@@ -155,7 +156,7 @@ def _start_probes(stack: contextlib.ExitStack, job: Mapping[str, Any]) -> subpro
 def _read_probes(process: subprocess.Popen[str]) -> list[_Probe]:
     """A probe for each configuration. Raises CannotRun when they could not be trained."""
     output, errors = process.communicate()
-    if process.returncode:
+    if process.returncode or not output:
         last = errors.strip().splitlines()[-1:] or [f"the process ended with status {process.returncode}"]
         raise CannotRun(f"--plan times a few trials, but one could not be trained: {last[0]}")
     timings = json.loads(output)

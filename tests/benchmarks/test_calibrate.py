@@ -7,6 +7,7 @@ from functools import cache
 import boundary
 import calibrate
 import identical_arms
+import numpy as np
 import pytest
 
 from rungwise.results.analysis.findings import Verdict
@@ -40,7 +41,7 @@ def test_intervals_hold_the_difference_for_other_searches_and_other_samples(
 
 def test_without_the_samples_variance_intervals_would_hold_it_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the crossing is for, where arms differ in taste: seeds and searches agree on a split that favours one."""
-    monkeypatch.setattr(calibrate, "TASTE", 3.0)
+    monkeypatch.setattr(calibrate, "TASTE", 8.0)
     monkeypatch.setattr(calibrate, "_curve", cache(calibrate._curve.__wrapped__))
     calibrate.slope.cache_clear()
     setting = calibrate.Setting(0.0, 359, 12)
@@ -53,14 +54,33 @@ def test_without_the_samples_variance_intervals_would_hold_it_less_often(monkeyp
     calibrate.slope.cache_clear()
 
 
-@pytest.mark.parametrize("planted", [0.0, 0.02])
+def test_the_samples_are_those_of_real_trainings() -> None:
+    """Of 348 trainings of mnist_l2's network, 56 configurations on 6 seeds each."""
+    split = calibrate.SyntheticSplit(200_000, np.random.default_rng(0))
+    one, other = split.right("one", 0.0), split.right("one", 0.0)
+    disagree = (one != other).mean()
+    assert one.mean() == pytest.approx(0.982, abs=0.002)
+    assert calibrate.accuracy(0.0) == pytest.approx(one.mean(), abs=0.002)
+    assert disagree == pytest.approx(0.0107, abs=0.001)
+    between_seeds = np.hypot(100 * (disagree / 2 / 10_000) ** 0.5, calibrate.SEED_SD)  # on 10,000 samples
+    assert between_seeds == pytest.approx(0.078, abs=0.008)  # points
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.01])
 def test_a_simulated_sweep_of_real_studies_and_rungs_has_a_verdict(planted: float) -> None:
-    found = identical_arms.simulated(1, planted, searches=4)
+    found, _ = identical_arms.simulated_answer(1, planted, searches=4)
     (comparison,) = found.comparisons
     assert comparison.difference is not None
     assert comparison.pairs == 4
     assert found.arms[0].chosen != found.arms[1].chosen  # identical arms have searches of their own
     assert (comparison.verdict is Verdict.HELPS) == (planted > 0)
+
+
+def test_sweeps_that_differ_by_their_seed_are_compared_by_their_verdicts() -> None:
+    helps, hurts, unknown = Verdict.HELPS, Verdict.HURTS, Verdict.CANNOT_TELL
+    assert identical_arms.agreement([helps, hurts, helps, unknown], [helps, helps, unknown, unknown]) == (2, 1)
+    assert identical_arms.simulated(1) != identical_arms.simulated(2)
+    assert identical_arms.simulated(1) == identical_arms.simulated(1)
 
 
 @pytest.mark.parametrize("most", boundary.REPEATED_LEVELS)

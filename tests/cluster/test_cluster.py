@@ -48,6 +48,11 @@ def test_three_machines_one_loses_power_and_one_its_cable() -> None:
     lab("--machines", "3", "--", "python", "-m", "support.cluster.scenario_local", "--long")
 
 
+@pytest.mark.long  # `make test-cluster` would take a minute and a half longer
+def test_trainings_of_ones_own_find_their_files_on_three_machines_and_one_loses_power() -> None:
+    lab("--machines", "3", "--", "python", "-m", "support.cluster.scenario_own")
+
+
 def test_spot_workers_come_for_the_sweep_one_is_interrupted_then_the_head_and_none_stays() -> None:
     lab("--aws", "--", "python", "-m", "support.cluster.scenario_aws")
 

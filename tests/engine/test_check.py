@@ -101,6 +101,7 @@ BAD_FLAGS = [
     (["--sampler-options", '{"startup": 3}'], ["unknown option of --sampler tpe 'startup'", "n_startup_trials"]),
     (["--pack", "some"], ["--pack takes auto, off, or how many trials a process trains at once", "got 'some'"]),
     (["--pack", "0"], ["--pack takes auto, off, or how many trials a process trains at once", "got '0'"]),
+    (["--pack", "2", "--trial-timeout", "3"], ["with --pack that of all others", "--trial-timeout 3 and --pack 2"]),
     (["--pack", "2", "--model", "cnn"], ["--pack trains model='mlp' only", "model='cnn'", "leave it off"]),
     (["--precision", "fp16"], ["precision: ", "'fp32' or 'bf16'", "got 'fp16'"]),
     (["--patience", "0"], ["--patience > 0 must hold", "got 0.0"]),

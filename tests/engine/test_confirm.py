@@ -77,11 +77,14 @@ def change(folder: Path, *statements: str) -> None:
         db.commit()
 
 
+@pytest.mark.parametrize("refits", [0, 2])
 def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer_and_model(
-    finished: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refits: int
 ) -> None:
-    wanted = Bench(finished, digits).answer
-    left = states_left_by_kills(monkeypatch, Bench(tmp_path / "whole" / "tiny", digits), tmp_path / "left")
+    flags = "--refit-seeds", str(refits)
+    whole = Bench(tmp_path / "whole" / "tiny", digits, *flags)
+    left = states_left_by_kills(monkeypatch, whole, tmp_path / "left")
+    wanted = Bench(whole.folder if refits else finished, digits).answer
     confirmed = []
     for folder in left:
         with Reader(folder) as reader:
@@ -90,12 +93,37 @@ def test_whatever_commit_a_kill_follows_the_same_command_reaches_the_same_answer
             assert set(ended) <= models.keys()  # one transaction: an end and its model
             confirmed.append(len(ended))
     assert set(confirmed) == {0, 1, 2}
-    for folder in [folder for folder, count in zip(left, confirmed, strict=True) if count]:
-        again = Bench(folder, digits)
+    for folder in [folder for folder, count in zip(left, confirmed, strict=True) if count > min(refits, 1)]:
+        again = Bench(folder, digits, *flags)
         assert again.command() == []
         assert again.answer == wanted
         assert (wanted.split, model_of(folder)) == ("test", wanted.model)
         assert not again.todo()
+
+
+def test_refits_of_the_best_configuration_compete_for_the_model_and_change_no_estimate(
+    bench: Bench, digits: Dataset
+) -> None:
+    before = bench.answer
+    more = Bench(bench.folder, digits, "--refit-seeds", "3")
+    assert more.todo()
+    assert more.command() == []
+    assert not more.todo()
+    now = more.answer
+    assert (now.arms, now.comparisons, now.headlines) == (before.arms, before.comparisons, before.headlines)
+    with Reader(more.folder) as reader:
+        refitted = [trial for trial in reader.trials() if trial.phase == "refit"]
+        curves, scores = reader.curves(), reader.scores()
+    (chosen,) = (arm.chosen for arm in now.arms)
+    assert chosen is not None
+    assert [(trial.source, trial.state) for trial in refitted] == [(chosen.source, State.COMPLETED)] * 3
+    numbers = [*chosen.trials.values(), *(trial.trial for trial in refitted)]
+    assert len({trial.config["seed"] for trial in refitted} | set(chosen.trials)) == 5
+    accuracy = {number: curves[number][2].metrics["val_accuracy"] for number in numbers}
+    assert now.model == max(numbers, key=lambda number: accuracy[number]) == model_of(more.folder)
+    assert scores.keys() == {*chosen.trials.values(), now.model}  # the others do not touch the test split
+    assert now.model_score == scores[now.model]["accuracy"]
+    assert f"The model that is kept is that of trial {now.model}" in now.note_texts[-2] + now.note_texts[-1]
 
 
 def test_scoring_notes_once_what_a_constant_prediction_scores(finished: Path, digits: Dataset) -> None:

@@ -346,6 +346,7 @@ def test_what_makes_no_logits_is_one_line_and_exit_code_2_before_ray(
         ("raise ValueError('no\\nsecond line')", "it raised ValueError: no (nets.py:16)"),
         ("import sys; sys.exit('bye')", "it raised SystemExit: bye (nets.py:16)"),
         ("raise KeyboardInterrupt", "it raised KeyboardInterrupt (nets.py:16)"),
+        ("import os; os._exit(3)", "it raised Fault: os._exit(3) was called, which ends a process without a word"),
         ("return Net(63, config.width, classes)", "it raised RuntimeError: mat1 and mat2 shapes"),
     ],
 )

@@ -151,4 +151,9 @@ def test_numbers_follow_from_arm_search_and_place(trials: int, searches: int) ->
     assert [one_by_one[study, place] for place in range(trials) for study in studies] == in_turn
     again = [numbering.confirmation(study, 0, seed) for seed in (0, 1) for study in studies]
     assert again == list(range(in_turn[-1] + 1, in_turn[-1] + 1 + 2 * len(studies)))
-    assert numbering.confirmation(studies[0], 0, 0) == numbering.next_free() - 1 == again[-1] + 1  # that one is taken
+    groups = range(1, searches + 1)
+    beside = [numbering.untuned(search, seed) for seed in range(experiment.untuned_seeds) for search in groups]
+    beside += [numbering.refit(seed) for seed in range(experiment.refit_seeds)]
+    assert beside == list(range(again[-1] + 1, again[-1] + 1 + (0 if searches == 1 else 2 * searches + 3)))
+    last = [*again, *beside][-1]
+    assert numbering.confirmation(studies[0], 0, 0) == numbering.next_free() - 1 == last + 1  # that one is taken

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from support.own_trials import Trials
+from support.own import Trials
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.validation import fields
 from rungwise.engine.validation.check import problems
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own.arguments import Arguments, FunctionError, Hyperparameters
@@ -148,3 +149,37 @@ def test_a_hyperparameter_that_nothing_reads_is_named_once_a_trial_has_ended(tmp
     assert last.state is TrialEnd.COMPLETED
     assert last.notes == ("train never reads the hyperparameter 'smote'",)
     assert Trials(passes_all_on, tmp_path).run({"lr": 0.1, "smote": 1})[-1].notes == ()
+
+
+async def awaits(config, trial):
+    return {"loss": 1.0}
+
+
+async def yields_later(config, trial):
+    yield {"loss": 1.0}
+
+
+def takes(config, trial):
+    yield {"loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"train": awaits}, "train must be a function or a generator, but is async; call asyncio.run(...)"),
+        ({"train": yields_later}, "train must be a function or a generator, but is async; call asyncio.run(...)"),
+        ({"train": takes, "test": awaits}, "test must be a function or a generator, but is async"),
+        ({"train": takes, "data_per_worker": True}, "data_per_worker is for data as a function, but data is None"),
+        ({"train": takes, "metric": " "}, "metric must be a metric's name, but got ' ' (str)"),
+        ({"train": takes, "metric": "a\nb"}, "metric must be a metric's name, but got 'a\\nb' (str)"),
+    ],
+)
+def test_what_can_be_no_training_is_one_line_before_anything_starts(changed: dict[str, Any], line: str) -> None:
+    (found,) = fields.problems(Sweep(**{"name": "own", "metric": "loss", "mode": "min", **changed}))
+    assert found.startswith(line)
+
+
+def test_a_path_is_a_word_of_a_command() -> None:
+    sweep = Sweep(name="own", program=["python", Path("fit.py")], test=[Path("score")], metric="loss", mode="min")
+    assert (sweep.program, sweep.test) == (["python", "fit.py"], ["score"])
+    assert fields.problems(sweep) == []

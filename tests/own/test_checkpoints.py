@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.own_trials import Trials, losses
+from support.confirming import Bench
+from support.own import Trials, losses
 
+from rungwise import FloatDistribution, Sweep
+from rungwise.results.cli import doctor
+from rungwise.results.exporters.mirror import Mirror
 from rungwise.results.model.model_folder import described
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
+from rungwise.trainable.own.trial import TestProcess, Trial
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
 from rungwise.trainable.storage import install
@@ -200,6 +205,49 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     assert given == [(4, "test", 0.1)]
     saved = training.export((str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}, {"trial": 1}, None, ONE_CORE)
     assert saved.files["deep/state.json"] == b"4"
+
+
+def test_what_test_saves_is_the_model_in_place_of_what_train_saved(tmp_path: Path) -> None:
+    def test(config, trial):
+        for part in ("a draft", "the model"):
+            with trial.save() as folder:
+                (folder / "deep").mkdir()
+                (folder / "deep/.model.txt").write_text(
+                    f"{part} of {(trial.checkpoint / 'deep/state.json').read_text()}"
+                )
+        with pytest.raises(RuntimeError, match="returns its scores"):
+            trial.report(loss=1.0)
+        return {"loss": config.lr}
+
+    sweep = Sweep(
+        name="own", train=saves, test=test, metric="loss", mode="min", scheduler="none", trials=1, epochs=4,
+        space={"lr": FloatDistribution(0.1, 0.2)},
+    )  # fmt: skip
+    bench = Bench(tmp_path / "runs/own", None, "--searches", "1", sweep=sweep)
+    assert bench.command() == []
+    trial = bench.answer.model
+    model = bench.folder / "model"
+    assert described(model)["about"]["trial"] == trial
+    assert (model / "deep/.model.txt").read_text() == "the model of 4"
+    assert not (model / "deep/state.json").exists()
+    assert bench.command() == []  # it is that of the answer: nothing is left to do
+    assert not bench.todo()
+    assert not [finding for finding in doctor.examine(bench.folder) if finding.area in ("checkpoints", "model")]
+    (newest,) = (bench.folder / f"checkpoints/{trial}").glob("5-*.tar")
+    newest.write_bytes(b"torn")
+    assert "is damaged" in str([finding for finding in doctor.examine(bench.folder) if finding.area == "checkpoints"])
+    mirror = Mirror(str(tmp_path / "mirror"), "own")
+    mirror.push(bench.folder)
+    assert (tmp_path / "mirror/own/model/deep/.model.txt").exists()
+
+
+def test_a_test_that_saves_too_much_for_the_disk_still_scores(full: Path, tmp_path: Path) -> None:
+    process = TestProcess(full)
+    trial = Trial.of(FOUR, number=1, arm="", phase="test", attempt=1, device="cpu", process=process)
+    with trial.save() as folder:
+        (folder / "model.bin").write_bytes(bytes(2_000_000))
+    assert process.saved is None
+    assert not list(full.iterdir())
 
 
 @pytest.mark.parametrize("keeps", [True, False])

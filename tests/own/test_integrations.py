@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.own_trials import Trials
+from support.own import Trials
 
 from rungwise.trainable.messages import TrialEnd, TrialResult
 

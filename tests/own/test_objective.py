@@ -141,8 +141,8 @@ def test_a_returned_value_that_was_judged_is_no_second_report(tmp_path: Path) ->
 def test_an_objective_without_reports_returns_its_one_report(tmp_path: Path) -> None:
     (result,) = Process(lambda _: 0.25, tmp_path).results()
     assert (result.step, result.objective, result.state) == (1, 0.25, TrialEnd.COMPLETED)
-    (several,) = Process(lambda _: (0.25, 3), tmp_path, objectives=("error", "seconds")).results()
-    assert {"error": 0.25, "seconds": 3.0}.items() <= several.metrics.items()
+    (several,) = Process(lambda _: (0.25, 3), tmp_path, objectives=("error", "fit_seconds")).results()
+    assert {"error": 0.25, "fit_seconds": 3.0}.items() <= several.metrics.items()
 
 
 def test_more_reports_than_epochs_are_all_sent(tmp_path: Path) -> None:

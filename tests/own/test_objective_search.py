@@ -271,8 +271,8 @@ def test_an_objective_needs_no_space_and_its_values_have_optunas_words(tmp_path:
     assert (one.metric, one.mode, one.space, one.data_name) == ("value", "min", {}, "")
     two = sweep(mode="maximize", objectives={"value_1": "minimize"})
     assert two.all_objectives == {"value_0": "max", "value_1": "min"}
-    named = sweep(metric="f1", mode="max", objectives={"seconds": "min"})
-    assert named.all_objectives == {"f1": "max", "seconds": "min"}
+    named = sweep(metric="f1", mode="max", objectives={"fit_seconds": "min"})
+    assert named.all_objectives == {"f1": "max", "fit_seconds": "min"}
     for each in (one, two, named):
         found = problems(resolve(each), parse(each, ["--out", str(tmp_path)]))
         assert found == []

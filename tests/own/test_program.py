@@ -138,7 +138,9 @@ def test_what_a_confirmed_program_named_last_is_what_its_test_is_given(tmp_path:
     (tmp_path / "test.py").write_text(
         f"""{IMPORTS}
 assert os.environ["RUNGWISE_PHASE"] == "test"
-{reporting("'test_score': json.load(open(os.environ['RUNGWISE_CHECKPOINT'] + '/state.json'))")}
+open(os.environ["RUNGWISE_SAVE"] + "/model.txt", "w").write("made by the test")
+state = json.load(open(os.environ["RUNGWISE_CHECKPOINT"] + "/state.json"))
+{reporting("'test_score': state, 'checkpoint': 'model.txt'")}
 """
     )
     training = python(tmp_path, COUNTING, test=["python", "test.py"])
@@ -150,6 +152,10 @@ assert os.environ["RUNGWISE_PHASE"] == "test"
     config = {"seed": 7, "epochs": 3, "reports_per_epoch": 1}
     scores = training.score({1: (file, last.checkpoint.sha256)}, {1: config}, None, ONE_CORE)
     assert scores.scores == {1: {"score": 3.0}}
+    assert file is not None
+    model = Checkpoints(tmp_path / "checkpoints", 1).file(4)
+    saved = training.export((model, scores.models[1].sha256), config, {"trial": 1}, None, ONE_CORE)
+    assert saved.files["model.txt"] == b"made by the test"
 
 
 # -- how it fails ------------------------------------------------------------------------------------------------

@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.own_trials import Trials, losses
+from support.own import Trials, losses
 
+from rungwise import FloatDistribution, Sweep
+from rungwise.engine.experiment.command_line import parse
+from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.validation import check
 from rungwise.results.record.definition import Definition
-from rungwise.results.tables.schema import metric_about
+from rungwise.results.tables.schema import REPORT_FIELDS, metric_about
 from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
-from rungwise.trainable.own.report_numbers import ReportError
+from rungwise.trainable.own.report_numbers import OUR_NAMES, ReportError
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
 
@@ -166,12 +170,40 @@ def test_what_the_function_does_after_its_last_report_is_done_and_may_fail(phase
     assert "no room for the model" in last.failure.message
 
 
-def test_seconds_and_epochs_are_added_unless_the_function_reports_them(tmp_path: Path) -> None:
+def test_what_rungwise_adds_to_a_report_and_what_the_function_calls_alike_are_both_kept(tmp_path: Path) -> None:
     (first, *_) = Trials(yields({"loss": 1.0}), tmp_path / "a").run({"reports_per_epoch": 2})
     assert first.metrics["epoch"] == 0.5
     assert first.metrics["seconds"] >= 0
-    (first, *_) = Trials(yields({"loss": 1.0, "epoch": 3, "seconds": 4}), tmp_path / "b").run()
-    assert (first.metrics["epoch"], first.metrics["seconds"]) == (3.0, 4.0)
+    report = {"loss": 1.0} | {name: 40.0 + place for place, name in enumerate(OUR_NAMES)}
+    trials = Trials(yields(report), tmp_path / "b")
+    (first, *_) = trials.run()
+    assert first.metrics["epoch"] == 1
+    assert 0 <= first.metrics["seconds"] < 40
+    assert first.metrics.keys() == {"loss", "epoch", "seconds", *(f"reported_{name}" for name in OUR_NAMES)}
+    assert (first.metrics["reported_epoch"], first.metrics["reported_step"]) == (40.0, 44.0)
+    assert OUR_NAMES.keys() == {"epoch", "seconds", *REPORT_FIELDS}
+
+
+@pytest.mark.parametrize("field", ["metric", "objectives", "constraints"])
+@pytest.mark.parametrize("flags", [[], ["--one", "{}"]])
+def test_a_metric_under_a_name_that_the_tables_have_is_refused_before_ray(
+    field: str, flags: list[str], tmp_path: Path
+) -> None:
+    named = {"metric": {"metric": "seconds"}, "objectives": {"metric": "loss", "objectives": {"seconds": "min"}},
+             "constraints": {"metric": "loss", "constraints": {"seconds": ("<=", 5)}}}[field]  # fmt: skip
+    space = {"lr": FloatDistribution(0.1, 0.2)}
+    sweep = Sweep(name="own", train=yields({"loss": 1.0}), mode="min", space=space, **named)
+    options = parse(sweep, ["--out", str(tmp_path), *flags])
+    (line,) = (check.one_problems if flags else check.problems)(resolve(sweep, options), options)
+    assert line.startswith(f"{field}: a metric must not be called 'seconds', which is the time since the report before")
+    assert line.endswith("is called 'reported_seconds'")
+
+
+def test_one_refuses_what_only_the_built_in_training_reads(tmp_path: Path) -> None:
+    sweep = Sweep(name="own", train=yields({"loss": 1.0}), metric="loss", mode="min", max_parameters=10)
+    options = parse(sweep, ["--out", str(tmp_path), "--one", "{}"])
+    (line,) = check.one_problems(resolve(sweep, options), options)
+    assert line.startswith("max_parameters is for the built-in training, and your training knows its model's size")
 
 
 def test_random_numpy_and_torch_are_seeded_before_the_function_is_called(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rungwise.results.io.formatting import conjunction, duration, format_metric, settings
+from rungwise.results.io.formatting import conjunction, duration, format_metric, metric_label, settings
+from rungwise.results.io.metric_format import MetricFormat
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,18 @@ def test_a_score_is_percent_for_accuracies_and_four_digits_for_all_else() -> Non
     assert format_metric(0.98312, "val_accuracy") == format_metric(0.98312, "accuracy") == "98.31%"
     assert format_metric(0.0712345, "val_loss") == "0.07123"
     assert [format_metric(value, "val_loss") for value in (None, float("inf"))] == ["none", "inf"]
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val loss", "val/loss", "validation_loss", "Valid loss"])
+def test_a_validation_metric_reads_alike_however_it_is_spelt(metric: str) -> None:
+    assert metric_label(metric) == "validation loss"
+    assert MetricFormat(metric, "test", higher=False).measure == "test loss"
+
+
+def test_a_name_that_only_begins_alike_is_kept() -> None:
+    assert [metric_label(name) for name in ("value", "val", "val_", "valley_depth", "f1_val")] == [
+        "value", "val", "val ", "valley depth", "f1 val"
+    ]  # fmt: skip
 
 
 def test_settings_and_words_are_listed() -> None:

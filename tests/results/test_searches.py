@@ -11,40 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from support import demo
-from support.confirmed import Sweep, sweep
+from support.confirmed import DATA, HIGH, LOW, asked, begun, searched
 
-from rungwise.results.analysis.answer import CONSTANT_SCORES, LOOKS, WORTH, Answer, answer
+from rungwise.results.analysis.answer import LOOKS, Answer
 from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict
 from rungwise.results.analysis.statistics import Difference, crossed_difference, searches_needed
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record
-
-ARMS: dict[str, Any] = {"no L2": {"l2": 0.0}, "L2": {}}
-DATA = demo.DEFINITION["data"] | {"classes": list("0123456789")}
-
-
-def begun(folder: Path, searches: int = 5, worth: float | None = 0.001, **changed: Any) -> Sweep:
-    told = {"arms": ARMS, "trials": 16, "searches": searches, "order": "fixed", "data": DATA, **changed}
-    made = sweep(folder, **told)
-    made.record.set_meta(CONSTANT_SCORES, {"accuracy": 0.1135, "loss": 2.3})
-    if worth is not None:
-        made.record.set_meta(WORTH, {"value": worth, "given": True})
-    return made
-
-
-def searched(made: Sweep, arm: str, scores: Sequence[float]) -> None:
-    """A search for each score, whose winner has that score on the mean of two fresh seeds."""
-    for search, score in enumerate(scores, 1):
-        source = made.search(arm, 0.97, 0.98, lr=0.01, search=search)
-        confirmed = [made.confirm(arm, source, 10 * search + seed, 0.981, search=search) for seed in (1, 2)]
-        made.score(confirmed, [score - 0.0001, score + 0.0001])
-
-
-def asked(folder: Path) -> Answer:
-    with Reader(folder) as reader:
-        return answer(reader)
 
 
 def two_arms(folder: Path, control: Sequence[float], other: Sequence[float], **changed: Any) -> Answer:
@@ -53,10 +27,6 @@ def two_arms(folder: Path, control: Sequence[float], other: Sequence[float], **c
     searched(made, "L2", other)
     made.record.close()
     return asked(folder)
-
-
-LOW = (0.9800, 0.9802, 0.9804, 0.9806, 0.9808)
-HIGH = tuple(score + 0.002 for score in LOW)
 
 
 def test_arms_are_compared_by_welchs_test_over_searches(tmp_path: Path) -> None:
@@ -75,6 +45,30 @@ def test_arms_are_compared_by_welchs_test_over_searches(tmp_path: Path) -> None:
     )
     assert "cannot be told from one search" not in found.sentence
     assert "98.04% test accuracy (n=5 independent searches per arm, 95% interval 98.00 to 98.08%)" in found.details
+
+
+def test_refits_enter_no_estimate_and_the_best_seed_of_all_is_the_model(tmp_path: Path) -> None:
+    made = begun(tmp_path / "run", 5)
+    searched(made, "no L2", LOW)
+    searched(made, "L2", HIGH)
+    before = asked(tmp_path / "run")
+    assert before.model is not None
+    assert before.model_source is not None
+    better = [
+        made._trial(before.best or "", "refit", before.model_source, 70 + seed, (value,), State.COMPLETED, "", {})
+        for seed, value in enumerate((0.5, 0.999, 0.998))
+    ]
+    now = asked(tmp_path / "run")
+    assert (now.model, now.model_score, now.split) == (better[1], None, "test")
+    assert (now.arms, now.comparisons, now.sentence) == (before.arms, before.comparisons, before.sentence)
+    made.score([better[1]], [0.9871])
+    now = asked(tmp_path / "run")
+    assert (now.arms, now.comparisons, now.sentence) == (before.arms, before.comparisons, before.sentence)
+    assert (
+        f"The model that is kept is that of trial {better[1]} (98.71% test accuracy): the best of 5 seeds of the best "
+        "configuration that the 5 searches of no L2 found, both by validation. Scores of arms are means over "
+        "searches, without the 3 seeds that were added for the model."
+    ) in now.note_texts
 
 
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:

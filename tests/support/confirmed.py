@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.analysis.answer import answer
+from rungwise.results.analysis.answer import CONSTANT_SCORES, WORTH, Answer, answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
@@ -17,6 +17,10 @@ from support import demo
 SEEDS = (11, 12, 13, 14, 15)  # of the confirmation
 NO_L2 = (0.980, 0.981, 0.982, 0.981, 0.981)  # mean 0.9810
 L2 = (0.983, 0.983, 0.985, 0.984, 0.985)  # mean 0.9840
+ARMS: dict[str, Any] = {"no L2": {"l2": 0.0}, "L2": {}}
+DATA = demo.DEFINITION["data"] | {"classes": list("0123456789")}
+LOW = (0.9800, 0.9802, 0.9804, 0.9806, 0.9808)
+HIGH = tuple(score + 0.002 for score in LOW)
 
 
 class Sweep:
@@ -124,3 +128,27 @@ def two_arms(folder: Path, **definition: Any) -> Path:
     made.record.end_session(1, SweepState.FINISHED)
     made.record.close()
     return folder
+
+
+def begun(folder: Path, searches: int = 5, worth: float | None = 0.001, **changed: Any) -> Sweep:
+    """Two arms with so many searches each, of nothing yet."""
+    told = {"arms": ARMS, "trials": 16, "searches": searches, "order": "fixed", "data": DATA, **changed}
+    made = sweep(folder, **told)
+    made.record.set_meta(CONSTANT_SCORES, {"accuracy": 0.1135, "loss": 2.3})
+    if worth is not None:
+        made.record.set_meta(WORTH, {"value": worth, "given": True})
+    return made
+
+
+def searched(made: Sweep, arm: str, scores: Sequence[float]) -> None:
+    """A search for each score, whose winner has that score on the mean of two fresh seeds."""
+    for search, score in enumerate(scores, 1):
+        source = made.search(arm, 0.97, 0.98, lr=0.01, search=search)
+        confirmed = [made.confirm(arm, source, 10 * search + seed, 0.981, search=search) for seed in (1, 2)]
+        made.score(confirmed, [score - 0.0001, score + 0.0001])
+
+
+def asked(folder: Path) -> Answer:
+    """The answer of its record now."""
+    with Reader(folder) as reader:
+        return answer(reader)

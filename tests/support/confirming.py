@@ -46,8 +46,9 @@ class Here(Confirmation):
 class Bench:
     """One run's folder, and the command that works on it."""
 
-    def __init__(self, folder: Path, data: Dataset, *flags: str, sweep: Sweep = SWEEP) -> None:
-        self.folder, self.data, self.sweep = folder, data, sweep
+    def __init__(self, folder: Path, data: Dataset | None, *flags: str, sweep: Sweep = SWEEP) -> None:
+        self.folder, self.sweep = folder, sweep
+        self.data = SweepData(None if data is None else data.without_test(), data)
         folder.mkdir(parents=True, exist_ok=True)
         asked = ["--out", str(folder.parent), "--name", folder.name, "--confirm-configs", "1", "--confirm-seeds", "2"]
         self.options = parse(sweep, [*asked, *flags])
@@ -76,17 +77,17 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, TrialResult.from_tune(worker.step())):
                     pass
-            data = SweepData(self.data.without_test(), self.data)
-            confirmation = Here(
-                self.record, self.experiment, data, self.options, Stop(Signals(), None), self.checkpoints
-            )
+            stop = Stop(Signals(), None)
+            confirmation = Here(self.record, self.experiment, self.data, self.options, stop, self.checkpoints)
             confirmation.score()
             return list(confirmation.keep())
         finally:
             self.record.close()
 
     def _worker(self, message: dict[str, Any]) -> TrialWorker:
-        given = {"data": self.data.without_test(), "checkpoints": self.checkpoints, "checkpoint_seconds": 0.0}
+        experiment = self.experiment
+        given = {"data": self.data.search, "checkpoints": self.checkpoints, "checkpoint_seconds": 0.0}
+        given |= {"training": experiment.trained_by, "objectives": tuple(experiment.objectives)}
 
         class Worker(TrialWorker):
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]

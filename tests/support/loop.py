@@ -56,7 +56,7 @@ class Loop:
         self.record = Record(folder)
         arms: dict[str, Any] = {arm: {} for arm in sweep.arms}
         definition = {"metric": sweep.metric, "mode": sweep.mode, "arms": arms, "objectives": sweep.all_objectives}
-        definition |= {"searches": searches, "trials": trials}
+        definition |= {"searches": searches, "trials": trials, "training": resolve(sweep).training}
         self.record.set_meta("definition", definition)
         self.record.commit()
         per_epoch = sweep.reports_per_epoch

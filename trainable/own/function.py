@@ -44,6 +44,14 @@ class FunctionTraining(OwnTraining):
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return self._arguments.parse(values)
 
+    def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        if self._arguments.model is None:  # any name is legal: which ones there are, only the function's body says
+            return None
+        try:
+            return self.parse(values)
+        except ValueError:
+            return None
+
     def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return self._arguments.describe()
 

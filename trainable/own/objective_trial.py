@@ -22,7 +22,7 @@ from rungwise.distributions import (
 from rungwise.errors import RungwiseError
 from rungwise.text import printable
 from rungwise.trainable.messages import SuggestionRequest
-from rungwise.trainable.own.run import UnjudgedReport
+from rungwise.trainable.own.run import ObjectiveReport
 from rungwise.trainable.own.trial import Trial, TrialStopped
 from rungwise.trainable.protocol import RESERVED
 
@@ -55,8 +55,8 @@ class ObjectiveTrial:
         self.distributions: dict[str, Distribution] = {}
         self.user_attrs: dict[str, Any] = {}
         self.datetime_start = datetime.now()
-        self._pending: dict[str, float] | None = None  # the last report, until it is known whether it is judged
-        self._sent: dict[str, float] | None = None  # the last one that was sent
+        self._pending: ObjectiveReport | None = None  # the last report, until it is known whether it is judged
+        self._sent: ObjectiveReport | None = None  # the last one that was sent
         self._steps: set[int] = set()  # of the reports, as the objective counts them
         self._offset = 0  # 1 where it counts from 0
         self._is_pruned = False
@@ -165,7 +165,8 @@ class ObjectiveTrial:
             self._offset = 1
         self._steps.add(step)
         self._flush()
-        self._pending = {self._objectives[0]: value, "epoch": float(step + self._offset)}
+        epoch = float(step + self._offset)
+        self._pending = ObjectiveReport({self._objectives[0]: value}, epoch, is_judged=True)
 
     def should_prune(self) -> bool:
         """Whether a rung stops the trial at its last report. A trial that never asks is never stopped."""
@@ -183,9 +184,10 @@ class ObjectiveTrial:
         """Send the last report if nobody asked for a verdict on it."""
         if self._pending is not None:
             self._sent, self._pending = self._pending, None
-            self._run.report(UnjudgedReport(self._sent))
+            self._sent.is_judged = False
+            self._run.report(self._sent)
 
-    def last_report(self, returned: Any) -> dict[str, float] | None:
+    def last_report(self, returned: Any) -> ObjectiveReport | None:
         """The trial's last report, of what the objective returned; None when it has been sent.
 
         Raises:
@@ -197,7 +199,7 @@ class ObjectiveTrial:
             pending, self._pending = self._pending, None
             return pending
         self._flush()
-        return values if earlier is None else {**values, "epoch": earlier["epoch"]}
+        return ObjectiveReport(values, None if earlier is None else earlier.epoch, is_judged=True)
 
     def last_pruned_report(self) -> None:
         """The objective raised `TrialPruned`: send what it reported before."""

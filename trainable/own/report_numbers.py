@@ -9,6 +9,18 @@ from typing import Any
 
 from rungwise.errors import RungwiseError
 
+OUR_NAMES = {  # columns that a report has beside the user's metrics
+    "epoch": "the training progress of the report",
+    "seconds": "the time since the report before",
+    "trial": "the number of the trial",
+    "attempt": "the number of its start",
+    "step": "the number of the report",
+    "seq": "the order of arrival",
+    "at": "the time of arrival",
+    "rung": "where the scheduler compared it",
+    "cutoff": "what it was compared with",
+    "stopped": "whether that stopped the trial",
+}
 _ROUNDING = 1e-4  # of an accuracy in low precision
 
 
@@ -17,7 +29,10 @@ class ReportError(RungwiseError, ValueError):
 
 
 def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str, float]:
-    """The numbers of a report, as Python's. Raises ReportError."""
+    """The numbers of a report, as Python's; under `reported_<name>` those of which Rungwise has the name itself.
+
+    Raises ReportError.
+    """
     if not isinstance(report, Mapping):
         raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
     found: dict[str, float] = {}
@@ -29,7 +44,7 @@ def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str
                 f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
                 "validation score, and give the test split to Sweep(test=...)"
             )
-        found[name] = _number(name, value)
+        found[f"reported_{name}" if name in OUR_NAMES else name] = _number(name, value)
     if missing := [name for name in objectives if name not in found]:
         raise ReportError(
             f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import shutil
 import tempfile
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise import reporting
 from rungwise.storage import beside
-from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import SCORED_PHASES, CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
 from rungwise.trainable.own.arguments import Hyperparameters
 from rungwise.trainable.own.calls import CallReports
 from rungwise.trainable.own.report_numbers import ReportError, numbers
-from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.own.trial import Trial, is_disk_full
 from rungwise.trainable.own.worker_data import WorkerData
 from rungwise.trainable.worker.checkpoints import ARCHIVE
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged
@@ -30,11 +29,18 @@ if TYPE_CHECKING:
     from rungwise.trainable.own.program.process import Process
     from rungwise.trainable.own.training import OwnTraining
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
+class ObjectiveReport(dict[str, Any]):
+    """A report of an Optuna objective.
 
-class UnjudgedReport(dict[str, Any]):
-    """A report after which the trial goes on, whatever the scheduler makes of it."""
+    Attributes:
+        epoch: The step that the objective gave it, from 1; None: the number of the report.
+        is_judged: Whether the scheduler may stop the trial here.
+    """
+
+    def __init__(self, values: Mapping[str, Any], epoch: float | None, *, is_judged: bool) -> None:
+        super().__init__(values)
+        self.epoch, self.is_judged = epoch, is_judged
 
 
 class OwnRun(TrialRun):
@@ -82,10 +88,13 @@ class OwnRun(TrialRun):
                 continue
             metrics = numbers(report, self._context.objectives, self.assignment.phase)
             now, self._step = time.monotonic(), self._step + 1
-            metrics.setdefault("epoch", self._step / int(config["reports_per_epoch"]))
-            metrics.setdefault("seconds", now - reported_at)
+            own = report if isinstance(report, ObjectiveReport) else None
+            metrics["epoch"] = self._step / int(config["reports_per_epoch"])
+            if own is not None and own.epoch is not None:
+                metrics["epoch"] = own.epoch
+            metrics["seconds"] = now - reported_at
             self._history.append({"step": self._step, **metrics})
-            last = replace(self._result(self._step, metrics, 0), is_judged=not isinstance(report, UnjudgedReport))
+            last = replace(self._result(self._step, metrics, 0), is_judged=own is None or own.is_judged)
             is_sent = False
             if last.objective is None:
                 self.close()
@@ -110,7 +119,7 @@ class OwnRun(TrialRun):
         self._pending = self._unsaved = None
         if result.ended:
             result = replace(result, notes=self._training.notes(self))
-            if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
+            if result.state is TrialEnd.COMPLETED and self.assignment.phase in SCORED_PHASES:
                 saved = result.checkpoint
                 if saved is None or saved.step != self._step:
                     saved = self._archive(self._latest)  # what `test` is given, also when nothing was saved
@@ -145,7 +154,7 @@ class OwnRun(TrialRun):
         self._reports.report(metrics)
 
     def save_is_due(self) -> bool:
-        if self.assignment.phase == "confirm" and self._step >= self._budget:
+        if self.assignment.phase in SCORED_PHASES and self._step >= self._budget:
             return True
         return time.monotonic() - self._saved_at >= self._context.checkpoint_seconds
 
@@ -174,7 +183,7 @@ class OwnRun(TrialRun):
 
     def drop(self, folder: Path, error: BaseException) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if is_disk_full(error):
             self._unsaved, self._saved_at = str(error), time.monotonic()
             return True
         return False
@@ -182,15 +191,13 @@ class OwnRun(TrialRun):
     # ----------------------------------------------------------------------------------------------------------
 
     def _trial(self, checkpoint: Path | None) -> Trial:
-        assignment, config, data = self.assignment, self.assignment.config, self._context.data
-        return Trial(
+        assignment, data = self.assignment, self._context.data
+        return Trial.of(
+            assignment.config,
             number=assignment.trial,
             arm=assignment.arm,
             phase=assignment.phase,
             attempt=assignment.attempt,
-            seed=int(config["seed"]),
-            epochs=int(config["epochs"]),
-            reports_per_epoch=int(config["reports_per_epoch"]),
             device=self._context.device,
             data=data.get() if isinstance(data, WorkerData) else data,
             checkpoint=checkpoint,

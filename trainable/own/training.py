@@ -10,22 +10,23 @@ import pickle
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rungwise.trainable.faults import ordinary, reason
-from rungwise.trainable.messages import TrialAssignment, TrialResult
+from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.report_numbers import ReportError, numbers, require_shares
 from rungwise.trainable.own.run import OwnRun
-from rungwise.trainable.own.trial import Trial
+from rungwise.trainable.own.trial import TestProcess, Trial
 from rungwise.trainable.own.worker_data import OwnData, WorkerData, load
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
 from rungwise.trainable.training.loop_functions import name_of
+from rungwise.trainable.worker.checkpoints import save_after
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
 
@@ -41,6 +42,7 @@ class OwnTraining(Training):
     metric: str  # the objective
     test: Callable[..., Any] | Sequence[str] | None  # a function; a program's may be a program, too
     is_own = True
+    one_line_errors: ClassVar[tuple[type[Exception], ...]] = (FunctionError, ReportError)
 
     @property
     @abstractmethod
@@ -159,21 +161,25 @@ class OwnTraining(Training):
         if isinstance(prepared, WorkerData):
             prepared = prepared.get()
         scores: dict[int, dict[str, float]] = {}
+        models: dict[int, CheckpointSaved] = {}
         for number, (file, digest) in files.items():
-            config = configs[number]
             with tempfile.TemporaryDirectory() as temporary:
-                folder = archive.unpack(str(file), digest, Path(temporary) / "checkpoint").folder
-                trial = Trial(
-                    number=number, arm="", phase="test", attempt=1, seed=int(config["seed"]),
-                    epochs=int(config["epochs"]), reports_per_epoch=int(config["reports_per_epoch"]),
-                    device=device, data=prepared, checkpoint=folder,
+                snapshot = archive.unpack(str(file), digest, Path(temporary) / "checkpoint")
+                process = TestProcess(Path(temporary))
+                trial = Trial.of(
+                    configs[number], number=number, arm="", phase="test", attempt=1, device=device, data=prepared,
+                    checkpoint=snapshot.folder, reported=snapshot.step, process=process,
                 )  # fmt: skip
                 with ordinary():
-                    scores[number] = self._named(self.tested(config, trial))
-        return TestScores(scores)
+                    scores[number] = self._named(self.tested(configs[number], trial))
+                if process.saved is not None:
+                    packed = Path(temporary) / "model.tar"
+                    archive.pack(replace(snapshot, folder=process.saved), packed)
+                    models[number] = save_after(file, packed)
+        return TestScores(scores, models=models)
 
     def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
-        """What the user's test returns of a confirmed trial."""
+        """What the user's test returns of a confirmed trial; what it saves, the trial's process has."""
         call, _ = self._test_arguments.bind(config, trial)
         return call()
 

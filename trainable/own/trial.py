@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +39,41 @@ class Process(Protocol):
         """Remove a folder that `error` left incomplete. Returns whether training goes on: a full disk ends no trial."""
 
 
+class TestProcess:
+    """The process of a trial in `test`: what it saves is the model."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, place: Path) -> None:
+        """`place`: a folder of this machine."""
+        self._place, self._number = place, 0
+        self.saved: Path | None = None  # the last folder
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        raise RuntimeError("test returns its scores; trial.report is for training")
+
+    def save_is_due(self) -> bool:
+        return True
+
+    def new_folder(self) -> Path:
+        self._number += 1
+        folder = self._place / f"saved-{self._number}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def keep(self, folder: Path) -> None:
+        self.saved = folder
+
+    def drop(self, folder: Path, error: BaseException) -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return is_disk_full(error)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or a user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One trial, as a training function sees it: `def train(config, trial)`.
@@ -49,7 +86,8 @@ class Trial:
     arm: str
     """The alternative that it belongs to."""
     phase: str
-    """"search"; "confirm" or "audit": a repetition after the search; "test": in `test`; "one": for `--one`."""
+    """"search"; "confirm", "refit" or "audit": a repetition after the search; "untuned": the defaults; "test": in
+    `test`; "one": for `--one`."""
     attempt: int
     """1; more when an earlier process of this trial died."""
     seed: int
@@ -69,10 +107,16 @@ class Trial:
     where a report is an epoch."""
     process: Process | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any], **about: Any) -> Trial:
+        """The trial of a configuration, which has its seed and budget; `about`: the other fields."""
+        given: dict[str, Any] = {name: int(config[name]) for name in ("seed", "epochs", "reports_per_epoch")}
+        return cls(**given, **about)
+
     @property
     def save_due(self) -> bool:
         """Whether to save a checkpoint now: `--checkpoint-seconds` have passed, or a confirmed trial has sent its last
-        report, and what is saved is the model that `test` is given."""
+        report, and what is saved is the model that `test` is given. True in `test`: what that saves is the model."""
         return self.process is not None and self.process.save_is_due()
 
     @contextmanager
@@ -82,8 +126,8 @@ class Trial:
             with trial.save() as folder:
                 torch.save(model.state_dict(), folder / "model.pt")
 
-        When the block ends without an error, the folder replaces the trial's last checkpoint, whole or not at all.
-        A disk that is full costs the checkpoint and not the trial.
+        When the block ends without an error, the folder replaces the trial's last checkpoint, whole or not at all; in
+        `test` it becomes the model. A disk that is full costs the checkpoint and not the trial.
         """
         if self.process is None:
             raise RuntimeError("this trial has no process that could keep a checkpoint")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.trainable.faults import ordinary, reason
+from rungwise.trainable.faults import ordinary, reason, refusing_exit
 from rungwise.trainable.own.arguments import FunctionError
 from rungwise.trainable.training.loop_functions import name_of
 
@@ -41,7 +41,7 @@ class WorkerData:
 def load(function: Callable[[], Any]) -> Any:
     """What a function of the user's returns as data. Raises FunctionError."""
     try:
-        with ordinary():
+        with ordinary(), refusing_exit():
             return function()
     except Exception as error:
         raise FunctionError(f"data: {name_of(function)} raised {reason(error)}") from error

@@ -57,6 +57,12 @@ class BuiltInTraining(Training):
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return hyper.parse_config(values).model_dump(mode="json")
 
+    def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return self.parse(values)
+        except ValueError:  # of a subclass of Config: a field without a default
+            return None
+
     def describe(self, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return hyper.described(hyper.config_class(values))
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from rungwise.storage import Folder, below
+from rungwise.storage import Folder, below, folder_of
 from rungwise.trainable.messages import CheckpointSaved
 from rungwise.trainable.storage import CheckpointError
 
@@ -129,6 +129,28 @@ class Checkpoints:
 
     def _digest(self, file: _File) -> str:
         return self._folder.read(f"{file.stem}.sha256").decode().strip()
+
+
+def save_after(file: str | Path, content: Path) -> CheckpointSaved:
+    """Keep what was made of a trial's final checkpoint beside it, as that of one more step.
+
+    Args:
+        file: The final checkpoint, a path or URI as `Checkpoints.file` returns it.
+        content: A file of this machine.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    name = str(file).partition("?")[0].rpartition("/")[2]
+    final = _parsed(name)
+    assert final is not None, name
+    with content.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+    stem = final.stem.replace(str(final.step), str(final.step + 1), 1)
+    folder = Folder(folder_of(file))
+    folder.write(f"{stem}{final.suffix}", content)
+    folder.write(f"{stem}.sha256", digest.encode())
+    return CheckpointSaved(final.step + 1, digest)
 
 
 class _File(NamedTuple):

@@ -10,7 +10,14 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from rungwise.trainable.config import parse_config
-from rungwise.trainable.messages import CheckpointSaved, Constraint, TrialAssignment, TrialEnd, TrialResult
+from rungwise.trainable.messages import (
+    SCORED_PHASES,
+    CheckpointSaved,
+    Constraint,
+    TrialAssignment,
+    TrialEnd,
+    TrialResult,
+)
 from rungwise.trainable.report import Report
 from rungwise.trainable.storage import CheckpointError
 from rungwise.trainable.worker.trial_run import Infeasible, TrialRun, WorkerContext, diverged, failure_from
@@ -85,7 +92,7 @@ class StateRun(TrialRun):
     def finalize_result(self, result: TrialResult) -> TrialResult:
         result = self._with_checkpoints(result)
         if result.ended:
-            if result.state is TrialEnd.COMPLETED and self.assignment.phase == "confirm":
+            if result.state is TrialEnd.COMPLETED and self.assignment.phase in SCORED_PHASES:
                 try:
                     result = replace(result, checkpoint=self._checkpoint())  # the model that the test split scores
                 except CheckpointError as error:  # a user's module whose state is no tensors

@@ -24,7 +24,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from rungwise.trainable.faults import ordinary
+from rungwise.trainable.faults import ordinary, refusing_exit
 from rungwise.trainable.resources import TrialResources
 
 SHARE = 8  # a probe trains on one eighth of the training split
@@ -87,7 +87,7 @@ def main() -> None:
     with os.fdopen(answer, "w") as file:
         training = pickle.loads(base64.b64decode(job.pop("training")))
         resources = TrialResources(*job.pop("resources"))
-        with ordinary():
+        with ordinary(), refusing_exit():
             seconds, sizes = training.time_epochs(**job, resources=resources)
         json.dump({"seconds": seconds, "bytes": sizes}, file)
 

@@ -7,6 +7,7 @@ from rungwise.results.analysis.findings import (
     Replicate,
     Verdict,
 )
+from rungwise.results.analysis.phrasing.gain import gain_text
 from rungwise.results.analysis.phrasing.notes import is_of_winner, seed_text
 from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text
 from rungwise.results.analysis.phrasing.verdicts import comparison_text
@@ -42,6 +43,8 @@ def details(findings: Findings) -> str:
         of = f"Best by validation is {best.arm}: " if len(findings.arms) > 1 else ""
         level = level_text(best.score, findings.format, findings.replicate)
         parts.append(f"{of}{level}, with {settings(best.chosen.params)}.")
+    if findings.gain:
+        parts.append(gain_text(findings.gain, findings))
     if findings.split == "validation":
         some = all(arm.chosen.test for arm in findings.arms if arm.chosen)
         lack = "Not all of these models are scored on the test split yet" if some else "There are no test scores yet"

@@ -6,6 +6,7 @@ from rungwise.results.analysis.findings import (
     ArrivalOrder,
     AsGoodAsNone,
     BrokenConstraint,
+    BudgetDecides,
     EdgeOfSpace,
     FailedSearches,
     FailedSeeds,
@@ -23,7 +24,7 @@ from rungwise.results.analysis.findings import (
     UntilSure,
     WinnersCurse,
 )
-from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
+from rungwise.results.analysis.phrasing.parts import PERCENT, plural, states_text
 from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.record.types import State
@@ -71,6 +72,11 @@ def note_text(note: Note, findings: Findings) -> str:
             )
         case BrokenConstraint(arm, source, count, seeds, example):
             return f"Trial {source} of {arm} breaks a constraint on {count} of {seeds} fresh seeds: {example}."
+        case BudgetDecides(first, until, later, start):
+            return (
+                f"Up to {plural(until, 'trial')} {first} is ahead, from {start} on {later}: the answer depends on the "
+                "budget (best validation score after so many trials, mean over searches)."
+            )
         case SeedIgnored(arm, seeds):
             return (
                 f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
@@ -78,16 +84,8 @@ def note_text(note: Note, findings: Findings) -> str:
             )
         case OneSeed(arm):
             return f"{arm} has one seed, which has no spread: confirm on two or more for an interval."
-        case KeptModel(trial, arm, seeds, searches):
-            if searches > 1:
-                seed = f"the better of {seeds} seeds" if seeds == 2 else f"the best of {seeds} seeds"
-                return (
-                    f"The model that is kept is that of trial {trial}: {seed if seeds > 1 else 'the only seed'} of the "
-                    f"best configuration that the {searches} searches of {arm} found, both by validation. Scores of "
-                    "arms are means over searches."
-                )
-            which = f"the best by validation of {seeds} seeds of {arm}" if seeds > 1 else f"the only seed of {arm}"
-            return f"The model that is kept is that of trial {trial}, {which}. Scores of arms are means over seeds."
+        case KeptModel():
+            return _kept_model(note, findings)
         case RepeatedLooks(looks):
             counts = conjunction([f"{count}" for count in looks])
             return (
@@ -107,6 +105,25 @@ def note_text(note: Note, findings: Findings) -> str:
                 "Trials were suggested in the order in which others ended (--order arrival): the same command may "
                 "suggest others, and give another answer."
             )
+
+
+def _kept_model(note: KeptModel, findings: Findings) -> str:
+    count = note.seeds + note.refits
+    seeds = "the only seed" if count == 1 else "the better of 2 seeds" if count == 2 else f"the best of {count} seeds"
+    text = f"The model that is kept is that of trial {note.trial}"
+    if findings.model_score is not None and note.refits:
+        text += f" ({findings.format.value(findings.model_score)} {findings.measure})"
+    if note.searches > 1:
+        text += f": {seeds} of the best configuration that the {note.searches} searches of {note.arm} found, both by "
+        text += "validation. Scores of arms are means over searches"
+    else:
+        text += f", the best by validation of {count} seeds of {note.arm}" if count > 1 else f", {seeds} of {note.arm}"
+        text += ". Scores of arms are means over seeds"
+    return (
+        f"{text}, without the {plural(note.refits, 'seed')} that were added for the model."
+        if note.refits
+        else f"{text}."
+    )
 
 
 def _scope(scope: IntervalScope, findings: Findings) -> str:

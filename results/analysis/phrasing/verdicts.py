@@ -32,7 +32,7 @@ def comparison_text(comparison: Comparison, findings: Findings) -> str:
     if comparison.verdict is Verdict.ONE_SEARCH:
         size = signed(found.mean, findings.format)
         what = f"The configuration found with {arm} has {size} than the one found with {control}"
-        return f"{what} ({_interval(found, findings)}, for these two configurations)."
+        return f"{what} ({interval_text(found, findings)}, for these two configurations)."
     return _verdict_text(comparison, found, findings)
 
 
@@ -50,14 +50,14 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
         case Verdict.NO_DIFFERENCE:
             assert found.inner_low is not None
             assert found.inner_high is not None
-            between = _between(found.inner_low, found.inner_high, control, score)
+            between = between_text(found.inner_low, found.inner_high, control, score)
             percent = PERCENT if findings.until_sure else f"{1 - 2 * (1 - CONFIDENCE):.0%}"
             inner = f"{percent} interval; worth having: {worth}"
             return f"{arm} makes no difference worth having: {between} ({inner}), {budget}. {searches}."
         case Verdict.CANNOT_TELL:
             if found.low is None or found.high is None:
                 return f"Cannot tell yet whether {arm} makes a difference: {searches}, so no interval."
-            between = _between(found.low, found.high, control, score)
+            between = between_text(found.low, found.high, control, score)
             text = f"Cannot tell yet whether {arm} makes a difference: {between} ({PERCENT} interval), {budget}; "
             return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, worth)}".rstrip()
     assert found.low is not None
@@ -77,7 +77,7 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
     return f"{text}; {arm} won {comparison.won} of {comparison.pairs}."
 
 
-def _between(low: float, high: float, control: str, score: MetricFormat) -> str:
+def between_text(low: float, high: float, control: str, score: MetricFormat) -> str:
     """'between 0.06 points less and 0.08 more test accuracy than no L2'"""
     first, last = score.bounds(low, high)
     unit = f" {score.unit}".rstrip()
@@ -101,7 +101,7 @@ def _needed(comparison: Comparison, found: Difference, worth: str | None) -> str
     )
 
 
-def _interval(found: Difference, findings: Findings) -> str:
+def interval_text(found: Difference, findings: Findings) -> str:
     """'95% interval 0.21 to 0.39, over 5 seeds', counted in the direction of the difference."""
     seeds = (
         f"over {found.n} {counted(found.n, findings.replicate)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 from rungwise.engine.cluster import compat
@@ -26,19 +27,24 @@ class AttachTimeout(Unusable):
     """The cluster does not answer, and a thread of this process still waits for it inside Ray."""
 
 
-def attach(address: str) -> None:
+def attach(address: str, code: Path | None = None) -> None:
     """`ray.init` at `address`: Ray may try for minutes, here within `ATTACH_SECONDS` or not at all.
+
+    Args:
+        address: "auto", or host:port of the head.
+        code: A folder that becomes the working directory of this driver's processes on all machines.
 
     Raises Unusable, and AttachTimeout when Ray's own attempt goes on in its thread.
     """
     import ray
 
     head = _resolve(address)
+    environment = None if code is None else {"working_dir": str(code)}
     failure: list[Exception] = []
 
     def initialise() -> None:
         try:
-            ray.init(address=head, **SILENT)
+            ray.init(address=head, runtime_env=environment, **SILENT)
         except Exception as error:
             failure.append(error)
 

@@ -13,7 +13,7 @@ from typing import IO
 from rungwise.files import lock, try_lock
 
 PREFIX, OWNER = "rw-", "owner"  # of a driver's temporary folder, and the file that it holds locked
-CONTENT = {"token", "ray", "tune"}  # all else that such a folder may hold
+CONTENT = {"token", "ray", "tune", "code"}  # all else that such a folder may hold
 UNOWNED_SECONDS = 60.0  # a driver locks its folder within milliseconds
 
 

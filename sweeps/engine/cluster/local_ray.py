@@ -18,9 +18,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from rungwise.engine.cluster import compat, driver_folder, sigterm, startup_patches
+from rungwise.engine.cluster import compat, driver_folder, sigterm, startup_patches, user_code
 from rungwise.engine.cluster.attach import SILENT, AttachTimeout, attach
 from rungwise.trainable import granted_resources as granted
+from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import Resources
 
 DEATH_SECONDS = 10.0  # that processes which are killed may take to die, on a busy machine
@@ -75,7 +76,7 @@ class Ray:
         self._folder, self._owner = driver_folder.create()
         self._environment = dict(_ENVIRONMENT)
         if address is None:
-            token = self._folder / "token"  # in driver_folder.CONTENT, as are the two below
+            token = self._folder / "token"  # in driver_folder.CONTENT, as are the folders below
             token.touch(0o600)
             token.write_text(_token())
             self._environment |= {
@@ -90,16 +91,17 @@ class Ray:
         self._before = {name: os.environ.get(name) for name in self._environment}
         os.environ.update(self._environment)
 
-    def start(self, cpus: float, gpus: float, nbytes: int = 0) -> None:
+    def start(self, cpus: float, gpus: float, nbytes: int = 0, training: Training | None = None) -> None:
         """Start a private Ray that offers `cpus` and `gpus`, with room for a dataset of `nbytes`; or attach to the
-        cluster at the address."""
+        cluster at the address, and bring the code there that `training` needs of the user's."""
         try:
             startup_patches.forget_token()
             with sigterm.kept_while_ray_starts():
                 if self._address is None:
                     self._start_private(cpus, gpus, nbytes)
                 else:
-                    attach(self._address)
+                    code = None if training is None else user_code.gather(training, self._folder / "code")
+                    attach(self._address, code)
         except AttachTimeout:
             self._hung = True
             raise

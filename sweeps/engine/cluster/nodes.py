@@ -16,7 +16,7 @@ from rungwise.trainable.resources import Resources, TrialResources
 
 CONFIGURATION = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's configuration, on its head
 JOIN_SECONDS = 10.0  # for a machine on which a trial fits, when the configuration does not say whether one may come
-PROBE_SECONDS = 15.0  # for all machines to look at the storage
+PROBE_SECONDS = 60.0  # for all machines to start a process, and to look at the storage
 POLL_SECONDS = 2.0  # between two looks at the cluster
 
 

@@ -16,7 +16,15 @@ from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State
 from rungwise.results.record.writer import Record
 from rungwise.storage import is_uri
-from rungwise.trainable.messages import Failure, FailureKind, TrialAssignment, TrialResult, WorkerAddress, take_actor
+from rungwise.trainable.messages import (
+    SCORED_PHASES,
+    Failure,
+    FailureKind,
+    TrialAssignment,
+    TrialResult,
+    WorkerAddress,
+    take_actor,
+)
 from rungwise.trainable.worker.checkpoints import Checkpoints
 
 
@@ -142,7 +150,7 @@ class Recorder(Callback):
 
     def _end(self, assignment: TrialAssignment, state: State, result: TrialResult, decision: Decision | None) -> None:
         number = assignment.trial
-        confirmed = state is State.COMPLETED and assignment.phase == "confirm"
+        confirmed = state is State.COMPLETED and assignment.phase in SCORED_PHASES
         reason = None
         if decision and decision.cutoff is not None:
             reason = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.results.analysis.answer import answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial
 from rungwise.storage import absolute, below
-from rungwise.trainable.messages import StudyKey
+from rungwise.trainable.messages import SCORED_PHASES, StudyKey
 from rungwise.trainable.worker.checkpoints import FOLDER
 
 if TYPE_CHECKING:
-    from rungwise.engine.execution.test_scoring import Due
     from rungwise.engine.search.reruns import Repeat
 
 
@@ -29,14 +30,17 @@ def checkpoint_root(options: Options) -> str:
 def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
     """Whether the record in `folder` lacks anything that the experiment asks for."""
     with Reader(folder) as reader:
+        from rungwise.engine.execution.test_scoring import due
+
         trials = reader.trials()
         searched = Counter(trial.study for trial in trials if trial.phase == "search")
         lacking = any(searched[study] < experiment.trials for study in experiment.studies)
         unended = any(not trial.state.ended for trial in trials)
         if lacking or unended:
             return True
-        left = _left_to_confirm(reader, experiment, checkpoints)
-        return bool(left or _repeats(reader, experiment, left))
+        if missing_repeats(reader, experiment, checkpoints):
+            return True
+        return bool(experiment.confirmations and due(reader, checkpoints))
 
 
 def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
@@ -47,31 +51,36 @@ def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
 
 
 def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
-    """The reruns that the record does not hold yet, and those whose models are needed and gone."""
-    return _repeats(reader, experiment, _left_to_confirm(reader, experiment, checkpoints))
-
-
-def _left_to_confirm(reader: Reader, experiment: Experiment, checkpoints: str) -> Due | None:
-    """What the answer still needs, by the statistics of the whole record; None without a confirmation."""
-    from rungwise.engine.execution.test_scoring import due
-
-    return due(reader, checkpoints) if experiment.confirmations else None
-
-
-def _repeats(reader: Reader, experiment: Experiment, left: Due | None) -> list[Repeat]:
-    from rungwise.engine.search.reruns import Repeat, repeats
+    """The reruns that the record does not hold yet. Those that follow from the answer, which takes a while to compute,
+    come when all others have ended: the refits, and what the answer needs whose model is gone."""
+    from rungwise.engine.search.reruns import repeats
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    gone = [trials[number] for number in (left.gone if left else ())]
-    wanted = [
-        *repeats(experiment, trials.values(), reader.curves(), reader.superseded()),
-        *(Repeat("confirm", trials[t.source or 0], t.config, t, "its model is gone") for t in gone),
-    ]
+    wanted = repeats(experiment, trials.values(), reader.curves(), reader.superseded())
+    if not wanted and experiment.confirmations and all(trial.state.ended for trial in trials.values()):
+        wanted = _repeats_for_answer(reader, experiment, checkpoints, trials)
     return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]
 
 
+def _repeats_for_answer(
+    reader: Reader, experiment: Experiment, checkpoints: str, trials: Mapping[int, Trial]
+) -> list[Repeat]:
+    from rungwise.engine.execution.test_scoring import due
+    from rungwise.engine.search.reruns import Repeat, refits
+
+    found = answer(reader)
+    source = found.model_source
+    if source is not None and (wanted := refits(experiment, trials.values(), trials[source])):
+        return wanted
+    gone = [trials[number] for number in due(reader, checkpoints, found).gone]
+    return [
+        Repeat(each.phase, trials.get(each.source or 0), each.config, each.study, each, "its model is gone")
+        for each in gone
+    ]
+
+
 def current_trials(reader: Reader) -> list[Trial]:
-    """All trials except confirmations of a network that another one has replaced."""
+    """All trials except those on fresh seeds of a network that another one has replaced."""
     superseded = reader.superseded()
-    return [trial for trial in reader.trials() if trial.phase != "confirm" or trial.trial not in superseded]
+    return [trial for trial in reader.trials() if trial.phase not in SCORED_PHASES or trial.trial not in superseded]

@@ -28,6 +28,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State, SweepState, Trial
 from rungwise.results.record.writer import Record
 from rungwise.storage import Folder
+from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Session:
             rungs.schedule.epochs(),
             experiment.sign,
             experiment.metric,
-            repeats=experiment.confirmations,
+            repeats=experiment.repeats,
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), experiment), reader.curves()
@@ -287,7 +288,7 @@ class Session:
             if trial.state is State.RUNNING:
                 for saved in store.saved():
                     self.record.add_checkpoint(trial.trial, saved.step, saved.sha256)
-            elif trial.phase != "confirm" or trial.state is not State.COMPLETED:  # it will not go on
+            elif trial.phase not in SCORED_PHASES or trial.state is not State.COMPLETED:  # it will not go on
                 store.remove()
         self.record.end_session(self.number, state)
         self._ended = True

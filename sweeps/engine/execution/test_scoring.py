@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.own_models import names, trusted
 from rungwise.errors import RungwiseError
-from rungwise.results.analysis.answer import CONSTANT_SCORES, answer
+from rungwise.results.analysis.answer import CONSTANT_SCORES, Answer, answer
 from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
 from rungwise.trainable.faults import Fault, reason
+from rungwise.trainable.messages import UNTUNED
 from rungwise.trainable.protocol import SweepData, TestScores
 from rungwise.trainable.storage import CheckpointError, MisfitError, install
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
@@ -41,7 +43,7 @@ Files = dict[int, tuple[str, str]]  # trial -> file of its final state, SHA-256
 class Due:
     """What is left to do with what is confirmed."""
 
-    scores: Files  # represent an arm, and are not scored yet
+    scores: Files  # represent an arm or the defaults, or are the answer's model, and are not scored yet
     model: Files  # of the answer's model, when model/ holds none or another
     diagnosis: Files  # of the answer's model, when the record does not say where it errs
     gone: tuple[int, ...]  # needed for one of these, but their final states are not there
@@ -50,16 +52,29 @@ class Due:
         return bool(self.scores or self.model or self.diagnosis or self.gone)
 
 
-def due(reader: Reader, checkpoints: str) -> Due:
-    """`checkpoints`: path or URI below which the trials' final states lie."""
+def due(reader: Reader, checkpoints: str, found: Answer | None = None) -> Due:
+    """What is left.
+
+    Args:
+        reader: of the run.
+        checkpoints: path or URI below which the trials' final states lie.
+        found: the answer, if it is known already.
+    """
     with reader.snapshot():
-        found, known, scored = answer(reader), reader.checkpoints(), reader.scores()
-        run, configs = str(reader.meta("id") or ""), {trial.trial: trial.config for trial in reader.trials("confirm")}
+        found = found or answer(reader)
+        known, scored = reader.checkpoints(), reader.scores()
+        run, trials, superseded = str(reader.meta("id") or ""), reader.trials(), reader.superseded()
         diagnosed = (reader.meta("test") or {}).get("trial")
         definition = reader.definition()
     chosen = [trial for arm in found.arms for winner in arm.winners.values() for trial in winner.trials.values()]
-    unscored = [trial for trial in chosen if trial not in scored] if definition.has_test else []
+    configs = {trial.trial: trial.config for trial in trials}
+    untuned = [
+        trial.trial
+        for trial in trials
+        if trial.phase == UNTUNED and trial.state is State.COMPLETED and trial.trial not in superseded
+    ]
     best = [] if found.model is None else [found.model]
+    unscored = [trial for trial in [*chosen, *best, *untuned] if trial not in scored] if definition.has_test else []
     unkept = best if difference(reader, found) else []
     undiagnosed = [trial for trial in best if trial != diagnosed and not definition.is_own]
     files: Files = {}
@@ -124,6 +139,8 @@ class Confirmation:
         for trial, metrics in scored.scores.items():
             for metric, value in metrics.items():
                 self._record.add_score(trial, "test", metric, value)
+        for trial, saved in scored.models.items():
+            self._record.add_checkpoint(trial, saved.step, saved.sha256)
         if unfit:
             self._record.event("unfit", trials=sorted(unfit))
         self._record.commit()
@@ -171,7 +188,7 @@ class Confirmation:
 
     def _configs(self, needed: Iterable[int]) -> dict[int, dict[str, Any]]:
         with Reader(self._folder) as reader:
-            configs = {trial.trial: trial.config for trial in reader.trials("confirm")}
+            configs = {trial.trial: trial.config for trial in reader.trials()}
         return {trial: trusted(configs[trial], self._own) for trial in needed}
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:

@@ -21,7 +21,7 @@ GROUPS = {  # what --help-all shows: every option, once
     "budget": "trials searches epochs until_sure time_budget",
     "search": "sampler sampler_options seed order enqueue warm_start",
     "early_stopping": "scheduler grace eta patience audit",
-    "confirmation": "worth confirm confirm_configs confirm_seeds",
+    "confirmation": "worth confirm confirm_configs confirm_seeds refit_seeds untuned_seeds",
     "data_and_model": "data data_root model max_parameters precision",
     "resources": "concurrency cpus_per_trial gpus_per_trial pack address",
     "storage_and_tracking": "name out mirror tracking_uri checkpoint_seconds",

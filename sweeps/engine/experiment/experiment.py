@@ -15,6 +15,7 @@ from rungwise.engine.experiment import space
 from rungwise.engine.experiment.flags import OWN, Options, default_options
 from rungwise.engine.experiment.space import Space, is_distribution
 from rungwise.engine.experiment.sweep import Sampler, Sweep
+from rungwise.results.io.redaction import redacted_values
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
@@ -37,6 +38,8 @@ class Experiment(Definition):
     # What is trained again after the search. The record does not keep it: the next command may ask for more.
     confirm_configs: int  # of each search
     confirm_seeds: int  # of each of these; 0: nothing is confirmed
+    refit_seeds: int  # further ones for the best configuration of all: the best of its trials is the model
+    untuned_seeds: int  # on which the defaults are trained for each search
     audit: float  # share of the stopped trials that are trained to the end
 
     def with_data(self, data: SweepData) -> Self:
@@ -53,6 +56,23 @@ class Experiment(Definition):
     def confirmations(self) -> int:
         """How many trials the confirmation trains."""
         return len(self.studies) * min(self.confirm_configs, self.trials) * self.confirm_seeds
+
+    @property
+    def repeats(self) -> int:
+        """How many trials are trained besides the searches, audits apart."""
+        untuned = 0 if self.untuned_config is None else self.searches * self.untuned_seeds
+        return self.confirmations + (self.refit_seeds if self.confirmations else 0) + untuned
+
+    @property
+    def untuned_config(self) -> dict[str, Any] | None:
+        """The configuration of the untuned control, without its seed: what no trial of the first arm varies, and
+        defaults. None where nothing is searched, and where a hyperparameter has no default."""
+        first = next(iter(self.arms))
+        if not callable(self.space_object) and not self.space_of(first):
+            return None
+        budget = {"epochs": self.epochs, "reports_per_epoch": self.reports_per_epoch}
+        found = self.trained_by.with_defaults({"seed": self.seed, **self.given(first), **budget})
+        return None if found is None else {name: value for name, value in found.items() if name != "seed"}
 
     def space_of(self, arm: str) -> Space:
         """The space that `arm` searches: what it fixes is not searched, and where it has a range that one counts."""
@@ -122,7 +142,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         arms={arm: _values(settings) for arm, settings in sweep.arms.items()},
         fixed=_fixed(sweep, options),
         model={"function": options.model.rpartition(":")[2]} if ":" in options.model else options.model,
-        training=training.definition(),
+        training=redacted_values(training.definition()),
         space_object=sweep.space if sweep.objective is None else space.asked_by_objective,
         arm_objects=sweep.arms,
         sampler_object=sampler,
@@ -130,6 +150,8 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         trained_by=training,
         confirm_configs=_or(options.confirm_configs, 3 if options.searches == 1 else 1),
         confirm_seeds=_or(options.confirm_seeds, 5 if options.searches == 1 else 2) if options.confirm else 0,
+        refit_seeds=_or(options.refit_seeds, 0 if options.searches == 1 else 3) if options.confirm else 0,
+        untuned_seeds=_or(options.untuned_seeds, 0 if options.searches == 1 else 2) if options.confirm else 0,
         audit=options.audit,
     )
 

@@ -66,6 +66,12 @@ class Options:
     of several."""
     confirm_seeds: int | None
     """Fresh seeds for each of these configurations; by default 5 of a single search, 2 of each of several."""
+    refit_seeds: int | None
+    """Further fresh seeds of the best configuration of all; the best of all its seeds by validation score becomes the
+    model. By default 0 of a single search, 3 of several."""
+    untuned_seeds: int | None
+    """Fresh seeds on which the defaults are trained for each search, to see what tuning gained; 0 leaves them out. By
+    default 0 of a single search, 2 of each of several."""
     max_parameters: int | None
     """Largest number of model parameters. A larger model is rejected before it trains, and the sampler learns that the
     point is infeasible."""
@@ -164,6 +170,8 @@ def default_options(sweep: Sweep) -> Options:
         worth=sweep.worth,
         confirm_configs=sweep.confirm_configs,
         confirm_seeds=sweep.confirm_seeds,
+        refit_seeds=sweep.refit_seeds,
+        untuned_seeds=sweep.untuned_seeds,
         sampler_options=json.dumps(dict(sweep.sampler_options)),
         scheduler=sweep.scheduler,
         patience=sweep.patience,

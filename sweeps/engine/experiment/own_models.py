@@ -21,7 +21,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial
 from rungwise.trainable import config as hyper
-from rungwise.trainable.faults import message, ordinary, reason
+from rungwise.trainable.faults import message, ordinary, reason, refusing_exit
 from rungwise.trainable.import_path import ModelError, import_function
 
 if TYPE_CHECKING:
@@ -232,7 +232,8 @@ def _try(name: str, values: Mapping[str, Any], data: Dataset) -> Tried:
     from rungwise.trainable.model import OutputError
 
     try:
-        return Tried(name, values, rehearse(hyper.parse_config(values), data), None)
+        with refusing_exit():
+            return Tried(name, values, rehearse(hyper.parse_config(values), data), None)
     except OutputError as error:
         return Tried(name, values, None, message(error), wrong=True)
     except Exception as error:  # whatever a user's code raises

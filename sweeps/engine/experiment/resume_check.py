@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ _MAY_CHANGE = {
     "sampler",
     "sampler_options",
 }  # between two drivers of one run
+_PROGRAM = {"program": "program", "arguments": "program_arguments", "test_program": "test"}  # {key: field of a Sweep}
 
 
 def differences(before: Definition, now: Definition) -> list[str]:
@@ -46,10 +48,32 @@ def differences(before: Definition, now: Definition) -> list[str]:
     return sorted(found)
 
 
+def program_changes(before: Definition, now: Definition) -> list[str]:
+    """What of a program is another than when the run began, a line each; [] where the record does not say."""
+    old, new = before.training, json.loads(to_json(now.training))
+    if "program" not in old or "program" not in new:
+        return []
+    found = []
+    for key, called in _PROGRAM.items():
+        if (then := _words(old.get(key))) != (asked := _words(new.get(key))):
+            found.append(f"{called}: {then} -> {asked}")
+    files = old["files"], new["files"]
+    changed = [name for name in files[0] if name in files[1] and files[0][name] != files[1][name]]
+    return found + [f"the file {name} is another than when the run began" for name in changed]
+
+
+def _words(said: object) -> str:
+    return shlex.join(said) if isinstance(said, list) else "absent" if said is None else repr(said)
+
+
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Without how its functions are written: of a space counts what it draws, where both know that, and what a model
-    builds is compared by `engine.experiment.own_models`."""
+    """Without how its functions are written: of a space counts what it draws, where both know that, what a model builds
+    is compared by `engine.experiment.own_models`, and a program by `program_changes`."""
     found = dict(one)
+    if training := one.get("training"):
+        found["training"] = {name: value for name, value in training.items() if name not in (*_PROGRAM, "files")}
+        if "program" in training and "program" in other.get("training", {}):
+            del found["training"]["name"]
     if isinstance(model := one.get("model"), dict):
         found["model"] = {"function": model["function"]}
     mine, theirs = one.get("space", {}), other.get("space", {})

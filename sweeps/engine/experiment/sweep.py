@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, fields
@@ -70,6 +71,10 @@ class Sweep:
         confirm_configs: Best configurations of each search that are trained again on fresh seeds; None: 3 of a single
             search, 1 of each of several.
         confirm_seeds: Fresh seeds for each of these configurations; None: 5 of a single search, 2 of each of several.
+        refit_seeds: Further fresh seeds for the best configuration of all; the best of its trials becomes the model.
+            None: 0 of a single search, 3 of several.
+        untuned_seeds: Fresh seeds on which the defaults are trained for each search, to see what tuning gained.
+            None: 0 of a single search, 2 of each of several.
         trials: Trials of each search of each arm.
         searches: Independent searches of each arm; None: 5 where arms are compared, 1 where there is one arm.
         worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
@@ -110,6 +115,8 @@ class Sweep:
     trial_timeout: float | None = None
     confirm_configs: int | None = None
     confirm_seeds: int | None = None
+    refit_seeds: int | None = None
+    untuned_seeds: int | None = None
     trials: int = 32
     searches: int | None = None
     worth: float | None = None
@@ -123,6 +130,9 @@ class Sweep:
         """Convert NumPy numbers to Python's and derive modes from metrics; validation comes later, all at once."""
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
+        for command in ("program", "test"):  # a path is a word, too
+            if isinstance(words := getattr(self, command), list | tuple):
+                object.__setattr__(self, command, [os.fspath(w) if isinstance(w, os.PathLike) else w for w in words])
         if cast(str | None, self.metric) is None:
             value = "value_0" if self.objectives else "value"
             object.__setattr__(self, "metric", "val_accuracy" if self.objective is None else value)

@@ -32,6 +32,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
 from rungwise.results.record.writer import Record
 from rungwise.trainable.messages import (
+    UNTUNED,
     Failure,
     FailureKind,
     StudyKey,
@@ -73,8 +74,8 @@ class Search(Searcher):
             experiment: the sweep's arms, spaces, samplers and budget.
             record: where every trial is entered before it is dispatched.
             in_flight: returns how many trials may be in flight.
-            repeats: returns the reruns; called whenever a search has ended, and again when all that it returned are
-                trained, until it returns nothing new.
+            repeats: returns the reruns; called when no search can have another trial, whenever another search has
+                ended, and again when all that it returned are trained, until it returns nothing new.
             refused: called with the number, the arm and the failure of a trial whose suggestion cannot be trained.
         """
         super().__init__(metric=OBJECTIVE, mode=experiment.mode)
@@ -89,7 +90,7 @@ class Search(Searcher):
         self._numbering = Numbering(experiment, [], [])
         self._find_repeats, self._refused = repeats, refused
         self._repeats: deque[Repeat] = deque()
-        self._num_ended_when_looked = 0  # studies that had ended when reruns were looked for
+        self._num_ended_when_looked = -1  # studies that had ended when reruns were looked for
         self._repeated: set[tuple[str, int, int]] = set()  # keys of those dispatched: each once a session
         with Reader(record.path.parent) as reader:
             self._run = str(reader.meta("id") or "")  # the owner of the checkpoints
@@ -126,10 +127,10 @@ class Search(Searcher):
         for trial in trials:
             if trial.state is State.RUNNING:
                 reported = max(curves.get(trial.trial, {}), default=0)
-                resumed.append(
-                    _ResumedTrial(trial, num_searched[trial.study], reported, checkpoints.get(trial.trial, {}))
-                )
-            num_searched[trial.study] += trial.phase == "search"
+                number = num_searched.get(trial.study, 0)
+                resumed.append(_ResumedTrial(trial, number, reported, checkpoints.get(trial.trial, {})))
+            if trial.phase == "search":
+                num_searched[trial.study] += 1
         # The order of an uninterrupted sweep: those that had begun come first, those only staged wait, and a process
         # that becomes free goes to the newest of them.
         begun = any(trial.attempts for trial in trials)
@@ -153,7 +154,7 @@ class Search(Searcher):
             if assignment := self._suggest_trial(trial_id, study):
                 return assignment
         num_ended = self._num_ended()
-        # Nothing is left and nothing in flight: what the last confirmations chose may lack its model.
+        # Nothing is left and nothing in flight: what the last confirmations chose may lack its refits, or its model.
         if num_ended > self._num_ended_when_looked or not (self._repeats or self._live):
             self._num_ended_when_looked = num_ended
             repeats = [repeat for repeat in self._find_repeats() if repeat.key not in self._repeated]
@@ -247,20 +248,24 @@ class Search(Searcher):
             assignment = self._assignment(trial_id, again.trial, again.study, again.phase, repeat.config)
             return replace(assignment, attempt=again.attempts + 1)
         if repeat.phase == "confirm":
-            number = self._numbering.confirmation(source.study, repeat.rank, repeat.repetition)
+            number = self._numbering.confirmation(repeat.study, repeat.rank, repeat.repetition)
+        elif repeat.phase == "refit":
+            number = self._numbering.refit(repeat.repetition)
+        elif repeat.phase == UNTUNED:
+            number = self._numbering.untuned(repeat.study.search, repeat.repetition)
         else:
             number = self._numbering.next_free()
         self._record.add_trial(
             number,
-            arm=source.arm,
-            search=source.search,
+            arm=repeat.study.arm,
+            search=repeat.study.search,
             phase=repeat.phase,
             config=repeat.config,
-            params=source.params,
-            distributions=source.distributions,
-            source=source.trial,
+            params=source.params if source else {},
+            distributions=source.distributions if source else {},
+            source=source.trial if source else None,
         )
-        return self._assignment(trial_id, number, source.study, repeat.phase, repeat.config)
+        return self._assignment(trial_id, number, repeat.study, repeat.phase, repeat.config)
 
     def _assignment(
         self, trial_id: str, number: int, study: StudyKey, phase: str, config: Mapping[str, Any]

@@ -2,8 +2,9 @@
 same trials alike, however many run at once.
 
 Numbers are reserved in blocks. The first block has those of all that the first command asks for: search trials in turn,
-one of each search of each arm, and after them the confirmations. A later command that asks for more reserves another
-block. A number may stay unused: a search whose trials all failed has nothing to confirm.
+one of each search of each arm, and after them the confirmations, the untuned control and the refits. A later command
+that asks for more reserves another block. A number may stay unused: a search whose trials all failed has nothing to
+confirm.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Block:
     configs: int  # of each search that are confirmed
     seeds: int  # on which each of them is confirmed
     begun: Sequence[int]  # of each search, in the order of `Experiment.studies`: trials with numbers of earlier blocks
+    untuned: int = 0  # seeds of each search of the untuned control
+    refits: int = 0  # seeds that the best configuration of all is trained on besides
 
     @cached_property
     def places(self) -> Mapping[tuple[int, int], int]:
@@ -44,9 +47,19 @@ class Block:
         return self.first + sum(max(0, self.trials - begun) for begun in self.begun)
 
     @property
+    def first_untuned(self) -> int:
+        """The first number of a training with the defaults."""
+        return self.confirmations + len(self.begun) * self.configs * self.seeds
+
+    @property
+    def first_refit(self) -> int:
+        """The first number of a refit."""
+        return self.first_untuned + self.searches * self.untuned
+
+    @property
     def end(self) -> int:
         """The number after the last one."""
-        return self.confirmations + len(self.begun) * self.configs * self.seeds
+        return self.first_refit + self.refits
 
 
 class Numbering:
@@ -88,6 +101,18 @@ class Numbering:
         reserved = rank < block.configs and seed < block.seeds
         return self._take(block.confirmations + index if reserved else None)
 
+    def refit(self, seed: int) -> int:
+        """The number of the best configuration's training on its further seed `seed`, from 0; of another configuration
+        than before the next free one."""
+        block = self._blocks[-1]
+        return self._take(block.first_refit + seed if seed < block.refits else None)
+
+    def untuned(self, search: int, seed: int) -> int:
+        """The number of the training with the defaults on the seed `seed`, from 0, that belongs to `search`, from 1."""
+        block = self._blocks[-1]
+        reserved = search <= block.searches and seed < block.untuned
+        return self._take(block.first_untuned + seed * block.searches + search - 1 if reserved else None)
+
     def next_free(self) -> int:
         """A number that is not reserved."""
         return self._take(None)
@@ -100,11 +125,8 @@ class Numbering:
 
     def _exceeds(self, experiment: Experiment) -> bool:
         """Whether more is asked for than is reserved."""
-        asked = (experiment.searches, experiment.trials, _configs(experiment), experiment.confirm_seeds)
-        reserved = (
-            max(getattr(block, name) for block in self._blocks) for name in ("searches", "trials", "configs", "seeds")
-        )
-        return any(now > before for now, before in zip(asked, reserved, strict=True))
+        asked = _asked(experiment)
+        return any(now > max(getattr(block, name) for block in self._blocks) for name, now in asked.items())
 
     def _next_block(self, experiment: Experiment, trials: Sequence[Trial]) -> Block:
         begun = []
@@ -112,10 +134,16 @@ class Numbering:
             held = sum(trial.phase == "search" and trial.study == study for trial in trials)
             reserved = [block.trials for block in self._blocks if index < len(block.begun)]
             begun.append(max([held, *reserved]))
-        return Block(
-            self._free, experiment.searches, experiment.trials, _configs(experiment), experiment.confirm_seeds, begun
-        )
+        return Block(first=self._free, begun=begun, **_asked(experiment))
 
 
-def _configs(experiment: Experiment) -> int:
-    return min(experiment.confirm_configs, experiment.trials)
+def _asked(experiment: Experiment) -> dict[str, int]:
+    """How much a block reserves, by the names of its fields."""
+    return {
+        "searches": experiment.searches,
+        "trials": experiment.trials,
+        "configs": min(experiment.confirm_configs, experiment.trials),
+        "seeds": experiment.confirm_seeds,
+        "untuned": experiment.untuned_seeds,
+        "refits": experiment.refit_seeds,
+    }

@@ -1,9 +1,15 @@
-"""What is trained again once a search is over: confirmations on fresh seeds, and audits of early stopping.
+"""What is trained besides the searches: confirmations of what they found, refits, the defaults, and audits.
 
 The best of many noisy scores is a lucky one (the winner's curse), so each search's best configurations are trained
 again, on seeds that no trial of the search had. The confirmation of a search begins when that search ends, whatever the
 others do, and has seeds of its own: searches are compared as independent ones. (The first search of every arm has the
 same seeds, as in runs of earlier versions.)
+
+A refit trains the best configuration of all on further seeds, once all confirmations have ended: the more seeds, the
+better the best model of them. No comparison looks at it, as the others have no such seeds.
+
+The untuned control trains with the defaults what the first arm tunes, on as many groups of fresh seeds as there are
+searches: what tuning gained shows against it.
 
 An audit trains a stopped trial again, with its own seed, to the end: it is what would have become of it.
 """
@@ -13,23 +19,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
-from rungwise.trainable.messages import StudyKey
+from rungwise.trainable.messages import UNTUNED, StudyKey
 
 Curves = Mapping[int, Mapping[int, ReportRow]]
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """One trial to be trained again."""
+    """One trial to be trained besides the searches."""
 
-    phase: str  # confirm or audit
-    source: Trial
+    phase: str  # confirm, refit, untuned or audit
+    source: Trial | None  # the search trial that it repeats; None of the defaults
     config: dict[str, Any]
+    study: StudyKey
     again: Trial | None = None  # the record's trial of it, whose outcome is missing
     why: str = ""  # it is
     rank: int = 0  # of a confirmed configuration in its search, the best one first
@@ -38,19 +45,23 @@ class Repeat:
     @property
     def key(self) -> tuple[str, int, int]:
         """What tells it from all others of its run."""
-        return self.phase, self.source.trial, self.config["seed"]
+        return self.phase, self.source.trial if self.source else 0, self.config["seed"]
+
+    @classmethod
+    def of(cls, phase: str, source: Trial, config: dict[str, Any], **more: Any) -> Self:
+        """A repetition of the search trial `source`."""
+        return cls(phase, source, config, source.study, **more)
 
 
 def repeats(
     experiment: Experiment, trials: Iterable[Trial], curves: Curves, superseded: Set[int] = frozenset()
 ) -> list[Repeat]:
     """All that the record `trials` ask for and do not hold yet: confirmations of the searches that have ended, seed by
-    seed, and when all have ended audits.
+    seed, the defaults, and when all have ended audits.
 
     LOST is no outcome: such a trial is trained again.
     """
     trials = list(trials)
-    held = {(trial.phase, trial.source, trial.config.get("seed")): trial for trial in trials}
     searched = [trial for trial in trials if trial.phase == "search"]
     ended = ended_studies(searched, experiment)
     count = experiment.confirm_configs
@@ -60,7 +71,7 @@ def repeats(
         for rank, trial in enumerate(best_of(study, searched, curves, experiment, superseded)[:count])
     ]
     wanted = [
-        Repeat(
+        Repeat.of(
             "confirm",
             trial,
             {**_config(trial, experiment), "seed": confirmation_seed(experiment, trial.study, repetition)},
@@ -70,8 +81,47 @@ def repeats(
         for repetition in range(experiment.confirm_seeds)
         for rank, trial in best
     ]
+    wanted += _untuned(experiment)
     if len(ended) == len(experiment.studies):
-        wanted += [Repeat("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
+        wanted += [Repeat.of("audit", trial, _config(trial, experiment)) for trial in audited(searched, experiment)]
+    return _without_held(wanted, trials)
+
+
+def refits(experiment: Experiment, trials: Iterable[Trial], best: Trial) -> list[Repeat]:
+    """The refits of the search trial `best` that the record does not hold yet, or LOST."""
+    wanted = [
+        Repeat.of(
+            "refit",
+            best,
+            {**_config(best, experiment), "seed": derived_seed(experiment.seed, "refit", repetition + 1)},
+            repetition=repetition,
+        )
+        for repetition in range(experiment.refit_seeds)
+    ]
+    return _without_held(wanted, trials)
+
+
+def _untuned(experiment: Experiment) -> list[Repeat]:
+    """Trainings with the defaults, of all searches."""
+    if not experiment.untuned_seeds or (defaults := experiment.untuned_config) is None:
+        return []
+    return [
+        Repeat(
+            UNTUNED,
+            None,
+            {**defaults, "seed": derived_seed(experiment.seed, UNTUNED, search, repetition + 1)},
+            StudyKey(UNTUNED, search),
+            repetition=repetition,
+        )
+        for search in range(1, experiment.searches + 1)
+        for repetition in range(experiment.untuned_seeds)
+    ]
+
+
+def _without_held(wanted: Iterable[Repeat], trials: Iterable[Trial]) -> list[Repeat]:
+    """Those of which the record has no outcome."""
+    wanted = list(wanted)
+    held = {(trial.phase, trial.source or 0, trial.config.get("seed")): trial for trial in trials}
     lost = [
         replace(repeat, again=trial, why=f"it was LOST: {trial.reason}")
         for repeat in wanted

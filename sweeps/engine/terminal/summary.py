@@ -14,7 +14,7 @@ from typing import Any
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
-from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace
+from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace, KeptModel
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -36,6 +36,7 @@ def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds
         lines += ["", textwrap.fill(found.sentence, 110), ""]
         edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
         lines += [f"note    {note_text(note, found)}" for note in edges]
+        lines += [f"model   {_model(note, found)}" for note in found.notes if isinstance(note, KeptModel)]
     lines += _more_searches(reader, found, definition.searches)
     lines += [_best_line(arm, found) for arm in found.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
@@ -67,6 +68,14 @@ def _more_searches(reader: Reader, found: Answer, searches: int) -> list[str]:
     if needed <= searches or not seconds:
         return []
     return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
+
+
+def _model(note: KeptModel, found: Answer) -> str:
+    score = "" if found.model_score is None else f", {found.format.value(found.model_score)} {found.measure}"
+    seeds = note.seeds + note.refits
+    return f"trial {note.trial} of {note.arm}{score}: " + (
+        f"the best of {seeds} seeds by validation" if seeds > 1 else "the only seed"
+    )
 
 
 def _best_line(arm: Arm, found: Answer) -> str:

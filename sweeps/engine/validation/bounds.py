@@ -37,6 +37,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
          options.confirm_configs),
         (options.confirm_seeds is None or options.confirm_seeds >= 1,
          "--confirm-seeds >= 1 must hold (or --no-confirm), but got", options.confirm_seeds),
+        (experiment.refit_seeds >= 0, "--refit-seeds >= 0 must hold, but got", options.refit_seeds),
+        (experiment.untuned_seeds >= 0, "--untuned-seeds >= 0 must hold, but got", options.untuned_seeds),
         (0 <= options.audit <= 1, "--audit takes a share from 0 to 1, but got", options.audit),
         (options.checkpoint_seconds >= 0, "--checkpoint-seconds >= 0 must hold, but got", options.checkpoint_seconds),
         (experiment.reports_per_epoch >= 1, "reports_per_epoch >= 1 must hold, but got", experiment.reports_per_epoch),

@@ -13,6 +13,7 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation import bounds, choices, hyperparameters, machine
 from rungwise.results.exporters.tracking_uri import valid_uri
 from rungwise.trainable import config as hyper
+from rungwise.trainable.own.report_numbers import OUR_NAMES
 from rungwise.trainable.protocol import BUDGET, RESERVED
 
 
@@ -27,6 +28,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     found += hyperparameters.problems(experiment)
     found += [] if found else choices.search_problems(experiment, options)
     found += _of_the_built_in(experiment, options)
+    found += _names_of_ours(experiment)
     found += hyperparameters.duplicate_keys(Path(sys.argv[0]))
     found += machine.resource_problems(experiment, options)
     found += machine.folder_problems(experiment, options)
@@ -49,6 +51,8 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
         return wrong_training
     found = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     found += _undeclared(experiment, values)
+    found += _of_the_built_in(experiment, options)
+    found += _names_of_ours(experiment)
     values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     found += experiment.trained_by.problems(values)
     found += experiment.trained_by.data_problems([], options.data_root, packed=False)
@@ -64,6 +68,19 @@ def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
     declared = [experiment.space_object, experiment.fixed, *experiment.arm_objects.values()]
     names = sorted({name for some in declared for name in some})
     return [hyper.unknown("hyperparameter", name, names) for name in values if name not in (*names, *RESERVED)]
+
+
+def _names_of_ours(experiment: Experiment) -> list[str]:
+    """Metrics of the user's own training under a name that the tables give to something else."""
+    if not experiment.trained_by.is_own:
+        return []
+    fields = {"metric": [experiment.metric], "objectives": experiment.objectives, "constraints": experiment.constraints}
+    first = {name: field for field, names in reversed(fields.items()) for name in names if name in OUR_NAMES}
+    return [
+        f"{field}: a metric must not be called {name!r}, which is {OUR_NAMES[name]}, a column of every table; what "
+        f"your training reports under this name is called 'reported_{name}'"
+        for name, field in first.items()
+    ]
 
 
 def _of_the_built_in(experiment: Experiment, options: Options) -> list[str]:

@@ -34,6 +34,11 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         found.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":
         found += unpackable(experiment)
+        if options.trial_timeout is not None:
+            found.append(
+                "--trial-timeout ends the process of a trial, and with --pack that of all others in it, too: say one "
+                f"of them, but got --trial-timeout {options.trial_timeout:g} and --pack {options.pack}"
+            )
     if problem := run_name_problem(options.name):
         found.append(f"--name: {problem}, but got {shown(options.name)}")
     return found

@@ -29,6 +29,10 @@ def _text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
 def _mapping(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
@@ -87,7 +91,7 @@ RULES: dict[str, Rule] = {
     "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),
     "schedule": (_or_none(callable), "a function of a share of all steps; a name of ours is a hyperparameter"),
     "data_per_worker": (lambda value: isinstance(value, bool), "True or False"),
-    "metric": TEXT,
+    "metric": (_name, "a metric's name"),
     "mode": (_or_none(_text), "'max' or 'min', or left out"),
     "objectives": (_mapping, "a dict of metrics and 'max' or 'min', or a list of metrics"),
     "constraints": (_constraints, 'a dict of metrics and limits, such as {"latency_ms": ("<=", 5)}'),
@@ -99,6 +103,8 @@ RULES: dict[str, Rule] = {
     "trial_timeout": (_or_none(_number), "a number of minutes"),
     "confirm_configs": (_or_none(_whole), "a whole number"),
     "confirm_seeds": (_or_none(_whole), "a whole number"),
+    "refit_seeds": (_or_none(_whole), "a whole number"),
+    "untuned_seeds": (_or_none(_whole), "a whole number"),
     "trials": WHOLE,
     "searches": (_or_none(_whole), "a whole number"),
     "worth": (_or_none(_number), "a number"),
@@ -136,6 +142,14 @@ def _training_problems(sweep: Sweep) -> list[str]:
     if not given and (callable(sweep.data) or sweep.test is not None or sweep.data_per_worker):
         ways = ", ".join(f"{name}=" for name in TRAININGS)
         found.append(f"test, data_per_worker and data as a function are for a training of your own: say one of {ways}")
+    if given and sweep.data_per_worker and not callable(sweep.data):
+        found.append(f"data_per_worker is for data as a function, but data is {sweep.data!r}; leave it out")
+    functions = {name: getattr(sweep, name) for name in ("train", "objective", "test")}
+    found += [
+        f"{name} must be a function or a generator, but is async; call asyncio.run(...) in a function of your own"
+        for name, function in functions.items()
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    ]
     loop = [name for name in ("metrics", "loss", "optimizer", "schedule") if given and getattr(sweep, name)]
     found += [
         f"{name} is for the built-in training, and {given[0]} is your own: leave one of them out" for name in loop

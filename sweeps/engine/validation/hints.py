@@ -39,6 +39,16 @@ def order_notes(experiment: Experiment, options: Options) -> list[str]:
     ]
 
 
+def untuned_notes(experiment: Experiment) -> list[str]:
+    """Why the defaults are not trained that are asked for."""
+    if not experiment.untuned_seeds or experiment.untuned_config is not None:
+        return []
+    first = next(iter(experiment.arms))
+    if not callable(experiment.space_object) and not experiment.space_of(first):
+        return [f"the untuned control is left out: {first} searches nothing"]
+    return ["the untuned control is left out: not every hyperparameter has a default (docs/read.md)"]
+
+
 def idle_flags(sweep: Sweep, options: Options) -> list[str]:
     """Flags that differ from the script's values and have no effect beside other flags: a line each."""
     rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
@@ -49,9 +59,12 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
          "--no-confirm trains nothing again"),
         (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
          "--no-confirm trains nothing again"),
+        (options.refit_seeds != sweep.refit_seeds and not options.confirm, "--refit-seeds",
+         "--no-confirm trains nothing again"),
+        (options.untuned_seeds != sweep.untuned_seeds and not options.confirm, "--untuned-seeds",
+         "--no-confirm trains nothing again"),
         (options.audit > 0 and not stops, "--audit", "nobody is stopped"),
         (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
-        (options.trial_timeout is not None and options.pack != "off", "--trial-timeout", "it is not for --pack"),
         (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
         (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
     ]  # fmt: skip

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,14 +44,15 @@ def gone_on(mnist: Run, trials: set[int]) -> list[tuple[int, int]]:
     return restored if len(again) == len(trials) else []
 
 
-def victim(mnist: Run) -> str:
+def victim(mnist: Run, sweep: subprocess.Popen[bytes]) -> str:
     """A machine, other than the head, with a trial that would go on from a checkpoint; empty when there is none."""
+    check(sweep.poll() is None, f"the sweep has ended with {sweep.returncode}")
     return next((machine for machine in ("h3", "h2") if lost(mnist, machine)), "")
 
 
-def cut_power(mnist: Run) -> set[int]:
+def cut_power(mnist: Run, sweep: subprocess.Popen[bytes]) -> set[int]:
     """A machine loses power, and its trials go on elsewhere: their numbers."""
-    machine = until("two checkpoints of a trial on a worker", lambda: victim(mnist), PATIENCE)
+    machine = until("two checkpoints of a trial on a worker", lambda: victim(mnist, sweep), PATIENCE)
     trials = lost(mnist, machine)
     before = time.monotonic()
     power_off(machine)
@@ -60,9 +62,9 @@ def cut_power(mnist: Run) -> set[int]:
     return trials
 
 
-def pull_cable(mnist: Run) -> set[int]:
+def pull_cable(mnist: Run, sweep: subprocess.Popen[bytes]) -> set[int]:
     """The machine that is left besides the head is cut off for 20 s, and its trials go on there: their numbers."""
-    machine = until("two checkpoints of a trial on the other worker", lambda: victim(mnist), PATIENCE)
+    machine = until("two checkpoints of a trial on the other worker", lambda: victim(mnist, sweep), PATIENCE)
     trials = lost(mnist, machine)
     before = time.monotonic()
     cable(machine, plugged=False)
@@ -119,9 +121,9 @@ def main() -> None:
             where = {"h1", "h2", "h3"}
             until("trials on all machines", lambda: {row[2] for row in mnist.ask(IN_FLIGHT)} == where, PATIENCE)
             say("trials run on all machines")
-        disturbed = cut_power(mnist)
+        disturbed = cut_power(mnist, sweep)
         if long:
-            disturbed |= pull_cable(mnist)
+            disturbed |= pull_cable(mnist, sweep)
         pace(None)
         check(sweep.wait(4 * PATIENCE) == 0, f"the sweep ended with {sweep.returncode}")
     text = log.read_text()

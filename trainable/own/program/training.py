@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rungwise.storage import Folder, is_uri
 from rungwise.trainable.own.function import function_problems
 from rungwise.trainable.own.program.command import command, environment, missing_files, template_problems
 from rungwise.trainable.own.program.process import GRACE_SECONDS, Process, ProgramError
+from rungwise.trainable.own.program.sources import BROUGHT, brought, digests, folder_here, plain_words, words_here
 from rungwise.trainable.own.report_numbers import ReportError
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining
@@ -36,10 +38,30 @@ class ProgramTraining(OwnTraining):
     grace: float = GRACE_SECONDS
 
     kind = "program"
+    one_line_errors = (*OwnTraining.one_line_errors, ProgramError)
 
     @property
     def name(self) -> str:
         return program_name(self.program)
+
+    def definition(self) -> dict[str, Any]:
+        found = {**super().definition(), "program": plain_words(self.program, self.folder), "arguments": self.template}
+        if isinstance(self.test, Sequence):
+            found["test_program"] = plain_words(self.test, self.folder)
+        digests = zip(plain_words(list(self._digests), self.folder), self._digests.values(), strict=True)
+        return found | {"files": dict(digests)}
+
+    @cached_property
+    def _commands(self) -> list[str]:
+        """The words of both commands."""
+        return [*self.program, *(self.test if isinstance(self.test, Sequence) else ())]
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return digests(self._commands, self.folder)
+
+    def files(self) -> dict[str, Path]:
+        return {f"{BROUGHT}/{place}": file for place, file in brought(self._commands, self.folder).items()}
 
     def own_problems(self) -> list[str]:
         found = missing_files("program", self.program, self.folder) + template_problems(self.template)
@@ -77,8 +99,10 @@ class ProgramTraining(OwnTraining):
         with tempfile.TemporaryDirectory() as place:
             lines = self._lines(Process(Path(place)), self.test, config, trial, Path(place, "log"))
             scores: dict[str, Any] = {}
-            for metrics, _ in lines:
+            for metrics, saved in lines:
                 scores |= metrics
+                if saved is not None and trial.process is not None:
+                    trial.process.keep(_taken(saved, trial.process.new_folder()))
         return scores
 
     def _lines(
@@ -94,7 +118,9 @@ class ProgramTraining(OwnTraining):
             with process:
                 save.mkdir(exist_ok=True)
                 variables = environment(trial, config, process.reports, save)
-                process.start(command(words, self.template, config), self.folder, variables, log, self.grace)
+                here = folder_here(self._commands, self.folder, self._digests)
+                filled = command(words_here(words, self.folder, here), self.template, config)
+                process.start(filled, here, variables, log, self.grace)
                 for line in process.lines():
                     said = True
                     yield _parsed(line, save)
