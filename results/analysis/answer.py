@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from rungwise.results.analysis.best import LARGEST, best_report
 from rungwise.results.analysis.candidates import (
+    Curves,
     collect_candidates,
     compute_optimism,
     count_failed,
@@ -39,6 +40,7 @@ from rungwise.results.analysis.comparisons import (
 from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
+    ArmBudgets,
     ArrivalOrder,
     BrokenConstraint,
     Candidate,
@@ -61,9 +63,12 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
+from rungwise.results.analysis.phrasing.parts import plural
 from rungwise.results.analysis.statistics import estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import Trial
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
@@ -166,6 +171,7 @@ def answer(reader: Reader) -> Answer:
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,
+                **_spent(by_arm[name], curves),
             )
         )
     best = _best(arms, mode)
@@ -197,7 +203,7 @@ def answer(reader: Reader) -> Answer:
         split=split,
         format=score_format,
         objective_format=MetricFormat(metric, "validation", mode == "max", unitless),
-        trials=definition.trials,
+        budget=_budget(definition),
         worth=worth,
         until_sure=most,
         control=names[0] if names else None,
@@ -213,6 +219,7 @@ def answer(reader: Reader) -> Answer:
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(finished), searches, len(refitted))] if model and best else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *_budget_notes(arms),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
@@ -290,6 +297,28 @@ def _notes(
         if arm.failed_searches:
             notes.append(FailedSearches(arm.arm, arm.failed_searches, searches, constant_score))
     return notes
+
+
+def _budget(definition: Definition) -> str:
+    count, what = definition.trials, "trial"
+    if definition.budget == "epochs":
+        count, what = definition.epochs_of_search, "epoch"
+    return plural(count, what) if count else ""
+
+
+def _spent(trials: Sequence[Trial], curves: Curves) -> dict[str, Any]:
+    """Fields of an arm: what its searches had."""
+    searched = [trial.trial for trial in trials if trial.phase == "search"]
+    reached = [
+        max((row.metrics.get("epoch", 0.0) for row in curves.get(one, {}).values()), default=0) for one in searched
+    ]
+    return {"trials": len(searched), "epochs": sum(epochs for epochs in reached if math.isfinite(epochs))}
+
+
+def _budget_notes(arms: Sequence[Arm]) -> list[Note]:
+    if len(arms) < 2 or not all(arm.trials for arm in arms):
+        return []
+    return [ArmBudgets({arm.arm: arm.trials for arm in arms}, {arm.arm: arm.epochs for arm in arms})]
 
 
 def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:

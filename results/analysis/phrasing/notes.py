@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rungwise.results.analysis.findings import (
+    ArmBudgets,
     ArrivalOrder,
     AsGoodAsNone,
     BrokenConstraint,
@@ -27,6 +28,8 @@ from rungwise.results.analysis.phrasing.parts import PERCENT, plural, states_tex
 from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.record.types import State
+
+UNEQUAL = 1.2  # ratio of two arms' epochs above which the other way to deal is named
 
 
 def note_texts(findings: Findings) -> tuple[str, ...]:
@@ -94,6 +97,12 @@ def note_text(note: Note, findings: Findings) -> str:
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
             return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
+        case ArmBudgets(trials, epochs):
+            each = [f"{arm} {plural(trials[arm], 'trial')} and {epochs[arm]:,.4g} epochs" for arm in trials]
+            text = f"Budget of the searches: {conjunction(each)}."
+            if max(epochs.values()) > UNEQUAL * min(epochs.values()):
+                text += " --budget epochs gives every search equally many epochs."
+            return text
         case ArrivalOrder():
             return (
                 "Trials were suggested in the order in which others ended (--order arrival): the same command may "

@@ -21,6 +21,8 @@ from rungwise.trainable.resources import TrialResources
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
 OWN = "own"  # the sampler that the script's Sweep makes
 ORDERS = ("auto", "fixed", "arrival")
+UNTIL_SURE = 12  # searches of each arm, where --until-sure names no number
+BUDGETS = ("trials", "epochs")
 SEARCHES = 5  # of each arm, where arms are compared
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
@@ -82,8 +84,11 @@ class Options:
     seed: int = 0
     """Seed of suggestions, initial weights, order of samples and dropout noise."""
     until_sure: int = 0
-    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
-    widened, so that they hold however often one looks."""
+    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; without a number 12, and
+    0 = add none. Intervals are widened, so that they hold however often one looks."""
+    budget: str = "trials"
+    """What searches have equally many of: trials, or epochs. epochs: each search trains as many as --trials trainings
+    to the end would take, so that what early stopping saves goes into further trials; the last one is stopped there."""
     concurrency: int = 0
     """Trials in flight; 0 = as many as fit, and few enough for the sampler to learn (a quarter of the trials)."""
     order: str = "auto"
@@ -219,12 +224,22 @@ def _current_flag(argument: str) -> str:
     return f"--{_current_name(name).replace('_', '-')}{equals}{value}"
 
 
+def _with_number(arguments: list[str], flag: str, default: int) -> list[str]:
+    """`arguments`, in which `flag` has its default where no value follows it."""
+    followed = zip(arguments, [*arguments, "--"][1:], strict=True)
+    return [
+        f"{argument}={default}" if argument == flag and following.startswith("--") else argument
+        for argument, following in followed
+    ]
+
+
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     """Options from the command line (or `arguments`). A wrong flag prints its problem and exits with code 2."""
     question = " ".join((sweep.question or "").split())
+    given = [_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     return tyro.cli(
         Options,
-        args=[_current_flag(argument) for argument in (sys.argv[1:] if arguments is None else arguments)],
+        args=_with_number(given, "--until-sure", UNTIL_SURE),
         description=question or f"Sweep {sweep.name}.",
         default=default_options(sweep),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -33,7 +33,7 @@ class Running:
 class Board:
     """Counts and best scores of a sweep, updated by every start, report and end of a trial."""
 
-    trials: int  # of the search, asked for in all
+    trials: int  # of the search, asked for in all; 0 where searches are dealt by epochs
     arms: Sequence[str]
     rungs: Sequence[float]  # epochs, the budget last
     sign: float  # 1: the objective is maximised, -1: minimised
@@ -56,6 +56,11 @@ class Board:
     @property
     def done(self) -> int:
         return self.states.total()
+
+    @property
+    def progress(self) -> str:
+        """'5/16', or '5' where nobody knows how many there will be."""
+        return f"{self.done}/{self.trials}" if self.trials else f"{self.done}"
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
@@ -156,7 +161,7 @@ class Board:
         )
         left = self.seconds_left
         parts = [
-            f"{self.done}/{self.trials} trials ended" + (f" ({states})" if states else ""),
+            f"{self.progress} trials ended" + (f" ({states})" if states else ""),
             *([f"{self.repeated} of about {self.repeats} repeats"] if self.repeated else []),
             f"{len(self.running)} in flight",
             f"best {self.metric}: {best}" if best else "no report yet",

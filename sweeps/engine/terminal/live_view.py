@@ -74,7 +74,7 @@ class LiveView(View):
         head = Table.grid(padding=(0, 2))
         head.add_column(style="bold")
         head.add_row(
-            f"{board.done}/{board.trials} trials",
+            f"{board.progress} trials",
             ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
             f"{duration(board.now() - board.since)} gone",
             f"about {duration(left)} left" if left is not None else "",
