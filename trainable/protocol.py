@@ -42,6 +42,7 @@ class TestScores:
     unfit: Mapping[int, str] = field(default_factory=dict)  # trial -> why its checkpoint fits no network of today
     # trial -> {metric: number of samples, what it scores on each}, packed as in `trainable.export.sample_scores`
     samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
+    products: str | None = None  # what computed matrix products there, where that is known
 
 
 @dataclass(frozen=True)

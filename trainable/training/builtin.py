@@ -166,6 +166,7 @@ class BuiltInTraining(Training):
         resources: TrialResources,
     ) -> TestScores:
         from rungwise.trainable.export.test_evaluation import score, score_samples
+        from rungwise.trainable.packing.matmul import product_kernel
 
         device = _device(resources)
         scores: dict[int, dict[str, float]] = {}
@@ -177,7 +178,7 @@ class BuiltInTraining(Training):
                 samples[trial] = score_samples(file, configs[trial], data, device)
             except MisfitError as error:
                 unfit[trial] = reason(error)
-        return TestScores(scores, unfit, samples)
+        return TestScores(scores, unfit, samples, product_kernel(device))
 
     def export(
         self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Dataset, resources: TrialResources
