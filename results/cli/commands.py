@@ -109,6 +109,8 @@ def compare(run: Run, other: Run, /) -> int:
         shown.print_whole(table(comparison))
     for name, answer in (comparison.first, comparison.second):
         shown.print(f"{name}: {answer.sentence}", soft_wrap=True)
+    for line in comparison.notes:
+        say(f"note: {line}", sys.stderr)
     for problem in comparison.problems:
         say(problem, sys.stderr)
     return 1 if comparison.problems else 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
@@ -28,6 +29,7 @@ from rungwise.engine.execution.test_scoring import Unmade, due
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.results.analysis.answer import CONSTANT_SCORES
+from rungwise.results.analysis.compare import PRODUCTS
 from rungwise.results.analysis.findings import SupersededSeeds
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
@@ -40,6 +42,7 @@ from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
+from rungwise.trainable.packing.matmul import product_kernel
 from rungwise.trainable.training.builtin import describe_data
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
@@ -130,6 +133,7 @@ def test_scoring_notes_once_what_a_constant_prediction_scores(finished: Path, di
     assert digits.test is not None
     with Reader(finished) as reader:
         kept = reader.meta(CONSTANT_SCORES)
+        assert reader.meta(PRODUCTS) == product_kernel(torch.device("cpu"))
     assert kept == constant_scores(digits)
     assert kept["accuracy"] == pytest.approx(0.1, abs=0.03)  # ten classes, about even
     assert Bench(finished, digits).answer.constant_score == kept["accuracy"]

@@ -85,6 +85,31 @@ def test_the_measured_error_rate_is_the_same_in_the_report_and_on_the_pages(tmp_
     assert (IDENTICAL_SWEEPS, FALSE_VERDICTS) == (200, 7)
 
 
+def test_trials_and_epochs_of_each_arm_are_said_and_unequal_epochs_have_a_way_out(tmp_path: Path) -> None:
+    made = begun(tmp_path / "run", 1)
+    searched(made, "no L2", (0.98,))
+    searched(made, "L2", (0.98,))
+    made.search("no L2", 0.9, 0.95, 0.96)
+    made.search("L2", 0.9)
+    found = asked(tmp_path / "run")
+    assert found.arm("no L2").epochs == 5
+    assert found.arm("L2").trials == 2
+    assert (
+        "Budget of the searches: no L2 2 trials and 5 epochs and L2 2 trials and 3 epochs. --budget epochs gives every "
+        "search equally many epochs."
+    ) in found.note_texts
+    made.search("L2", 0.9)
+    made.search("L2", 0.9)
+    assert "Budget of the searches: no L2 2 trials and 5 epochs and L2 4 trials and 5 epochs." in (
+        asked(tmp_path / "run").note_texts
+    )
+
+
+def test_the_budget_of_a_verdict_is_in_epochs_where_it_was_dealt_so(tmp_path: Path) -> None:
+    found = two_arms(tmp_path / "run", LOW, HIGH, budget="epochs", epochs=6)
+    assert "with 96 epochs each. 5 independent searches per arm" in found.sentence
+
+
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     found = replace(two_arms(tmp_path / "run", LOW, HIGH), worth=0.001)
     seen = Difference(8, 8, 0.0021, 0.00091, 0.0033, 0.001, 1, 0.0012, 0.0030, 1e-7, 0.0, 12.0)

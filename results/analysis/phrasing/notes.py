@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rungwise.results.analysis.findings import (
+    ArmBudgets,
     ArrivalOrder,
     AsGoodAsNone,
     BrokenConstraint,
@@ -32,6 +33,7 @@ from rungwise.results.record.types import State
 # What `python benchmarks/simulate.py --aa 200` counts: simulated sweeps of two identical arms, and those of which
 # the answer said "helps" or "hurts".
 IDENTICAL_SWEEPS, FALSE_VERDICTS = 200, 7
+UNEQUAL = 1.2  # ratio of two arms' epochs above which the other way to deal is named
 
 
 def note_texts(findings: Findings) -> tuple[str, ...]:
@@ -104,6 +106,12 @@ def note_text(note: Note, findings: Findings) -> str:
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
             return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
+        case ArmBudgets(trials, epochs):
+            each = [f"{arm} {plural(trials[arm], 'trial')} and {epochs[arm]:,.4g} epochs" for arm in trials]
+            text = f"Budget of the searches: {conjunction(each)}."
+            if max(epochs.values()) > UNEQUAL * min(epochs.values()):
+                text += " --budget epochs gives every search equally many epochs."
+            return text
         case ArrivalOrder():
             return (
                 "Trials were suggested in the order in which others ended (--order arrival): the same command may "

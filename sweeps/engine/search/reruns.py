@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.schedulers.budget import SearchBudget
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
 from rungwise.trainable.messages import UNTUNED, StudyKey
@@ -63,7 +64,9 @@ def repeats(
     """
     trials = list(trials)
     searched = [trial for trial in trials if trial.phase == "search"]
-    ended = ended_studies(searched, experiment)
+    steps = {number: max(curve) for number, curve in curves.items() if curve}
+    in_flight = {trial.study for trial in searched if not trial.state.ended}
+    ended = SearchBudget.of_record(experiment, searched, steps).ended_studies(in_flight)
     count = experiment.confirm_configs
     best = [
         (rank, trial)
@@ -133,19 +136,6 @@ def _without_held(wanted: Iterable[Repeat], trials: Iterable[Trial]) -> list[Rep
 def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
     """The configuration of a repetition, with what the trial asked for while it ran."""
     return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
-
-
-def ended_studies(searched: Iterable[Trial], experiment: Experiment) -> list[StudyKey]:
-    """The searches that have had all their trials, none of which is in flight."""
-    states: dict[StudyKey, list[State]] = {study: [] for study in experiment.studies}
-    for trial in searched:
-        if trial.study in states:
-            states[trial.study].append(trial.state)
-    return [
-        study
-        for study, found in states.items()
-        if len(found) >= experiment.trials and all(state.ended for state in found)
-    ]
 
 
 def confirmation_seed(experiment: Experiment, study: StudyKey, repetition: int) -> int:

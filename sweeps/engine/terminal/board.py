@@ -33,7 +33,7 @@ class Running:
 class Board:
     """Counts and best scores of a sweep, updated by every start, report and end of a trial."""
 
-    trials: int  # of the search, asked for in all
+    trials: int  # of the search, asked for in all; 0 where searches are dealt by epochs
     arms: Sequence[str]
     rungs: Sequence[float]  # epochs, the budget last
     sign: float  # 1: the objective is maximised, -1: minimised
@@ -57,6 +57,11 @@ class Board:
     @property
     def done(self) -> int:
         return self.states.total()
+
+    @property
+    def progress(self) -> str:
+        """'5/16', or '5' where nobody knows how many there will be."""
+        return f"{self.done}/{self.trials}" if self.trials else f"{self.done}"
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
@@ -158,7 +163,7 @@ class Board:
         """'12/160 trials (4 completed, 8 stopped), 3 of about 22 retrained, 1.25 epochs/s'"""
         states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
         parts = [
-            f"{self.done}/{self.trials} trials" + (f" ({states})" if states else ""),
+            f"{self.progress} trials" + (f" ({states})" if states else ""),
             *([f"{self.repeated} of about {self.repeats} retrained"] if self.repeated else []),
             f"{self.rate:.2f} epochs/s",
         ]

@@ -14,7 +14,7 @@ from typing import Any
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
-from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace, KeptModel
+from rungwise.results.analysis.findings import Arm, ArmBudgets, AsGoodAsNone, EdgeOfSpace, KeptModel
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -41,7 +41,7 @@ def summarise(
     lines = [f"{definition.sweep}: {after}"]
     if found.model is not None:
         lines += ["", textwrap.fill(found.sentence, 110), ""]
-        edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
+        edges = [note for note in found.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone | ArmBudgets)]
         lines += [f"note    {note_text(note, found)}" for note in edges]
         lines += [f"model   {_model(note, found)}" for note in found.notes if isinstance(note, KeptModel)]
     lines += _more_searches(reader, found, definition.searches)

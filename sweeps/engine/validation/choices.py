@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.engine.experiment.flags import ORDERS, OWN, SCHEDULERS, Options
+from rungwise.engine.experiment.flags import BUDGETS, ORDERS, OWN, SCHEDULERS, Options
 from rungwise.engine.search import samplers, warm_start
 from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
 from rungwise.results.io.paths import run_name_problem, shown
@@ -29,6 +29,8 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         found.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if experiment.scheduler not in SCHEDULERS:
         found.append(unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+    if options.budget not in BUDGETS:
+        found.append(unknown("--budget", options.budget, list(BUDGETS)))
     if options.order not in ORDERS:
         found.append(unknown("--order", options.order, list(ORDERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
