@@ -52,13 +52,14 @@ WORTH = {"digits": 0.002, "epochs": 0.002, "mnist_l2": 0.0009}  # 5% of the cont
 MOST_FALSE = 7 / 60  # of sweeps of identical arms: the upper limit of 5% that 60 sweeps allow
 
 
-def sweep_of(case: Case) -> Sweep:
-    """The sweep; its arms are alike but for the epochs of the case `epochs`."""
+def sweep_of(case: Case, trials: int = 0, epochs: int = 0) -> Sweep:
+    """The sweep; its arms are alike but for the epochs of the case `epochs`. 0: as many as the main job has."""
     sweep = main_job()
+    sweep = replace(sweep, trials=trials or sweep.trials, epochs=epochs or sweep.epochs)
     if case == "mnist_l2":
         return replace(sweep, arms={"one": {}, "other": {}}, searches=5)
     arms: dict[str, Any] = {"6 epochs": {}, "2 epochs": {"epochs": 2}} if case == "epochs" else {"one": {}, "other": {}}
-    return replace(sweep, arms=arms, fixed={**sweep.fixed, "hidden": (32,)}, searches=4)
+    return replace(sweep, data="digits", arms=arms, fixed={**sweep.fixed, "hidden": (32,)}, searches=4)
 
 
 def run_search(
@@ -122,13 +123,12 @@ class Outcome:
     epochs: int
 
 
-def run_sweeps(seeds: range, case: Case, device: str, pack: int) -> list[Outcome]:
-    """So many sweeps at once, in this process."""
+def run_sweeps(seeds: range, case: Case, sweep: Sweep, device: str = "cpu", pack: int = 8) -> list[Outcome]:
+    """A sweep with each of these seeds, all at once, in this process."""
     torch_device = prepare_process(1, device)
     dataset: Dataset = load("mnist" if case == "mnist_l2" else "digits")
     data = Tensors.of(dataset, torch_device)
     test = (torch.from_numpy(dataset.test.x).to(torch_device), torch.from_numpy(dataset.test.y).to(torch_device))
-    sweep = sweep_of(case)
     experiments = {seed: resolve(sweep, replace(default_options(sweep), seed=seed)) for seed in seeds}
     running = {
         (seed, key): run_search(experiment, key, data, test)
@@ -175,6 +175,9 @@ class Options:
     together: int = 0
     """Sweeps whose trials train together in a process; 0: all."""
     processes: int = int(granted.cpus())
+    trials: int = 0
+    """Of a search; 0: as many as the main job has. Fewer of them and of `epochs` try the command."""
+    epochs: int = 0
     pack: int = 0
     """The most trials of a pack; 0: 512 on a GPU, 8 on a CPU."""
     device: str = "auto"
@@ -192,7 +195,8 @@ def measure(options: Options) -> int:
     started = time.monotonic()
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         outcomes = []
-        for part in pool.map(partial(run_sweeps, case=options.case, device=device, pack=pack), parts):
+        sweep = sweep_of(options.case, options.trials, options.epochs)
+        for part in pool.map(partial(run_sweeps, case=options.case, sweep=sweep, device=device, pack=pack), parts):
             outcomes += part
             print(f"{len(outcomes)} of {options.sweeps} sweeps, {time.monotonic() - started:.0f} s", flush=True)
     verdicts = [one.verdict for one in outcomes]

@@ -2,8 +2,7 @@
 
     python benchmarks/simulate.py --eta 3 2 4 --startup 10 5         # five settings: a baseline, and one change each
     python benchmarks/simulate.py --eta 3 2 --workers 2 8 --combine  # four: every combination
-    python benchmarks/simulate.py --aa 200                           # sweeps of two identical arms: who errs?
-    python benchmarks/simulate.py --pairs 40                         # pairs that differ by their seed: who agrees?
+    python benchmarks/simulate.py --aa 200 --pairs 40                # sweeps of two identical arms: who errs?
     python benchmarks/scaling.py                                     # 1 to 500 workers against the ideal line
 
 What is real: the study (`engine.search.arm_study.ArmStudy`: Optuna's sampler, seeded as in a sweep), the rungs
@@ -266,7 +265,7 @@ class Options:
     pairs: int = 0
     """Instead: so many pairs of sweeps that differ by their seed, without a difference and with one."""
     searches: int = 5
-    """Of each arm, with --pairs."""
+    """Of each arm, with --aa and --pairs, whose `trials` are the main job's by default."""
     seeds: int = 200
     processes: int = int(granted.cpus())
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -360,10 +359,8 @@ def main() -> None:
     if options.aa or options.pairs:
         import identical_arms
 
-        failed = identical_arms.compare(options.aa, options.processes) if options.aa else 0
-        if options.pairs:
-            failed |= identical_arms.compare_pairs(options.pairs, options.processes, options.searches)
-        sys.exit(failed)
+        trials = None if options.trials == (Setting.trials,) else options.trials[0]
+        sys.exit(identical_arms.compare(options.aa, options.pairs, options.processes, options.searches, trials))
     settings = options.settings()
     started = time.monotonic()
     titles = ["setting", *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]

@@ -7,6 +7,7 @@ through here holds none of it. Used by every package, so nothing of ours is impo
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -57,3 +58,10 @@ def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
+
+
+def unknown(kind: str, name: str, choices: list[str]) -> str:
+    """One line that refuses `name`, with the nearest valid choice and all of them."""
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices))}"

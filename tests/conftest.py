@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 import shutil
 import signal
@@ -14,9 +15,21 @@ from rungwise.results.exporters.mlflow_database import ensure
 from rungwise.results.exporters.tracking_uri import VARIABLES
 
 TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session it belongs to
-LONGEST = ("test_resume", "test_kill", "test_packed", "test_disk", "test_watched", "test_sweep", "test_signals",
-           "test_again", "test_mlflow_server")  # fmt: skip
+LONGEST = ("test_resume", "test_order", "test_sweep", "test_kill", "test_packed", "test_scripts", "test_again",
+           "test_disk", "test_signals", "test_watched", "test_objective_sweep", "test_program", "test_mlflow_server",
+           "test_run", "test_bounds_of_own", "test_compat", "test_start", "test_aws", "test_mlflow_store",
+           "test_install", "test_report_browser", "test_mlflow_model", "test_machine", "test_plan")  # fmt: skip
 PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
+
+
+def pytest_configure() -> None:
+    """Collection imports torch, Ray and MLflow: no garbage, and to look for it takes a sixth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

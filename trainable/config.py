@@ -13,7 +13,6 @@ A model of the user's own is a function of a Config, or of a subclass that decla
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rungwise.text import unknown
 from rungwise.trainable.faults import reason
 from rungwise.trainable.import_path import ModelError, import_function
 
@@ -207,10 +207,3 @@ def unfit(config: Config, shape: tuple[int, ...]) -> list[str]:
         return [f"each block of a cnn halves an image, but {size} cannot be halved {blocks} times"] if small else []
     needs = {"model='cnn'": blocks, **{name: getattr(config, name) for name in AUGMENTATION}}
     return [f"{name} needs images, but a sample is {shape[0]} numbers" for name, needed in needs.items() if needed]
-
-
-def unknown(kind: str, name: str, choices: list[str]) -> str:
-    """One line that refuses `name`, with the nearest valid choice and all of them."""
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices))}"

@@ -44,6 +44,7 @@ class TestScores:
     samples: Mapping[int, Mapping[str, tuple[int, bytes]]] = field(default_factory=dict)
     # trial -> the checkpoint that its test has left beside its final one: it is the model
     models: Mapping[int, CheckpointSaved] = field(default_factory=dict)
+    products: str | None = None  # what computed matrix products there, where that is known
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from rungwise.results.analysis.comparisons import (
 from rungwise.results.analysis.edges import edges
 from rungwise.results.analysis.findings import (
     Arm,
+    ArmBudgets,
     ArrivalOrder,
     BrokenConstraint,
     BudgetDecides,
@@ -65,6 +66,7 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
+from rungwise.results.analysis.phrasing.parts import plural
 from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
@@ -136,6 +138,8 @@ def answer(reader: Reader) -> Answer:
 
     by_arm = {name: [trial for trial in of_arms if trial.arm == name] for name in names}
 
+    current = [trial for trial in trials if trial.trial not in superseded]
+
     def candidates_of(name: str) -> tuple[Candidate, ...]:
         return tuple(rank_candidates(collect_candidates(by_arm[name], superseded, curves, tested, definition), mode))
 
@@ -168,10 +172,11 @@ def answer(reader: Reader) -> Answer:
                 chosen=chosen,
                 scores=values,
                 score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
-                best_seen=best_report(name, trials, curves, definition),
+                best_seen=best_report(name, current, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),
                 failed_searches=len(failed_searches) if chosen else 0,
+                **_spent(by_arm[name], curves),
             )
         )
     best = _best(arms, mode)
@@ -203,7 +208,7 @@ def answer(reader: Reader) -> Answer:
         split=split,
         format=score_format,
         objective_format=MetricFormat(metric, "validation", mode == "max", unitless),
-        trials=definition.trials,
+        budget=_budget(definition),
         worth=worth,
         until_sure=most,
         control=names[0] if names else None,
@@ -219,6 +224,7 @@ def answer(reader: Reader) -> Answer:
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(finished), searches, len(refitted))] if model and best else []),
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *_spent_notes(arms),
             *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 else []),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
@@ -303,6 +309,28 @@ def _budget_notes(definition: Definition, trials: Sequence[Trial], curves: Curve
     """Where the answer changes with the number of trials."""
     samples = definition.data.samples("validation")
     return find_budget_decisions(budget_curves(definition, trials, curves), definition, samples)
+
+
+def _budget(definition: Definition) -> str:
+    count, what = definition.trials, "trial"
+    if definition.budget == "epochs":
+        count, what = definition.epochs_of_search, "epoch"
+    return plural(count, what) if count else ""
+
+
+def _spent(trials: Sequence[Trial], curves: Curves) -> dict[str, Any]:
+    """Fields of an arm: what its searches had."""
+    searched = [trial.trial for trial in trials if trial.phase == "search"]
+    reached = [
+        max((row.metrics.get("epoch", 0.0) for row in curves.get(one, {}).values()), default=0) for one in searched
+    ]
+    return {"trials": len(searched), "epochs": sum(epochs for epochs in reached if math.isfinite(epochs))}
+
+
+def _spent_notes(arms: Sequence[Arm]) -> list[Note]:
+    if len(arms) < 2 or not all(arm.trials for arm in arms):
+        return []
+    return [ArmBudgets({arm.arm: arm.trials for arm in arms}, {arm.arm: arm.epochs for arm in arms})]
 
 
 def _ignored_seeds(arms: Sequence[Arm]) -> list[Note]:

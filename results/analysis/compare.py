@@ -12,6 +12,10 @@ from rungwise.results.analysis.findings import Arm
 from rungwise.results.analysis.statistics import Difference, Estimate, difference
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
+from rungwise.text import one_line
+
+PRODUCTS = "products"  # key of the record's meta: what computed matrix products where models were scored
+_ARITHMETIC = ("processor", "instruction sets", "build of torch", "library of matrix products")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Comparison:
     second: tuple[str, Answer]
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what may make the same command score otherwise
 
 
 def compare(first: Reader, second: Reader) -> Comparison:
@@ -69,7 +74,31 @@ def compare(first: Reader, second: Reader) -> Comparison:
             share, samples = answers[0].format.share, data[0].samples(answers[0].split)
             found = difference(a, b, len(arms[0].keys() & arms[1].keys()), share=share, samples=samples)
         rows.append(Row(name, one, other, found))
-    return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems))
+    notes = _hardware_notes(first, second)
+    return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems), tuple(notes))
+
+
+def _hardware_notes(first: Reader, second: Reader) -> list[str]:
+    """In what the runs' last drivers, or the workers that scored, differ of that which decides how numbers are summed.
+    What an earlier version did not record is left out."""
+    differing = []
+    for name, ours, others in zip(_ARITHMETIC, _arithmetic(first), _arithmetic(second), strict=True):
+        if ours and others and ours != others:
+            differing.append(f"{name} ({ours} against {others})")
+    if not differing:
+        return []
+    return [f"the runs differ in {', '.join(differing)}: there the same command may give other scores"]
+
+
+def _arithmetic(reader: Reader) -> tuple[str, str, str, str]:
+    """What each of _ARITHMETIC was, as text; "" where it is not known."""
+    sessions = reader.sessions()
+    info = sessions[-1].info if sessions else {}
+    processor = info.get("processor")
+    processor = processor if isinstance(processor, dict) else {}
+    known = processor.get("model"), processor.get("instructions"), info.get("torch build"), reader.meta(PRODUCTS)
+    model, instructions, build, products = (one_line(str(text)) if text else "" for text in known)
+    return model, instructions, build, products
 
 
 def compare_folders(first: Path, second: Path) -> Comparison:

@@ -37,6 +37,9 @@ def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCo
 def trials_text(definition: Definition) -> str:
     """'160: 16 in each of 5 searches of 2 arms'; of one search of one arm '32'."""
     arms, searches = len(definition.arms), definition.searches
+    if definition.budget == "epochs":
+        each = definition.epochs_of_search
+        return f"as many as {each * searches * arms:,} epochs take: {each:,} in each of {searches * arms} searches"
     where = f"{arms} arms" if searches == 1 else f"{searches} searches"
     where += f" of {arms} arms" if searches > 1 and arms > 1 else ""
     total = f"{definition.all_trials:,}"

@@ -87,6 +87,8 @@ class Arm:
     optimism: float | None  # how much better the chosen one did in its search than on fresh seeds (winner's curse)
     failed: dict[State, int]  # of an arm of which nothing trained to a score: how its trials ended
     failed_searches: int = 0  # searches of which nothing trained to a score
+    trials: int = 0  # of all its searches
+    epochs: float = 0.0  # that these trained
 
     @property
     def seen(self) -> float | None:
@@ -250,6 +252,14 @@ class UntilSure:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmBudgets:
+    """What the searches of each arm had: equally many trials are not equally many epochs."""
+
+    trials: dict[str, int]
+    epochs: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ArrivalOrder:
     """Suggestions depended on the order in which trials ended: the same command may suggest others."""
 
@@ -300,6 +310,7 @@ Note = (
     | FailedSearches
     | RepeatedLooks
     | UntilSure
+    | ArmBudgets
     | ArrivalOrder
 )
 
@@ -313,7 +324,7 @@ class Findings:
     split: str  # test, or validation while there are no test scores
     format: MetricFormat  # of scores on the split
     objective_format: MetricFormat  # of the objective in the search
-    trials: int  # of each search of each arm
+    budget: str  # of each search of each arm: '16 trials', '96 epochs'; "" where the record does not say
     worth: float | None  # the smallest difference that is worth having, as a difference of scores
     until_sure: int  # the most searches of each arm that may be added until the answer is sure; 0: none are added
     control: str | None  # the first arm

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -27,33 +29,42 @@ def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
     Args:
         out: The folder of runs.
     """
-    from rungwise.results.cli.show import console, run_table
+    from rungwise.results.cli.show import ANSWER, console, run_table
 
     folders = find_runs(out)
     if not folders:
         raise RecordError(f"a folder of runs holds RUN/{FILE}, but {out} has none")
-    console().print_whole(run_table(folders), ["time", "started"])
+    console().print_whole(run_table(folders), ["time", "started", "sweep", "trials"], prose=ANSWER)
     return 0
 
 
-def show(run: OptionalRun = None, /, *, top: int = 30) -> int:
-    """Show the trials of a run, best first.
+def show(
+    run: OptionalRun = None,
+    /,
+    *,
+    top: int = 30,
+    arm: str | None = None,
+    phase: str | None = None,
+    sort: str | None = None,
+    format: Literal["table", "csv", "json"] = "table",  # noqa: A002 (the flag's name)
+) -> int:
+    """Show the answer of a run and its trials, best first.
 
     Args:
-        top: Trials at most.
+        top: Trials at most, of a table.
+        arm: Only the trials of this arm.
+        phase: Only those of this phase: search, confirm, audit.
+        sort: Column to sort by, such as lr or epochs; --sort=-epochs sorts the largest first.
+        format: csv and json print all columns of the selected trials.
     """
-    from rungwise.results.cli.show import CURVE, REASON, console, trial_table
-    from rungwise.results.record.sessions import sweep_state
+    from rungwise.results.cli.show import Selection, show_run, trial_rows
 
+    selection = Selection(arm, phase, sort)
     with Reader(find_run(run)) as reader:
-        definition, trials = reader.definition(), len(reader.trials())
-        shown = console()
-        shown.print(f"{definition.name}: {sweep_state(reader).lower()}", style="bold")
-        if definition.question:
-            shown.print(definition.question)
-        shown.print_whole(trial_table(reader, top, brief=shown.is_terminal), [CURVE, REASON])
-        if trials > top:
-            shown.print(f"{trials - top} more trials: --top {trials} shows all", style="dim")
+        if format == "table":
+            show_run(reader, selection, top)
+        else:
+            (_print_csv if format == "csv" else _print_json)(*trial_rows(reader, selection))
     return 0
 
 
@@ -102,6 +113,8 @@ def compare(
         shown.print_whole(table(comparison))
     for name, answer in (comparison.first, comparison.second):
         shown.print(f"{name}: {answer.sentence}", soft_wrap=True)
+    for line in comparison.notes:
+        say(f"note: {line}", sys.stderr)
     for problem in comparison.problems:
         say(problem, sys.stderr)
     return 1 if comparison.problems else 0
@@ -169,41 +182,74 @@ def sql(
 ) -> int:
     """Query the tables trials and reports of a run with DuckDB.
 
-    It prints a table on a terminal, CSV when piped.
+    It prints a table on a terminal, CSV when piped; without a QUERY, the columns that there are.
 
     Args:
         run_or_query: As in the other commands; the query, when it is the only one.
         query: Such as: "select arm, max(best_value) from trials group by arm".
         allow_external: The query may read and write files and load extensions, too.
     """
+    from rungwise.results.tables.sql import columns
     from rungwise.results.tables.sql import query as ask
 
-    if not run_or_query:
-        raise CommandLineError("a QUERY must be given (see rungwise sql --help)")
     run, text = (None, run_or_query) if query is None else (Path(run_or_query), query)
-    table = ask(find_run(run), text, external=allow_external)
+    folder = find_run(run)
+    table = ask(folder, text, external=allow_external) if text else columns(folder)
     if sys.stdout.isatty():
-        _print_table(table)
+        _print_table(table, None if text else "description")
     else:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # '?' would make two names of other programs' data one
-        writer = csv.writer(sys.stdout)
-        writer.writerow(table.column_names)
-        writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        _print_csv(table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
     return 0
 
 
-def _print_table(table: pa.Table) -> None:
+def _print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    _keep_names_apart()
+    writer = csv.writer(sys.stdout)
+    writer.writerow(names)
+    writer.writerows(rows)
+
+
+def _print_json(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A list of objects; a time is ISO 8601, and NaN and infinities are text, which JSON has no numbers for."""
+    _keep_names_apart()
+
+    def plain(value: Any) -> Any:
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    text = json.dumps(
+        [dict(zip(names, map(plain, row), strict=True)) for row in rows], indent=1, default=lambda at: at.isoformat()
+    )
+    sys.stdout.write(f"{text}\n")
+
+
+def _keep_names_apart() -> None:
+    """What the terminal's encoding lacks is escaped: '?' would make two names of other programs' data one."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _print_table(table: pa.Table, prose: str | None = None) -> None:
+    """As a table, with one column `prose` of sentences; a line for each cell where the columns do not fit."""
     from rich.table import Table
 
     from rungwise.results.cli.show import console
 
-    shown = Table(*table.column_names, box=None, header_style="bold")
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        shown.add_row(
-            *(f"{cell:.6g}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
-        )
-    console().print_whole(shown)
+    shown, terminal = Table(*table.column_names, box=None, header_style="bold"), console()
+    rows = [
+        [f"{cell:.6g}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row]
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True)
+    ]
+    for row in rows:
+        shown.add_row(*row)
+    if prose or terminal.fits(shown):
+        terminal.print_whole(shown, prose=prose)
+        return
+    for number, row in enumerate(rows, 1):
+        terminal.print(f"row {number}", style="bold")
+        cells = Table.grid(padding=(0, 2, 0, 0))
+        for name, cell in zip(table.column_names, row, strict=True):
+            cells.add_row(f"  {name}", cell)
+        terminal.print(cells)
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

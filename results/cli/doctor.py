@@ -90,8 +90,8 @@ def _accept_loss(run: Path, lost: str) -> None:
 def _check_tables(run: Path) -> Iterator[Finding]:
     with Reader(run) as reader:
         made = tables(reader)
-    for name, table in ((parquet.TRIALS, made.trials), (parquet.REPORTS, made.reports)):
-        path = run / name
+    for name, table in made.by_name.items():
+        path = run / f"{name}.parquet"
         wrong = "is missing"
         if path.is_file():
             if path.read_bytes() == parquet.content(table):

@@ -37,7 +37,7 @@ def export(run: OptionalRun = None, /, *, tracking_uri: TrackingUri = None) -> i
         reader.verify()  # nothing is made from a damaged record
     try:
         parquet.export(run)
-        say(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}")
+        say(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}, {parquet.ANSWER}")
     except parquet.ParquetError as error:
         say(f"parquet {error}", sys.stderr)
         status = 1

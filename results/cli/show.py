@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.rule import Rule
 from rich.table import Table
 
+from rungwise.errors import RungwiseError
+from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.pareto import amount
 from rungwise.results.io.formatting import duration, format_metric, short
 from rungwise.results.io.terminal import Terminal
@@ -21,11 +25,15 @@ from rungwise.results.record.types import RecordError, ReportRow, State, SweepSt
 from rungwise.results.tables.schema import PHASE_ORDER
 from rungwise.results.tables.tables import tables
 from rungwise.text import REASON as REASON_LENGTH
-from rungwise.text import one_line
+from rungwise.text import one_line, unknown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24  # characters a curve takes
 CURVE, REASON = "curve", "reason"  # columns that give way on a narrow terminal
+ANSWER = "answer"  # a column of `rungwise list`
 _REASON = 40  # characters of a reason on a terminal
 _PIPED = 10_000  # characters a line at most when the output is piped
 _COLOURS = {
@@ -45,8 +53,8 @@ def console() -> Terminal:
 
 
 def run_table(folders: Sequence[Path]) -> Table:
-    """One line per run: its state, its trials by state, its best value; why it is damaged, where it is."""
-    table = Table("run", "sweep", "state", "trials", "best", "started", "time", box=None, header_style="bold")
+    """One line per run: its state, its trials by state, its answer; why it is damaged, where it is."""
+    table = Table("run", "sweep", "state", "trials", "started", "time", ANSWER, box=None, header_style="bold")
     for folder in folders:
         try:
             table.add_row(folder.name, *_run_cells(folder))
@@ -60,7 +68,7 @@ def _run_cells(folder: Path) -> list[str]:
         definition = reader.definition()
         trials, sessions = reader.trials(), reader.sessions()
         state, end = sweep_state(reader), ended_at(reader)
-        both = tables(reader)
+        found = answer(reader)
     counts = Counter(trial.state for trial in trials)
     began = sessions[0].started if sessions else None
     return [
@@ -68,9 +76,9 @@ def _run_cells(folder: Path) -> list[str]:
         state,
         ", ".join(f"{counts[trial_state]} {_now(trial_state, state)}" for trial_state in State if counts[trial_state])
         or "none",
-        _best(both.trials.select(["phase", "rank", "best_value"]).to_pylist(), definition.metric),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else duration(end - began),
+        "; ".join(line.split(". ")[0] for line in found.headlines) if found.confirmed else "none yet",
     ]
 
 
@@ -79,29 +87,80 @@ def _now(trial: State, sweep: SweepState) -> str:
     return "to resume" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
 
 
-def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    best = [row["best_value"] for row in rows if row["phase"] == "search" and row["rank"] == 1]
-    return f"{metric} {format_metric(best[0], metric)}" if best else ""
+@dataclass(frozen=True)
+class Selection:
+    """Which trials of a run, in which order."""
+
+    arm: str | None = None  # of one arm
+    phase: str | None = None  # search, confirm, audit
+    sort: str | None = None  # a column, with "-" in front for the largest first; None: by phase and rank
+
+    def rows(self, trials: pa.Table) -> list[dict[str, Any]]:
+        """Rows of the table `trials`. Raises SelectionError, which lists what there is."""
+        rows: list[dict[str, Any]] = trials.to_pylist()
+        for name in ("arm", "phase"):
+            if (wanted := getattr(self, name)) is not None:
+                there = sorted({str(row[name]) for row in rows})
+                if wanted not in there:
+                    raise SelectionError(f"--{name} must be one of {', '.join(there) or 'none'} (got {wanted!r})")
+                rows = [row for row in rows if row[name] == wanted]
+        if self.sort is None:
+            return sorted(rows, key=_place)
+        name = _column(self.sort.removeprefix("-"), trials.column_names)
+        known = [row for row in rows if row[name] is not None]
+        return [
+            *sorted(known, key=lambda row: row[name], reverse=self.sort.startswith("-")),
+            *(row for row in rows if row[name] is None),
+        ]
 
 
-def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
-    """The `top` best trials, then those that cannot be best: state, objective, curve and what distinguishes them.
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """By phase, then the best first; what cannot be best comes last."""
+    return PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)), row["rank"] is None, row["rank"], row["trial"]
+
+
+class SelectionError(RungwiseError, ValueError):
+    """There are no such trials, or no such column to sort by."""
+
+
+def _column(name: str, names: Sequence[str]) -> str:
+    """The column that a user calls `name`: a hyperparameter goes by its own name, too."""
+    for column in (name, f"params_{name}", f"last_{name}"):
+        if column in names:
+            return column
+    short_names = [column.removeprefix("params_") for column in names]
+    raise SelectionError(unknown("--sort", name, short_names))
+
+
+def show_run(reader: Reader, selection: Selection, top: int) -> None:
+    """Print the answer and the first `top` of the selected trials. Raises SelectionError."""
+    definition, found = reader.definition(), answer(reader)
+    rows = selection.rows(tables(reader).trials)
+    shown = console()
+    table = trial_table(reader, rows, top, brief=shown.is_terminal)
+    shown.print(f"{definition.name}: {sweep_state(reader).lower()}", style="bold")
+    if definition.question:
+        shown.print(definition.question)
+    shown.print(f"\n{found.sentence}\n" if found.confirmed else "\nNo answer yet: no trial was confirmed.\n")
+    shown.print_whole(table, [CURVE, REASON])
+    if len(rows) > top:
+        shown.print(f"{len(rows) - top} more trials: --top {len(rows)} shows all", style="dim")
+
+
+def trial_rows(reader: Reader, selection: Selection) -> tuple[list[str], list[list[Any]]]:
+    """The columns of the table `trials`, and the selected rows. Raises SelectionError."""
+    trials = tables(reader).trials
+    return trials.column_names, [list(row.values()) for row in selection.rows(trials)]
+
+
+def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, brief: bool) -> Table:
+    """The first `top` of `rows`: state, objective, curve and what distinguishes them.
 
     `brief`: long reasons are cut, as a terminal has little room.
     """
-    definition = reader.definition()
+    definition, curves = reader.definition(), reader.curves()
     metric = definition.metric
-    both, curves = tables(reader), reader.curves()
-    rows = both.trials.to_pylist()
-    rows.sort(
-        key=lambda row: (
-            PHASE_ORDER.get(row["phase"], len(PHASE_ORDER)),
-            row["rank"] is None,
-            row["rank"],
-            row["trial"],
-        )
-    )
-    varied = [name for name in both.trials.column_names if name.startswith("params_") and _varies(rows, name)]
+    varied = [name for name in (rows[0] if rows else {}) if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
     front = ["front"] if others else []
     table = Table("rank", "trial", "arm", "state", metric, *others, *front, "epochs", box=None, header_style="bold")
@@ -110,9 +169,11 @@ def trial_table(reader: Reader, top: int, *, brief: bool = True) -> Table:
         table.add_column(name.removeprefix("params_"))
     table.add_column(REASON)
     shown = rows[:top]
+    phases = [phase for phase, _ in groupby(row["phase"] for row in shown)]
+    by_phase = len(set(phases)) == len(phases)  # a line parts them
     for previous, row in zip([None, *shown], shown, strict=False):
         phase = "" if row["phase"] == "search" else f" ({row['phase']})"
-        if previous and previous["phase"] != row["phase"]:
+        if by_phase and previous and previous["phase"] != row["phase"]:
             table.add_row(*(Rule(style="dim") for _ in table.columns))
         table.add_row(
             short(row["rank"]),

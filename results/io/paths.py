@@ -44,6 +44,15 @@ def resolve_below(root: Path, name: str) -> Path:
     return path
 
 
+def working_folder_problems() -> list[str]:
+    """A line when the folder in which this process works has been deleted."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return ["the working directory no longer exists: change to another one (cd)"]
+    return []
+
+
 def name_problem(name: str) -> str | None:
     """The rule that `name` breaks, as far as the text alone tells: "a name must ..."; None when it breaks none."""
     if not name:

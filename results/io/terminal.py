@@ -13,6 +13,7 @@ from rich.text import Text
 from rungwise.text import printable
 
 _WIDEST = 10_000  # characters
+PROSE = 40  # characters that a column of sentences takes at least
 
 
 class Terminal(Console):
@@ -27,15 +28,19 @@ class Terminal(Console):
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(text), **how)
 
-    def print_whole(self, table: Table, spare: Iterable[object] = ()) -> None:
+    def print_whole(self, table: Table, spare: Iterable[object] = (), prose: object = None) -> None:
         """Print a table of which no cell is cut: half a number is another number.
 
         While it is too wide, the columns with the headers `spare` are left out, in that order; if it still is, the
-        terminal breaks its lines.
+        terminal breaks its lines. The column with the header `prose` is broken at words, where it has room.
         """
         for column in table.columns:
-            column.no_wrap = True
+            column.no_wrap = column.header != prose
         needed = self._needed(table)
+        if prose is not None and needed > self.width:
+            (words,) = (column for column in table.columns if column.header == prose)
+            words.width = max(PROSE, self.width - needed + self._widest(words.cells))
+            needed = self._needed(table)
         for header in spare:
             if needed <= self.width:
                 break
@@ -43,6 +48,15 @@ class Terminal(Console):
             needed = self._needed(table)
         table.width = needed
         self.print(table, crop=False, no_wrap=True, overflow="ignore")
+
+    def fits(self, table: Table) -> bool:
+        """Whether the terminal is as wide as the table."""
+        return self._needed(table) <= self.width
+
+    def _widest(self, cells: Iterable[Any]) -> int:
+        return max(
+            (Measurement.get(self, self.options.update(width=_WIDEST), cell).maximum for cell in cells), default=0
+        )
 
     def _needed(self, table: Table) -> int:
         return Measurement.get(self, self.options.update(width=_WIDEST), table).maximum

@@ -58,6 +58,7 @@ class Definition:
     mode: str = "max"  # or min
     trials: int = 0  # of each search of each arm
     searches: int = 1  # independent ones, of each arm
+    budget: str = "trials"  # of a search; "epochs": those of `trials` trainings to the end, whatever is stopped early
     order: str = "arrival"  # of suggestions; "fixed": each search has one trial in flight, and time decides nothing
     epochs: int = 0  # the full budget of a trial
     reports_per_epoch: int = 1
@@ -118,6 +119,16 @@ class Definition:
     def all_trials(self) -> int:
         """Trials of all searches of all arms together."""
         return self.trials * self.searches * len(self.arms)
+
+    @property
+    def epochs_of_search(self) -> int:
+        """Epochs of `trials` trainings to the end: the budget of a search that is dealt by epochs."""
+        return self.trials * self.epochs
+
+    @property
+    def most_trials(self) -> int:
+        """The most trials that a search can have. Of a budget in epochs each trial takes one at least."""
+        return self.epochs_of_search if self.budget == "epochs" else self.trials
 
     @property
     def sign(self) -> float:

@@ -1,4 +1,4 @@
-"""`trials.parquet` and `reports.parquet` of a run: zstd, page checksums, units in the metadata.
+"""`trials.parquet`, `reports.parquet` and `answer.parquet` of a run: zstd, page checksums, units in the metadata.
 
 A file is whole or absent: it is written under a temporary name, fsynced and renamed. The same record gives the same
 bytes. Parquet readers check no checksum unless asked: use `read()`, or ask (`page_checksum_verification=True`).
@@ -21,6 +21,8 @@ from rungwise.results.tables.tables import tables
 
 TRIALS = "trials.parquet"
 REPORTS = "reports.parquet"
+ANSWER = "answer.parquet"
+FILES = (TRIALS, REPORTS, ANSWER)
 
 
 class ParquetError(RungwiseError, RuntimeError):
@@ -28,11 +30,11 @@ class ParquetError(RungwiseError, RuntimeError):
 
 
 def export(run: Path) -> None:
-    """Write both tables into the run's folder. Raises RecordError without a whole record, ParquetError without room."""
+    """Write the tables into the run's folder. Raises RecordError without a whole record, ParquetError without room."""
     with Reader(run) as reader:
-        both = tables(reader)
-    for name, table in ((TRIALS, both.trials), (REPORTS, both.reports)):
-        _write(table, run / name)
+        made = tables(reader)
+    for name, table in made.by_name.items():
+        _write(table, run / f"{name}.parquet")
 
 
 def content(table: pa.Table) -> bytes:

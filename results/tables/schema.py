@@ -59,7 +59,11 @@ TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "stop_rung": (pa.float64(), "epochs", "rung at which the scheduler stopped it"),
     "cutoff": (pa.float64(), "objective", "what its objective was compared with at stop_rung"),
     "reason": (pa.string(), "", "why it ended, one line"),
-    "rank": (pa.int64(), "", "place by best_value within its phase, 1 = best; NULL for diverged, failed and lost"),
+    "rank": (
+        pa.int64(),
+        "",
+        "place by best_value within its phase, 1 = best; NULL unless it may be best",
+    ),
     "best_value": (pa.float64(), "objective", "best finite value of the objective"),
     "best_step": (pa.int64(), "reports", "report of best_value"),
     "best_epoch": (pa.float64(), "epochs", "training progress at best_value"),

@@ -14,20 +14,35 @@ import pyarrow as pa
 from rungwise.errors import RungwiseError
 from rungwise.results.tables import parquet
 
+KEYS = (b"unit", b"description")  # of a column's metadata
+
 
 class SqlError(RungwiseError, ValueError):
     """The query cannot be answered; DuckDB's words."""
 
 
 def query(folder: Path, text: str, *, external: bool = False) -> pa.Table:
-    """Ask the run's Parquet files, the tables `trials` and `reports`; exported first when they are not there.
+    """Ask the run's Parquet files, the tables `trials`, `reports` and `answer`; exported first when they are not there.
 
     Raises as `run` does, ParquetError for a damaged file, RecordError without a record.
     """
-    if not all((folder / name).exists() for name in (parquet.TRIALS, parquet.REPORTS)):
+    return run(text, _read(folder), external=external)
+
+
+def columns(folder: Path) -> pa.Table:
+    """The columns of the run's tables: table, column, type, unit, description. Raises as `query` does."""
+    rows = [
+        (name, field.name, str(field.type), *((field.metadata or {}).get(key, b"").decode() for key in KEYS))
+        for name, table in _read(folder).items()
+        for field in table.schema
+    ]
+    return pa.table(dict(zip(("table", "column", "type", "unit", "description"), zip(*rows, strict=True), strict=True)))
+
+
+def _read(folder: Path) -> dict[str, pa.Table]:
+    if not all((folder / name).exists() for name in parquet.FILES):
         parquet.export(folder)
-    tables = {Path(name).stem: parquet.read(folder / name) for name in (parquet.TRIALS, parquet.REPORTS)}
-    return run(text, tables, external=external)
+    return {Path(name).stem: parquet.read(folder / name) for name in parquet.FILES}
 
 
 def run(text: str, tables: Mapping[str, pa.Table], *, external: bool = False) -> pa.Table:

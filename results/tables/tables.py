@@ -1,4 +1,5 @@
-"""The record as two Arrow tables: `trials`, one row a trial, and `reports`, one row a report.
+"""The record as three Arrow tables: `trials`, one row per trial, `reports`, one row per report, and `answer`, one row
+for each score that the answer is made of.
 
 A column's name fixes its type for good: metrics are float64, a hyperparameter's type is its field's, and a new
 hyperparameter is a new column. NaN and infinities are values that were reported; NULL says that nothing was.
@@ -7,14 +8,16 @@ hyperparameter is a new column. NaN and infinities are values that were reported
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
+from rungwise.results.analysis.answer import answer
 from rungwise.results.io.garbage import rare_collections
 from rungwise.results.record.database import FORMAT
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
+from rungwise.results.tables.answers import answer_table
 from rungwise.results.tables.schema import (
     METRICS,
     REPORT_FIELDS,
@@ -31,19 +34,26 @@ _CHUNK = 1024  # rows turned into columns at a time: their objects stay in the c
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Both tables of one consistent state of the record."""
+    """The tables of one consistent state of the record."""
 
     trials: pa.Table
     reports: pa.Table
+    answer: pa.Table
+
+    @property
+    def by_name(self) -> dict[str, pa.Table]:
+        """{table: its rows}, by the names that SQL and the Parquet files use."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def tables(reader: Reader) -> Tables:
-    """Read the record once and turn it into `trials` and `reports`, ordered by their keys."""
+    """Read the record once and turn it into its tables, ordered by their keys."""
     with reader.snapshot(), rare_collections():
         definition = reader.definition()
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
         reports = _reports_table(reader, definition)
+        scores, found, superseded = reader.scores("test"), answer(reader), reader.superseded()
         version = _version(reader)
     about = {
         b"rungwise.run": definition.name.encode(),
@@ -52,8 +62,12 @@ def tables(reader: Reader) -> Tables:
         b"rungwise.version": version.encode(),
     }
     with reader.refusing():
-        summary = trials_table(trials, reports, definition, described)
-    return Tables(summary.replace_schema_metadata(about), reports.replace_schema_metadata(about))
+        summary = trials_table(trials, reports, definition, described, scores, superseded)
+    return Tables(
+        summary.replace_schema_metadata(about),
+        reports.replace_schema_metadata(about),
+        answer_table(found).replace_schema_metadata(about | {b"rungwise.sentence": found.sentence.encode()}),
+    )
 
 
 def _version(reader: Reader) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any
 
@@ -30,15 +30,24 @@ _FITS = {pa.float64(): int | float, pa.int64(): int, pa.bool_(): bool, pa.string
 
 
 def trials_table(
-    trials: Sequence[Trial], reports: pa.Table, definition: Definition, described: Mapping[str, Any]
+    trials: Sequence[Trial],
+    reports: pa.Table,
+    definition: Definition,
+    described: Mapping[str, Any],
+    scores: Mapping[int, Mapping[str, float]],
+    superseded: Set[int] = frozenset(),
 ) -> pa.Table:
+    """The table. `scores`: trial -> {metric: what it scores on the test split}. Trials of a network that another one
+    has replaced (`superseded`) have no rank."""
     metric, mode = definition.metric, definition.mode
     copied = set(TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
     values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in copied}
     values["seed"] = [trial.config.get("seed") for trial in trials]
     summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, metric, mode)
     values.update(summary)
-    values["rank"] = _ranks(trials, summary["best_value"], _breaches(summary, definition), mode)
+    breaches = _breaches(summary, definition)
+    excluded = [breach or trial.trial in superseded for trial, breach in zip(trials, breaches, strict=True)]
+    values["rank"] = _ranks(trials, summary["best_value"], excluded, mode)
     fields = [schema_field(name, *spec) for name, spec in TRIAL_FIELDS.items()]
     at = 1 + [field.name for field in fields].index("reason")
     for name, kind, column in _hyperparameters(trials, described):
@@ -57,6 +66,9 @@ def trials_table(
         for name in summary
         if name.startswith("last_")
     ]
+    for name in sorted({name for each in scores.values() for name in each}):
+        fields.append(schema_field(f"test_{name}", pa.float64(), *_about(name, "on the test split:", definition)))
+        values[f"test_{name}"] = [scores.get(trial.trial, {}).get(name) for trial in trials]
     arrays = []
     for field in fields:
         column = values[field.name]
@@ -137,9 +149,9 @@ def _take(reports: pa.Table, name: str, rows: np.ndarray) -> pa.Array:
     return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
 
 
-def _ranks(trials: Sequence[Trial], best: pa.Array, breaches: Sequence[bool], mode: str) -> list[int | None]:
+def _ranks(trials: Sequence[Trial], best: pa.Array, excluded: Sequence[bool], mode: str) -> list[int | None]:
     """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none, nor has
-    one that breaks a constraint."""
+    one that is `excluded`."""
     sign = -1.0 if mode == "max" else 1.0
     ranks: list[int | None] = [None] * len(trials)
     last_rank: dict[str, int] = {}
@@ -147,7 +159,7 @@ def _ranks(trials: Sequence[Trial], best: pa.Array, breaches: Sequence[bool], mo
     rankable = [
         i
         for i, trial in enumerate(trials)
-        if trial.state not in NEVER_BEST and values[i] is not None and not breaches[i]
+        if trial.state not in NEVER_BEST and values[i] is not None and not excluded[i]
     ]
     for i in sorted(rankable, key=lambda i: (sign * values[i], i)):
         ranks[i] = last_rank[trials[i].phase] = last_rank.get(trials[i].phase, 0) + 1

@@ -1,6 +1,10 @@
 """How a sweep runs, on the driver. A sweep script needs these names only."""
 
-from rungwise.engine.execution.signals import ending_at_once, quiet_ctrl_c
+from rungwise.shadowed_packages import refuse_shadowed_packages
+
+refuse_shadowed_packages()  # before anything imports one of them
+
+from rungwise.engine.execution.signals import ending_at_once, quiet_ctrl_c  # noqa: E402
 
 quiet_ctrl_c()
 with ending_at_once():

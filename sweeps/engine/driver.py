@@ -30,7 +30,7 @@ from rungwise.engine.one_trial import load_data, train_one
 from rungwise.engine.validation import fields
 from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.results.io.command_line import CommandLineError
-from rungwise.results.io.paths import run_name_problem
+from rungwise.results.io.paths import run_name_problem, working_folder_problems
 from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
@@ -56,7 +56,7 @@ def main(sweep: Sweep, arguments: list[str] | None = None) -> None:
 
     Raises:
         SystemExit: The exit code. 0: done. 1: the sweep could not finish. 2: bad input, before Ray starts. 130: Ctrl-C.
-            143: SIGTERM. 129: its terminal was closed.
+            143: SIGTERM. 129: its terminal was closed. 131: SIGQUIT.
     """
     print_anything()
     prompt = hasattr(sys, "ps1") and not hasattr(sys.modules["__main__"], "__file__")
@@ -83,14 +83,14 @@ def run(sweep: Sweep, **options: Any) -> Run:
     Raises:
         RungwiseError: The sweep cannot start (`code` is 2, and nothing was begun) or could not finish (`code` is 1).
         KeyboardInterrupt: Ctrl-C. The record is complete, and the same call resumes.
-        SystemExit: SIGTERM, or its terminal was closed.
+        SystemExit: SIGTERM, SIGQUIT, or its terminal was closed.
     """
     from rungwise.results.run import open as open_run
 
     print_anything()
     with Signals() as signals, undisturbed():
         try:
-            refuse(fields.problems(sweep))
+            refuse([*working_folder_problems(), *fields.problems(sweep)])
             given = named_options(sweep, options)
             remember(given.tracking_uri, given.mirror)
             ended = _sweep(sweep, given, signals)
@@ -114,7 +114,7 @@ class _Ended(NamedTuple):
 
 def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
     try:
-        refuse(fields.problems(sweep))
+        refuse([*working_folder_problems(), *fields.problems(sweep)])
         options = parse(sweep, arguments)
         remember(options.tracking_uri, options.mirror)
         if options.one is not None:
@@ -208,7 +208,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
             session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
-            summary = partial(_print_summary, options, exported, started)
+            summary = partial(_print_summary, options, exported, started if work else None)
             state = SweepState.FAILED
             try:
                 if ray and watch:
@@ -229,12 +229,13 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
     return session.exit_code()
 
 
-def _print_summary(options: Options, exported: Mapping[str, Any], started: float) -> None:
+def _print_summary(options: Options, exported: Mapping[str, Any], started: float | None) -> None:
+    """`started`: when this command was; None when it found nothing to do."""
     from rungwise.engine.terminal.summary import summarise
 
-    folder = options.out / options.name
+    folder, seconds = options.out / options.name, None if started is None else time.monotonic() - started
     with Reader(folder) as reader:
-        say(summarise(reader, folder, exported, time.monotonic() - started, options.tracking_uri))
+        say(summarise(reader, folder, exported, seconds, options.tracking_uri))
 
 
 def _abandon(

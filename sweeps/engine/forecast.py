@@ -74,7 +74,10 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         running = min(running, len(experiment.studies))
     probes = _probes(experiment, options, running, concurrency.trials_per_worker)
     seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
-    searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
+    if experiment.budget == "epochs":
+        searched = float(experiment.epochs_of_search * len(experiment.studies))
+    else:
+        searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
     repeats = experiment.repeats
     epochs = searched + repeats * experiment.epochs
     training = epochs * seconds

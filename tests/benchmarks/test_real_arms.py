@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import real_arms
 
-from rungwise import Sweep
 
-
-def test_a_small_sweep_searches_confirms_and_has_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    def small(case: real_arms.Case, whole: object = real_arms.sweep_of) -> Sweep:
-        assert callable(whole)
-        return replace(whole(case), trials=2, epochs=2)
-
-    monkeypatch.setattr(real_arms, "sweep_of", small)
-    several = real_arms.run_sweeps(range(1, 3), "digits", "cpu", 8)
+def test_a_small_sweep_searches_confirms_and_has_a_verdict() -> None:
+    small = real_arms.sweep_of("digits", trials=2, epochs=2)
+    several = real_arms.run_sweeps(range(1, 3), "digits", small)
     assert several[0] != several[1]
     for one in several:
         assert one.half_width > 0
         assert 2 * 4 * (2 + 2) <= one.epochs <= 2 * 4 * (2 * 2 + 2 * 2)  # of 8 searches, each of which stops some
-    (alone,) = real_arms.run_sweeps(range(2, 3), "digits", "cpu", 1)
+    (alone,) = real_arms.run_sweeps(range(2, 3), "digits", small, pack=1)
     assert alone.epochs == pytest.approx(several[1].epochs, abs=4)  # sums differ in their order, in packs
 
 
 def test_an_arm_that_trains_longer_is_told_from_one_that_does_not() -> None:
-    (one,) = real_arms.run_sweeps(range(1), "epochs", "cpu", 8)
+    (one,) = real_arms.run_sweeps(range(1), "epochs", real_arms.sweep_of("epochs"))
     assert one.verdict is real_arms.Verdict.HURTS
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import boto3
+import botocore.loaders
 import pytest
 import requests
 import yaml
@@ -22,6 +23,7 @@ from support.cluster.policies import allows
 pytestmark = pytest.mark.usefixtures("account")
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOME, OFFICE = "203.0.113.7/32", "198.51.100.0/24"
+LOADER = cache(botocore.loaders.create_loader)  # the services' descriptions are megabytes of JSON: read once
 Run = Callable[..., tuple[int, list[str], list[str]]]
 
 
@@ -31,6 +33,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, "testing")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1,300 images a test, which nothing here starts
+    monkeypatch.setattr(botocore.loaders, "create_loader", LOADER)
     with mock_aws():
         yield
 
@@ -402,7 +406,7 @@ def test_all_that_rays_autoscaler_asks_of_ec2_is_allowed_to_the_head(run: Run) -
     ec2 = boto3.client("ec2")
     ec2.create_key_pair(KeyName="ray")
     worker = config["available_node_types"]["gpu_t4"]["node_config"] | {
-        "ImageId": ec2.describe_images()["Images"][0]["ImageId"],
+        "ImageId": ec2.register_image(Name="any")["ImageId"],
         "SecurityGroupIds": [group],
         "SubnetIds": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
         "KeyName": "ray",

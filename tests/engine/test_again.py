@@ -1,14 +1,18 @@
-"""One process, several sweeps: the cells of a notebook, in a real kernel."""
+"""One process, several sweeps: the cells of a notebook, in a real kernel. Functions that are typed there are trained,
+and the kernel's interrupt ends the sweep and not the kernel."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from support.sweeping import wait_until
 
 from rungwise.engine.execution.process_state import undisturbed
 
@@ -24,8 +28,11 @@ def test_levels_of_loggers_that_came_within_are_their_librarys(monkeypatch: pyte
 
 CELLS = (
     """
-import gc, logging, os, signal, sys, threading
-from rungwise import FloatDistribution, Sweep, main
+import gc, logging, os, signal, sys, threading, time
+from pathlib import Path
+from rungwise import FloatDistribution, Sweep, main, run
+
+HERE = Path.cwd()
 
 def state():
     levels = {name: logging.getLogger(name).level for name in ("", "ray", "ray.tune", "optuna")}
@@ -33,17 +40,37 @@ def state():
     return gc.isenabled(), gc.get_freeze_count(), dict(os.environ), levels, handlers, list(sys.path)
 
 def sweep(data):
-    return Sweep(name=f"of-{data}", data=data, space={"lr": FloatDistribution(3e-3, 1e-1)}, trials=1, epochs=1,
-                 confirm_configs=1, confirm_seeds=1)
+    return Sweep(name=f"of-{data}", data=data, space={"lr": FloatDistribution(3e-3, 1e-1)}, trials=1, epochs=1)
+
+def train(config, trial):
+    for epoch in range(trial.epochs):
+        yield {"loss": (config.lr - 0.5) ** 2 + shift(trial) + 1 / (epoch + 1)}
+
+def shift(trial):
+    return trial.seed % 7 / 100
+
+def waits(config, trial):
+    yield {"loss": config.lr}
+    (HERE / "begun").touch()
+    while True:
+        time.sleep(0.1)
+        yield {"loss": config.lr}
+
+SPACE = {"lr": FloatDistribution(0.1, 0.9)}
+SETTINGS = {"metric": "loss", "mode": "min", "trials": 2, "confirm_configs": 1, "confirm_seeds": 2}
 """,
     """
 import optuna, ray, ray.tune  # what they set when they are imported is theirs
 before = state()
 print(sys.argv)
-main(sweep("digits"))
+main(sweep("digits"), ["--no-confirm"])
 """,
-    "main(sweep('iris'), ['--no-confirm'])",
-    "main(sweep('digits'))",
+    """
+found = run(Sweep("typed", SPACE, train=train, epochs=2, **SETTINGS))
+print(found.trials.column("state").to_pylist(), found.answer.sentence)
+""",
+    """run(Sweep("endless", SPACE, train=waits, epochs=10**6, **SETTINGS))""",
+    "main(sweep('digits'), ['--no-confirm'])",
     """
 changed = [(old, new) for old, new in zip(before, state()) if old != new]
 print(changed, ray.is_initialized(), [thread.name for thread in threading.enumerate() if thread.name == "watch"])
@@ -53,23 +80,41 @@ print(changed, ray.is_initialized(), [thread.name for thread in threading.enumer
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's own packages
-def test_every_cell_of_a_notebook_runs_its_sweep_and_leaves_the_process_as_it_was(
+def test_cells_train_typed_functions_obey_the_kernels_interrupt_and_leave_the_process_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS])
     client = NotebookClient(notebook, timeout=600, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()
-    first, *sweeps, last, wrong = notebook.cells
-    assert first.outputs == []
-    assert "'-f', " in said(sweeps[0])  # the kernel's flag, which is not for us
-    for cell, name in zip(sweeps, ("of-digits", "of-iris", "of-digits"), strict=True):
-        assert f"{name}: finished after" in said(cell)
-        assert not [output for output in cell.outputs if output.output_type == "error"]
-    assert said(last).strip() == "[] False []"
-    assert [output.ename for output in wrong.outputs if output.output_type == "error"] == ["SystemExit"]
+    ended = threading.Event()
+
+    def press_interrupt() -> None:
+        if wait_until(lambda: ended.is_set() or (tmp_path / "begun").exists()) and not ended.is_set():
+            asyncio.run(client.km.interrupt_kernel())
+
+    presser = threading.Thread(target=press_interrupt)
+    presser.start()
+    try:
+        client.execute()
+    finally:
+        ended.set()
+        presser.join()
+    definitions, built_in, typed, endless, again, changed, wrong = notebook.cells
+    assert definitions.outputs == []
+    assert "of-digits: finished after" in said(built_in)
+    assert "of-digits: " in said(again)
+    assert [errors(cell) for cell in (built_in, typed, again, changed)] == [[]] * 4
+    assert "['COMPLETED', " in said(typed), typed.outputs
+    assert "95% interval" in " ".join(said(typed).split())
+    assert errors(endless) == ["KeyboardInterrupt"]
+    assert said(changed).strip() == "[] False []"
+    assert errors(wrong) == ["SystemExit"]
     assert "error: unknown dataset" in said(wrong)
 
 
 def said(cell: Any) -> str:
     return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def errors(cell: Any) -> list[str]:
+    return [output.ename for output in cell.outputs if output.output_type == "error"]

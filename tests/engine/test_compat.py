@@ -41,6 +41,7 @@ RAY_NAMES = (
     "ray.tune.execution.class_cache:DEFAULT_ENV_VARS",
     "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE",
     "ray.air._internal.usage:tag_callbacks",
+    "ray._private.worker:_post_init_hooks",
     "ray.autoscaler._private.kuberay.autoscaling_config:AutoscalingConfigProducer",
 )
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "batch_size": IntDistribution(32, 256, step=32)}
@@ -104,6 +105,18 @@ def test_what_a_missing_name_of_ray_does_not_touch_is_patched_still(monkeypatch:
     with startup_patches.minimal_processes(lambda: None, []):
         assert node.start_monitor is startup_patches._do_nothing
     assert node.start_monitor is not startup_patches._do_nothing
+
+
+def test_a_private_ray_starts_while_another_thread_imports_parts_of_ray() -> None:
+    """Usage tags are kept in a dict that each such import adds to, and that `ray.init` walked when it was done."""
+    from ray._common.usage import usage_lib
+    from ray._private import worker
+
+    walking = {hook.__name__ for hook in worker._post_init_hooks}
+    assert usage_lib.put_pre_init_usage_stats.__name__ in walking
+    with startup_patches.minimal_processes(lambda: None, []):
+        assert {hook.__name__ for hook in worker._post_init_hooks} == walking - {"put_pre_init_usage_stats"}
+    assert {hook.__name__ for hook in worker._post_init_hooks} == walking
 
 
 START = """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.confirming import SWEEP, Bench, Here, states_left_by_kills
 from support.loop import Loop
 
@@ -28,6 +29,7 @@ from rungwise.engine.execution.test_scoring import Unmade, due
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.results.analysis.answer import CONSTANT_SCORES
+from rungwise.results.analysis.compare import PRODUCTS
 from rungwise.results.analysis.findings import SupersededSeeds
 from rungwise.results.cli.doctor import examine
 from rungwise.results.model.model import ModelError
@@ -35,10 +37,12 @@ from rungwise.results.model.model import load as load_model
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, State, SweepState
 from rungwise.results.record.writer import Record
+from rungwise.results.tables.tables import tables
 from rungwise.storage import Folder
 from rungwise.trainable.data.dataset import Dataset, load
 from rungwise.trainable.export.constant_prediction import constant_scores
 from rungwise.trainable.messages import Failure, FailureKind
+from rungwise.trainable.packing.matmul import product_kernel
 from rungwise.trainable.training.builtin import describe_data
 
 NOWHERE = "sqlite:////no/such/folder/mlflow.db"  # no test here asks MLflow
@@ -129,6 +133,7 @@ def test_scoring_notes_once_what_a_constant_prediction_scores(finished: Path, di
     assert digits.test is not None
     with Reader(finished) as reader:
         kept = reader.meta(CONSTANT_SCORES)
+        assert reader.meta(PRODUCTS) == product_kernel(torch.device("cpu"))
     assert kept == constant_scores(digits)
     assert kept["accuracy"] == pytest.approx(0.1, abs=0.03)  # ten classes, about even
     assert Bench(finished, digits).answer.constant_score == kept["accuracy"]
@@ -263,7 +268,7 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key = 'test'")
     with Record(bench.folder) as record:
         stop = Stop(Signals(), None)
-        data = describe_data(bench.data)
+        data = bench.data
         confirmation = Failing(
             part, MemoryError("no\nmore"), record, bench.experiment, data, bench.options, stop, bench.checkpoints
         )
@@ -357,6 +362,10 @@ def test_no_mean_mixes_seeds_of_two_networks(owned: Owned, capsys: pytest.Captur
     assert sorted(arm.chosen.trials.values()) == [5, 6, 7]  # 3 and 4 are of the network that was
     assert len(arm.chosen.test) == 3
     assert arm.optimism is None  # so is what the search saw
+    assert arm.best_seen is None
+    with Reader(bench.folder) as reader:
+        ranks = {row["trial"]: row["rank"] for row in tables(reader).trials.to_pylist()}
+    assert [trial for trial, rank in ranks.items() if rank] == [5, 6, 7]
     assert SupersededSeeds(arm.arm, arm.chosen.source, 2) in bench.answer.notes
     assert model_of(bench.folder) == bench.answer.model
     assert not owned.define(*flags)
@@ -421,7 +430,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
     content[-1] ^= 1
     file.write_bytes(content)
     with Record(bench.folder) as record:
-        data = describe_data(bench.data)
+        data = bench.data
         given = (record, bench.experiment, data, bench.options, Stop(Signals(), None), bench.checkpoints)
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()

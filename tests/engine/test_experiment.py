@@ -161,6 +161,7 @@ def test_of_no_classes_is_a_regression_and_of_unknown_ones_is_not() -> None:
 DEFINING = {
     "trials": ("--trials", "7", {"trials": 7}),
     "searches": ("--searches", "3", {"searches": 3, "order": "fixed"}),
+    "budget": ("--budget", "epochs", {"budget": "epochs"}),
     "order": ("--order", "fixed", {"order": "fixed"}),
     "until_sure": ("--until-sure", "12", {"until_sure": 12}),
     "worth": ("--worth", "0.5", {"worth": 0.5}),
@@ -178,7 +179,7 @@ DEFINING = {
     "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
 }
 # What is trained again after the search: the experiment's, and no part of the definition.
-AFTERWARDS = {"confirm_configs", "confirm_seeds", "confirm", "audit"}
+AFTERWARDS = {"confirm_configs", "confirm_seeds", "refit_seeds", "untuned_seeds", "confirm", "audit"}
 # Where and how it runs. The data is in the definition as what was read; --warm-start and --enqueue are kept beside it.
 RUNNING = {
     "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror", "tracking_uri",
@@ -205,7 +206,8 @@ def test_flags_of_the_confirmation_are_the_experiments_and_not_the_records(digit
     flags = ["--confirm-configs", "2", "--confirm-seeds", "4", "--audit", "0.5"]
     more = asked(digits, *flags, arms={"a": {}, "b": {}})
     assert (more.confirm_configs, more.confirm_seeds, more.audit, more.confirmations) == (2, 4, 0.5, 2 * 5 * 2 * 4)
-    assert asked(digits, *flags, "--no-confirm").confirmations == 0
+    assert asked(digits, *flags, "--no-confirm").repeats == 0
+    assert more.repeats == more.confirmations + 3 + 5 * 2  # the model's seeds, and the defaults of five searches
     assert asked(digits, *flags).to_json() == asked(digits).to_json()
 
 

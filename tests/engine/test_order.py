@@ -18,7 +18,7 @@ from rungwise.engine.search.numbering import Numbering
 from rungwise.engine.search.reruns import Repeat, repeats
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
-from rungwise.trainable.messages import StudyKey, TrialEnd
+from rungwise.trainable.messages import Failure, FailureKind, StudyKey, TrialEnd
 
 SWEEP = Sweep(
     name="order",
@@ -39,13 +39,22 @@ def score(config: dict[str, Any], step: int) -> float:
 class Command:
     """One command at work on the record in `folder`, whose trials report in an order that `luck` draws."""
 
-    def __init__(self, folder: Path, luck: random.Random, *, in_flight: int, trials: int, searches: int) -> None:
+    def __init__(
+        self, folder: Path, luck: random.Random, *, in_flight: int, trials: int, searches: int, budget: str = "trials"
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self._luck, self._flying, self._folder = luck, list[Any](), folder
         asked = replace(SWEEP, trials=trials, searches=searches)
-        self._experiment = resolve(asked, default_options(asked))
+        self._experiment = resolve(asked, replace(default_options(asked), budget=budget))
         self.loop = Loop(
-            folder, SWEEP, trials=trials, searches=searches, in_flight=in_flight, order="fixed", repeats=self._repeats
+            folder,
+            SWEEP,
+            trials=trials,
+            searches=searches,
+            in_flight=in_flight,
+            order="fixed",
+            repeats=self._repeats,
+            budget=budget,
         )
         with Reader(folder) as reader:
             self._steps = {trial: max(curve) for trial, curve in reader.curves().items()}
@@ -90,11 +99,43 @@ def table(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-def record(folder: Path, seed: int, in_flight: int, kills: tuple[int, ...] = (), **asked: int) -> list[tuple[Any, ...]]:
-    luck, wanted = random.Random(seed), {"trials": TRIALS, "searches": SEARCHES} | asked
+def record(folder: Path, seed: int, in_flight: int, kills: tuple[int, ...] = (), **asked: Any) -> list[tuple[Any, ...]]:
+    luck, wanted = random.Random(seed), dict[str, Any](trials=TRIALS, searches=SEARCHES) | asked
     for reports in (*kills, None):
-        Command(folder, luck, in_flight=in_flight, **wanted).run(reports)  # type: ignore[arg-type]
+        Command(folder, luck, in_flight=in_flight, **wanted).run(reports)
     return table(folder)
+
+
+def test_by_epochs_each_search_trains_equally_many_whatever_runs_beside_it_and_is_killed(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"trials": 4, "searches": 2, "budget": "epochs"}
+    wanted = record(tmp_path / "one at a time", 0, 1, **asked)
+    epochs, trials = dict[StudyKey, int](), dict[StudyKey, int]()
+    for row in wanted:
+        if row[3] == "search":
+            study = StudyKey(row[1], row[2])
+            epochs[study] = epochs.get(study, 0) + len(row[-1])
+            trials[study] = trials.get(study, 0) + 1
+    assert epochs == dict.fromkeys(epochs, 4 * SWEEP.epochs)
+    assert len(epochs) == 4
+    assert min(trials.values()) >= 4 < max(trials.values())  # what early stopping saved went into further trials
+    with Reader(tmp_path / "one at a time") as reader:
+        reasons = [trial.reason for trial in reader.trials() if trial.state is State.STOPPED]
+    assert 1 <= reasons.count("its search has trained all its epochs") <= 4
+    for seed, in_flight in enumerate((3, 99)):
+        assert record(tmp_path / f"{in_flight}", seed, in_flight, (9, 7), **asked) == wanted
+    more = record(tmp_path / "one at a time", 0, 2, **(asked | {"trials": 5}))
+    held = {row[0]: row for row in more}
+    changed = [row[0] for row in wanted if row[3] == "search" and held[row[0]] != row]
+    assert changed == []  # a trial that was cut stays so
+
+
+def test_by_epochs_a_search_whose_trials_all_fail_ends(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, SWEEP, trials=2, in_flight=1, order="fixed", budget="epochs")
+    failed = 0
+    while not isinstance(trial := loop.deal(), str | None):
+        loop.fail(trial, Failure(FailureKind.EXCEPTION, "no"))
+        failed += 1
+    assert failed == 2 * 2 * SWEEP.epochs  # of two arms: each trial counts as an epoch
 
 
 def test_the_record_depends_neither_on_concurrency_nor_on_order_nor_on_kills(tmp_path: Path) -> None:

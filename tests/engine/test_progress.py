@@ -217,10 +217,9 @@ def test_the_line_says_it_all() -> None:
     seen.started(2, "b")
     # 7 trials of 1 epoch, 2 s each, one at a time
     assert seen.line() == (
-        "1/8 trials ended (1 stopped); 1 in flight; best val_accuracy: a 50.00% (trial 1); 0.50 epochs/s; "
-        "about 14 s left"
+        "2 s elapsed, about 14 s left; 1/8 trials (1 stopped), 0.50 epochs/s; best val_accuracy: a 50.00% (trial 1)"
     )
-    assert board().line().startswith("0/8 trials ended; 0 in flight; no report yet; ")
+    assert re.fullmatch(r"[\d. e-]+s elapsed; 0/8 trials, 0.00 epochs/s; no report yet", board().line())
 
 
 def test_the_plain_view_prints_a_line_and_not_more_often_than_it_should() -> None:
@@ -232,8 +231,8 @@ def test_the_plain_view_prints_a_line_and_not_more_often_than_it_should() -> Non
             clock.at = 100.0 + tenth / 10
             plain.reported(1, 1, 0.5)
     lines = stream.getvalue().splitlines()
-    assert [line[: line.index("]") + 1] for line in lines] == ["[0 s]", "[10 s]", "[20 s]", "[30 s]"]
-    assert all("0/8 trials ended; 1 in flight; best val_accuracy: a 50.00%" in line for line in lines)
+    assert [line.partition(" elapsed")[0] for line in lines] == ["0 s", "10 s", "20 s", "30 s"]
+    assert all("0/8 trials" in line and "best val_accuracy: a 50.00%" in line for line in lines)
     assert "\x1b" not in stream.getvalue()
 
 
@@ -261,7 +260,8 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_the_picture() -> None:
 
 def test_the_live_view_shows_the_board_on_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    seen = board(trials=100, arms=["no [bold]L2[/bold]", "L2"], since=time.monotonic() - 3700)
+    arms = ["no [bold]L2[/bold]", "L2"]
+    seen = board(trials=100, arms=arms, title="mine on digits", since=time.monotonic() - 3700)
     terminal = Terminal()
     with LiveView(seen, terminal) as live:
         for number in range(1, 31):
@@ -280,12 +280,35 @@ def test_the_live_view_shows_the_board_on_a_terminal_of_80_columns(monkeypatch: 
     rows = [line.split() for line in text.splitlines()]
     assert ["epoch", "1", "30", "0"] in rows
     assert ["epoch", "2", "30", "5"] in rows  # trials 1 3 5 7 9
-    assert ["epoch", "4", "0", "0"] in rows
+    assert ["epoch", "4", "0", "(the", "end)"] in rows
     assert ["L2", "29.00%", "29"] in rows
     assert ["no", "[bold]L2[/bold]", "30.00%", "30"] in rows  # an arm's name is no markup
-    assert ["30", "no", "[bold]L2[/bold]", "3", "-"] not in rows  # only the first dozen in flight
-    assert ["12", "no", "[bold]L2[/bold]", "2", "12.00%"] in rows
-    assert "stopped 5" in text
-    assert "diverged 5" in text
-    assert "10/100 trials" in text
-    assert "1 h 02 min gone" in text
+    assert ["trial", "30", "search", "no", "[bold]L2[/bold]", "3", "-"] not in rows  # only the first dozen
+    assert ["trial", "12", "search", "no", "[bold]L2[/bold]", "2", "12.00%"] in rows
+    assert "10/100 trials (5 diverged, 5 stopped)" in text
+    assert "mine on digits  1 h 02 min elapsed" in text
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_the_live_view_fits_the_terminal_and_tells_retrained_trials_from_the_search(columns: int) -> None:
+    seen = board(title="mnist_l2 on mnist", repeats=4)
+    for number in (1, 2):
+        seen.started(number, "a")
+        seen.reported(number, 4, 0.5)
+        seen.ended(number, State.COMPLETED)
+    seen.started(9, "a", "confirm")
+    seen.reported(9, 4, 0.5)
+    seen.ended(9, State.COMPLETED)
+    seen.started(10, "b", "confirm")
+    terminal = Terminal()
+    live = LiveView(seen, terminal)
+    live.console.size = (columns, 40)  # type: ignore[assignment]
+    console = Plain(record=True, width=columns, file=io.StringIO())
+    console.print(live.render())
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= columns
+    words = " ".join(text.split())
+    assert "2/8 trials (2 completed), 1 of about 4 retrained" in words
+    assert "trial 10 confirm b 0" in words
+    beside = [line for line in text.splitlines() if "best val_accuracy" in line and "compared at" in line]
+    assert bool(beside) == (columns == 200)

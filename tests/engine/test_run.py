@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +54,30 @@ def test_a_model_that_no_worker_could_import_is_an_error_of_code_2(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_deleted_working_directory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(RungwiseError) as raised:
+        rungwise.run(SWEEP, **QUICK)
+    assert str(raised.value) == "the working directory no longer exists: change to another one (cd)"
+    assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("package", ["ray", "optuna"])
+def test_a_script_with_the_name_of_a_package_is_one_line_with_the_way_out(tmp_path: Path, package: str) -> None:
+    script = tmp_path / f"{package}.py"
+    script.write_text("from rungwise import Sweep, main\nmain(Sweep('mine', {}))\n")
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {script} hides the package {package}, which a sweep imports: rename the file\n"
+
+
 def test_a_run_is_returned_and_the_same_call_with_more_trials_extends_it(tmp_path: Path) -> None:
     first = rungwise.run(SWEEP, out=str(tmp_path), **QUICK)
     assert (first.folder, first.state, first.trials.num_rows) == (tmp_path / "mine", "FINISHED", 2)
     assert rungwise.run(SWEEP, out=tmp_path, trials=3, **QUICK).trials.num_rows == 3
-    assert rungwise.run(SWEEP, out=tmp_path, fresh=True, trials=1, **QUICK).folder == tmp_path / "mine-2"
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_and_the_record_is_whole(tmp_path: Path) -> None:

@@ -50,5 +50,6 @@ def test_a_trial_trains_for_its_own_budget_and_a_short_one_may_be_the_best(tmp_p
     experiment = resolve(SWEEP)
     best, *_ = best_of(StudyKey("all"), searched, curves, experiment)
     assert budgets[best.trial] == min(budgets.values())
+    assert best_of(StudyKey("all"), searched, curves, experiment, {best.trial})[-1] == best  # of a replaced network
     again = repeats(resolve(Sweep("budgets", SWEEP.space, epochs=4, trials=6, confirm_configs=1)), searched, curves)
     assert {repeat.config["epochs"] for repeat in again} == {min(budgets.values())}

@@ -11,9 +11,9 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import SweepState
 
 
-def lines_of(folder: Path) -> list[str]:
+def lines_of(folder: Path, seconds: float | None = 75.0) -> list[str]:
     with Reader(folder) as reader:
-        return summarise(reader, folder, {"mlflow": "complete"}, 75.0).splitlines()
+        return summarise(reader, folder, {"mlflow": "complete"}, seconds).splitlines()
 
 
 def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_cost(tmp_path: Path) -> None:
@@ -27,6 +27,8 @@ def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_c
     # 3 trials of 2 epochs instead of 4, and 15 confirmations of 2
     assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm and audit" in lines
     assert not [line for line in lines if line.startswith("note")]
+    again = lines_of(tmp_path / "run", seconds=None)  # the same command, which found it finished
+    assert again == ["mnist_l2: already finished, nothing left to do", *lines[1:]]
 
 
 def test_a_configuration_with_next_to_nothing_of_what_its_arm_adds_is_noted(tmp_path: Path) -> None:

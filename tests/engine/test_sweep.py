@@ -344,7 +344,9 @@ def test_a_trial_on_ray_gives_the_bits_of_the_same_config_and_seed_in_this_proce
 
 def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Command, reader: Reader) -> None:
     assert "\x1b" not in ends.out + ends.err
-    assert all(re.match(r"\[[\w. ]+\] \d+/18 trials ended", line) for line in ends.err.splitlines()), ends.err
+    assert all(
+        re.match(r"[\w. ]+ elapsed(, about [\w ]+ left)?; \d+/18 trials", line) for line in ends.err.splitlines()
+    ), ends.err
     lines = ends.out.splitlines()
     assert re.fullmatch(r"ends: finished after [\w. ]+", lines[0])
     states = Counter(trial.state.lower() for trial in reader.trials())
@@ -357,7 +359,10 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
         f"epochs  {sum(reached.values()):g} of {4 * len(ended)} trained in the search "
         f"(early stopping saved {saved:.0%})"
     ) in lines
-    assert f"files   {ends.folder}/ends/: report.html, trials.parquet, reports.parquet, sweep.sqlite" in lines
+    assert (
+        f"files   {ends.folder}/ends/: report.html, trials.parquet, reports.parquet, answer.parquet, sweep.sqlite"
+        in lines
+    )
     (mlflow,) = [line for line in lines if line.startswith("mlflow  ")]
     assert mlflow.endswith(f"mlflow ui --backend-store-uri sqlite:///{ends.folder}/mlflow.db")
 
@@ -365,7 +370,14 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
 def test_a_finished_sweep_leaves_its_results_and_nothing_else(ends: Command) -> None:
     assert leftovers(ends.temporary) == []
     files = {str(path.relative_to(ends.folder)) for path in ends.folder.rglob("*") if path.is_file()}
-    kept = {"ends/sweep.sqlite", "ends/trials.parquet", "ends/reports.parquet", "ends/report.html", "mlflow.db"}
+    kept = {
+        "ends/sweep.sqlite",
+        "ends/trials.parquet",
+        "ends/reports.parquet",
+        "ends/answer.parquet",
+        "ends/report.html",
+        "mlflow.db",
+    }
     assert kept <= files
     # Beside them only SQLite's own files, the record's mark, and empty locks.
     others = {name for name in files - kept if not name.endswith(("-wal", "-shm", "-mark", "lock"))}
@@ -485,14 +497,14 @@ def shipped(short_folder: Path, name: str, trials: int, *arguments: str) -> list
     done = command(ROOT / "sweeps" / f"{name}.py", short_folder, "--trials", each, *arguments)
     assert done.code == 0, done.err
     assert "\x1b" not in done.out + done.err
-    assert all(re.match(r"\[[\w. ]+\] ", line) for line in done.err.splitlines()), done.err
+    assert all(re.match(r"[\w. ]+ elapsed", line) for line in done.err.splitlines()), done.err
     assert leftovers(done.temporary) == []
     with Reader(done.folder / name) as reader:
         assert len(reader.trials("search")) == trials
         assert {trial.state for trial in reader.trials()} <= {State.COMPLETED, State.STOPPED}
     lines = done.out.splitlines()
     assert {"best", "trials", "epochs", "files", "mlflow"} <= {line.split()[0] for line in lines if line}
-    for file in ("trials.parquet", "reports.parquet", "sweep.sqlite"):
+    for file in ("trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite"):
         assert (done.folder / name / file).is_file()
     assert any(re.match(r"mlflow .*mlflow ui --backend-store-uri sqlite:////", line) for line in lines), done.out
     return lines
@@ -510,6 +522,8 @@ def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
         "--confirm-configs",
         "1",
         "--confirm-seeds",
+        "1",
+        "--concurrency",
         "1",
     )
     best = [

@@ -98,6 +98,10 @@ def test_a_look_counts_once_for_each_number_of_searches(tmp_path: Path) -> None:
         (("--worth", "-1"), "--worth must be greater than 0, but got -1.0"),
         (("--worth", "nan"), "--worth must be greater than 0, but got nan"),
         (("--order", "fixd"), "unknown --order"),
+        (("--budget", "epoch"), "unknown --budget 'epoch'; did you mean 'epochs'?"),
+        (("--trials", "0"), "--trials >= 1 must hold, but got 0"),
+        (("--refit-seeds", "-1"), "--refit-seeds >= 0 must hold, but got -1"),
+        (("--untuned-seeds", "-1"), "--untuned-seeds >= 0 must hold, but got -1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_ray(tmp_path: Path, flags: tuple[str, ...], line: str) -> None:
@@ -117,8 +121,16 @@ def test_a_test_split_of_one_class_is_refused_before_ray(tmp_path: Path, monkeyp
     one = replace(whole, test=replace(whole.test, x=whole.test.x[only], y=whole.test.y[only]))
     monkeypatch.setattr(dataset, "load", lambda *_: one)
     options = parse(SWEEP, ["--out", str(tmp_path / "runs")])
-    problem = "the test split must hold samples of two classes, but holds only '3'"
+    way = "; split the data otherwise (docs/data.md)"
+    problem = f"the test split must hold samples of two classes, but holds only '3'{way}"
     assert problem in check.problems(resolve(SWEEP, options), options)
+    for lacking in (
+        replace(whole, test=None),
+        replace(one, test=replace(one.test, x=one.test.x[:0], y=one.test.y[:0])),
+    ):
+        monkeypatch.setattr(dataset, "load", lambda *_, lacking=lacking: lacking)
+        problem = f"the test split must hold samples of two classes, but holds none{way}"
+        assert problem in check.problems(resolve(SWEEP, options), options)
 
 
 def test_defaults_follow_from_the_arms_and_flags_win() -> None:
@@ -167,6 +179,13 @@ def test_a_sure_answer_adds_no_search(tmp_path: Path) -> None:
             source = made.search(arm, 0.9, search=number)
             made.score([made.confirm(arm, source, number, 0.9, search=number)], [score + number / 1000])
     assert add_search(made.record, replace(asked(trials=1, searches=4), until_sure=12)) is None
+
+
+def test_until_sure_without_a_number_means_twelve() -> None:
+    assert parse(SWEEP, ["--until-sure"]).until_sure == 12
+    assert parse(SWEEP, ["--until-sure", "--quiet"]).until_sure == 12
+    assert parse(SWEEP, ["--until-sure", "6", "--quiet"]).until_sure == parse(SWEEP, ["--until-sure=6"]).until_sure == 6
+    assert parse(SWEEP, []).until_sure == 0
 
 
 @pytest.mark.parametrize("most", ["1", "3", "17"])

@@ -47,11 +47,11 @@ def made(folder: Path) -> dict[str, bytes]:
     """What the files must hold now."""
     with Reader(folder) as reader:
         both = tables(reader)
-    return {parquet.TRIALS: parquet.content(both.trials), parquet.REPORTS: parquet.content(both.reports)}
+    return {f"{name}.parquet": parquet.content(table) for name, table in both.by_name.items()}
 
 
 def found(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (parquet.TRIALS, parquet.REPORTS)}
+    return {name: (folder / name).read_bytes() for name in parquet.FILES}
 
 
 @pytest.mark.parametrize(("kills", "inside"), [(6, 3), pytest.param(60, 5, marks=pytest.mark.long)])
@@ -79,7 +79,7 @@ def test_an_export_killed_in_the_middle_leaves_old_or_new_whole_files(folder: Pa
             wait_until(lambda: any(folder.glob(".*.tmp")), pause=0.0)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        struck += (folder / f".{parquet.TRIALS}.tmp").exists() or (folder / f".{parquet.REPORTS}.tmp").exists()
+        struck += any((folder / f".{name}.tmp").exists() for name in parquet.FILES)
         now = found(folder)
         for name in now:
             assert now[name] in (before[name], after[name]), f"kill {kill}: {name} is neither old nor new"
@@ -169,6 +169,6 @@ def test_wherever_the_disk_is_full_the_old_files_stay_and_the_message_names_the_
             small_files(0)
             assert found(folder) == before
             assert why is not None
-            assert str(folder / parquet.TRIALS) in why or str(folder / parquet.REPORTS) in why
+            assert any(str(folder / name) in why for name in parquet.FILES)
     parquet.export(folder)
     assert found(folder) == after

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, assert_tables, identity, wait_until
+from support.sweeping import Run, assert_nothing_lost, assert_tables, identity, wait_until
 
 from rungwise.engine.cluster.driver_folder import OWNER
 from rungwise.results.analysis.answer import Answer, answer
@@ -22,28 +22,35 @@ from rungwise.results.model import model_folder
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
 
-# -- one run, struck three times ---------------------------------------------------------------------------------
+# -- one run, struck twice --------------------------------------------------------------------------------------
 
 STRUCK = ("--checkpoint-seconds", "0", "--trials", "2", "--epochs", "27", "--scheduler", "none")
 EXPORTER = f"{sys.executable} -P -m rungwise.results.exporters.live"
 
 
-def kill_driver(run: Run) -> None:
-    run.allow(12)
-    driver = run.start(*STRUCK)
-    assert run.await_pause(driver), run.said
-    time.sleep(random.Random(1).uniform(0, 1.5))  # the record is committed once a second: hit what lies between, too
-    driver.kill()
-    driver.wait()
+def kill_worker(run: Run, driver: subprocess.Popen[str]) -> None:
+    """Its trial goes on from its checkpoint as the next attempt, and no other trial notices."""
+    assert wait_until(lambda: driver.poll() is not None or run.tickets == 12 + 2), run.said  # both wait
+    assert wait_until(lambda: driver.poll() is not None or (run.reports() == 12 and run.workers())), run.said
+    ((trial, pid), *_) = run.workers()
+    ((steps,),) = run.query(f"SELECT max(step) FROM reports WHERE trial = {trial}")
+    os.kill(pid, signal.SIGKILL)
+    for turn in range(steps + 1):  # one report of both: the next attempt says first what its checkpoint remembers
+        waiting = 12 + 2 + 1 + 2 * turn
+        assert wait_until(lambda waiting=waiting: driver.poll() is not None or run.tickets == waiting), run.said
+        run.allow(0)
+    again = f"SELECT min(step) FROM reports WHERE trial = {trial} AND attempt = 2"
+    assert wait_until(lambda: driver.poll() is not None or run.query(again)[0][0] is not None), run.said
+    assert run.query(again)[0][0] > 1  # from a checkpoint, not from the start
+    assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said
+    with Reader(run.folder) as reader:
+        assert [about for _, kind, about, _ in reader.events() if kind == "retry"] == [trial]
+        begun = {row.trial: row.attempts for row in reader.trials() if row.attempts}
+        assert begun == {1: 1, 2: 1} | {trial: 2}
 
 
-def press_ctrl_c_twice(run: Run) -> None:
+def press_ctrl_c_twice(run: Run, driver: subprocess.Popen[str]) -> None:
     """It ends at once, and no committed report is lost."""
-    before = run.reports()
-    run.allow(12, pause=1.0)
-    driver = run.start(*STRUCK)
-    assert run.await_pause(driver), run.said
-    assert wait_until(lambda: run.reports() > before), run.said
     committed = run.query("SELECT trial, attempt, step FROM reports ORDER BY seq")
     # Again and again: two that come before the driver has seen one are one.
     assert wait_until(lambda: driver.poll() is not None or os.killpg(driver.pid, signal.SIGINT)), run.said
@@ -58,34 +65,16 @@ def press_ctrl_c_twice(run: Run) -> None:
         assert reader.state() is SweepState.RUNNING
 
 
-def kill_worker(run: Run) -> None:
-    """Its trial goes on from its checkpoint as the next attempt, no other trial notices, and the sweep ends."""
+def test_a_killed_worker_and_a_second_ctrl_c_lose_and_double_nothing(run: Run) -> None:
     run.allow(12)
     driver = run.start(*STRUCK)
-    assert run.await_pause(driver), run.said
-    assert wait_until(lambda: driver.poll() is not None or run.workers()), run.said
-    ((trial, pid), *_) = run.workers()
-    before: dict[int, int] = dict(run.query("SELECT trial, attempts FROM trials"))  # type: ignore[arg-type]
-    os.kill(pid, signal.SIGKILL)
+    kill_worker(run, driver)
+    press_ctrl_c_twice(run, driver)
     run.allow(None)
-    assert driver.wait(SESSION_SECONDS) == 0, run.said
-    assert f"trial {trial} lost its process; it resumes from its last checkpoint (try 1)" in run.said
-    with Reader(run.folder) as reader:
-        attempts = {row.trial: row.attempts for row in reader.trials()}
-        last = [report.step for report in reader.reports(trial=trial) if report.attempt == attempts[trial]]
-        retried = [about for _, kind, about, _ in reader.events() if kind == "retry"]
-    assert retried == [trial]
-    assert attempts == {number: max(before.get(number, 0), 1) for number in attempts} | {trial: before[trial] + 1}
-    assert last[0] > 1  # from a checkpoint, not from the start
-
-
-def test_a_killed_driver_a_second_ctrl_c_and_a_killed_worker_lose_and_double_nothing(run: Run) -> None:
-    kill_driver(run)
-    press_ctrl_c_twice(run)
-    kill_worker(run)
+    assert run.finish(*STRUCK) == 0, run.said
     assert_nothing_lost(run.folder, 4, 27)
     run.await_silence()
-    # Of the Rays that were killed, at most what their last processes held on to is left, for the next driver to clear.
+    # Of the Ray that was killed, at most what its last processes held on to is left, for the next driver to clear.
     assert len(list(run.temporary.glob("rw-*"))) <= 1
     assert all((folder / OWNER).exists() for folder in run.temporary.glob("rw-*"))
 

@@ -82,7 +82,7 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
 ) -> None:
     interrupt_in_order(run, 8, interrupt, 130)
     interrupt_in_order(run, 17, to_the_group, 143)
-    assert run.said.count("interrupted: ending in order") == 2
+    assert run.said.count("stopping; Ctrl-C once more") == 2
     assert run.said.count("tiny: interrupted after") == 2
     assert len(re.findall(rf"resume  \S*python {run.script} --out {run.out}", run.said)) == 2
     run.allow(None)

@@ -213,6 +213,36 @@ def test_a_sweep_that_outlives_its_terminal_is_not_ended_by_it() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_sigquit_is_noted_as_sigterm_is() -> None:
+    with Signals() as signals:
+        signals.defer()
+        os.kill(os.getpid(), signal.SIGQUIT)
+        assert signals.caught == signal.SIGQUIT
+
+
+# The main thread is in a call that no signal interrupts, as of a dead Ray's client, when SIGTERM comes.
+HANGING = """
+import ctypes, os, signal, threading
+from rungwise.engine.cluster.local_ray import Ray
+from rungwise.engine.execution.ray_watch import Watch
+from rungwise.engine.execution.signals import Signals
+
+ray, mutex, lock = Ray(None), ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+ray.gone = lambda: "gcs_server ended with status -15"
+with Signals() as signals:
+    signals.defer()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with Watch(ray, signals):
+        lock(mutex)
+        lock(mutex)
+"""
+
+
+def test_sigterm_is_noted_while_the_driver_hangs_in_a_dead_ray() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 @pytest.mark.parametrize("program", ["gcs_server", pytest.param("raylet", marks=pytest.mark.long)])
 def test_a_ray_that_dies_ends_the_sweep_with_one_line_and_the_same_command_goes_on(run: Run, program: str) -> None:
     driver = run.start(*FLAGS)

@@ -88,6 +88,27 @@ for cpus in (3.0, 1.5):
     assert list(map(float, run(large).split())) == [3, 2]
 
 
+def test_a_start_that_ran_into_rays_limit_is_tried_again_and_leaves_nothing_of_the_first_try() -> None:
+    late = """
+import psutil
+from rungwise.engine.cluster import compat, local_ray
+init, tries = compat.init_private_ray, []
+def late(*given):
+    tries.append(given)
+    init(*given)
+    if len(tries) == 1:
+        raise Exception("The current node timed out during startup.")
+compat.init_private_ray = late
+local_ray.SLOW_SECONDS = 0.0
+one = local_ray.Ray(None)
+one.start(1, 0)
+names = [process.name() for process in psutil.Process().children(recursive=True)]
+print(len(tries), names.count("gcs_server"), names.count("raylet"), one.gone())
+one.stop()
+"""
+    assert run(late) == "2 1 1 None\n"
+
+
 def test_nothing_is_left_when_the_raylet_is_killed() -> None:
     kill = """
 raylet = next(process for process in psutil.Process().children(recursive=True) if process.name() == "raylet")

@@ -184,7 +184,7 @@ def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:
     stop.signals.caught = signal.SIGINT
     assert stop.stop_all()
     assert stop.stop_all()
-    assert said == ["interrupted: shutting down in order; the same command resumes; a second Ctrl-C ends at once"]
+    assert said == ["stopping; Ctrl-C once more quits at once. The same command resumes."]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------

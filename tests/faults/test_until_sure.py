@@ -13,7 +13,7 @@ from rungwise.results.record.reader import Reader
 
 FLAGS = (
     *("--searches", "4", "--until-sure", "6", "--worth", "0.01", "--trials", "1", "--epochs", "1"),
-    *("--confirm-seeds", "1", "--scheduler", "none"),
+    *("--confirm-seeds", "1", "--refit-seeds", "0", "--untuned-seeds", "0", "--scheduler", "none"),
 )  # what is worth having is far below what so few test samples tell
 FOUR = 2 * 4 * (1 + 1)  # reports of four searches of two arms, with their confirmations
 

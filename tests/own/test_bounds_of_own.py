@@ -279,7 +279,7 @@ def train(config, trial):
         if trial.number == 4:
             time.sleep(1e6)
         if trial.number == 5:
-            for _ in range(1600):
+            for _ in range(534):  # 100 MB in its three reports
                 print("x" * 65535)
         if trial.number == 6 and epoch == 1:
             os.fork()
@@ -294,14 +294,14 @@ if __name__ == "__main__":
 
 def test_each_bad_trial_ends_alone_and_leaves_no_process(tmp_path: Path) -> None:
     with stopping(Run(tmp_path, script=SWEEP)) as run:
-        assert run.finish("--concurrency", "1", "--trial-timeout", "1") == 0, run.said
+        assert run.finish("--concurrency", "1", "--trial-timeout", "0.3") == 0, run.said
         run.await_silence()
         with Reader(run.folder) as reader:
             rows, curves = reader.trials(), reader.curves()
     reasons = {row.trial: row.reason for row in rows if row.state is State.FAILED}
     assert reasons[2].startswith("Unpicklable: no luck (tiny.py:")
     assert reasons[3].startswith("SystemExit: 4 (tiny.py:")
-    assert reasons[4] == "TrialTimeout: no report for 1 min (--trial-timeout); it was ended"
+    assert reasons[4] == "TrialTimeout: no report for 0.3 min (--trial-timeout); it was ended"
     assert [row.trial for row in rows if row.state is State.COMPLETED] == [1, 5, 6, 7]
     assert rows[4].attempts == 2  # the process that hung was to train it
     assert [sorted(curves[number]) for number in (1, 2, 3, 4, 5, 6, 7)] == [

@@ -168,6 +168,13 @@ FAILURES = {
     "no report": ("pass", "train.py ended and reported nothing: write a line such as"),
     "no JSON": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('epoch 1: 0.5\\n')",
                 "train.py must report one JSON object a line, but wrote 'epoch 1: 0.5'"),
+    "a name of two checkpoints": (
+        f"""
+for epoch in range(2):
+    open(os.environ['RUNGWISE_SAVE'] + '/latest', 'w').close()
+    {reporting("'score': 1, 'checkpoint': 'latest'")}""",
+        "train.py must give each checkpoint a name of its own, such as one with the epoch, as it is moved away",
+    ),
     "no object": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('0.5\\n')", "but wrote '0.5'"),
     "a line without end": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('x' * 2**22)", "at most 1048576 bytes"),
     "no objective": (reporting("'loss': 1"), "must hold the objective 'score'"),
@@ -410,8 +417,8 @@ def test_a_killed_worker_goes_on_from_the_programs_checkpoint_and_ctrl_c_leaves_
     assert attempt == 1
     os.kill(pid, signal.SIGKILL)
     assert wait_until(lambda: driver.poll() is not None or run.query("SELECT 1 FROM trials WHERE attempts = 2"))
-    programs = [line for line in run.processes().values() if "train.py" in line]
-    assert programs
+    # An attempt is recorded before its program is started.
+    assert wait_until(lambda: any("train.py" in line for line in run.processes().values()))
     assert interrupt(driver) == 130
     run.await_silence(except_for=f"{sys.executable} -m rungwise.results.exporters")
     (run.home / "go").touch()

@@ -21,12 +21,13 @@ from scipy import stats
 from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
 
 from rungwise import results
-from rungwise.results.analysis.compare import compare_folders
+from rungwise.results.analysis.compare import PRODUCTS, compare_folders
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.optuna_storage import StorageError, write
 from rungwise.results.exporters.tracking_uri import sqlite_uri
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.sql import SqlError, query
 
@@ -108,6 +109,25 @@ def test_compare_prints_both_answers(two: Path, tmp_path: Path, capsys: pytest.C
     assert "98.40% (98.27 to 98.53%, n=5)" in shown
     assert "0.00 (-0.13 to 0.13, contains 0)" in shown
     assert "other: The configuration found with L2 has 0.40 points more test accuracy" in shown
+
+
+def test_compare_says_in_what_the_runs_differ_that_decides_how_numbers_are_summed(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shifted(tmp_path / "other")
+    assert compare_folders(two, other).notes == ()  # an earlier version's: nobody knows
+    known = {"processor": {"model": "EPYC", "instructions": "avx2 avx512f"}, "torch build": "5c48869, CUDA 13.0"}
+    changed = known | {"processor": {"model": "EPYC", "instructions": "avx2"}}
+    for run, info, products in ((two, known, "oneDNN, AVX512"), (other, changed, "MKL, AVX2")):
+        with Record(run) as record:
+            record.start_session(info)
+            record.set_meta(PRODUCTS, products)
+    assert compare_folders(two, two).notes == ()
+    assert main(["compare", str(two), str(other)]) == 0
+    assert (
+        "note: the runs differ in instruction sets (avx2 avx512f against avx2), library of matrix products (oneDNN, "
+        "AVX512 against MKL, AVX2): there the same command may give other scores"
+    ) in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(

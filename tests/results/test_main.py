@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +58,7 @@ def test_two_exports_that_make_the_store_at_once_both_say_what_they_did_and_noth
     for name, process in zip("ab", exports, strict=True):
         said, complained = process.communicate()
         assert complained == ""
-        assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet"
+        assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet, answer.parquet"
         assert said.splitlines()[1].startswith(f"mlflow  sqlite:///{out / 'mlflow.db'}: 1 trials, ")
         assert len(said.splitlines()) == 2
         assert process.returncode == 0
@@ -105,7 +109,7 @@ def test_list_is_a_line_a_run(out: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "demo" in line
     assert "INTERRUPTED" in line
     assert "2 to resume, 2 completed, 1 stopped, 1 diverged, 1 failed, 1 lost" in line
-    assert "val_accuracy 90.00%" in line
+    assert line.rstrip().endswith("none yet")  # no answer
 
 
 def test_a_run_that_is_only_planned_is_planned_everywhere_and_not_running(
@@ -141,14 +145,15 @@ def test_list_of_nothing_is_refused_with_2(tmp_path: Path, capsys: pytest.Captur
 
 def test_show_puts_the_best_first_and_shows_what_varies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run)]) == 0
-    title, question, heading, *lines = capsys.readouterr().out.splitlines()
+    title, question, *answer, heading, first, second, third, _, _, _, _, _ = capsys.readouterr().out.splitlines()
+    lines = [first, second, third]
+    assert answer == ["", "No answer yet: no trial was confirmed.", ""]
     assert (title, question) == ("demo: interrupted", "Does L2 help?")
     assert "optimizer" in heading  # adam or sgd
     assert "params" not in heading
     assert "hidden" not in heading  # the same in all trials
-    assert [line.split()[:2] for line in lines[:3]] == [["1", "1"], ["2", "6"], ["3", "2"]]
-    assert "▁▄█▆" in lines[0]
-    assert len(lines) == 8
+    assert [line.split()[:2] for line in lines] == [["1", "1"], ["2", "6"], ["3", "2"]]
+    assert "▁▄█▆" in first
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -174,17 +179,17 @@ def test_a_reason_is_cut_on_a_terminal_and_whole_when_piped(
 def test_show_stops_at_top_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run), "--top", "2"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == 3 + 2 + 1
+    assert len(shown) == 2 + 3 + 1 + 2 + 1  # title and question, answer, heading, trials, the rest
     assert shown[-1] == "6 more trials: --top 8 shows all"
 
 
 def test_show_draws_a_line_between_search_and_confirmation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(confirmed.two_arms(tmp_path / "run"))]) == 0
-    _, _, heading, *lines = capsys.readouterr().out.splitlines()
+    table = capsys.readouterr().out.partition(" rank ")[2]
+    lines = table.splitlines()[1:]
     phases = ["line" if set(line) <= {" ", "─"} else "confirm" if "(confirm)" in line else "search" for line in lines]
     assert [phase for phase, _ in itertools.groupby(phases)] == ["search", "line", "confirm"]
     assert phases.count("line") == 1
-    assert heading.split()[0] == "rank"
 
 
 def make_run(folder: Path, name: str, started: float, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -319,3 +324,91 @@ def test_show_cuts_no_number_however_narrow_the_terminal(
         assert shown.count(number) == 4
     assert shown.count("98.77%") == 3
     assert ("▁█" in shown) is (columns == 200)  # the curve gives way, the numbers do not
+
+
+# -- show, list and sql of a confirmed run ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_arms(tmp_path: Path) -> Path:
+    return confirmed.two_arms(tmp_path / "runs" / "two")
+
+
+def test_show_and_list_begin_with_the_answer(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = rungwise.open_run(two_arms).answer.sentence
+    assert main(["show", str(two_arms)]) == 0
+    shown = capsys.readouterr().out
+    assert sentence in shown
+    assert shown.index(sentence) < shown.index("rank")
+    assert main(["list", str(two_arms.parent)]) == 0
+    assert sentence.split(". ")[0] in capsys.readouterr().out
+
+
+def test_a_run_without_a_confirmation_says_that_it_has_no_answer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(run)]) == 0
+    assert "No answer yet" in capsys.readouterr().out
+
+
+def test_show_filters_sorts_and_prints_csv_and_json(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(two_arms), "--arm", "L2", "--phase", "confirm", "--sort=-trial", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {(row["arm"], row["phase"]) for row in rows} == {("L2", "confirm")}
+    numbers = [int(row["trial"]) for row in rows]
+    assert len(numbers) > 3
+    assert numbers == sorted(numbers, reverse=True)
+    assert main(["show", str(two_arms), "--phase", "search", "--sort", "lr", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rates = [row["params_lr"] for row in found]
+    assert rates == sorted(rates)
+    assert {row["phase"] for row in found} == {"search"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--arm", "l2"], "--arm must be one of L2, no L2 (got 'l2')"),
+        (["--phase", "x"], "--phase must be one of confirm, search (got 'x')"),
+        (["--sort", "epocs"], "unknown --sort 'epocs'; did you mean 'epochs'?"),
+    ],
+)
+def test_show_refuses_what_the_run_does_not_have(
+    two_arms: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(two_arms), *words]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+def on_terminal(columns: int, *words: object) -> str:
+    """What `rungwise` prints on a terminal of that width, without its colours."""
+    command = shlex.join([sys.executable, "-m", "rungwise", *map(str, words)])
+    done = subprocess.run(
+        ["script", "-qec", f"stty cols {columns}; {command}", "/dev/null"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout).replace("\r\n", "\n")
+
+
+def test_sql_without_a_query_lists_the_columns(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", str(two_arms), ""]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {"table": "trials", "column": "params_lr", "type": "double"}.items() <= next(
+        row for row in rows if row["column"] == "params_lr"
+    ).items()
+    assert {row["table"] for row in rows} == {"trials", "reports", "answer"}
+
+
+def test_sql_prints_a_line_for_each_cell_where_the_columns_do_not_fit(two_arms: Path) -> None:
+    query = "select trial, arm, state, best_value, params_lr from trials order by trial limit 2"
+    wide, narrow = on_terminal(100, "sql", two_arms, query), on_terminal(40, "sql", two_arms, query)
+    assert wide.split()[:5] == ["trial", "arm", "state", "best_value", "params_lr"]
+    assert "row 1" not in wide
+    assert [line.split() for line in narrow.splitlines()][:3] == [["row", "1"], ["trial", "1"], ["arm", "no", "L2"]]
+    assert max(map(len, narrow.splitlines())) <= 40
+
+
+def test_list_breaks_the_answer_and_never_a_number(two_arms: Path) -> None:
+    text = on_terminal(60, "list", two_arms.parent)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 60
+    said = [line[line.index("FINISHED") + 8 :] if "FINISHED" in line else line for line in text.splitlines()[1:]]
+    sentence = rungwise.open_run(two_arms).answer.headlines[0].split(". ")[0]
+    assert " ".join(" ".join(said).split()) == " ".join(sentence.split())

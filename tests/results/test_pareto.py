@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from rungwise.results.analysis.pareto import front, lines, points
-from rungwise.results.cli.show import trial_table
+from rungwise.results.cli.show import Selection, trial_table
 from rungwise.results.exporters.optuna_storage import write
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -69,7 +69,7 @@ def test_the_front_is_a_column_lines_and_a_part_of_the_page(two: Path) -> None:
 
 def test_show_has_a_column_for_each_objective_and_the_front(two: Path) -> None:
     with Reader(two) as reader:
-        table = trial_table(reader, 3)
+        table = trial_table(reader, Selection().rows(tables(reader).trials), 3, brief=False)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["trial"] == ["1", "2", "3"]  # all had 0.999 on the way
     assert columns["parameters"] == ["300", "100", "300"]

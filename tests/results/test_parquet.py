@@ -20,18 +20,16 @@ from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
 
-FILES = (parquet.TRIALS, parquet.REPORTS)
-
 
 def bytes_of(run: Path) -> list[bytes]:
-    return [(run / name).read_bytes() for name in FILES]
+    return [(run / name).read_bytes() for name in parquet.FILES]
 
 
 def test_the_files_hold_the_tables(run: Path) -> None:
     parquet.export(run)
     with Reader(run) as reader:
         both = tables(reader)
-    for name, table in zip(FILES, (both.trials, both.reports), strict=True):
+    for name, table in zip(parquet.FILES, both.by_name.values(), strict=True):
         read = parquet.read(run / name)
         assert read.schema.equals(table.schema, check_metadata=True)
         # pyarrow counts NaN != NaN, so compare what is written when it is read again

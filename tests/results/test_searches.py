@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from support import confirmed
 from support.confirmed import DATA, HIGH, LOW, asked, begun, searched
 
 from rungwise.results.analysis.answer import LOOKS, Answer
 from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict
+from rungwise.results.analysis.phrasing.notes import FALSE_VERDICTS, IDENTICAL_SWEEPS
 from rungwise.results.analysis.statistics import Difference, crossed_difference, searches_needed
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, State
 from rungwise.results.record.writer import Record
+from rungwise.results.tables.tables import tables
+
+ROOT = Path(__file__).parents[2]
 
 
 def two_arms(folder: Path, control: Sequence[float], other: Sequence[float], **changed: Any) -> Answer:
@@ -69,6 +75,39 @@ def test_refits_enter_no_estimate_and_the_best_seed_of_all_is_the_model(tmp_path
         "configuration that the 5 searches of no L2 found, both by validation. Scores of arms are means over "
         "searches, without the 3 seeds that were added for the model."
     ) in now.note_texts
+
+
+def test_the_measured_error_rate_is_the_same_in_the_report_and_on_the_pages(tmp_path: Path) -> None:
+    texts = two_arms(tmp_path / "run", LOW, HIGH).note_texts
+    found = [" ".join(texts)] + [(ROOT / page).read_text() for page in ("README.md", "docs/read.md")]
+    said = r"In (\d+) simulated sweeps of two identical arms (?:it|the answer) said otherwise (\d+) times"
+    assert [re.findall(said, " ".join(text.split())) for text in found] == [[("200", "7")]] * 3
+    assert (IDENTICAL_SWEEPS, FALSE_VERDICTS) == (200, 7)
+
+
+def test_trials_and_epochs_of_each_arm_are_said_and_unequal_epochs_have_a_way_out(tmp_path: Path) -> None:
+    made = begun(tmp_path / "run", 1)
+    searched(made, "no L2", (0.98,))
+    searched(made, "L2", (0.98,))
+    made.search("no L2", 0.9, 0.95, 0.96)
+    made.search("L2", 0.9)
+    found = asked(tmp_path / "run")
+    assert found.arm("no L2").epochs == 5
+    assert found.arm("L2").trials == 2
+    assert (
+        "Budget of the searches: no L2 2 trials and 5 epochs and L2 2 trials and 3 epochs. --budget epochs gives every "
+        "search equally many epochs."
+    ) in found.note_texts
+    made.search("L2", 0.9)
+    made.search("L2", 0.9)
+    assert "Budget of the searches: no L2 2 trials and 5 epochs and L2 4 trials and 5 epochs." in (
+        asked(tmp_path / "run").note_texts
+    )
+
+
+def test_the_budget_of_a_verdict_is_in_epochs_where_it_was_dealt_so(tmp_path: Path) -> None:
+    found = two_arms(tmp_path / "run", LOW, HIGH, budget="epochs", epochs=6)
+    assert "with 96 epochs each. 5 independent searches per arm" in found.sentence
 
 
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
@@ -334,3 +373,31 @@ def test_until_sure_widens_the_interval_and_says_so(tmp_path: Path) -> None:
     assert again.low < once.low < once.inner_low  # type: ignore[operator]
     assert (again.inner_low, again.inner_high) == (again.low, again.high)
     assert any("Searches were added until the answer was sure, up to 12 per arm" in line for line in found.note_texts)
+
+
+def test_the_table_answer_holds_the_scores_that_the_comparison_is_made_of(tmp_path: Path) -> None:
+    found = two_arms(tmp_path / "run", LOW, HIGH)
+    with Reader(tmp_path / "run") as reader:
+        made = tables(reader)
+    rows = made.answer.to_pandas()
+    control, other = (rows[rows.arm == arm].score for arm in ("no L2", "L2"))
+    (only,) = found.comparisons
+    assert only.difference is not None
+    assert other.mean() - control.mean() == pytest.approx(only.difference.mean)
+    interval = stats.ttest_ind(other, control, equal_var=False).confidence_interval()
+    assert tuple(interval) == pytest.approx((only.difference.low, only.difference.high))
+    assert rows.search.tolist() == [1, 2, 3, 4, 5] * 2
+    assert rows.control.tolist() == [True] * 5 + [False] * 5
+    assert set(rows.measure) == {"test accuracy"}
+    assert set(rows.models) == {2}
+    scored = made.trials.to_pandas().set_index("trial").test_accuracy
+    for row in rows.itertuples():  # the mean of its search's two seeds
+        assert scored[made.trials.to_pandas().query("source == @row.source").trial].mean() == pytest.approx(row.score)
+
+
+def test_with_one_search_the_table_answer_has_a_row_for_each_seed(tmp_path: Path) -> None:
+    with Reader(confirmed.two_arms(tmp_path / "run")) as reader:
+        rows = tables(reader).answer.to_pandas()
+    assert rows[rows.arm == "no L2"].score.tolist() == pytest.approx(confirmed.NO_L2)
+    assert rows.seed.tolist() == [*confirmed.SEEDS] * 2
+    assert rows.search.isna().all()

@@ -50,6 +50,7 @@ class Loop:
         order: str = "arrival",
         confirm: tuple[int, int] = (1, 2),
         repeats: Callable[[], Iterable[Repeat]] = tuple,
+        budget: str = "trials",
     ) -> None:
         """`confirm`: so many configurations and seeds are confirmed, if there are `repeats`."""
         self.sweep = sweep
@@ -63,7 +64,13 @@ class Loop:
         ladder = RungSchedule(sweep.epochs * per_epoch, round(sweep.grace * per_epoch), sweep.eta, per_epoch,
                         sweep.scheduler)  # fmt: skip
         asked = replace(sweep, trials=trials, sampler=sampler, searches=searches)
-        told = {"seed": seed, "order": order, "confirm_configs": confirm[0], "confirm_seeds": confirm[1]}
+        told: dict[str, Any] = {
+            "seed": seed,
+            "order": order,
+            "confirm_configs": confirm[0],
+            "confirm_seeds": confirm[1],
+        }
+        told["budget"] = budget
         experiment = resolve(asked, replace(default_options(asked), **told, confirm=repeats is not tuple))
         self.rungs = Rungs(experiment.studies, ladder, sweep.mode)
         self.search = Search(experiment, self.record, lambda: in_flight, repeats)
@@ -79,6 +86,7 @@ class Loop:
         with Reader(folder) as reader:
             before, curves = reader.trials(), reader.curves()
             self.search.replay(before, studies(reader), curves, reader.checkpoints())
+            self.rungs.budget = self.search.budget
             if before:
                 self.rungs.replay(before, reader.reports(), sweep.metric)
                 self.recorder.replay(curves)

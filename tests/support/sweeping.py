@@ -141,17 +141,17 @@ class Run:
         if reports is None:
             limit.unlink(missing_ok=True)
             return
-        draft.write_text(f"{self._tickets() + reports} {pause}")
+        draft.write_text(f"{self.tickets + reports} {pause}")
         draft.replace(limit)
 
     def await_pause(self, driver: subprocess.Popen[str], seconds: float = SESSION_SECONDS) -> bool:
         """Wait until a trial has come to the end of what is allowed; False when the driver ended before."""
         limit = int((self._pace / "limit").read_text().split()[0])
-        return (
-            wait_until(lambda: driver.poll() is not None or self._tickets() > limit, seconds) and driver.poll() is None
-        )
+        return wait_until(lambda: driver.poll() is not None or self.tickets > limit, seconds) and driver.poll() is None
 
-    def _tickets(self) -> int:
+    @property
+    def tickets(self) -> int:
+        """Reports that have been sent or wait to be."""
         return sum(path.name.isdigit() for path in self._pace.iterdir())
 
     def await_silence(self, seconds: float = SESSION_SECONDS, *, except_for: str = "\0") -> None:

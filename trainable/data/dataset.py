@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 from rungwise.trainable.data import memory, sources
 from rungwise.trainable.data.image_folder import DIM
 from rungwise.trainable.data.published import NAMES, SKLEARN, TORCHVISION

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from rungwise.errors import RungwiseError
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 from rungwise.trainable.faults import reason
 from rungwise.trainable.protocol import RESERVED
 from rungwise.trainable.training.loop_functions import name_of

@@ -33,6 +33,15 @@ def fast_products() -> bool:
     return False
 
 
+def product_kernel(device: torch.device) -> str:
+    """What computes this process's products, and for which processor: 'oneDNN, AVX512', 'cuBLAS, NVIDIA H100'."""
+    if device.type == "cuda":
+        return f"cuBLAS, {torch.cuda.get_device_name(device)}"
+    backend = onednn_matmul()
+    library = "oneDNN" if backend is not None and backend.fp32_precision == "bf16" else "MKL"
+    return f"{library}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 @contextmanager
 def small_products() -> Iterator[None]:
     """Within the block MKL computes products: a call of oneDNN costs 10 us, more than a product of a few thousand

@@ -85,9 +85,15 @@ class BuiltInTraining(Training):
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         lines = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
-        if not regression and data.test is not None and len(held := set(data.test.y.tolist())) < 2:
+        held = set(data.test.y.tolist()) if data.test is not None else set()
+        if not regression and len(held) < 2:
             which = f"only {data.classes[held.pop()]!r}" if held else "none"
-            lines.append(f"the test split must hold samples of two classes, but holds {which}")
+            lines.append(
+                f"the test split must hold samples of two classes, but holds {which}; split the data otherwise "
+                "(docs/data.md)"
+            )
+        if regression and not held:
+            lines.append("the test split must hold samples, but holds none; split the data otherwise (docs/data.md)")
         if regression and packed:
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return lines
@@ -160,6 +166,7 @@ class BuiltInTraining(Training):
         resources: TrialResources,
     ) -> TestScores:
         from rungwise.trainable.export.test_evaluation import score, score_samples
+        from rungwise.trainable.packing.matmul import product_kernel
 
         device = _device(resources)
         scores: dict[int, dict[str, float]] = {}
@@ -171,7 +178,7 @@ class BuiltInTraining(Training):
                 samples[trial] = score_samples(file, configs[trial], data, device)
             except MisfitError as error:
                 unfit[trial] = reason(error)
-        return TestScores(scores, unfit, samples)
+        return TestScores(scores, unfit, samples, products=product_kernel(device))
 
     def export(
         self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Dataset, resources: TrialResources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rungwise.results.analysis.findings import (
+    ArmBudgets,
     ArrivalOrder,
     AsGoodAsNone,
     BrokenConstraint,
@@ -28,6 +29,11 @@ from rungwise.results.analysis.phrasing.parts import PERCENT, plural, states_tex
 from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.record.types import State
+
+# What `python benchmarks/simulate.py --aa 200` counts: simulated sweeps of two identical arms, and those of which
+# the answer said "helps" or "hurts".
+IDENTICAL_SWEEPS, FALSE_VERDICTS = 200, 7
+UNEQUAL = 1.2  # ratio of two arms' epochs above which the other way to deal is named
 
 
 def note_texts(findings: Findings) -> tuple[str, ...]:
@@ -100,6 +106,12 @@ def note_text(note: Note, findings: Findings) -> str:
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
             return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
+        case ArmBudgets(trials, epochs):
+            each = [f"{arm} {plural(trials[arm], 'trial')} and {epochs[arm]:,.4g} epochs" for arm in trials]
+            text = f"Budget of the searches: {conjunction(each)}."
+            if max(epochs.values()) > UNEQUAL * min(epochs.values()):
+                text += " --budget epochs gives every search equally many epochs."
+            return text
         case ArrivalOrder():
             return (
                 "Trials were suggested in the order in which others ended (--order arrival): the same command may "
@@ -138,7 +150,14 @@ def _scope(scope: IntervalScope, findings: Findings) -> str:
         where = (
             f"; those of differences hold for other samples like those of {split}, too" if crossed else f", on {split}"
         )
-        return f"Intervals are {PERCENT} t-intervals over independent searches (differences: Welch's){where}.{together}"
+        measured = ""
+        if comparisons and findings.split == "test":
+            measured = (
+                f" In {IDENTICAL_SWEEPS} simulated sweeps of two identical arms the answer said otherwise "
+                f"{FALSE_VERDICTS} times (benchmarks/simulate.py --aa {IDENTICAL_SWEEPS})."
+            )
+        intervals = f"Intervals are {PERCENT} t-intervals over independent searches (differences: Welch's)"
+        return f"{intervals}{where}.{together}{measured}"
     return (
         f"Intervals are {PERCENT} t-intervals over training seeds (differences: Welch's), for these configurations "
         f"and this {findings.split} split; another search would add to them.{together}"

@@ -39,7 +39,7 @@ def comparison_text(comparison: Comparison, findings: Findings) -> str:
 def _verdict_text(comparison: Comparison, found: Difference, findings: Findings) -> str:
     """A verdict over independent searches, with the budget that it holds for."""
     arm, control, score = comparison.arm, comparison.against, findings.format
-    budget = f"with {plural(findings.trials, 'trial')} each" if findings.trials else "of this budget"
+    budget = f"with {findings.budget} each" if findings.budget else "of this budget"
     searches = (
         f"{found.n} independent searches per arm"
         if found.n == found.n_other

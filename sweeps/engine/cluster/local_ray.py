@@ -25,6 +25,8 @@ from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import Resources
 
 DEATH_SECONDS = 10.0  # that processes which are killed may take to die, on a busy machine
+STARTS = 3  # tries; Ray gives up after 30 s (ray 2.60, _private/node.py), which a busy machine may exceed
+SLOW_SECONDS = 25.0  # a start that fails later than this has run into that limit; one that fails earlier will again
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
@@ -117,10 +119,27 @@ class Ray:
             "object_store_memory": max(OBJECT_STORE_BYTES, 3 * nbytes),
         }
         folder = self._folder / "ray"  # one deeper: Ray sets its mode to 0777
-        with startup_patches.minimal_processes(self.launched.set, self._processes):
-            compat.init_private_ray({"address": "local", **options, **SILENT}, folder)
+        for start in range(1, STARTS + 1):
+            began = time.monotonic()
+            try:
+                with startup_patches.minimal_processes(self.launched.set, self._processes):
+                    compat.init_private_ray({"address": "local", **options, **SILENT}, folder)
+                break
+            except Exception:
+                if start == STARTS or time.monotonic() - began < SLOW_SECONDS:
+                    raise
+                self._discard_start()
         for path, _, _ in os.walk(folder):
             os.chmod(path, 0o700)  # Ray says 0777
+
+    def _discard_start(self) -> None:
+        """End the processes of a private Ray that did not come up in time."""
+        import ray
+
+        half_started = self._processes.copy()
+        self._processes.clear()  # first: `gone` must not take their end for the death of this Ray
+        ray.shutdown()
+        _kill_sessions({process.pid for process in half_started})
 
     def lighten_tune(self) -> AbstractContextManager[None]:
         """A context for Tune's run, in which it leaves out what a private Ray has no use for."""
@@ -157,13 +176,7 @@ class Ray:
         """End the private Ray's processes and all that these have started, at once and without Ray; remove its folder.
         From any thread."""
         self.stopping = True
-        leaders, until = {process.pid for process in self._processes}, time.monotonic() + DEATH_SECONDS
-        # One that was killed dies when it is next given a processor, and may write until then, or have started another.
-        while (pids := _processes_of_sessions(leaders)) and time.monotonic() < until:
-            for pid in pids:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
+        _kill_sessions({process.pid for process in self._processes})
         driver_folder.remove(self._folder)
         self._owner.close()
 
@@ -173,6 +186,17 @@ def _token() -> str:
     """The token of all private Rays of this process, one after the other: where `forget_token` has no effect, Ray's
     core keeps the first that it reads."""
     return secrets.token_hex(32)
+
+
+def _kill_sessions(leaders: set[int]) -> None:
+    """End all processes in the sessions of these leaders, and wait until they have died."""
+    until = time.monotonic() + DEATH_SECONDS
+    # One that was killed dies when it is next given a processor, and may write until then, or have started another.
+    while (pids := _processes_of_sessions(leaders)) and time.monotonic() < until:
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _processes_of_sessions(leaders: set[int]) -> list[int]:

@@ -15,17 +15,26 @@ from unittest.mock import patch
 
 from rungwise.engine.cluster import compat
 
+START_SECONDS = 300.0  # that a process of Ray's may take to start, on a busy machine
+
 ENVIRONMENT = {
     # A worker's imports begin when its process does, while the driver still prepares the search.
     "RAY_preload_python_modules": "rungwise.trainable.worker.preload",
     # The driver has 0 and the exporter 15: with Ray's own 15 MLflow's imports took the processor from the first trials.
     "RAY_worker_niceness": "5",
+    # While Tune's reservation holds all processors and its actors are still to come, Ray ends processes that have been
+    # idle for a second: those that it has started for them. New ones import all again (2 s of CPU each).
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+    # For a task that comes when no process is idle (scoring), Ray starts one for it and another one beforehand.
+    "RAY_enable_worker_prestart": "0",
     # The logs of a sweep that runs for weeks.
     "RAY_ROTATION_MAX_BYTES": "1000000",
     "RAY_ROTATION_BACKUP_COUNT": "1",
     # A process that asks the raylet for a connection before it listens tries again after a second, not 20 ms.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": "500",
+    # gcs_server writes its port last; Ray waits 30 s for that, which a busy machine may exceed.
+    "RAY_gcs_server_port_wait_time_s": f"{START_SECONDS:.0f}",
     # What stands in for the raylet's agents ends with the raylet, however that ends: their pipe closes.
     "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
 }
@@ -81,7 +90,12 @@ def minimal_processes(launched: Callable[[], None], started: list[Process]) -> I
         # A thread of the driver that prints what the record says anyway. A Ray that is ended before this thread has
         # begun (Ctrl-C in the first second) waits a minute for it: 6 of 16 tries.
         _replace(stack, compat.worker_module(), "listen_error_messages", _do_nothing)
-        _replace_agents(stack, launched)
+        # Usage statistics, which are off: this walks a dict to which another thread adds, who imports parts of Ray
+        # while Ray starts ("dictionary changed size during iteration").
+        hooks = getattr(compat.worker_module(), "_post_init_hooks", [])
+        kept = [hook for hook in hooks if getattr(hook, "__name__", "") != "put_pre_init_usage_stats"]
+        _replace(stack, compat.worker_module(), "_post_init_hooks", kept)
+        _replace_agents(stack, launched, started)
         yield
 
 
@@ -91,7 +105,7 @@ def _replace(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
         stack.enter_context(patch.object(owner, name, value))
 
 
-def _replace_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
+def _replace_agents(stack: ExitStack, launched: Callable[[], None], started: list[Process]) -> None:
     """Give the raylet two idle processes for agents, and tell it at once that they serve nothing. Only with the Ray for
     which this was tested: another one may want to talk to them."""
     import ray
@@ -112,10 +126,12 @@ def _replace_agents(stack: ExitStack, launched: Callable[[], None]) -> None:
             persist(node.get_session_dir_path(), node.node_id, port, _NO_PORT)
         start_raylet(node, *args, **options)
         launched()
-        # Ray looks for it once, after 0.1 s, and then sleeps for a second. It will do so if this fails.
-        until = time.monotonic() + 1.0
+        # Ray looks for it once, after 0.1 s, then every second, and gives up after 30 s. It will do so if this fails.
+        until = time.monotonic() + (START_SECONDS if started else 1.0)
         with suppress(Exception):
             while time.monotonic() < until and not node.get_gcs_client().get_all_node_info(timeout=1.0):
+                if started and started[-1].poll() is not None:  # the raylet has died
+                    break
                 time.sleep(0.01)
 
     def start(command: list[str], *args: Any, **options: Any) -> Any:

@@ -43,14 +43,14 @@ class Watch:
     def _watch(self) -> None:
         since: float | None = None
         while not self._over.wait(PAUSE):
-            signalled, gone = self._signals.caught is not None, self._ray.gone()
+            signalled, gone = self._signals.arrived() is not None, self._ray.gone()
             if gone or (signalled and self._ray.stopping):
                 since = since or time.monotonic()
                 if time.monotonic() - since > (SIGNALLED if signalled and gone else UNSIGNALLED):
                     self._end(gone)
 
     def _end(self, gone: str | None) -> None:
-        caught = self._signals.caught
+        caught = self._signals.caught = self._signals.arrived()
         if caught is None:
             say(f"error: Ray is dead ({gone}); the same command resumes", sys.stderr)
         try:

@@ -151,11 +151,10 @@ class Recorder(Callback):
         number = assignment.trial
         confirmed = state is State.COMPLETED and assignment.phase in SCORED_PHASES
         reason = None
-        if decision and decision.cutoff is not None:
-            reason = (
-                decision.why
-                or f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
-            )
+        if decision and decision.why:
+            reason = decision.why
+        elif decision and decision.cutoff is not None:
+            reason = f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
         if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
             reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.engine.schedulers.budget import SearchBudget
 from rungwise.results.analysis.answer import answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial
@@ -33,10 +33,11 @@ def has_work(folder: Path, experiment: Experiment, checkpoints: str) -> bool:
         from rungwise.engine.execution.test_scoring import due
 
         trials = reader.trials()
-        searched = Counter(trial.study for trial in trials if trial.phase == "search")
-        lacking = any(searched[study] < experiment.trials for study in experiment.studies)
-        unended = any(not trial.state.ended for trial in trials)
-        if lacking or unended:
+        if any(not trial.state.ended for trial in trials):
+            return True
+        steps = {number: max(curve) for number, curve in reader.curves().items()}
+        ended = SearchBudget.of_record(experiment, trials, steps).ended_studies(())
+        if len(ended) < len(experiment.studies):
             return True
         if missing_repeats(reader, experiment, checkpoints):
             return True
@@ -57,7 +58,7 @@ def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) ->
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    wanted = repeats(experiment, trials.values(), reader.curves())
+    wanted = repeats(experiment, trials.values(), reader.curves(), reader.superseded())
     if not wanted and experiment.confirmations and all(trial.state.ended for trial in trials.values()):
         wanted = _repeats_for_answer(reader, experiment, checkpoints, trials)
     return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]

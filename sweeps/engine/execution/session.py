@@ -88,11 +88,12 @@ class Session:
             oldest_first=experiment.order == "fixed",
         )
         board = Board(
-            experiment.all_trials,
+            0 if experiment.budget == "epochs" else experiment.all_trials,
             list(experiment.arms),
             rungs.schedule.epochs(),
             experiment.sign,
             experiment.metric,
+            title=" on ".join(filter(None, (options.name, experiment.data.name))),
             repeats=experiment.repeats,
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
@@ -106,6 +107,7 @@ class Session:
             from rungwise.results.exporters.optuna_study import studies
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
+            rungs.budget = search.budget
             if trials:
                 board.replay(current_trials(reader), curves)
                 self.stop.replay(trials)

@@ -1,5 +1,5 @@
-"""Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP): at once while nothing runs that must be ended in order, then
-in order; a second one at once.
+"""Ctrl-C, SIGTERM, SIGQUIT and a terminal that is closed (SIGHUP): at once while nothing runs that must be ended in
+order, then in order; a second one at once.
 
 What is committed stays committed either way: the record does not depend on an orderly end.
 """
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupted(BaseException):
@@ -27,13 +27,29 @@ class Signals:
     in the main thread until `defer`."""
 
     caught: int | None = None
+    _first: int | None = None  # that the pipe has told
+    _pipe: tuple[int, int] | None = None  # in which Python writes numbers as they come, whatever its main thread does
     _deferred = False
 
     def __enter__(self) -> Self:
         main = threading.current_thread() is threading.main_thread()  # no other thread may say what a signal does
         heard = [number for number in NUMBERS if main and not _nohup(number)]
         self._before = {number: signal.signal(number, self._handle) for number in heard}
+        if main:
+            self._pipe = os.pipe()
+            for end_of_pipe in self._pipe:
+                os.set_blocking(end_of_pipe, False)
+            self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         return self
+
+    def arrived(self) -> int | None:
+        """The first signal, from any thread: also while the main thread hangs in a call of a Ray that is dead, so that
+        Python cannot call `_handle`."""
+        if self._first is None and self._pipe is not None:
+            with suppress(BlockingIOError):
+                numbers = os.read(self._pipe[0], 4096)
+                self._first = next((number for number in numbers if number in self._before), None)
+        return self.caught if self._first is None else self._first
 
     def defer(self) -> None:
         """From now on the sweep looks at `caught` and ends in order. Raises Interrupted when it comes too late."""
@@ -49,6 +65,11 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._pipe is not None:
+            signal.set_wakeup_fd(self._wakeup_before)
+            for end_of_pipe in self._pipe:
+                os.close(end_of_pipe)
+            self._pipe = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         signal.alarm(0)  # Ray's, when the signal came before `renew`

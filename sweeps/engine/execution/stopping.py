@@ -36,7 +36,7 @@ class Stop(Stopper):
     def stop_all(self) -> bool:
         if self.notice and self.signals.caught is not None:
             notice, self.notice = self.notice, None
-            notice("interrupted: shutting down in order; the same command resumes; a second Ctrl-C ends at once")
+            notice("stopping; Ctrl-C once more quits at once. The same command resumes.")
         return self.signals.caught is not None or self.failure is not None or self.out_of_time
 
     @property

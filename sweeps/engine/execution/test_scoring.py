@@ -20,6 +20,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.own_models import names, trusted
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import CONSTANT_SCORES, Answer, answer
+from rungwise.results.analysis.compare import PRODUCTS
 from rungwise.results.model.model_folder import FOLDER, difference
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -143,6 +144,8 @@ class Confirmation:
             self._record.add_checkpoint(trial, saved.step, saved.sha256)
         if unfit:
             self._record.event("unfit", trials=sorted(unfit))
+        if scored.products:
+            self._record.set_meta(PRODUCTS, scored.products)
         self._record.commit()
         if unfit:
             trial, why = next(iter(unfit.items()))

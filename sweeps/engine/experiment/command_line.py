@@ -13,13 +13,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-from rungwise.engine.experiment.flags import RENAMED, Options, current_name, default_options
+from rungwise.engine.experiment.flags import RENAMED, UNTIL_SURE, Options, current_name, default_options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.results.io import command_line
 
 COMMON = {"most_used": "trials searches epochs name out data model gpus_per_trial plan one"}  # what --help shows
 GROUPS = {  # what --help-all shows: every option, once
-    "budget": "trials searches epochs until_sure time_budget",
+    "budget": "trials searches epochs budget until_sure time_budget",
     "search": "sampler sampler_options seed order enqueue warm_start",
     "early_stopping": "scheduler grace eta patience audit",
     "confirmation": "worth confirm confirm_configs confirm_seeds refit_seeds untuned_seeds",
@@ -43,7 +43,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     default = default_options(sweep)
     filled: Any = command_line.parse(
         _form(default, COMMON if short else GROUPS),
-        ["--help"] if every else given,
+        ["--help"] if every else _with_number(given, "--until-sure", UNTIL_SURE),
         flags={each.name: getattr(default, each.name) for each in fields(Options)},
         description=_description(sweep) + (f"\n\n{HELP_ALL} shows all flags." if short else ""),
     )
@@ -72,6 +72,15 @@ def _current_flag(argument: str) -> str:
     if not flag.startswith("--") or name not in RENAMED:
         return argument
     return f"--{current_name(name).replace('_', '-')}{equals}{value}"
+
+
+def _with_number(arguments: list[str], flag: str, default: int) -> list[str]:
+    """`arguments`, in which `flag` has its default where no value follows it."""
+    followed = zip(arguments, [*arguments, "--"][1:], strict=True)
+    return [
+        f"{argument}={default}" if argument == flag and following.startswith("--") else argument
+        for argument, following in followed
+    ]
 
 
 def _form(default: Options, grouped: Mapping[str, str]) -> type:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 from rungwise.results.io.redaction import redacted, redacted_uri
 from rungwise.versions import package_version
 
+_INSTRUCTIONS = ("avx", "fma", "amx", "sve", "asimd", "bf16")  # how flags of such instruction sets begin
 _PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")
 
 
@@ -25,8 +28,36 @@ def session_info() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {package: package_version(package) for package in _PACKAGES},
+        "processor": processor(),
+        "torch build": _torch_build(),
         "commit": _commit(),
     }
+
+
+def processor() -> dict[str, str]:
+    """The driver's processor: its model, and of its instruction sets those that decide how products are summed."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {"model": platform.processor() or platform.machine()}
+    found = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.*)$", text, re.MULTILINE))
+    flags = set(f"{found.get('flags', '')} {found.get('Features', '')}".split())
+    known = sorted(flag for flag in flags if flag.startswith(_INSTRUCTIONS))
+    return {"model": found.get("model name", platform.machine()), "instructions": " ".join(known)}
+
+
+def _torch_build() -> str | None:
+    """torch's commit, and the CUDA that it was built for; read from a file, as importing it takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text()
+    except OSError:
+        return None
+    values = dict(re.findall(r"^(git_version|cuda)\b[^=]*= '(.*)'$", text, re.MULTILINE))
+    cuda = [f"CUDA {values['cuda']}"] if "cuda" in values else []
+    return ", ".join([values.get("git_version", "unknown commit"), *cuda])
 
 
 def command_line() -> list[str]:

@@ -123,6 +123,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         mode=sweep.mode,
         trials=options.trials,
         searches=options.searches,
+        budget=options.budget,
         order=_order(len(sweep.arms) * options.searches, options),
         epochs=options.epochs,
         reports_per_epoch=sweep.reports_per_epoch,

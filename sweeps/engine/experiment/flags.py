@@ -15,12 +15,14 @@ import tyro
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 from rungwise.trainable.resources import TrialResources
 
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
 OWN = "own"  # the sampler that the script's Sweep makes
 ORDERS = ("auto", "fixed", "arrival")
+UNTIL_SURE = 12  # searches of each arm, where --until-sure names no number
+BUDGETS = ("trials", "epochs")
 SEARCHES = 5  # of each arm, where arms are compared
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
@@ -82,8 +84,11 @@ class Options:
     seed: int = 0
     """Seed of suggestions, initial weights, sample order and dropout."""
     until_sure: int = 0
-    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; 0 = add none. Intervals are
-    widened, so that they hold however often one looks."""
+    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; without a number 12, and
+    0 = add none. Intervals are widened, so that they hold however often one looks."""
+    budget: str = "trials"
+    """What searches have equally many of: trials, or epochs. epochs: each search trains as many as --trials trainings
+    to the end would take, so that what early stopping saves goes into further trials; the last one is stopped there."""
     concurrency: int = 0
     """Trials that run at once; 0 = as many as fit, but at most a quarter of the trials, so that the sampler can
     learn."""

@@ -16,6 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.schedulers.base import PendingReport, RungSchedule, StoppingRule
+from rungwise.engine.schedulers.budget import SearchBudget
 from rungwise.engine.schedulers.patience import Patience
 from rungwise.engine.schedulers.registry import SCHEDULERS
 from rungwise.results.record.types import Decision, ReportRow, Trial
@@ -38,6 +39,7 @@ class Rungs(FIFOScheduler):
         if schedule.patience is not None:
             for rules in self._rules.values():
                 rules.append(Patience(schedule, mode))
+        self.budget: SearchBudget | None = None  # at whose end a trial is stopped
         self._decisions: dict[int, Decision] = {}
         self._pending: dict[StudyKey, list[PendingReport]] = {}  # registered and not judged yet
 
@@ -80,10 +82,23 @@ class Rungs(FIFOScheduler):
         if assignment.phase != "search":  # a repeat runs to its end
             return str(TrialScheduler.CONTINUE)
         verdict = self.judge(assignment.study, assignment.trial, result.step, result.objective)
+        cut = self._is_cut(assignment, result)
         if result.is_judged:
-            return verdict
+            return str(TrialScheduler.STOP) if cut else verdict
         self._decisions.pop(assignment.trial, None)  # the rung has its value, as a resumed sweep would enter it
         return str(TrialScheduler.CONTINUE)
+
+    def _is_cut(self, assignment: TrialAssignment, result: TrialResult) -> bool:
+        """Whether the budget of the trial's search ends here; it is then the reason."""
+        if self.budget is None or not result.is_judged:
+            return False
+        self.budget.report(assignment.study, assignment.trial, result.step)
+        decision = self._decisions.get(assignment.trial)
+        if not self.budget.is_cut(assignment.study) or (decision and decision.stopped):
+            return False
+        rung = result.step / self.schedule.reports_per_epoch
+        self._decisions[assignment.trial] = Decision(rung, None, True, "its search has trained all its epochs")
+        return True
 
     # -- Tune's side -------------------------------------------------------------------------------------------
 

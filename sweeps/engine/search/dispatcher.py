@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.schedulers.budget import SearchBudget
 from rungwise.engine.search.arm_study import ArmStudy, initial_sampler, sampler_factory
 from rungwise.engine.search.live_suggestions import LiveSuggestions, Send, sender
 from rungwise.engine.search.numbering import META as NUMBERING
@@ -87,6 +88,7 @@ class Search(Searcher):
         }
         self._resumed: deque[_ResumedTrial] = deque()
         self._dispatched = dict.fromkeys(self._studies, 0)  # search trials of each study
+        self.budget = SearchBudget(experiment)
         self._numbering = Numbering(experiment, [], [])
         self._find_repeats, self._refused = repeats, refused
         self._repeats: deque[Repeat] = deque()
@@ -137,6 +139,8 @@ class Search(Searcher):
         newest_first = [one for one in reversed(resumed) if begun and not one.trial.attempts]
         self._resumed = deque([one for one in resumed if not begun or one.trial.attempts] + newest_first)
         self._dispatched |= {key: count for key, count in num_searched.items() if key in self._dispatched}
+        steps = {number: max(curve) for number, curve in curves.items() if curve}
+        self.budget = SearchBudget.of_record(self._experiment, trials, steps)
         with Reader(self._record.path.parent) as reader:
             kept = reader.meta(NUMBERING) or []
         self._numbering = Numbering(self._experiment, kept, trials)
@@ -153,7 +157,7 @@ class Search(Searcher):
         while study := self._next_study():
             if assignment := self._suggest_trial(trial_id, study):
                 return assignment
-        num_ended = self._num_ended()
+        num_ended = len(self.budget.ended_studies({study for study in self._live.values() if study}))
         # Nothing is left and nothing in flight: what the last confirmations chose may lack its refits, or its model.
         if num_ended > self._num_ended_when_looked or not (self._repeats or self._live):
             self._num_ended_when_looked = num_ended
@@ -170,18 +174,14 @@ class Search(Searcher):
         waiting = [
             (count, index, study)
             for index, (study, count) in enumerate(self._dispatched.items())
-            if count < self._experiment.trials and study not in busy
+            if not self.budget.is_spent(study) and study not in busy
         ]
         return min(waiting)[2] if waiting else None
-
-    def _num_ended(self) -> int:
-        """Studies that have had all their trials, none of which is in flight."""
-        busy = set(self._live.values())
-        return sum(count >= self._experiment.trials and study not in busy for study, count in self._dispatched.items())
 
     def report(self, trial_id: str, result: TrialResult) -> None:
         """Tell the study of a report; the trial continues."""
         if study := self._live[trial_id]:
+            self.budget.report(study, result.trial, result.step)
             self._studies[study].report(trial_id, result)
 
     def suggest_one(self, trial_id: str, result: TrialResult, send: Send) -> None:
@@ -192,6 +192,8 @@ class Search(Searcher):
     def complete(self, trial_id: str, result: TrialResult | None) -> None:
         """Tell the study that a trial has ended; `result` is its last one, or None if it was lost."""
         if study := self._live.pop(trial_id):
+            if result is not None:
+                self.budget.report(study, result.trial, result.step)
             self._studies[study].complete(trial_id, result)
 
     def _resume(self, trial_id: str, resumed: _ResumedTrial) -> TrialAssignment:
@@ -210,6 +212,7 @@ class Search(Searcher):
         place = self._dispatched[study]
         self._dispatched[study] += 1
         number = self._numbering.search_trial(study, place)
+        self.budget.report(study, number)
         suggestion = self._studies[study].ask(trial_id, place + 1)
         problem = suggestion.problem
         values = {

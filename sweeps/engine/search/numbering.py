@@ -141,7 +141,7 @@ def _asked(experiment: Experiment) -> dict[str, int]:
     """How much a block reserves, by the names of its fields."""
     return {
         "searches": experiment.searches,
-        "trials": experiment.trials,
+        "trials": experiment.most_trials,
         "configs": min(experiment.confirm_configs, experiment.trials),
         "seeds": experiment.confirm_seeds,
         "untuned": experiment.untuned_seeds,

@@ -17,11 +17,12 @@ An audit trains a stopped trial again, with its own seed, to the end: it is what
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from rungwise.engine.experiment.experiment import Experiment
+from rungwise.engine.schedulers.budget import SearchBudget
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
 from rungwise.trainable.messages import UNTUNED, StudyKey
@@ -53,7 +54,9 @@ class Repeat:
         return cls(phase, source, config, source.study, **more)
 
 
-def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> list[Repeat]:
+def repeats(
+    experiment: Experiment, trials: Iterable[Trial], curves: Curves, superseded: Set[int] = frozenset()
+) -> list[Repeat]:
     """All that the record `trials` ask for and do not hold yet: confirmations of the searches that have ended, seed by
     seed, the defaults, and when all have ended audits.
 
@@ -61,12 +64,14 @@ def repeats(experiment: Experiment, trials: Iterable[Trial], curves: Curves) -> 
     """
     trials = list(trials)
     searched = [trial for trial in trials if trial.phase == "search"]
-    ended = ended_studies(searched, experiment)
+    steps = {number: max(curve) for number, curve in curves.items() if curve}
+    in_flight = {trial.study for trial in searched if not trial.state.ended}
+    ended = SearchBudget.of_record(experiment, searched, steps).ended_studies(in_flight)
     count = experiment.confirm_configs
     best = [
         (rank, trial)
         for study in ended
-        for rank, trial in enumerate(best_of(study, searched, curves, experiment)[:count])
+        for rank, trial in enumerate(best_of(study, searched, curves, experiment, superseded)[:count])
     ]
     wanted = [
         Repeat.of(
@@ -133,31 +138,25 @@ def _config(trial: Trial, experiment: Experiment) -> dict[str, Any]:
     return {**trial.params, **trial.config} if experiment.trained_by.asks else dict(trial.config)
 
 
-def ended_studies(searched: Iterable[Trial], experiment: Experiment) -> list[StudyKey]:
-    """The searches that have had all their trials, none of which is in flight."""
-    states: dict[StudyKey, list[State]] = {study: [] for study in experiment.studies}
-    for trial in searched:
-        if trial.study in states:
-            states[trial.study].append(trial.state)
-    return [
-        study
-        for study, found in states.items()
-        if len(found) >= experiment.trials and all(state.ended for state in found)
-    ]
-
-
 def confirmation_seed(experiment: Experiment, study: StudyKey, repetition: int) -> int:
     """The fresh seed of a confirmation; `repetition` counts from 0."""
     of_search = () if study.search == 1 else study
     return derived_seed(experiment.seed, "confirm", *of_search, repetition + 1)
 
 
-def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experiment: Experiment) -> list[Trial]:
+def best_of(
+    study: StudyKey,
+    searched: Iterable[Trial],
+    curves: Curves,
+    experiment: Experiment,
+    superseded: Set[int] = frozenset(),
+) -> list[Trial]:
     """The search's trials that break no constraint, best first: those trained to their end first, then those trained
     longest, then by their last objective.
 
     Only scores after equal training compare, so a trial that was stopped counts when too few reached the end. A trial
     whose budget is its own (a search over `epochs`), or whose training ended by itself, is trained to its end, too.
+    Trials of a network that another one has replaced (`superseded`) come after all others.
     """
     ranked = []
     for trial in searched:
@@ -168,7 +167,7 @@ def best_of(study: StudyKey, searched: Iterable[Trial], curves: Curves, experime
         value = experiment.sign * metrics.get(experiment.metric, math.nan)
         if math.isfinite(value) and experiment.breach(metrics) is None:
             trained = math.inf if trial.state is State.COMPLETED else max(curve, default=0)
-            ranked.append(((trained, value), trial))
+            ranked.append(((trial.trial not in superseded, trained, value), trial))
     return [trial for _, trial in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
 
 

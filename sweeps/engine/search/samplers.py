@@ -19,7 +19,7 @@ from rungwise.engine.experiment.space import Space, distributions
 from rungwise.engine.search import compat
 from rungwise.engine.search.seeds import derived_seed
 from rungwise.errors import RungwiseError
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 from rungwise.trainable.faults import ordinary, reason
 
 if TYPE_CHECKING:

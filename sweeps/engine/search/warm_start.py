@@ -18,7 +18,7 @@ from rungwise.errors import RungwiseError
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, ReportRow, State, Trial
-from rungwise.trainable.config import unknown
+from rungwise.text import unknown
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
 

@@ -33,11 +33,12 @@ class Running:
 class Board:
     """Counts and best scores of a sweep, updated by every start, report and end of a trial."""
 
-    trials: int  # of the search, asked for in all
+    trials: int  # of the search, asked for in all; 0 where searches are dealt by epochs
     arms: Sequence[str]
     rungs: Sequence[float]  # epochs, the budget last
     sign: float  # 1: the objective is maximised, -1: minimised
     metric: str
+    title: str = ""  # what is searched, and on which data
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
     repeats: int = 0  # confirmations and audits to come, about
@@ -56,6 +57,11 @@ class Board:
     @property
     def done(self) -> int:
         return self.states.total()
+
+    @property
+    def progress(self) -> str:
+        """'5/16', or '5' where nobody knows how many there will be."""
+        return f"{self.done}/{self.trials}" if self.trials else f"{self.done}"
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
@@ -147,22 +153,29 @@ class Board:
                     return rung - trial.epoch
         return max(0.0, self.rungs[-1] - trial.epoch)
 
+    def clock(self) -> str:
+        """'2 min 10 s elapsed, about 1 min 05 s left'"""
+        left = self.seconds_left
+        elapsed = f"{duration(self.now() - self.since)} elapsed"
+        return elapsed if left is None else f"{elapsed}, about {duration(max(1, round(left)))} left"
+
+    def counts(self) -> str:
+        """'12/160 trials (4 completed, 8 stopped), 3 of about 22 retrained, 1.25 epochs/s'"""
+        states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
+        parts = [
+            f"{self.progress} trials" + (f" ({states})" if states else ""),
+            *([f"{self.repeated} of about {self.repeats} retrained"] if self.repeated else []),
+            f"{self.rate:.2f} epochs/s",
+        ]
+        return ", ".join(parts)
+
     def line(self) -> str:
         """The whole board in one line."""
-        states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
         best = ", ".join(
             f"{arm} {format_metric(value, self.metric)} (trial {number})"
             for arm, (value, number) in sorted(self.best.items())
         )
-        left = self.seconds_left
-        parts = [
-            f"{self.done}/{self.trials} trials ended" + (f" ({states})" if states else ""),
-            *([f"{self.repeated} of about {self.repeats} repeats"] if self.repeated else []),
-            f"{len(self.running)} in flight",
-            f"best {self.metric}: {best}" if best else "no report yet",
-            f"{self.rate:.2f} epochs/s",
-        ]
-        return "; ".join(parts + ([f"about {duration(left)} left"] if left is not None else []))
+        return "; ".join([self.clock(), self.counts(), f"best {self.metric}: {best}" if best else "no report yet"])
 
 
 def _makespan(begun: Iterable[float], jobs: Iterable[float], slots: int) -> float:

@@ -9,13 +9,16 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from rungwise.engine.terminal.board import Board
-from rungwise.results.io.formatting import duration, format_metric
+from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.types import State
+from rungwise.text import printable
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
+WIDE = 110  # columns of a terminal on which the tables stand side by side
 
 
 class View:
@@ -54,7 +57,7 @@ class PlainView(View):
         super().reported(number, epoch, objective)
         if self.board.now() - self._last >= PLAIN_SECONDS:
             self._last = self.board.now()
-            self.note(f"[{duration(self.board.now() - self.board.since)}] {self.board.line()}")
+            self.note(self.board.line())
 
 
 class LiveView(View):
@@ -69,20 +72,15 @@ class LiveView(View):
         self._live.stop()
 
     def render(self) -> RenderableType:
-        board = self.board
-        left = board.seconds_left
-        head = Table.grid(padding=(0, 2))
-        head.add_column(style="bold")
-        head.add_row(
-            f"{board.done}/{board.trials} trials",
-            ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=24),
-            f"{duration(board.now() - board.since)} gone",
-            f"about {duration(left)} left" if left is not None else "",
-            f"{board.rate:.2f} epochs/s",
+        board, width = self.board, self.console.width
+        bar = ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=width // 2)
+        tables = [self._arms(), self._rungs(), self._in_flight()]
+        return Group(
+            Text.assemble((printable(board.title), "bold"), "  ", board.clock()),
+            _row(bar),
+            board.counts(),
+            *([_row(*tables)] if width >= WIDE else tables),
         )
-        counts = [f"{state.lower()} {count}" for state, count in sorted(board.states.items())]
-        states = "  ".join(counts + ([f"confirming {board.repeated}/{board.repeats}"] if board.repeated else []))
-        return Group(head, states, self._arms(), self._rungs(), self._in_flight())
 
     def _arms(self) -> Table:
         table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
@@ -93,17 +91,29 @@ class LiveView(View):
         return table
 
     def _rungs(self) -> Table:
-        table = Table("rung", "reached", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for rung in self.board.rungs:
+        """How many trials of the search reached each epoch at which they are compared, and how many ended there."""
+        table = Table("compared at", "reached it", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        for rung in self.board.rungs[:-1]:
             table.add_row(f"epoch {rung:g}", str(self.board.reached[rung]), str(self.board.stopped[rung]))
+        for last in self.board.rungs[-1:]:
+            table.add_row(f"epoch {last:g}", str(self.board.reached[last]), "(the end)")
         return table
 
     def _in_flight(self) -> Table:
-        table = Table("trial", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table = Table(
+            "running", "phase", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0)
+        )
         for number, trial in sorted(self.board.running.copy().items())[:12]:
             score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)
-            table.add_row(str(number), trial.arm, f"{trial.epoch:g}", score)
+            table.add_row(f"trial {number}", trial.phase, trial.arm, f"{trial.epoch:g}", score)
         return table
+
+
+def _row(*parts: RenderableType) -> Table:
+    """Parts beside each other."""
+    row = Table.grid(padding=(0, 4, 0, 0))
+    row.add_row(*parts)
+    return row
 
 
 def view(board: Board, *, quiet: bool, stream: TextIO | None = None) -> View:

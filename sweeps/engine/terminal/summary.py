@@ -14,7 +14,7 @@ from typing import Any
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
-from rungwise.results.analysis.findings import Arm, AsGoodAsNone, EdgeOfSpace, KeptModel
+from rungwise.results.analysis.findings import Arm, ArmBudgets, AsGoodAsNone, EdgeOfSpace, KeptModel
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -23,18 +23,25 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
-FILES = ("report.html", "trials.parquet", "reports.parquet", "sweep.sqlite", "model")
+FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
 
-def summarise(reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float, uri: str | None = None) -> str:
-    """Best configuration, trials by state, epochs saved, wall time, where the files are. `uri`: --tracking-uri."""
+def summarise(
+    reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float | None, uri: str | None = None
+) -> str:
+    """Best configuration, trials by state, epochs saved, wall time, where the files are.
+
+    `seconds`: wall time; None when there was nothing to do. `uri`: --tracking-uri.
+    """
     definition = reader.definition()
     everything, curves, result = reader.trials(), reader.curves(), answer(reader)
     trials = [trial for trial in everything if trial.phase == "search"]
-    lines = [f"{definition.sweep}: {reader.state().lower()} after {duration(seconds)}"]
+    state = reader.state().lower()
+    after = f"{state} after {duration(seconds)}" if seconds is not None else f"already {state}, nothing left to do"
+    lines = [f"{definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", textwrap.fill(result.sentence, 110), ""]
-        edges = [note for note in result.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone)]
+        edges = [note for note in result.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone | ArmBudgets)]
         lines += [f"note    {note_text(note, result)}" for note in edges]
         lines += [f"model   {_model(note, result)}" for note in result.notes if isinstance(note, KeptModel)]
     lines += _more_searches(reader, result, definition.searches)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.results.analysis.statistics import FEWEST, REPEATED_LEVELS
-from rungwise.trainable import config as hyper
+from rungwise.text import unknown
 from rungwise.trainable.report import MODES, Report
 
 # Objectives that `trainable.worker.worker` reports only in a sweep that names them.
@@ -74,15 +74,15 @@ def _objectives(experiment: Experiment) -> list[str]:
     reported = [field.name for field in fields(Report) if field.name not in ("step", "others")]
     metrics, lines = list(dict.fromkeys([*reported, *(set(experiment.trained_by.metrics) - set(BESIDE))])), []
     if experiment.metric not in metrics:
-        lines.append(hyper.unknown("metric", experiment.metric, metrics))
+        lines.append(unknown("metric", experiment.metric, metrics))
     elif wrong := _mode_problem("mode", experiment.metric, experiment.mode):
         lines.append(wrong)
     for name, mode in list(cast(Mapping[str, str | None], experiment.objectives).items())[1:]:
         if name not in metrics + BESIDE:
-            lines.append(hyper.unknown("objective", name, metrics + BESIDE))
+            lines.append(unknown("objective", name, metrics + BESIDE))
         elif wrong := _mode_problem("an objective's mode", name, mode):
             lines.append(wrong)
-    lines += [hyper.unknown("constraint", name, metrics) for name in experiment.constraints if name not in metrics]
+    lines += [unknown("constraint", name, metrics) for name in experiment.constraints if name not in metrics]
     return lines
 
 

@@ -12,7 +12,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation import bounds, choices, hyperparameters, machine
 from rungwise.results.exporters.tracking_uri import valid_uri
-from rungwise.trainable import config as hyper
+from rungwise.text import unknown
 from rungwise.trainable.own.report_numbers import OUR_NAMES
 from rungwise.trainable.protocol import BUDGET, RESERVED
 
@@ -67,7 +67,7 @@ def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
         return []
     declared = [experiment.space_object, experiment.fixed, *experiment.arm_objects.values()]
     names = sorted({name for some in declared for name in some})
-    return [hyper.unknown("hyperparameter", name, names) for name in values if name not in (*names, *RESERVED)]
+    return [unknown("hyperparameter", name, names) for name in values if name not in (*names, *RESERVED)]
 
 
 def _names_of_ours(experiment: Experiment) -> list[str]:

@@ -6,16 +6,17 @@ import json
 from collections.abc import Mapping
 
 from rungwise.engine.experiment.experiment import Experiment
-from rungwise.engine.experiment.flags import ORDERS, OWN, SCHEDULERS, Options
+from rungwise.engine.experiment.flags import BUDGETS, ORDERS, OWN, SCHEDULERS, Options
 from rungwise.engine.search import samplers, warm_start
 from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
 from rungwise.results.io.paths import run_name_problem, shown
+from rungwise.text import unknown
 from rungwise.trainable import config as hyper
 
 
 def problems(experiment: Experiment, options: Options) -> list[str]:
     lines = [
-        hyper.unknown("--sampler", sampler, list(SAMPLERS))
+        unknown("--sampler", sampler, list(SAMPLERS))
         for sampler in map(experiment.sampler_of, experiment.arms)
         if isinstance(sampler, str) and sampler not in (*SAMPLERS, OWN)
     ]
@@ -23,13 +24,15 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     if given == OWN:
         lines.append("--sampler own is what the script's Sweep(sampler=...) makes, but this one names none of its own")
     if isinstance(given, Mapping) and (strange := [arm for arm in given if arm not in experiment.arms]):
-        lines.append(hyper.unknown("arm of sampler", strange[0], list(experiment.arms)))
+        lines.append(unknown("arm of sampler", strange[0], list(experiment.arms)))
     if not _is_object(options.sampler_options):
         lines.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
     if experiment.scheduler not in SCHEDULERS:
-        lines.append(hyper.unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+        lines.append(unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
+    if options.budget not in BUDGETS:
+        lines.append(unknown("--budget", options.budget, list(BUDGETS)))
     if options.order not in ORDERS:
-        lines.append(hyper.unknown("--order", options.order, list(ORDERS)))
+        lines.append(unknown("--order", options.order, list(ORDERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
         lines.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
     elif options.pack != "off":

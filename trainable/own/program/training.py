@@ -114,6 +114,7 @@ class ProgramTraining(OwnTraining):
             ProgramError: It cannot be started, fails, or reports what is no report.
         """
         save, said = process.reports.with_name("save"), False
+        names: set[str] = set()  # of checkpoints so far
         try:
             with process:
                 save.mkdir(exist_ok=True)
@@ -123,7 +124,7 @@ class ProgramTraining(OwnTraining):
                 process.start(filled, here, variables, log, self.grace)
                 for line in process.lines():
                     said = True
-                    yield _parsed(line, save)
+                    yield _parsed(line, save, names)
                 process.check()
         except ProgramError as error:
             error.args = (f"{program_name(words)} {error}",)
@@ -137,8 +138,8 @@ def program_name(words: Sequence[str]) -> str:
     return os.path.basename(next((word for word in words if word.endswith(".py")), words[0]))
 
 
-def _parsed(line: bytes, save: Path) -> tuple[dict[str, Any], Path | None]:
-    """The report in a line. Raises ProgramError."""
+def _parsed(line: bytes, save: Path, names: set[str]) -> tuple[dict[str, Any], Path | None]:
+    """The report in a line; `names`: of the checkpoints so far. Raises ProgramError."""
     try:
         report = json.loads(line)
     except ValueError:
@@ -150,6 +151,12 @@ def _parsed(line: bytes, save: Path) -> tuple[dict[str, Any], Path | None]:
     if named is None:
         return report, None
     path = (save / str(named)).resolve()
+    if str(path) in names:  # what lies there now may be of a later report, or be written at this moment
+        raise ProgramError(
+            f"must give each checkpoint a name of its own, such as one with the epoch, as it is moved away, but named "
+            f"{named!r} twice"
+        )
+    names.add(str(path))
     if save.resolve() not in path.parents or not path.exists():
         raise ProgramError(f"must name a file or folder below $RUNGWISE_SAVE as its checkpoint, but named {named!r}")
     return report, path
