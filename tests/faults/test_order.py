@@ -23,8 +23,9 @@ def sentence(folder: Path) -> str:
 
 
 def table_bytes(folder: Path) -> bytes:
-    """The trials' table as a Parquet file, without times, attempts and machines."""
-    table = parquet.read(folder / parquet.TRIALS)
+    """The trials' table as a Parquet file, without times, attempts and machines; nor the run's id and paths, which its
+    metadata has."""
+    table = parquet.read(folder / parquet.TRIALS).replace_schema_metadata(None)
     return parquet.content(table.drop_columns([name for name in table.column_names if name in TIMES]))
 
 
