@@ -43,9 +43,9 @@ def show(
     /,
     *,
     top: int = 30,
-    arm: str | None = None,
-    phase: str | None = None,
-    sort: str | None = None,
+    arm: Annotated[str | None, arg(metavar="ARM", help_behavior_hint="")] = None,
+    phase: Annotated[str | None, arg(metavar="PHASE", help_behavior_hint="")] = None,
+    sort: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: by phase and rank)")] = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 (the flag's name)
 ) -> int:
     """Show the answer of a run and its trials, best first.
@@ -53,7 +53,7 @@ def show(
     Args:
         top: Trials at most, of a table.
         arm: Only the trials of this arm.
-        phase: Only those of this phase: search, confirm, audit.
+        phase: Only those of this phase: search, confirm, refit, untuned, audit.
         sort: Column to sort by, such as lr or epochs; --sort=-epochs sorts the largest first.
         format: csv and json print all columns of the selected trials.
     """
@@ -175,12 +175,12 @@ def _run_and_images(paths: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, .
 
 def sql(
     run_or_query: Annotated[str, RUN_FIELD] = "",
-    query: Annotated[str | None, arg(metavar="QUERY", help_behavior_hint="")] = None,
+    query: Annotated[str | None, arg(metavar="[QUERY]", help_behavior_hint="")] = None,
     /,
     *,
     allow_external: bool = False,
 ) -> int:
-    """Query the tables trials and reports of a run with DuckDB.
+    """Query the tables trials, reports and answer of a run with DuckDB.
 
     It prints a table on a terminal, CSV when piped; without a QUERY, the columns that there are.
 
