@@ -138,7 +138,10 @@ class Exporter:
         if self._store is None:
             self._store = Store(self.uri)
         if self._parent is None:
-            self._experiment = self._store.experiment(view.definition.sweep or view.definition.name)
+            definition = view.definition
+            self._experiment = self._store.experiment(
+                definition.sweep or definition.name, definition.question[:TAG_LENGTH]
+            )
             for mlflow_run in self._store.find(self._experiment, "rungwise.run", view.identity):
                 if "rungwise.trial" not in mlflow_run.tags:
                     self._parent = self._parent or mlflow_run

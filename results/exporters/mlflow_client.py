@@ -81,8 +81,11 @@ class Store:
             with closing(sqlite3.connect(self.database, timeout=20)) as database:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def experiment(self, name: str) -> str:
-        """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
+    def experiment(self, name: str, description: str = "") -> str:
+        """The id of the experiment, made when absent, with its artifacts beside a SQLite store.
+
+        Its kind makes MLflow's page open it as model training; without one it opens as generative AI.
+        """
         from mlflow.exceptions import MlflowException
 
         experiment = self._client.get_experiment_by_name(name)
@@ -91,7 +94,8 @@ class Store:
             if self.database:
                 beside = (self.database.absolute().parent / mlflow_database.ARTIFACTS).as_uri()
             try:
-                return str(self._client.create_experiment(name, artifact_location=beside))
+                tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": description}
+                return str(self._client.create_experiment(name, artifact_location=beside, tags=tags))
             except MlflowException:  # another sweep made it between the two calls
                 experiment = self._client.get_experiment_by_name(name)
                 if experiment is None:

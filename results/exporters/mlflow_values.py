@@ -122,8 +122,11 @@ def parent_params(view: RecordView, names: RunNames) -> dict[str, str]:
 
 
 def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[str, str]:
+    about = [trial.study.name(view.definition.searches)]
+    if trial.phase not in ("search", trial.arm):  # the untuned control is an arm of that name
+        about.append(trial.phase)
     tags = {
-        "mlflow.runName": f"trial {trial.trial} ({trial.study.name(view.definition.searches)})",
+        "mlflow.runName": f"trial {trial.trial} ({', '.join(about)})",
         "mlflow.source.type": "LOCAL",
         "mlflow.parentRunId": parent,
         "rungwise.run": view.identity,
