@@ -13,7 +13,7 @@ from rich.text import Text
 from rungwise.text import printable
 
 _WIDEST = 10_000  # characters
-PROSE = 40  # characters that a column of sentences takes at least
+PROSE = 30  # characters that a column of sentences takes at least
 
 
 class Terminal(Console):

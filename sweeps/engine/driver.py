@@ -138,6 +138,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     if options.fresh and not run_name_problem(options.name):
         options = replace(options, name=_free_name(options))
     experiment = resolve(sweep, options)
+    hints.print_wait(options, "checking the sweep and loading its data")
     refuse(check.problems(experiment, options))
     try:
         with locked(options.out / options.name):
@@ -224,6 +225,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
                 state = SweepState.INTERRUPTED  # a signal to all processes of a job ends Ray's, too
             finally:
                 session.end(state)
+                hints.print_wait(options, "writing tables, MLflow runs and report")
                 follower.ask(session.export_seconds())  # its last pass, while Ray stops
     summary()
     return session.exit_code()

@@ -26,7 +26,7 @@ from rungwise.engine.execution.run_lock import LOCK, Locked, locked
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.resume_check import differences
-from rungwise.engine.validation.hints import gpu_notes, idle_flags
+from rungwise.engine.validation.hints import gpu_notes, idle_flags, print_wait
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.training.builtin import describe_data
@@ -589,3 +589,18 @@ def test_the_help_of_no_confirm_reads_as_what_the_flag_does(capsys: pytest.Captu
     about = about.partition(" --")[0]
     assert about.split("(")[0].strip() == "Skip the confirmation: the sweep ends after the search, without an answer."
     assert "True" not in about
+
+
+@pytest.mark.parametrize(
+    ("flags", "terminal", "said"), [([], True, "loading ...\n"), (["--quiet"], True, ""), ([], False, "")]
+)
+def test_what_takes_a_while_is_told_on_a_terminal_only(
+    flags: list[str],
+    terminal: bool,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    print_wait(parse(SWEEP, flags), "loading")
+    assert capsys.readouterr().err == said

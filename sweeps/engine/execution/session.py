@@ -22,6 +22,7 @@ from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.search.samplers import SamplerError
+from rungwise.engine.validation.hints import print_wait
 from rungwise.engine.worth import add_search, fix_worth, record_look
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
@@ -171,6 +172,7 @@ class Session:
         if not self.experiment.confirmations or self.stop.stop_all():
             return False
         fix_worth(self.record, self.experiment)
+        print_wait(self.options, "scoring the confirmed models")
         try:
             self._confirmation(data).score()
         except Unmade as problem:

@@ -77,3 +77,9 @@ def print_notes(options: Options, notes: Iterable[str]) -> None:
     """Each note once on standard error, unless --quiet."""
     for note in [] if options.quiet else dict.fromkeys(notes):
         say(f"note: {note}", sys.stderr)
+
+
+def print_wait(options: Options, doing: str) -> None:
+    """What takes a while, on a terminal, which shows nothing else then; unless --quiet."""
+    if not options.quiet and sys.stderr.isatty():
+        say(f"{doing} ...", sys.stderr)
