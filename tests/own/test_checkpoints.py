@@ -201,9 +201,8 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     assert last.checkpoint is not None
     (file,) = files(tmp_path)
     training = FunctionTraining(OwnData(), "loss", test, train)
-    found = training.score(
-        {1: (str(file), last.checkpoint.sha256)}, {1: {**FOUR, "lr": 0.1}}, {1: "all"}, None, ONE_CORE
-    )
+    kept, config = (str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}
+    found = training.score({1: kept}, {1: config}, {1: "all"}, None, ONE_CORE)
     assert found.scores == {1: {"loss": 0.5}}
     assert given == [(4, "test", "all", 0.1)]
     saved = training.export(kept, config, {"trial": 1}, None, ONE_CORE)
