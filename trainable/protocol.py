@@ -175,7 +175,12 @@ class Training(ABC):
 
     @abstractmethod
     def score(
-        self, files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Any, resources: TrialResources
+        self,
+        files: Mapping[int, File],
+        configs: Mapping[int, Mapping[str, Any]],
+        arms: Mapping[int, str],
+        data: Any,
+        resources: TrialResources,
     ) -> TestScores:
         """Score confirmed trials on the test split; called after all choices are made. `data`: `SweepData.full`."""
 

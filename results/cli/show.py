@@ -124,7 +124,7 @@ def _column(name: str, names: Sequence[str]) -> str:
     for column in (name, f"params_{name}", f"last_{name}"):
         if column in names:
             return column
-    short_names = [column.removeprefix("params_") for column in names]
+    short_names = list(dict.fromkeys(column.removeprefix("params_") for column in names))
     raise SelectionError(unknown("--sort", name, short_names))
 
 

@@ -17,6 +17,7 @@ from rungwise.errors import RungwiseError
 
 T = TypeVar("T")
 _KINDS = {"invalid literal for int": "a whole number", "could not convert string to float": "a number"}
+_OPTIONAL = {"INT": "a whole number", "FLOAT": "a number"}  # types that a flag may also leave out
 
 
 class CommandLineError(RungwiseError, ValueError):
@@ -110,6 +111,8 @@ def _problem(box: str) -> str:
     if alone := re.match(r"Missing value for argument '(\S+)'", text):
         return f"{alone[1]} needs a value"
     if bad := re.match(r"Error parsing (\S+): (.*)", text):
+        if none := re.match(r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]", bad[2]):
+            return f"{bad[1]} must be {_OPTIONAL.get(none[1], none[1])}, but got {none[2]!r}"
         kind = next((kind for start, kind in _KINDS.items() if bad[2].startswith(start)), None)
         return f"{bad[1]} must be {kind}, but got {bad[2].rpartition(': ')[2]}" if kind else f"{bad[1]}: {bad[2]}"
     return text

@@ -265,6 +265,8 @@ def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
         (["--no-confrim"], "unknown flag --no-confrim; did you mean --no-confirm?"),
         (["--concurency=2"], "unknown flag --concurency; did you mean --concurrency?"),
         (["--trials", "many"], "--trials must be a whole number, but got 'many'"),
+        (["--untuned-seeds", "1.5"], "--untuned-seeds must be a whole number, but got '1.5'"),
+        (["--patience", "x"], "--patience must be a number, but got 'x'"),
         (["--eta", "x"], "--eta must be a number, but got 'x'"),
         (["--trials"], "--trials needs a value"),
         (["--trials", "3", "4"], "unexpected argument '4'"),

@@ -193,17 +193,19 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     given = []
 
     def test(config, trial):
-        given.append((json.loads((trial.checkpoint / "deep/state.json").read_text()), trial.phase, config["lr"]))
+        state = json.loads((trial.checkpoint / "deep/state.json").read_text())
+        given.append((state, trial.phase, trial.arm, config["lr"]))
         return {"loss": 0.5}
 
     *_, last = Trials(train, tmp_path, checkpoint_seconds=1e9).run({**FOUR, "lr": 0.1}, phase="confirm")
     assert last.checkpoint is not None
     (file,) = files(tmp_path)
     training = FunctionTraining(OwnData(), "loss", test, train)
-    found = training.score({1: (str(file), last.checkpoint.sha256)}, {1: {**FOUR, "lr": 0.1}}, None, ONE_CORE)
+    kept, config = (str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}
+    found = training.score({1: kept}, {1: config}, {1: "all"}, None, ONE_CORE)
     assert found.scores == {1: {"loss": 0.5}}
-    assert given == [(4, "test", 0.1)]
-    saved = training.export((str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}, {"trial": 1}, None, ONE_CORE)
+    assert given == [(4, "test", "all", 0.1)]
+    saved = training.export(kept, config, {"trial": 1}, None, ONE_CORE)
     assert saved.files["deep/state.json"] == b"4"
 
 

@@ -150,7 +150,7 @@ state = json.load(open(os.environ["RUNGWISE_CHECKPOINT"] + "/state.json"))
     assert last.checkpoint.step == 3
     file = Checkpoints(tmp_path / "checkpoints", 1).file(3)
     config = {"seed": 7, "epochs": 3, "reports_per_epoch": 1}
-    scores = training.score({1: (file, last.checkpoint.sha256)}, {1: config}, None, ONE_CORE)
+    scores = training.score({1: (file, last.checkpoint.sha256)}, {1: config}, {1: "all"}, None, ONE_CORE)
     assert scores.scores == {1: {"score": 3.0}}
     assert file is not None
     model = Checkpoints(tmp_path / "checkpoints", 1).file(4)

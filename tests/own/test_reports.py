@@ -199,11 +199,59 @@ def test_a_metric_under_a_name_that_the_tables_have_is_refused_before_ray(
     assert line.endswith("is called 'reported_seconds'")
 
 
+def test_one_says_each_problem_once(tmp_path: Path) -> None:
+    def train(lr: float, trial: Any): ...
+
+    sweep = Sweep("own", {"lr": FloatDistribution(0.1, 1.0)}, train=train, metric="loss", mode="min")
+    options = parse(sweep, ["--out", str(tmp_path), "--one", '{"lrr": 1}'])
+    (line,) = check.one_problems(resolve(sweep, options), options)
+    assert "did you mean 'lr'?" in line
+
+
 def test_one_refuses_what_only_the_built_in_training_reads(tmp_path: Path) -> None:
     sweep = Sweep(name="own", train=yields({"loss": 1.0}), metric="loss", mode="min", max_parameters=10)
     options = parse(sweep, ["--out", str(tmp_path), "--one", "{}"])
     (line,) = check.one_problems(resolve(sweep, options), options)
     assert line.startswith("max_parameters is for the built-in training, and your training knows its model's size")
+
+
+def draws() -> tuple[float, float, float]:
+    """What a function that asks for no seed draws."""
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_data_is_drawn_alike_everywhere_and_leaves_the_generators_as_they_were(tmp_path: Path) -> None:
+    training = FunctionTraining(OwnData(draws), "loss", None, yields({"loss": 1.0}))
+    seen = []
+    for seed in (1, 2):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # type: ignore[func-returns-value]
+        seen.append((training.load().search, draws()))
+    (first, one), (again, other) = seen
+    assert first == again
+    assert not {*one} & {*other}, "the caller's generators were seeded"
+
+
+def test_the_trial_that_loads_its_process_data_draws_what_the_others_draw(tmp_path: Path) -> None:
+    def train(config, trial):
+        yield {"loss": 1.0, "drawn": random.random() + np.random.rand(), "data": sum(trial.data)}
+
+    training = FunctionTraining(OwnData(draws, per_worker=True), "loss", None, train)
+    trials = Trials(train, tmp_path, training=training)
+    first, second = (trials.run({"epochs": 1}, trial=number)[-1].metrics for number in (1, 2))
+    assert (first["drawn"], first["data"]) == (second["drawn"], second["data"])
+
+
+def test_test_is_seeded_as_the_trial_was(tmp_path: Path) -> None:
+    def test(config, trial):
+        return {"loss": sum(draws())}
+
+    train = yields(*[{"loss": 1.0}] * 3)
+    *_, last = Trials(train, tmp_path).run(phase="confirm")
+    assert last.checkpoint is not None
+    training, (file,) = FunctionTraining(OwnData(), "loss", test, train), (tmp_path / "1").glob("*.tar")
+    given = {1: (str(file), last.checkpoint.sha256)}, {1: {"seed": 7, "epochs": 3, "reports_per_epoch": 1}}, {1: "all"}
+    first, again = (training.score(*given, None, ONE_CORE).scores for _ in range(2))
+    assert first == again
 
 
 def test_random_numpy_and_torch_are_seeded_before_the_function_is_called(tmp_path: Path) -> None:
@@ -304,12 +352,12 @@ def test_an_accuracy_in_percent_is_refused_because_shares_are_shown_in_percent(
     files = {1: (str(tmp_path / "file.tar"), hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest())}
     config = {"seed": 1, "epochs": 1, "reports_per_epoch": 1}
     if is_share:
-        assert training.score(files, {1: config}, None, ONE_CORE).scores == {1: {"accuracy": value}}
+        assert training.score(files, {1: config}, {1: "all"}, None, ONE_CORE).scores == {1: {"accuracy": value}}
         return
     assert last.failure is not None
     assert "must be a share from 0 to 1" in last.failure.message
     with pytest.raises(ReportError, match="accuracy must be a share from 0 to 1"):
-        training.score(files, {1: config}, None, ONE_CORE)
+        training.score(files, {1: config}, {1: "all"}, None, ONE_CORE)
 
 
 def test_data_of_a_worker_process_that_cannot_be_loaded_fails_its_trial_with_the_reason(tmp_path: Path) -> None:

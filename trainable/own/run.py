@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
 import time
@@ -22,6 +21,7 @@ from rungwise.trainable.own.calls import CallReports
 from rungwise.trainable.own.report_numbers import ReportError, numbers
 from rungwise.trainable.own.trial import Trial, is_disk_full
 from rungwise.trainable.own.worker_data import WorkerData
+from rungwise.trainable.training.seeding import seed_everything
 from rungwise.trainable.worker.checkpoints import ARCHIVE
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged
 
@@ -77,8 +77,8 @@ class OwnRun(TrialRun):
         if last is not None and self._step >= self._budget:  # its process died after its last report
             yield replace(last, state=TrialEnd.COMPLETED)
             return
-        _seed_everything(int(config["seed"]))
         trial = self._trial(snapshot.folder if snapshot else None)
+        seed_everything(int(config["seed"]))  # after the data: only the first trial of a process loads it
         reporting.report_to(trial.report)
         self._reports = self._training.reports(config, trial, self)
         reported_at = time.monotonic()
@@ -250,12 +250,3 @@ class OwnRun(TrialRun):
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="trial-", dir=self._context.scratch))
         return self._scratch
-
-
-def _seed_everything(seed: int) -> None:
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -26,6 +26,7 @@ from rungwise.trainable.own.worker_data import OwnData, WorkerData, load
 from rungwise.trainable.protocol import RESERVED, File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.resources import TrialResources
 from rungwise.trainable.training.loop_functions import name_of
+from rungwise.trainable.training.seeding import seed_everything
 from rungwise.trainable.worker.checkpoints import save_after
 from rungwise.trainable.worker.trial_run import WorkerContext
 from rungwise.versions import package_version
@@ -155,7 +156,12 @@ class OwnTraining(Training):
         return Arguments(self.test)
 
     def score(
-        self, files: Mapping[int, File], configs: Mapping[int, Mapping[str, Any]], data: Any, resources: TrialResources
+        self,
+        files: Mapping[int, File],
+        configs: Mapping[int, Mapping[str, Any]],
+        arms: Mapping[int, str],
+        data: Any,
+        resources: TrialResources,
     ) -> TestScores:
         prepared, device = self.prepare(data, resources)
         if isinstance(prepared, WorkerData):
@@ -167,9 +173,10 @@ class OwnTraining(Training):
                 snapshot = archive.unpack(str(file), digest, Path(temporary) / "checkpoint")
                 process = TestProcess(Path(temporary))
                 trial = Trial.of(
-                    configs[number], number=number, arm="", phase="test", attempt=1, device=device, data=prepared,
-                    checkpoint=snapshot.folder, reported=snapshot.step, process=process,
+                    configs[number], number=number, arm=arms[number], phase="test", attempt=1, device=device,
+                    data=prepared, checkpoint=snapshot.folder, reported=snapshot.step, process=process,
                 )  # fmt: skip
+                seed_everything(trial.seed)
                 with ordinary():
                     scores[number] = self._named(self.tested(configs[number], trial))
                 if process.saved is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from rungwise.trainable.faults import ordinary, reason, refusing_exit
 from rungwise.trainable.own.arguments import FunctionError
 from rungwise.trainable.training.loop_functions import name_of
+from rungwise.trainable.training.seeding import seeded_data
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class WorkerData:
 
 
 def load(function: Callable[[], Any]) -> Any:
-    """What a function of the user's returns as data. Raises FunctionError."""
+    """What a function of the user's returns as data, on the same seed in every process. Raises FunctionError."""
     try:
-        with ordinary(), refusing_exit():
+        with ordinary(), refusing_exit(), seeded_data():
             return function()
     except Exception as error:
         raise FunctionError(f"data: {name_of(function)} raised {reason(error)}") from error

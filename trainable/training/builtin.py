@@ -162,6 +162,7 @@ class BuiltInTraining(Training):
         self,
         files: Mapping[int, File],
         configs: Mapping[int, Mapping[str, Any]],
+        arms: Mapping[int, str],
         data: Dataset,
         resources: TrialResources,
     ) -> TestScores:

@@ -130,7 +130,9 @@ class Confirmation:
         if self._record_lacks_constant_scores() and (constant := self._training.constant_scores(self._data.full)):
             self._record.set_meta(CONSTANT_SCORES, constant)
         files = self._due().scores
-        made = self._on_worker(self._training.score, files, self._configs(files)) if files else None
+        with Reader(self._folder) as reader:
+            arms = {trial.trial: trial.arm for trial in reader.trials()}
+        made = self._on_worker(self._training.score, files, self._configs(files), arms) if files else None
         scored = made or TestScores({})
         unfit = scored.unfit
         for trial, of_metric in scored.samples.items():

@@ -58,7 +58,7 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
     lines += experiment.trained_by.data_problems([], options.data_root, packed=False)
     if options.plan:
         lines.append("--one runs a trial and --plan none: say one of them")
-    return lines + machine.resource_problems(experiment, options)
+    return list(dict.fromkeys([*lines, *machine.resource_problems(experiment, options)]))
 
 
 def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
