@@ -209,6 +209,30 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     assert saved.files["deep/state.json"] == b"4"
 
 
+@pytest.mark.parametrize("reports", [1, 4])
+def test_a_confirmed_trial_that_returned_early_and_saved_nothing_is_named_as_the_reason(
+    reports: int, tmp_path: Path
+) -> None:
+    def train(config, trial):
+        for _ in range(reports):
+            yield {"loss": 1.0}
+
+    def test(config, trial):
+        return {"loss": len((trial.checkpoint / "model").read_bytes())}
+
+    *_, last = Trials(train, tmp_path).run(FOUR, phase="confirm")
+    assert last.checkpoint is not None
+    (file,) = files(tmp_path)
+    training = FunctionTraining(OwnData(), "loss", test, train)
+    given = {1: (str(file), last.checkpoint.sha256)}, {1: FOUR}, {1: "all"}, None, ONE_CORE
+    if reports == FOUR["epochs"]:  # that it saves nothing is a fault of the script at any length
+        with pytest.raises(TypeError):
+            training.score(*given)
+        return
+    assert training.score(*given).unfit[1].startswith("test raised TypeError: unsupported operand")
+    assert "save whenever you return early" in training.unfit_model(1)
+
+
 def test_what_test_saves_is_the_model_in_place_of_what_train_saved(tmp_path: Path) -> None:
     def test(config, trial):
         for part in ("a draft", "the model"):
