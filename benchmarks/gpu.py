@@ -4,7 +4,7 @@
 
 The network and the optimisers are those of benchmarks/pack.py, and so are the columns: median (range) of n turns. A
 pack of 1 is a trial of the plain mode. On a machine without CUDA it runs on the CPU, which only shows that the command
-works. docs/packed.md has the table of one GPU.
+works. docs/internals/packed.md has the table of one GPU.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python benchmarks/real_arms.py mnist_l2 --sweeps 102 --processes 3 --device cuda    # identical arms, on a GPU
 
 Studies, rungs, the choice of winners and the answer are those of a sweep; the trainings are the project's own, in packs
-(docs/packed.md). Ray is not in it: each search has one trial in flight, and what is in flight in all sweeps of a
-process trains together. digits and epochs: scikit-learn's digits, a network of 32 units, 4 searches. mnist_l2: the
+(docs/internals/packed.md). Ray is not in it: each search has one trial in flight, and what is in flight in all sweeps
+of a process trains together. digits and epochs: scikit-learn's digits, a network of 32 units, 4 searches. mnist_l2: the
 main job's arm "L2" against itself, 5 searches; about 580 trial-epochs a sweep.
 """
 

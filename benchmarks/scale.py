@@ -1,4 +1,4 @@
-"""How many slots one driver keeps busy: sweeps whose trials sleep, on up to 1,000 slots.   docs/scale.md
+"""How many slots one driver keeps busy: sweeps whose trials sleep, on up to 1,000 slots.   docs/internals/scale.md
 
     python benchmarks/scale.py [--points 64x1 1000x10] [--sampler random] [--own] [--out scale.parquet]
 

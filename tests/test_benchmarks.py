@@ -1,4 +1,4 @@
-"""The benchmarks run, and count what was trained: a figure in docs/performance.md is only as good as that."""
+"""The benchmarks run, and count what was trained: a figure in docs/internals/performance.md is only as good as that."""
 
 from __future__ import annotations
 

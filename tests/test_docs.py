@@ -27,6 +27,7 @@ from rungwise.trainable.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
+    "tutorial",
     "sweep",
     "read",
     "model",
@@ -91,7 +92,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
                     options = parse(sweeps[script], shlex.split(flags, comments=True))
                     found = (one_problems if options.one else problems)(resolve(sweeps[script], options), options)
                     assert [line for line in found if "sweep.sqlite" not in line] == [], f"{page}.md: {script} {flags}"
-    assert commands == 20
+    assert commands == 25
 
 
 @pytest.mark.long
@@ -112,8 +113,9 @@ def test_every_block_of_the_page_runs(page: str, folder: Path) -> None:
 def test_the_readme_links_the_index_and_the_index_every_page() -> None:
     assert "](docs/index.md)" in (ROOT / "README.md").read_text()
     index = (ROOT / "docs/index.md").read_text()
-    pages = {page.name for page in (ROOT / "docs").glob("*.*") if page.name != "index.md"}
-    assert pages == set(re.findall(r"\]\(([\w.-]+)\)", index))
+    docs = ROOT / "docs"
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.*") if page.suffix in (".md", ".ipynb")}
+    assert pages - {"index.md"} == set(re.findall(r"\]\(([\w./-]+)\)", index))
 
 
 def test_the_site_builds_without_a_warning_and_its_api_reference_is_complete(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def train(
         raise ValueError(f"data must be on the training device, but is on {data.device}, not {device}")
     steps_per_epoch(config, len(data.y_train))
     state = state or State.fresh(config, data)
-    # 1.2 times as fast as autograd on a CPU, and ten times on a GPU (docs/packed.md).
+    # 1.2 times as fast as autograd on a CPU, and ten times on a GPU (docs/internals/packed.md).
     packable = data.device.type in ("cpu", "cuda") and unpackable(config, data) is None
     while state.step < config.reports:
         (report,) = train_together([state], data) if packable else [train_alone(state, data)]

@@ -27,7 +27,7 @@ from rungwise import Sweep
 CONFIGS = 160
 REPEATED, AGAIN = 32, 2  # the first configurations, trained again on that many fresh seeds
 TRIALS = CONFIGS + REPEATED * AGAIN
-PACK = 4  # trials that a process trains together: the fastest on two cores (docs/packed.md)
+PACK = 4  # trials that a process trains together: the fastest on two cores (docs/internals/packed.md)
 ARM = "L2"
 
 FILE = Path(__file__).with_name("mnist_l2.parquet")

@@ -76,6 +76,7 @@ from rungwise.results.record.types import Trial
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
 WORTH = "worth"  # key of the record's meta: {"value": the smallest difference of scores that is worth having}
+NEGLIGIBLE = 5e-5  # optimism that would be shown as 0.00 points
 K = TypeVar("K")
 
 
@@ -277,8 +278,9 @@ def _notes(
     notes: list[Note] = []
     for arm in arms:
         chosen = arm.chosen
-        if chosen and chosen.validation and chosen.searched is not None and arm.optimism and arm.optimism > 0:
-            notes.append(WinnersCurse(arm.arm, chosen.source, chosen.searched, chosen.validation.mean, arm.optimism))
+        if chosen and chosen.validation and chosen.searched is not None and (arm.optimism or 0) > NEGLIGIBLE:
+            optimism = arm.optimism or 0.0
+            notes.append(WinnersCurse(arm.arm, chosen.source, chosen.searched, chosen.validation.mean, optimism))
     for arm in arms:
         if arm.chosen:
             control = None if arm is arms[0] else arms[0]
@@ -328,7 +330,7 @@ def _spent(trials: Sequence[Trial], curves: Curves) -> dict[str, Any]:
 
 
 def _spent_notes(arms: Sequence[Arm]) -> list[Note]:
-    if len(arms) < 2 or not all(arm.trials for arm in arms):
+    if len(arms) < 2 or not all(arm.trials for arm in arms) or not any(arm.score for arm in arms):
         return []
     return [ArmBudgets({arm.arm: arm.trials for arm in arms}, {arm.arm: arm.epochs for arm in arms})]
 

@@ -13,8 +13,6 @@ keeps NaN; its SQL stores keep an infinity as the largest float.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
 from dataclasses import dataclass
@@ -31,11 +29,14 @@ from rungwise.results.exporters.mlflow_values import (
     RunNames,
     answer_metrics,
     dataset_input,
+    digest_of,
+    hyperparameters_read,
     milliseconds,
     parent_params,
     parent_tags,
     read_view,
     report_metrics,
+    summary_metrics,
     texts,
     trial_tags,
 )
@@ -138,7 +139,8 @@ class Exporter:
         if self._store is None:
             self._store = Store(self.uri)
         if self._parent is None:
-            self._experiment = self._store.experiment(view.definition.sweep or view.definition.name)
+            name = view.definition.sweep or view.definition.name
+            self._experiment = self._store.experiment(name, view.definition.question[:TAG_LENGTH] or name)
             for mlflow_run in self._store.find(self._experiment, "rungwise.run", view.identity):
                 if "rungwise.trial" not in mlflow_run.tags:
                     self._parent = self._parent or mlflow_run
@@ -179,8 +181,7 @@ class Exporter:
         metrics = [] if view.answer is None else answer_metrics(view, view.answer, self._names)
         if view.answer is not None:
             tags["rungwise.answer"] = view.answer.sentence[:TAG_LENGTH]
-        metric_text = json.dumps([(metric.key, metric.value) for metric in metrics])
-        answered = hashlib.sha256(metric_text.encode()).hexdigest()
+        answered = digest_of(metrics)
         if metrics and self._parent.tags.get("rungwise.answered") != answered:
             tags["rungwise.answered"] = answered
         else:
@@ -202,14 +203,20 @@ class Exporter:
         new = [row for row in view.rows.get(trial.trial, []) if row.seq > seq]
         suggested = {self._names.params.of(name) for name in trial.params}  # an objective's grow while it runs
         is_complete = "rungwise.seq" in child.tags and suggested <= child.params.keys()
-        params = {} if is_complete else texts({**trial.params, **trial.config})
+        params = {} if is_complete else texts({"arm": trial.arm} | trial.params | hyperparameters_read(trial.config))
         params = {self._names.params.of(name): value for name, value in params.items()}
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
             new = [row for row in view.reader.reports(trial=trial.trial) if row.seq <= view.seq]
         keep_epoch = view.definition.reports_per_epoch != 1
         metrics = list(report_metrics(new, seq, self._names.metrics, keep_epoch=keep_epoch))
+        summed_up = f"{trial.attempts} {len(view.scores.get(trial.trial, {}))}"  # it may end again, and be scored later
+        if trial.state.ended and child.tags.get("rungwise.summary") != summed_up:
+            tags["rungwise.summary"] = summed_up
+            metrics += summary_metrics(view, trial, self._names.metrics)
         self._logged += store.log(child, metrics, params, tags)
+        if trial.state.ended and (data := view.definition.data.to_json()):
+            store.add_input(child, dataset_input(data))
         if left_open:
             store.set_status(child, "KILLED", milliseconds(view.ended))
         else:

@@ -81,8 +81,9 @@ class Store:
             with closing(sqlite3.connect(self.database, timeout=20)) as database:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def experiment(self, name: str) -> str:
-        """The id of the experiment, made when absent, with its artifacts beside a SQLite store."""
+    def experiment(self, name: str, description: str = "") -> str:
+        """The id of the experiment, made when absent, with its artifacts beside a SQLite store. It opens as one of
+        model training, which MLflow's page would otherwise ask about."""
         from mlflow.exceptions import MlflowException
 
         experiment = self._client.get_experiment_by_name(name)
@@ -90,8 +91,11 @@ class Store:
             beside = None
             if self.database:
                 beside = (self.database.absolute().parent / mlflow_database.ARTIFACTS).as_uri()
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            if description:
+                tags["mlflow.note.content"] = _storable(description)
             try:
-                return str(self._client.create_experiment(name, artifact_location=beside))
+                return str(self._client.create_experiment(name, artifact_location=beside, tags=tags))
             except MlflowException:  # another sweep made it between the two calls
                 experiment = self._client.get_experiment_by_name(name)
                 if experiment is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ _PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "sch
 _TAGS = ("trials", "searches", "order", "sampler")
 TAG_LENGTH = 5000  # that every server accepts
 _DIGEST_LENGTH = 36  # MLflow's limit
+CNN_ONLY = ("channels", "convolutions", "kernel", "channel_dropout")  # hyperparameters that an MLP does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class RecordView:
     sessions: Sequence[Session]
     trials: Sequence[Trial]
     rows: Mapping[int, Sequence[ReportRow]]  # trial -> what it reported after the last pass
+    scores: Mapping[int, Mapping[str, float]]  # trial -> what it scores on the test split
     seq: int  # of the last report
 
 
@@ -56,7 +59,7 @@ def read_view(reader: Reader, dead: int | None, after: int) -> RecordView:
         seq = row.seq
     return RecordView(
         reader, definition, identity, state, ended_at(reader), result,
-        sessions=reader.sessions(), trials=reader.trials(), rows=rows, seq=seq,
+        sessions=reader.sessions(), trials=reader.trials(), rows=rows, scores=reader.scores("test"), seq=seq,
     )  # fmt: skip
 
 
@@ -123,7 +126,7 @@ def parent_params(view: RecordView, names: RunNames) -> dict[str, str]:
 
 def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[str, str]:
     tags = {
-        "mlflow.runName": f"trial {trial.trial} ({trial.study.name(view.definition.searches)})",
+        "mlflow.runName": _run_name(trial, view.definition.searches),
         "mlflow.source.type": "LOCAL",
         "mlflow.parentRunId": parent,
         "rungwise.run": view.identity,
@@ -137,10 +140,59 @@ def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[
     for key in ("source", "stop_rung", "cutoff", "reason", "error", "node", "device"):
         if (value := getattr(trial, key)) is not None:
             tags[f"rungwise.{key}"] = str(value)[-TAG_LENGTH:]  # a traceback's end tells more than its beginning
+    if about := _description(trial, view.definition):
+        tags["mlflow.note.content"] = about[:TAG_LENGTH]
     data = view.definition.data
     if data.digest:
         tags["rungwise.data"] = f"{data.name or 'data'} {data.digest}"
     return tags
+
+
+def _run_name(trial: Trial, searches: int) -> str:
+    """'trial 12 (L2, search 3)', or 'trial 40, confirm of 12 (L2, search 3)'"""
+    phase = "" if trial.phase == "search" else f", {trial.phase}" + (f" of {trial.source}" if trial.source else "")
+    return f"trial {trial.trial}{phase} ({trial.study.name(searches)})"
+
+
+def _description(trial: Trial, definition: Definition) -> str:
+    """Why a trial ended before its time."""
+    if trial.state is State.STOPPED:
+        where = "" if trial.stop_rung is None else f" at epoch {trial.stop_rung:g}"
+        cutoff = "" if trial.cutoff is None else f": {definition.metric} did not reach {trial.cutoff:.4g}"
+        return f"Stopped early{where}{cutoff}. MLflow calls such a run KILLED."
+    return trial.reason or ""
+
+
+def hyperparameters_read(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what its network does not read: that of an MLP has no convolutions."""
+    unread = CNN_ONLY if config.get("model") == "mlp" else ()
+    return {name: value for name, value in config.items() if name not in unread}
+
+
+def digest_of(metrics: Sequence[Metric]) -> str:
+    """Of names and values: whether a run has these metrics already."""
+    return hashlib.sha256(json.dumps([(metric.key, metric.value) for metric in metrics]).encode()).hexdigest()
+
+
+def summary_metrics(view: RecordView, trial: Trial, names: LegalNames) -> list[Metric]:
+    """Of a trial that has ended: its best objective, at the step that reported it, and its scores on the test split."""
+    from mlflow.entities import Metric
+
+    metric = view.definition.metric
+    reported = [
+        (row.metrics[metric], row)
+        for row in view.reader.reports(trial=trial.trial)
+        if math.isfinite(row.metrics.get(metric, math.nan))
+    ]
+    at = milliseconds(trial.ended) or 0
+    found = [
+        Metric(f"test_{names.of(name)}", value, at, 0)
+        for name, value in sorted(view.scores.get(trial.trial, {}).items())
+    ]
+    if reported:
+        value, row = (min if view.definition.mode == "min" else max)(reported, key=lambda one: one[0])
+        found.append(Metric(f"best_{names.of(metric)}", value, round(row.at * 1000), row.step))
+    return found
 
 
 def answer_metrics(view: RecordView, result: Answer, names: RunNames) -> list[Metric]:
@@ -160,7 +212,7 @@ def answer_metrics(view: RecordView, result: Answer, names: RunNames) -> list[Me
             values = {"": arm.score.mean, "_sd": arm.score.sd, "_low": arm.score.low, "_high": arm.score.high}
             numbers |= {f"confirmed_{measure}{kind}/{name}": value for kind, value in values.items()}
             numbers[f"confirmed_n/{name}"] = float(arm.score.n)
-            numbers[f"flattered_by/{name}"] = arm.optimism
+            numbers[f"optimism/{name}"] = arm.optimism
     for comparison in result.comparisons:
         if comparison.difference is None:
             continue

@@ -22,7 +22,7 @@ from rungwise.results.report import cost, error_gallery, summary
 from rungwise.results.report.arm_table import arm_table, comparison_table
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import render_page
-from rungwise.results.report.plots.arms import plot_arms
+from rungwise.results.report.plots.arms import plot_arms, plot_differences
 from rungwise.results.report.plots.budget import plot_budget
 from rungwise.results.report.plots.curves import plot_curves
 from rungwise.results.report.plots.history import plot_history
@@ -63,6 +63,7 @@ def render(run: Path) -> str:
     analysis = analyse(snapshot)
     slices = plot_slices(analysis, snapshot)
     plots = {
+        "differences": plot_differences(findings),
         "arms": plot_arms(snapshot, findings),
         "budget": plot_budget(budget_curves, snapshot, findings),
         "pareto": plot_pareto(points, snapshot.arms),
@@ -82,7 +83,7 @@ def render(run: Path) -> str:
         title=title,
         lead=lead,
         headlines=summary.headlines(snapshot, findings),
-        tiles=summary.tiles(snapshot),
+        tiles=summary.tiles(snapshot, findings),
         plots=plots,
         slices=slices,
         analysis=analysis,

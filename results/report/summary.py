@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.analysis.answer import Answer
+from rungwise.results.analysis.findings import Replicate
 from rungwise.results.io.formatting import assignments, count, duration, epochs, format_metric, metric_label, percent
 from rungwise.results.report import cost
 from rungwise.results.report.page import states
@@ -39,14 +40,18 @@ def headlines(snapshot: Snapshot, answer: Answer) -> tuple[Sequence[str], str]:
     )
 
 
-def tiles(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """(name, value, what explains it) of each."""
+def tiles(snapshot: Snapshot, answer: Answer) -> list[tuple[str, str, str]]:
+    """(name, value, what explains it) of each. The score is that of the answer; before there is one, the best seen."""
     searched = cost.epochs_of(snapshot.search, snapshot.epochs)
     again = sum(entry.epochs or 0.0 for entry in snapshot.entries if entry.trial.phase != "search")
     planned = snapshot.definition.trials
     planned_text = f" of {planned}" if planned > len(snapshot.search) else ""
     made = [("search trials", f"{len(snapshot.search)}{planned_text}", states(snapshot.search))]
-    if best := snapshot.best:
+    if answer.best is not None and (score_of_best := answer.arm(answer.best).score):
+        over = f"mean of {score_of_best.n} {'searches' if answer.replicate is Replicate.SEARCH else 'seeds'}"
+        explained = f"{answer.best}, {over}" if len(answer.arms) > 1 else over
+        made.append((answer.measure, answer.format.value(score_of_best.mean), explained))
+    elif best := snapshot.best:
         score = format_metric(best.best, snapshot.metric)
         made.append((f"best {metric_label(snapshot.metric)}", score, f"seen in the search, trial {best.number}"))
     if searched.saved is not None:

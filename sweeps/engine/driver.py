@@ -157,9 +157,9 @@ def _plan(experiment: Experiment, options: Options) -> int:
     from rungwise.results.analysis.epochs import trials_text
 
     data = load_data(experiment, options)
-    hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
     with Record(options.out / options.name) as record:
-        define_run(record, experiment.with_data(data), options, data)
+        define_run(record, experiment.with_data(data), options, data)  # tries the user's own models
+        hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
         expected = forecast(experiment, options)
         record.set_meta("forecast", expected.asdict())
     say(f"trials  {trials_text(experiment)}\n{expected.lines()}")

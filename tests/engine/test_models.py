@@ -271,7 +271,9 @@ def test_what_is_trained_again_has_the_scripts_model_and_not_the_records(tmp_pat
         record.end_trial(2, State.LOST, failure=Failure(FailureKind.LOST, "its process died"))
     with Reader(tmp_path) as reader:
         source, lost = reader.trials()
-    repeat = Repeat("confirm", source, models.trusted(lost.config, models.names(resolve(sweep))), lost, "it was LOST")
+    repeat = Repeat.of(
+        "confirm", source, models.trusted(lost.config, models.names(resolve(sweep))), again=lost, why="it was LOST"
+    )
     loop = Loop(tmp_path, sweep, trials=1, repeats=lambda: [repeat])
     trial = loop.deal()
     loop.record.close()

@@ -358,7 +358,7 @@ def test_asking_for_more_trials_adds_the_difference(tmp_path: Path) -> None:
 def test_what_is_trained_again_comes_after_the_search_runs_to_its_end_and_is_not_in_the_study(tmp_path: Path) -> None:
     def again() -> list[Repeat]:
         source = loop.rows()[1]
-        return [Repeat("confirm", source, {**source.config, "seed": 5 + at}, repetition=at) for at in (0, 1)]
+        return [Repeat.of("confirm", source, {**source.config, "seed": 5 + at}, repetition=at) for at in (0, 1)]
 
     loop = Loop(tmp_path, sweep(), trials=1, repeats=again)
     loop.train(loop.deal(), flat)

@@ -26,7 +26,9 @@ def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_c
     assert "trials  3 completed (of 8: 4 in each of 2 arms)" in lines
     # 3 trials of 2 epochs instead of 4, and 15 confirmations of 2
     assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm and audit" in lines
-    assert not [line for line in lines if line.startswith("note")]
+    # epochs of both arms: 2 and 4
+    (note,) = [line for line in lines if line.startswith("note")]
+    assert note.startswith("note    Budget of the searches: no L2 1 trial and 2 epochs and L2 2 trials and 4 epochs.")
     again = lines_of(tmp_path / "run", seconds=None)  # the same command, which found it finished
     assert again == ["mnist_l2: already finished, nothing left to do", *lines[1:]]
 
@@ -37,7 +39,7 @@ def test_a_configuration_with_next_to_nothing_of_what_its_arm_adds_is_noted(tmp_
     made.score(made.confirmed("L2", made.search("L2", 0.98, l2=4e-7), L2), L2)
     made.record.end_session(1, SweepState.FINISHED)
     made.record.close()
-    (note,) = [line for line in lines_of(tmp_path / "run") if line.startswith("note")]
+    note, _ = [line for line in lines_of(tmp_path / "run") if line.startswith("note")]  # and the budget
     assert note == (
         "note    The l2 that was found with L2 (4e-07 of 1e-07 to 0.01) is as good as none, which is what no L2 has."
     )

@@ -99,9 +99,9 @@ def test_a_look_counts_once_for_each_number_of_searches(tmp_path: Path) -> None:
         (("--worth", "nan"), "--worth must be greater than 0, but got nan"),
         (("--order", "fixd"), "unknown --order"),
         (("--budget", "epoch"), "unknown --budget 'epoch'; did you mean 'epochs'?"),
-        (("--trials", "0"), "--trials >= 1 must hold, but got 0"),
-        (("--refit-seeds", "-1"), "--refit-seeds >= 0 must hold, but got -1"),
-        (("--untuned-seeds", "-1"), "--untuned-seeds >= 0 must hold, but got -1"),
+        (("--trials", "0"), "--trials must be at least 1, but got 0"),
+        (("--refit-seeds", "-1"), "--refit-seeds must be at least 0, but got -1"),
+        (("--untuned-seeds", "-1"), "--untuned-seeds must be at least 0, but got -1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_ray(tmp_path: Path, flags: tuple[str, ...], line: str) -> None:

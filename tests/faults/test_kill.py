@@ -42,7 +42,7 @@ def kill_worker(run: Run, driver: subprocess.Popen[str]) -> None:
     again = f"SELECT min(step) FROM reports WHERE trial = {trial} AND attempt = 2"
     assert wait_until(lambda: driver.poll() is not None or run.query(again)[0][0] is not None), run.said
     assert run.query(again)[0][0] > 1  # from a checkpoint, not from the start
-    assert f"trial {trial} lost its process; it goes on from its last checkpoint (try 1)" in run.said
+    assert f"trial {trial} lost its process; it resumes from its last checkpoint (try 1)" in run.said
     with Reader(run.folder) as reader:
         assert [about for _, kind, about, _ in reader.events() if kind == "retry"] == [trial]
         begun = {row.trial: row.attempts for row in reader.trials() if row.attempts}

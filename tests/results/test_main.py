@@ -375,15 +375,16 @@ def test_show_refuses_what_the_run_does_not_have(
     two_arms: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["show", str(two_arms), *words]) == 2
-    assert capsys.readouterr().err.startswith(said)
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 def on_terminal(columns: int, *words: object) -> str:
     """What `rungwise` prints on a terminal of that width, without its colours."""
     command = shlex.join([sys.executable, "-m", "rungwise", *map(str, words)])
+    environment = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
     done = subprocess.run(
         ["script", "-qec", f"stty cols {columns}; {command}", "/dev/null"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env={**os.environ, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=environment | {"TERM": "xterm"},
     )  # fmt: skip
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout).replace("\r\n", "\n")
 

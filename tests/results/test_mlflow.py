@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import confirmed
 from support.demo import INF, Rows, add, attempt, begin, metrics
 from support.mlflow_tables import TABLES
 
@@ -62,7 +66,7 @@ def test_mlflow_holds_the_record_row_by_row(run: Path, rows: Rows) -> None:
                 nan = value != value
                 stored = 0.0 if nan else max(-sys.float_info.max, min(value, sys.float_info.max))
                 expected.append((step, name, stored, int(nan), round(report.at * 1000)))
-        said = [line[:4] for line in found[trial.trial]["metrics"]]
+        said = [line[:4] for line in found[trial.trial]["metrics"] if line[1] != "best_val_accuracy"]
         assert said == [line[:4] for line in sorted(expected)]
         assert trial.started is not None
         assert found[trial.trial]["start_time"] == round(trial.started * 1000)
@@ -98,9 +102,10 @@ def test_statuses_and_tags_follow_the_one_truth(run: Path, rows: Rows) -> None:
     assert found[5]["tags"]["rungwise.attempts"] == "2"
 
 
-def test_the_whole_config_is_a_trials_params_and_nothing_else_is(run: Path, rows: Rows) -> None:
+def test_the_arm_and_the_config_are_a_trials_params_and_nothing_else_is(run: Path, rows: Rows) -> None:
     export(run)
     assert children(rows)[6]["params"] == {
+        "arm": "L2",
         "hidden": "128-64",
         "lr": "0.01",
         "l2": "0.0",
@@ -172,7 +177,10 @@ def test_a_sweep_followed_pass_by_pass_ends_up_as_one_exported_at_the_end(out: P
         record.end_session(session, SweepState.FINISHED)
     exporter.sync()
     followed = children(rows)
-    assert len(followed[1]["metrics"]) == 3 * 6  # nothing said twice
+    assert len(followed[1]["metrics"]) == 3 * 6 + 1  # nothing said twice, and the best
+    assert [line[:3] for line in followed[1]["metrics"] if line[1] == "best_val_accuracy"] == [
+        (3, "best_val_accuracy", 0.7)
+    ]
     assert followed[1]["status"] == "FINISHED"
     for table in TABLES:
         assert len(rows(f"SELECT * FROM {table}")) > 0
@@ -267,7 +275,7 @@ def test_long_curves_are_split_and_complete(out: Path, rows: Rows) -> None:
             record.add_report(1, number, step, metrics(float(step), 0.5))
     done = export(out / "demo")
     assert done.metrics == 401 * 6 == len(children(rows)[1]["metrics"])
-    assert len(children(rows)[1]["params"]) == 256
+    assert len(children(rows)[1]["params"]) == 257  # and the arm
     assert children(rows)[1]["tags"]["rungwise.seq"] == "401"
 
 
@@ -307,7 +315,7 @@ def test_a_deleted_trial_is_made_again_and_a_deleted_experiment_refused(run: Pat
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     (uuid,) = rows("SELECT run_uuid FROM tags WHERE key = 'rungwise.trial' AND value = '1'")[0]
     client.delete_run(uuid)
-    assert export(run).metrics == 4 * 6
+    assert export(run).metrics == 4 * 6 + 1
     client.delete_experiment(client.get_experiment_by_name("mnist_l2").experiment_id)
     with pytest.raises(ExportError, match="experiment 'mnist_l2' is deleted; restore it"):
         export(run)
@@ -368,6 +376,7 @@ def test_hyperparameters_of_any_name_are_params_each_its_own_and_a_tag_says_whic
         record.end_session(session, SweepState.FINISHED)
     export(out / "demo")
     params = children(rows)[1]["params"]
+    assert params.pop("arm") == "L2"  # type: ignore[attr-defined]
     assert sorted(params.values()) == sorted(map(str, ODD.values()))  # type: ignore[attr-defined]
     tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", parent(rows)[0]))
     names = json.loads(tags["rungwise.names"])
@@ -408,7 +417,7 @@ def test_a_name_keeps_what_it_got_whoever_comes_later_and_whoever_exports(out: P
             record.commit()
             exporter.sync()
     before = everything(rows)
-    assert children(rows)[1]["params"] == {"b_1_": "1"}
+    assert children(rows)[1]["params"] == {"arm": "L2", "b_1_": "1"}
     assert export(out / "demo").metrics == 0
     assert everything(rows) == before
     assert len({line[1] for trial in (1, 2) for line in children(rows)[trial]["metrics"]}) == 2  # type: ignore[attr-defined]
@@ -470,3 +479,32 @@ def test_a_slow_store_holds_no_state_of_the_record_and_its_log_stays_small(
     assert len(left) == 8
     assert set(left) == {0}
     assert rows("SELECT count(*) FROM tags WHERE key = 'rungwise.trial'") == [(7,)]
+
+
+def test_a_page_of_runs_says_what_each_is_and_what_it_scored(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    folder = confirmed.two_arms(tmp_path / "two")
+    export(folder)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        query = database.execute
+        tags = dict(query("SELECT key, value FROM experiment_tags").fetchall())
+        assert tags["mlflow.experimentKind"] == "custom_model_development"
+        assert tags["mlflow.note.content"] == "Does L2 help?"
+        named = dict(query("SELECT name, run_uuid FROM runs").fetchall())
+        assert "trial 4, confirm of 1 (no L2)" in named
+        latest = "SELECT key, value FROM latest_metrics WHERE run_uuid = ?"
+        metrics = dict(query(latest, (named["trial 4, confirm of 1 (no L2)"],)).fetchall())
+        assert metrics["test_accuracy"] == pytest.approx(confirmed.NO_L2[0])
+        assert metrics["best_val_accuracy"] >= metrics["val_accuracy"]
+        inputs = query(
+            "SELECT count(*) FROM inputs WHERE destination_id = ?", (named["trial 4, confirm of 1 (no L2)"],)
+        )
+        assert inputs.fetchone() == (1,)
+
+
+def test_an_early_stopped_run_says_why_it_is_killed(run: Path, rows: Rows) -> None:
+    export(run)
+    tags = children(rows)[2]["tags"]
+    assert tags["mlflow.note.content"] == (
+        "Stopped early at epoch 1: val_accuracy did not reach 0.5. MLflow calls such a run KILLED."
+    )

@@ -194,7 +194,7 @@ def test_the_parent_says_what_was_confirmed(confirmed: Path, rows: Rows) -> None
     assert said["confirmed_test_accuracy_sd/L2"] == pytest.approx(0.001)
     assert said["confirmed_test_accuracy_low/L2"] == pytest.approx(0.98276, abs=1e-5)
     assert said["confirmed_n/no L2"] == 5
-    assert said["flattered_by/L2"] == pytest.approx(0.005)
+    assert said["optimism/L2"] == pytest.approx(0.005)
     assert said["difference_test_accuracy/L2"] == pytest.approx(0.003)
     assert said["difference_test_accuracy_low/L2"] == pytest.approx(0.00171, abs=1e-5)
     tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", done.run_id))

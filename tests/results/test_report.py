@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from support import confirmed, demo, showcase
 
+from rungwise.results.analysis.answer import answer
 from rungwise.results.cli.main import main
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.report.error_gallery import data_uri
 from rungwise.results.report.importance import analyse
@@ -28,8 +30,8 @@ from rungwise.results.report.report import render, write
 from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
 
 ODD = {
-    "empty": (showcase.empty, "This sweep is empty: no trial has been dealt yet."),
-    "nameless": (showcase.nameless, "This sweep is empty: no trial has been dealt yet."),
+    "empty": (showcase.empty, "This sweep is empty: no trial has started yet."),
+    "nameless": (showcase.nameless, "This sweep is empty: no trial has started yet."),
     "one": (showcase.one, "One trial compares nothing"),
     "diverged": (showcase.diverged, "No trial can be called best: 6 diverged."),
     "failed": (showcase.failed, "No trial can be called best: 6 failed."),
@@ -67,7 +69,7 @@ def snapshot(run: Path) -> Snapshot:
 def test_the_answer_comes_first_with_intervals_and_the_winners_curse(tmp_path: Path) -> None:
     page = render(confirmed.two_arms(tmp_path / "run"))
     told = words(page)
-    assert told.index("L2 has 0.30 points more") < told.index("Best so far") < told.index("What made it")
+    assert told.index("L2 has 0.30 points more") < told.index("Best so far") < told.index("Provenance")
     assert "Nothing is confirmed" not in told
     # L2: 99.00% was seen, of the settings that were chosen; their five seeds have 98.50% in the mean of validation
     assert "L2 2 99.00% 99.00% 98.50% 0.50 points 98.40% 98.27 to 98.53%" in told
@@ -398,3 +400,20 @@ def test_the_record_needs_no_plotly() -> None:
     code = "import sys, rungwise.results.record.reader, rungwise.results.cli.main; print('plotly' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_answer_draws_the_difference_that_it_claims(tmp_path: Path) -> None:
+    run = confirmed.two_arms(tmp_path / "run")
+    with Reader(run) as reader:
+        found = answer(reader)
+    (only,) = found.comparisons
+    assert only.difference is not None
+    page = render(run)
+    drawn = payload(page)["plots"]["differences"]
+    ((dots, mark),) = drawn["data"]
+    assert mark["x"] == pytest.approx([100 * only.difference.mean])
+    assert mark["x"][0] + mark["error_x"]["array"][0] == pytest.approx(100 * (only.difference.high or 0))
+    assert sum(dots["x"]) / len(dots["x"]) == pytest.approx(mark["x"][0])  # pairs of seeds
+    assert [shape["x0"] for shape in drawn["views"][0]["layout"]["shapes"] if shape["type"] == "line"] == [0]
+    assert "best validation accuracy" not in words(page).partition("Before you believe it")[0]  # the luckiest trial's
+    assert f"test accuracy {found.format.value(found.arm(found.best or '').score.mean)}" in words(page)  # type: ignore[union-attr]

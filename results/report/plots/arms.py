@@ -1,4 +1,5 @@
-"""The arms compared: means and intervals of fresh seeds or, before these, the scores of the search."""
+"""The arms compared: means and intervals of fresh seeds or, before these, the scores of the search; and what the answer
+claims, each arm's difference from the control with its interval, zero, and what is worth having."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rungwise.results.analysis.answer import Answer
-from rungwise.results.analysis.findings import Replicate
+from rungwise.results.analysis.findings import Comparison, Replicate
 from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.io.metric_format import MetricFormat
-from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, safe
+from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
 from rungwise.results.report.snapshot import Snapshot
 
 _UNITS = {Replicate.SEED: "fresh seeds", Replicate.SEARCH: "searches, each with its own winner"}
@@ -100,3 +101,100 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
 def _jitter(index: int) -> float:
     """Spread that looks even and is the same on every page: the golden ratio's sequence, in [-1, 1]."""
     return 2.0 * ((index * 0.618033988749895) % 1.0) - 1.0
+
+
+def plot_differences(answer: Answer) -> Figure | None:
+    """A mark and a whisker for each comparison; None before there is an interval."""
+    compared = [one for one in answer.comparisons if one.difference is not None and one.difference.low is not None]
+    if not compared:
+        return None
+    names = [arm.arm for arm in answer.arms]
+    data = [trace for row, one in enumerate(compared) for trace in _traces(answer, one, row, names.index(one.arm))]
+    better = "right" if answer.format.higher else "left"
+    unit = f" ({answer.unit})" if answer.unit else ""
+    layout: Json = {
+        "xaxis": {
+            "title": {"text": safe(f"difference in {answer.measure} from {answer.control}{unit}")},
+            "zeroline": False,
+        },
+        "yaxis": {
+            "tickvals": list(range(len(compared))),
+            "ticktext": [brief(one.arm) for one in compared],
+            "range": [len(compared) - 0.5, -0.5],
+            "zeroline": False,
+            "showgrid": False,
+        },
+        "shapes": _shapes(answer),
+    }
+    worth = (
+        "" if answer.worth is None else f" The band is ± {answer.format.amount(answer.worth)}, what is worth having."
+    )
+    note = (
+        f"Whisker: the 95% interval of the answer. Small dots: {_dots(answer)}. Further {better} is better than "
+        f"{answer.control}.{worth}"
+    )
+    alt = "; ".join(_words(answer, one) for one in compared)
+    return Figure("differences", alt, [View("differences", data, layout)], note, height=120 + 56 * len(compared))
+
+
+def _words(answer: Answer, one: Comparison) -> str:
+    """'L2 minus no L2: 0.12 points (95% interval -0.02 to 0.25)'"""
+    found = one.difference
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    low, high = answer.format.bounds(found.low, found.high)
+    mean = f"{answer.format.change(found.mean)} {answer.unit}".rstrip()
+    return f"{one.arm} minus {one.against}: {mean} (95% interval {low} to {high})"
+
+
+def _dots(answer: Answer) -> str:
+    return "pairs of searches of the same number" if answer.replicate is Replicate.SEARCH else "pairs of the same seed"
+
+
+def _traces(answer: Answer, one: Comparison, row: int, index: int) -> list[Json]:
+    found, scale = one.difference, answer.scale
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    scores, control = answer.arm(one.arm).scores, answer.arm(one.against).scores
+    pairs = [scale * (scores[key] - control[key]) for key in scores if key in control]
+    low, high = (scale * bound for bound in (found.low, found.high))
+    return [
+        {
+            "mode": "markers",
+            "x": pairs,
+            "y": [row + 0.28] * len(pairs),
+            "showlegend": False,
+            "marker": {"color": arm_colour(index), "size": 8, "opacity": 0.5},
+            "hovertemplate": "%{x:.3f}<extra></extra>",
+        },
+        {
+            "mode": "markers",
+            "x": [scale * found.mean],
+            "y": [row],
+            "showlegend": False,
+            "marker": {"color": arm_colour(index), "size": 14, "symbol": SYMBOLS[index % 8]},
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - scale * found.mean],
+                "arrayminus": [scale * found.mean - low],
+                "thickness": 2.5,
+                "width": 9,
+                "color": arm_colour(index),
+            },
+            "hovertemplate": f"{safe(_words(answer, one))}<extra></extra>",
+        },
+    ]
+
+
+def _shapes(answer: Answer) -> list[Json]:
+    """A line at zero, and the band of differences that are not worth having."""
+    whole: Json = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    line = {"type": "line", "x0": 0, "x1": 0, "line": {"color": colour("muted"), "width": 1.5}} | whole
+    if answer.worth is None:
+        return [line]
+    width = answer.scale * answer.worth
+    band = {"type": "rect", "x0": -width, "x1": width, "fillcolor": colour("wash"), "line": {"width": 0}} | whole
+    return [band, line]

@@ -1,6 +1,7 @@
 """Startup patches for a private, single-node Ray, which halve the CPU time that it takes to start.
 
-Each entry names what Ray 2.60 does by default, and what it costs (CPU seconds on the machine of docs/performance.md).
+Each entry names what Ray 2.60 does by default, and what it costs (CPU seconds on the machine of
+docs/internals/performance.md).
 All of them are private names, which come from `compat`: what another Ray does not have, or was not tested with, stays
 as it is and costs time.
 """

@@ -25,7 +25,8 @@ _ATTRIBUTES = (
 def fast_tpe_class() -> type[FastTPESampler] | None:
     """Our TPE sampler, or None where the private names of Optuna's `TPESampler` differ from those that it needs.
 
-    Optuna's own suggests the same, and takes about twice as long at 2,000 trials (docs/performance.md, "The driver").
+    Optuna's own suggests the same, and takes about twice as long at 2,000 trials (docs/internals/performance.md, "The
+    driver").
     """
     import optuna
     from optuna.samplers import TPESampler

@@ -1,8 +1,8 @@
 """A TPE sampler whose cost hardly grows with the number of trials. Its suggestions are Optuna's, bit for bit.
 
 `TPESampler` (optuna 5.0, _tpe/sampler.py) walks all trials in Python at every suggestion: to split them into good and
-bad, and to collect their parameters: half of its time at 2,000 trials (docs/performance.md, "The driver"). What it
-reads of a trial that has ended never changes, so here it is read once and kept in arrays.
+bad, and to collect their parameters: half of its time at 2,000 trials (docs/internals/performance.md, "The driver").
+What it reads of a trial that has ended never changes, so here it is read once and kept in arrays.
 
 The private names are those of optuna 5.0: `compat.fast_tpe_class` imports this module only where they all exist.
 """

@@ -3,7 +3,8 @@
 What is off by default (dropout, L2, weight decay, ...) takes the end of its range that is nearest to off, everything
 else the middle of its range, and of categories our default. A range says where its author expects the answer, so its
 middle is a better guess than a random draw (Syne Tune begins with the middle of everything); but the middle of all
-regularisers together is far too much. What each of them gains is measured in docs/performance.md, "The search".
+regularisers together is far too much. What each of them gains is measured in docs/internals/performance.md, "The
+search".
 """
 
 from __future__ import annotations

@@ -9,13 +9,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from rungwise.engine.terminal.board import Board
 from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.types import State
-from rungwise.text import printable
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 WIDE = 110  # columns of a terminal on which the tables stand side by side
@@ -75,8 +73,11 @@ class LiveView(View):
         board, width = self.board, self.console.width
         bar = ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=width // 2)
         tables = [self._arms(), self._rungs(), self._in_flight()]
+        head = Table.grid(padding=(0, 2, 0, 0))
+        head.add_column(style="bold")
+        head.add_row(board.title, board.clock())
         return Group(
-            Text.assemble((printable(board.title), "bold"), "  ", board.clock()),
+            head,
             _row(bar),
             board.counts(),
             *([_row(*tables)] if width >= WIDE else tables),
