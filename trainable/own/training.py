@@ -182,7 +182,7 @@ class OwnTraining(Training):
                     with ordinary():
                         scores[number] = self._named(self.tested(configs[number], trial))
                 except Exception as error:
-                    ended_early = snapshot.folder is None and snapshot.step < self.budget(configs[number])
+                    ended_early = snapshot.folder is None and snapshot.step < self.budget(configs[number]) < math.inf
                     if isinstance(error, self.one_line_errors) or not ended_early:
                         raise
                     unfit[number] = f"test raised {reason(error)}"
