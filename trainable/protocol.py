@@ -184,6 +184,10 @@ class Training(ABC):
     ) -> TestScores:
         """Score confirmed trials on the test split; called after all choices are made. `data`: `SweepData.full`."""
 
+    def unfit_model(self, trial: int) -> str:
+        """What is wrong with the model of a trial that `score` calls unfit."""
+        return f"the model of trial {trial} has another network than its file builds now"
+
     @abstractmethod
     def export(
         self, file: File, config: Mapping[str, Any], about: Mapping[str, Any], data: Any, resources: TrialResources

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,6 +22,8 @@ from rungwise.results.record.types import FILE, RecordError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WATCH_SECONDS = 5  # between two pages of `rungwise report --watch`
 
 
 def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
@@ -68,25 +71,37 @@ def show(
     return 0
 
 
-def report(run: OptionalRun = None, /, *, open: bool = False) -> int:  # noqa: A002 (the flag's name)
+def report(run: OptionalRun = None, /, *, open: bool = False, watch: bool = False) -> int:  # noqa: A002 (a flag's name)
     """Write report.html, one page with the answer first.
 
     Args:
         open: Show it in the browser.
+        watch: Write it again and again until the sweep ends; the page in the browser renews itself.
     """
+    from rungwise.results.record.sessions import sweep_state
+    from rungwise.results.record.types import SweepState
     from rungwise.results.report.report import ReportError, write
 
-    try:
-        path = write(find_run(run))
-    except ReportError as error:
-        say(f"error: {error}", sys.stderr)
-        return 1
-    say(path)
-    if open:
-        import webbrowser
+    folder = find_run(run)
+    shown = False
+    while True:
+        with Reader(folder) as reader:
+            running = watch and sweep_state(reader) is SweepState.RUNNING
+        try:
+            path = write(folder, renewed=WATCH_SECONDS if running else None)
+        except ReportError as error:
+            say(f"error: {error}", sys.stderr)
+            return 1
+        if not shown:
+            say(path)
+            if open:
+                import webbrowser
 
-        webbrowser.open(path.absolute().as_uri())
-    return 0
+                webbrowser.open(path.absolute().as_uri())
+            shown = True
+        if not running:
+            return 0
+        time.sleep(WATCH_SECONDS)
 
 
 def compare(

@@ -24,6 +24,7 @@ from rungwise.results.model.model_folder import described
 from rungwise.trainable.messages import TrialEnd
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
+from rungwise.trainable.own.objective import ObjectiveTraining
 from rungwise.trainable.own.trial import TestProcess, Trial
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
@@ -207,6 +208,41 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     assert given == [(4, "test", "all", 0.1)]
     saved = training.export(kept, config, {"trial": 1}, None, ONE_CORE)
     assert saved.files["deep/state.json"] == b"4"
+
+
+@pytest.mark.parametrize("reports", [1, 4])
+def test_a_confirmed_trial_that_returned_early_and_saved_nothing_is_named_as_the_reason(
+    reports: int, tmp_path: Path
+) -> None:
+    def train(config, trial):
+        for _ in range(reports):
+            yield {"loss": 1.0}
+
+    def test(config, trial):
+        return {"loss": len((trial.checkpoint / "model").read_bytes())}
+
+    *_, last = Trials(train, tmp_path).run(FOUR, phase="confirm")
+    assert last.checkpoint is not None
+    (file,) = files(tmp_path)
+    training = FunctionTraining(OwnData(), "loss", test, train)
+    given = {1: (str(file), last.checkpoint.sha256)}, {1: FOUR}, {1: "all"}, None, ONE_CORE
+    if reports == FOUR["epochs"]:  # that it saves nothing is a fault of the script at any length
+        with pytest.raises(TypeError):
+            training.score(*given)
+        return
+    assert training.score(*given).unfit[1].startswith("test raised TypeError: unsupported operand")
+    assert "save whenever you return early" in training.unfit_model(1)
+
+
+def test_an_error_of_test_on_an_objective_which_saves_nothing_is_its_own(tmp_path: Path) -> None:
+    def test(config, trial):
+        raise ValueError("of its own")
+
+    archive.pack(archive.Snapshot(1), file := tmp_path / "file.tar")
+    kept = str(file), hashlib.sha256(file.read_bytes()).hexdigest()
+    training = ObjectiveTraining(OwnData(), "loss", test, lambda trial: 1.0)
+    with pytest.raises(ValueError, match="of its own"):
+        training.score({1: kept}, {1: FOUR}, {1: "all"}, None, ONE_CORE)
 
 
 def test_what_test_saves_is_the_model_in_place_of_what_train_saved(tmp_path: Path) -> None:

@@ -425,3 +425,20 @@ def test_list_breaks_the_answer_and_never_a_number(two_arms: Path) -> None:
     said = [line[line.index("FINISHED") + 8 :] if "FINISHED" in line else line for line in text.splitlines()[1:]]
     sentence = rungwise.open_run(two_arms).answer.headlines[0].split(". ")[0]
     assert " ".join(" ".join(said).split()) == " ".join(sentence.split())
+
+
+def test_report_watch_writes_the_page_until_the_sweep_ends(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, session = begin(out / "alive")
+    add(record, 1)
+    pages = []
+
+    def sweep_goes_on(_: float) -> None:
+        pages.append((out / "alive" / "report.html").read_text())
+        if len(pages) == 2:
+            record.end_session(session, SweepState.FINISHED)
+            record.close()
+
+    monkeypatch.setattr("time.sleep", sweep_goes_on)
+    assert main(["report", str(out / "alive"), "--watch"]) == 0
+    last = (out / "alive" / "report.html").read_text()
+    assert ['http-equiv="refresh"' in page for page in (*pages, last)] == [True, True, False]

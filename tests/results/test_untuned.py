@@ -56,6 +56,19 @@ def test_the_gain_is_the_control_minus_the_defaults_by_welchs_test(made: Sweep, 
     assert now.notes == before.notes
 
 
+def test_three_searches_that_agree_are_said_to_be_too_few(tmp_path: Path) -> None:
+    made = begun(tmp_path / "run", 3)
+    searched(made, "no L2", LOW[:3])
+    searched(made, "L2", [score + 0.005 for score in LOW[:3]])
+    untuned(made, [score - 0.01 for score in LOW[:3]])
+    found = asked(tmp_path / "run")
+    assert "Cannot tell yet whether L2 makes a difference" in found.sentence
+    assert "3 searches per arm. A verdict takes 4 searches or more." in found.sentence
+    assert "Cannot tell whether tuning gained anything, and a verdict takes 4 searches or more: between" in (
+        found.sentence
+    )
+
+
 @pytest.mark.parametrize(
     ("shift", "verdict", "sentence"),
     [

@@ -168,6 +168,7 @@ class OwnTraining(Training):
             prepared = prepared.get()
         scores: dict[int, dict[str, float]] = {}
         models: dict[int, CheckpointSaved] = {}
+        unfit: dict[int, str] = {}
         for number, (file, digest) in files.items():
             with tempfile.TemporaryDirectory() as temporary:
                 snapshot = archive.unpack(str(file), digest, Path(temporary) / "checkpoint")
@@ -177,13 +178,26 @@ class OwnTraining(Training):
                     data=prepared, checkpoint=snapshot.folder, reported=snapshot.step, process=process,
                 )  # fmt: skip
                 seed_everything(trial.seed)
-                with ordinary():
-                    scores[number] = self._named(self.tested(configs[number], trial))
+                try:
+                    with ordinary():
+                        scores[number] = self._named(self.tested(configs[number], trial))
+                except Exception as error:
+                    ended_early = snapshot.folder is None and snapshot.step < self.budget(configs[number]) < math.inf
+                    if isinstance(error, self.one_line_errors) or not ended_early:
+                        raise
+                    unfit[number] = f"test raised {reason(error)}"
+                    continue
                 if process.saved is not None:
                     packed = Path(temporary) / "model.tar"
                     archive.pack(replace(snapshot, folder=process.saved), packed)
                     models[number] = save_after(file, packed)
-        return TestScores(scores, models=models)
+        return TestScores(scores, unfit, models=models)
+
+    def unfit_model(self, trial: int) -> str:
+        return (
+            f"trial {trial} returned before its budget and had saved nothing for test: save whenever you return early "
+            "(trial.save), not only when trial.save_due"
+        )
 
     def tested(self, config: Mapping[str, Any], trial: Trial) -> Any:
         """What the user's test returns of a confirmed trial; what it saves, the trial's process has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rungwise.results.analysis.findings import Findings, TuningGain, Verdict
 from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
-from rungwise.results.analysis.phrasing.verdicts import between_text, interval_text
+from rungwise.results.analysis.phrasing.verdicts import between_text, few_text, interval_text
 from rungwise.results.analysis.statistics import Difference
 
 
@@ -34,7 +34,8 @@ def _size(gain: TuningGain, found: Difference, defaults: str, findings: Findings
         return f"Cannot tell whether tuning gained anything over {defaults}"
     if gain.verdict is Verdict.CANNOT_TELL:
         between = between_text(found.low, found.high, defaults, score)
-        return f"Cannot tell whether tuning gained anything: {between} ({PERCENT} interval)"
+        few = f", and {why}" if (why := few_text(found)) else ""
+        return f"Cannot tell whether tuning gained anything{few}: {between} ({PERCENT} interval)"
     did = "gained" if gain.verdict is Verdict.HELPS else "lost"
     over = "over" if gain.verdict is Verdict.HELPS else "against"
     first, last = score.bounds(*((-found.high, -found.low) if found.mean < 0 else (found.low, found.high)))

@@ -87,8 +87,16 @@ def between_text(low: float, high: float, control: str, score: MetricFormat) -> 
     return f"between {ends[0]} and {ends[1]}{unit} {ends[2]} {score.measure} than {control}"
 
 
+def few_text(found: Difference) -> str:
+    """Why a difference whose interval excludes 0 has no verdict; "" for any other."""
+    excludes = found.low is not None and found.high is not None and not found.low <= 0 <= found.high
+    return f"a verdict takes {FEWEST} searches or more" if excludes and min(found.n, found.n_other) < FEWEST else ""
+
+
 def _needed(comparison: Comparison, found: Difference, worth: str | None) -> str:
     """What it would take, of a comparison that is open."""
+    if few := few_text(found):
+        return f"{few[0].upper()}{few[1:]}."
     if worth is None:
         return f"A verdict takes {FEWEST} searches or more." if min(found.n, found.n_other) < FEWEST else ""
     if comparison.needed is None:

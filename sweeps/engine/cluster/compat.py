@@ -70,6 +70,16 @@ def class_cache_module() -> Any:
     return class_cache
 
 
+def controller_class() -> Any:
+    """`ray.tune.execution.tune_controller.TuneController`, Tune's loop. None when it is gone: a trial that is
+    given to a process that has died while it waited is LOST, whatever its retries."""
+    try:
+        from ray.tune.execution.tune_controller import TuneController
+    except ImportError:
+        return None
+    return TuneController
+
+
 def usage_module() -> Any:
     """`ray.air._internal.usage`, Ray's usage statistics. None when it is gone: Tune imports MLflow and other loggers to
     count which of them are used (1.3 s of CPU)."""

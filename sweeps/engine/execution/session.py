@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from rungwise.engine.cluster import dead_actors
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.cluster.local_ray import Ray
 from rungwise.engine.errors import CannotRun
@@ -244,7 +245,7 @@ class Session:
         gc.enable()
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         try:
-            with ray.lighten_tune():
+            with ray.lighten_tune(), dead_actors.counted_once():
                 tuner.fit()
         except (TuneError, SamplerError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error

@@ -151,7 +151,7 @@ class Confirmation:
         self._record.commit()
         if unfit:
             trial, why = next(iter(unfit.items()))
-            raise Unfit(f"the model of trial {trial} has another network than its file builds now ({why}); {ACCEPT}")
+            raise Unfit(f"{self._training.unfit_model(trial)} ({why}); {ACCEPT}")
 
     def keep(self) -> Iterator[str]:
         """Export the answer's model to model/ and diagnose its errors. Yields a line for each of these that failed."""
