@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,6 +22,8 @@ from rungwise.results.record.types import FILE, RecordError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WATCH_SECONDS = 5  # between two pages of `rungwise report --watch`
 
 
 def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
@@ -43,9 +46,9 @@ def show(
     /,
     *,
     top: int = 30,
-    arm: str | None = None,
-    phase: str | None = None,
-    sort: str | None = None,
+    arm: Annotated[str | None, arg(metavar="ARM", help_behavior_hint="")] = None,
+    phase: Annotated[str | None, arg(metavar="PHASE", help_behavior_hint="")] = None,
+    sort: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: by phase and rank)")] = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 (the flag's name)
 ) -> int:
     """Show the answer of a run and its trials, best first.
@@ -53,7 +56,7 @@ def show(
     Args:
         top: Trials at most, of a table.
         arm: Only the trials of this arm.
-        phase: Only those of this phase: search, confirm, audit.
+        phase: Only those of this phase: search, confirm, refit, untuned, audit.
         sort: Column to sort by, such as lr or epochs; --sort=-epochs sorts the largest first.
         format: csv and json print all columns of the selected trials.
     """
@@ -68,25 +71,37 @@ def show(
     return 0
 
 
-def report(run: OptionalRun = None, /, *, open: bool = False) -> int:  # noqa: A002 (the flag's name)
+def report(run: OptionalRun = None, /, *, open: bool = False, watch: bool = False) -> int:  # noqa: A002 (a flag's name)
     """Write report.html, one page with the answer first.
 
     Args:
         open: Show it in the browser.
+        watch: Write it again and again until the sweep ends; the page in the browser renews itself.
     """
+    from rungwise.results.record.sessions import sweep_state
+    from rungwise.results.record.types import SweepState
     from rungwise.results.report.report import ReportError, write
 
-    try:
-        path = write(find_run(run))
-    except ReportError as error:
-        say(f"error: {error}", sys.stderr)
-        return 1
-    say(path)
-    if open:
-        import webbrowser
+    folder = find_run(run)
+    shown = False
+    while True:
+        with Reader(folder) as reader:
+            running = watch and sweep_state(reader) is SweepState.RUNNING
+        try:
+            path = write(folder, renewed=WATCH_SECONDS if running else None)
+        except ReportError as error:
+            say(f"error: {error}", sys.stderr)
+            return 1
+        if not shown:
+            say(path)
+            if open:
+                import webbrowser
 
-        webbrowser.open(path.absolute().as_uri())
-    return 0
+                webbrowser.open(path.absolute().as_uri())
+            shown = True
+        if not running:
+            return 0
+        time.sleep(WATCH_SECONDS)
 
 
 def compare(
@@ -175,12 +190,12 @@ def _run_and_images(paths: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, .
 
 def sql(
     run_or_query: Annotated[str, RUN_FIELD] = "",
-    query: Annotated[str | None, arg(metavar="QUERY", help_behavior_hint="")] = None,
+    query: Annotated[str | None, arg(metavar="[QUERY]", help_behavior_hint="")] = None,
     /,
     *,
     allow_external: bool = False,
 ) -> int:
-    """Query the tables trials and reports of a run with DuckDB.
+    """Query the tables trials, reports and answer of a run with DuckDB.
 
     It prints a table on a terminal, CSV when piped; without a QUERY, the columns that there are.
 

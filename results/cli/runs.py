@@ -34,7 +34,8 @@ def newest_run(besides: Path | None = None) -> Path:
     """
     there = [run for run in find_runs(RUNS) if besides is None or run.resolve() != besides.resolve()]
     if not there:
-        raise RecordError(f"a RUN must be given where {RUNS} holds {'none' if besides is None else 'no other'}")
+        held = "no run" if besides is None else f"no run besides {besides.name}"
+        raise RecordError(f"a RUN must be given, because {RUNS}/ in the working folder holds {held}")
     return max(there, key=_started)
 
 

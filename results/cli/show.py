@@ -20,8 +20,8 @@ from rungwise.results.analysis.pareto import amount
 from rungwise.results.io.formatting import duration, format_metric, short
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.record.types import RecordError, ReportRow, State, SweepState
+from rungwise.results.record.sessions import ended_at, sweep_state, trial_state_text
+from rungwise.results.record.types import RecordError, ReportRow, State
 from rungwise.results.tables.schema import PHASE_ORDER
 from rungwise.results.tables.tables import tables
 from rungwise.text import REASON as REASON_LENGTH
@@ -69,22 +69,18 @@ def _run_cells(folder: Path) -> list[str]:
         trials, sessions = reader.trials(), reader.sessions()
         state, end = sweep_state(reader), ended_at(reader)
         found = answer(reader)
-    counts = Counter(trial.state for trial in trials)
+    counts = Counter(trial_state_text(trial.state, state) for trial in trials if trial.phase == "search")
+    states = [f"{counts[text]} {text}" for each in State if counts[text := trial_state_text(each, state)]]
+    repeats = sum(trial.phase != "search" for trial in trials)
     began = sessions[0].started if sessions else None
     return [
         definition.sweep,
         state,
-        ", ".join(f"{counts[trial_state]} {_now(trial_state, state)}" for trial_state in State if counts[trial_state])
-        or "none",
+        "; ".join(filter(None, [", ".join(states) or "none", f"{repeats} repeats" if repeats else ""])),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "" if began is None or end is None else duration(end - began),
         "; ".join(line.split(". ")[0] for line in found.headlines) if found.confirmed else "none yet",
     ]
-
-
-def _now(trial: State, sweep: SweepState) -> str:
-    """A trial's state in words: a RUNNING trial of a sweep that does not run is 'to resume'."""
-    return "to resume" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
 
     `brief`: long reasons are cut, as a terminal has little room.
     """
-    definition, curves = reader.definition(), reader.curves()
+    definition, curves, sweep = reader.definition(), reader.curves(), sweep_state(reader)
     metric = definition.metric
     varied = [name for name in (rows[0] if rows else {}) if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
@@ -179,7 +175,7 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
             short(row["rank"]),
             f"{row['trial']}{phase}",
             row["arm"],
-            row["state"],
+            trial_state_text(State(row["state"]), sweep).upper(),
             "" if row["best_value"] is None else format_metric(row["best_value"], metric),
             *("" if row.get(f"last_{name}") is None else amount(row[f"last_{name}"], name) for name in others),
             *("yes" if row["pareto"] else "" for _ in front),

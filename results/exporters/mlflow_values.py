@@ -150,7 +150,8 @@ def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[
 
 def _run_name(trial: Trial, searches: int) -> str:
     """'trial 12 (L2, search 3)', or 'trial 40, confirm of 12 (L2, search 3)'"""
-    phase = "" if trial.phase == "search" else f", {trial.phase}" + (f" of {trial.source}" if trial.source else "")
+    named = trial.phase in ("search", trial.arm)  # the untuned control is an arm of that name
+    phase = "" if named else f", {trial.phase}" + (f" of {trial.source}" if trial.source else "")
     return f"trial {trial.trial}{phase} ({trial.study.name(searches)})"
 
 

@@ -46,7 +46,7 @@ def parse(
         SystemExit: For --help, with code 0.
     """
     see = f"(see {prog} --help)" if prog else "(see --help)"
-    if problem := _unknown_flag(arguments, flags):
+    if problem := _unknown_flags(arguments, flags):
         raise CommandLineError(f"{problem} {see}")
     is_function = inspect.isfunction(target)
     printed = io.StringIO()
@@ -77,15 +77,18 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
     return read
 
 
-def _unknown_flag(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:
-    """The first flag that does not exist, and the nearest one that does. What is on by default has --no-FLAG."""
+def _unknown_flags(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:
+    """The flags that do not exist, each with the nearest one that does. What is on by default has --no-FLAG."""
     known = [f"--{'no-' if default is True else ''}{name.replace('_', '-')}" for name, default in flags.items()]
+    problems = []
     for word in words:
         flag = word.partition("=")[0].replace("_", "-")
         if word.startswith("--") and flag not in (*known, "--help", "--"):
             nearest = difflib.get_close_matches(flag, known, 1, cutoff=0.5)
-            return f"unknown flag {word.partition('=')[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
-    return None
+            problems.append(
+                f"unknown flag {word.partition('=')[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+            )
+    return " ".join(problems) or None
 
 
 def _problem(box: str) -> str:

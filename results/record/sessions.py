@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import SweepState
+from rungwise.results.record.types import State, SweepState
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
@@ -50,3 +50,8 @@ def _lives(pid: int) -> bool:
     except OSError:
         return True
     return state not in ("Z", "X")  # a zombie is dead, but not yet buried by its parent
+
+
+def trial_state_text(trial: State, sweep: SweepState) -> str:
+    """A trial's state in words: a RUNNING trial of a sweep that does not run is 'to resume'."""
+    return "to resume" if trial is State.RUNNING and sweep is not SweepState.RUNNING else trial.lower()

@@ -43,10 +43,13 @@ class ReportError(RungwiseError, RuntimeError):
     """The page cannot be written; the message names the file and the way out."""
 
 
-def write(run: Path) -> Path:
-    """Make `report.html` in the run's folder. Raises RecordError without a whole record, ReportError without room."""
+def write(run: Path, renewed: int | None = None) -> Path:
+    """Make `report.html` in the run's folder. `renewed`: seconds after which a browser loads the page anew.
+
+    Raises RecordError without a whole record, ReportError without room.
+    """
     path = run / FILE
-    page_bytes = render(run).encode()
+    page_bytes = render(run, renewed).encode()
     try:
         with replacing(path) as file:
             file.write(page_bytes)
@@ -55,7 +58,7 @@ def write(run: Path) -> Path:
     return path
 
 
-def render(run: Path) -> str:
+def render(run: Path, renewed: int | None = None) -> str:
     """The page as HTML. Raises RecordError when there is no whole record in `run`."""
     with FrozenReader(run) as reader:
         snapshot, findings, audit_result, points = read(reader), answer(reader), audit(reader), pareto.points(reader)
@@ -102,6 +105,7 @@ def render(run: Path) -> str:
         session_table=cost.session_table(snapshot),
         made=provenance(snapshot),
         now=time.time(),
+        renewed=renewed,
     )
 
 

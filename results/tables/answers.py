@@ -9,7 +9,7 @@ from rungwise.results.analysis.findings import Replicate
 from rungwise.results.tables.schema import schema_field
 
 ANSWER_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
-    "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
+    "arm": (pa.string(), "", "which of the compared alternatives it belongs to"),
     "control": (pa.bool_(), "", "whether the arm is the one that the others are compared with"),
     "search": (pa.int64(), "", "which independent search of the arm; NULL where each arm was searched once"),
     "seed": (pa.int64(), "", "seed of the retrained model; NULL where each arm was searched several times"),

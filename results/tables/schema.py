@@ -51,7 +51,7 @@ REPORT_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
 }
 TRIAL_FIELDS: dict[str, tuple[pa.DataType, str, str]] = {
     "trial": (pa.int64(), "", "number of the trial in the run"),
-    "arm": (pa.string(), "", "which answer of the sweep it belongs to"),
+    "arm": (pa.string(), "", "which of the compared alternatives it belongs to"),
     "search": (pa.int64(), "", "which independent search of the arm it belongs to, from 1"),
     "phase": (pa.string(), "", "search; confirm, refit, untuned (on fresh seeds) or audit"),
     "source": (pa.int64(), "", "the search trial that a confirmation, a refit or an audit repeats"),

@@ -258,6 +258,10 @@ def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
     ("arguments", "problem"),
     [
         (["--trails", "8"], "unknown flag --trails; did you mean --trials?"),
+        (
+            ["--searchs", "4", "--epoch=2"],
+            "unknown flag --searchs; did you mean --searches? unknown flag --epoch; did you mean --epochs?",
+        ),
         (["--no-confrim"], "unknown flag --no-confrim; did you mean --no-confirm?"),
         (["--concurency=2"], "unknown flag --concurency; did you mean --concurrency?"),
         (["--trials", "many"], "--trials must be a whole number, but got 'many'"),

@@ -155,14 +155,14 @@ def test_the_defaults_of_a_function_are_those_it_declares_and_without_any_a_note
     wanted = None if defaults is None else {**defaults, "width": 8, **budget}
     assert experiment.untuned_config == wanted
     assert experiment.repeats == 2 * 5 * 2 + 3 + (0 if defaults is None else 5 * 2)
-    said = "the untuned control is left out: not every hyperparameter has a default (docs/read.md)"
+    said = "what tuning gains over the defaults is not measured: not every hyperparameter has a default (docs/read.md)"
     assert untuned_notes(experiment) == ([said] if defaults is None else [])
 
 
 def test_nothing_is_untuned_where_the_first_arm_searches_nothing() -> None:
     experiment = resolve(replace(SWEEP, space={}, arms={"a": {"lr": 0.1}, "b": {"lr": 0.2}}))
     assert experiment.untuned_config is None
-    assert untuned_notes(experiment) == ["the untuned control is left out: a searches nothing"]
+    assert untuned_notes(experiment) == ["what tuning gains over the defaults is not measured: a searches nothing"]
 
 
 def test_in_mode_min_the_smallest_is_best(folder: Path) -> None:

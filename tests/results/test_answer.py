@@ -474,7 +474,7 @@ def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
         # 1.96 * sqrt(0.981 * 0.019 / 10000) = 0.268 points, 1.96 * sqrt(0.984 * 0.016 / 10000) = 0.246
         "On another 10,000 samples an accuracy would differ by about ± 0.27 (no L2), 0.25 (L2) points. A difference "
         "changes by less, because all arms are scored on the same samples.",
-        "Budget of the searches: no L2 1 trial and 2 epochs and L2 2 trials and 4 epochs. --budget epochs gives every "
+        "Budget of the searches: no L2: 1 trial, 2 epochs; L2: 2 trials, 4 epochs. --budget epochs gives every "
         "search equally many epochs.",
     )
 

@@ -112,6 +112,13 @@ def test_list_is_a_line_a_run(out: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert line.rstrip().endswith("none yet")  # no answer
 
 
+def test_a_trial_of_an_interrupted_sweep_is_to_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["show", str(run)])
+    shown = capsys.readouterr().out
+    assert "TO RESUME" in shown
+    assert "RUNNING" not in shown
+
+
 def test_a_run_that_is_only_planned_is_planned_everywhere_and_not_running(
     out: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,7 +243,7 @@ def test_without_any_run_a_run_must_be_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["show"]) == 2
-    assert capsys.readouterr().err == "error: a RUN must be given where runs holds none\n"
+    assert capsys.readouterr().err == "error: a RUN must be given, because runs/ in the working folder holds no run\n"
 
 
 def test_help_is_quick_and_names_every_command() -> None:
@@ -344,6 +351,11 @@ def test_show_and_list_begin_with_the_answer(two_arms: Path, capsys: pytest.Capt
     assert sentence.split(". ")[0] in capsys.readouterr().out
 
 
+def test_list_tells_trials_of_the_search_from_repeats(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list", str(two_arms.parent)])
+    assert "  3 completed; 15 repeats  " in capsys.readouterr().out
+
+
 def test_a_run_without_a_confirmation_says_that_it_has_no_answer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run)]) == 0
     assert "No answer yet" in capsys.readouterr().out
@@ -413,3 +425,20 @@ def test_list_breaks_the_answer_and_never_a_number(two_arms: Path) -> None:
     said = [line[line.index("FINISHED") + 8 :] if "FINISHED" in line else line for line in text.splitlines()[1:]]
     sentence = rungwise.open_run(two_arms).answer.headlines[0].split(". ")[0]
     assert " ".join(" ".join(said).split()) == " ".join(sentence.split())
+
+
+def test_report_watch_writes_the_page_until_the_sweep_ends(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, session = begin(out / "alive")
+    add(record, 1)
+    pages = []
+
+    def sweep_goes_on(_: float) -> None:
+        pages.append((out / "alive" / "report.html").read_text())
+        if len(pages) == 2:
+            record.end_session(session, SweepState.FINISHED)
+            record.close()
+
+    monkeypatch.setattr("time.sleep", sweep_goes_on)
+    assert main(["report", str(out / "alive"), "--watch"]) == 0
+    last = (out / "alive" / "report.html").read_text()
+    assert ['http-equiv="refresh"' in page for page in (*pages, last)] == [True, True, False]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import confirmed
+from support.confirmed import two_arms
 from support.demo import INF, Rows, add, attempt, begin, metrics
 from support.mlflow_tables import TABLES
 
@@ -135,6 +136,16 @@ def test_the_parent_holds_definition_dataset_and_best(run: Path, rows: Rows) -> 
     assert rows("SELECT name FROM experiments WHERE name = 'mnist_l2'") == [("mnist_l2",)]
     (where,) = rows("SELECT artifact_location FROM experiments WHERE name = 'mnist_l2'")[0]
     assert where == (run.parent / "mlartifacts").as_uri()
+    told = dict(rows("SELECT key, value FROM experiment_tags"))
+    assert told["mlflow.experimentKind"] == "custom_model_development"  # else the page opens as generative AI
+    with Reader(run) as reader:
+        assert told["mlflow.note.content"] == reader.definition().question != ""
+
+
+def test_a_repeat_is_told_from_a_trial_of_the_search_by_its_name(out: Path, rows: Rows) -> None:
+    export(two_arms(out / "two"))
+    names = {name for (name,) in rows("SELECT name FROM runs")}
+    assert {"two", "trial 1 (no L2)", "trial 2 (L2)", "trial 4, confirm of 1 (no L2)"} <= names
 
 
 def test_exporting_twice_changes_nothing(run: Path, rows: Rows) -> None:

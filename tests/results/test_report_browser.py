@@ -115,6 +115,8 @@ def test_the_page_is_drawn_legible_fits_and_asks_nobody(whole: Path, show: Show,
     assert dict(plots).keys() >= {"arms", "history", "curves", "importances", "contour", "parallel", "confusion"}
     assert [name for name, marks in plots if marks == 0] == []
     assert shown("document.documentElement.scrollWidth") == width
+    if width == 1280:
+        assert shown("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.figures').parentElement)") == 0
     assert shown("document.querySelectorAll('.waiting').length") == 0
     assert shown(CONTRAST) == []
 

@@ -95,12 +95,12 @@ def test_trials_and_epochs_of_each_arm_are_said_and_unequal_epochs_have_a_way_ou
     assert found.arm("no L2").epochs == 5
     assert found.arm("L2").trials == 2
     assert (
-        "Budget of the searches: no L2 2 trials and 5 epochs and L2 2 trials and 3 epochs. --budget epochs gives every "
-        "search equally many epochs."
+        "Budget of the searches: no L2: 2 trials, 5 epochs; L2: 2 trials, 3 epochs. --budget epochs gives every search "
+        "equally many epochs."
     ) in found.note_texts
     made.search("L2", 0.9)
     made.search("L2", 0.9)
-    assert "Budget of the searches: no L2 2 trials and 5 epochs and L2 4 trials and 5 epochs." in (
+    assert "Budget of the searches: no L2: 2 trials, 5 epochs; L2: 4 trials, 5 epochs." in (
         asked(tmp_path / "run").note_texts
     )
 

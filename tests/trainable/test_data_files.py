@@ -151,7 +151,7 @@ def test_an_npz_file_that_cannot_be_used_is_refused_in_one_line(npz: Write, case
 BAD_PARQUET: dict[str, tuple[Any, str]] = {
     "no label": ({"a": X[:, 0]}, "must have a column 'label' of .* but has a: double"),
     "boolean label": ({"a": X[:, 0], "label": Y > 1}, "must have a column 'label' of .* label: bool"),
-    "text feature": ({"a": Y.astype(str), "label": Y}, "number columns only beside .* a: string"),
+    "text feature": ({"a": Y.astype(str), "label": Y}, "number columns only .*one-hot encode.* but has a: string$"),
     "no feature": ({"label": Y}, "number columns only"),
     "null": ({"a": pa.array([None, *X[1:, 0]]), "label": Y}, "must have no nulls, but 'a' has 1"),
     "unknown split": (
@@ -184,6 +184,28 @@ def test_a_file_that_is_missing_or_none_is_known_before_it_is_read(tmp_path: Pat
 def test_a_file_of_another_kind_is_refused_before_it_is_read(tmp_path: Path) -> None:
     (problem,) = problems(str(tmp_path / "own.csv"))
     assert "must end in .npz or .parquet" in problem
+    assert "pandas.read_csv" in problem
+
+
+def test_a_file_in_the_working_folder_is_no_unknown_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.csv").write_text("a,label\n")
+    (problem,) = problems("own.csv")
+    assert "must end in .npz or .parquet" in problem
+
+
+def test_only_the_columns_that_are_no_numbers_are_named(parquet: Write) -> None:
+    path = parquet({"age": X[:, 0], "name": Y.astype(str), "label": Y})
+    with pytest.raises(DataError, match=r"but has name: string$"):
+        load(path)
+
+
+@pytest.mark.parametrize("others", [{}, {"age": X[:, 0]}])
+def test_boolean_columns_are_features_of_zeros_and_ones(parquet: Write, others: dict[str, Any]) -> None:
+    flags = {"basic": Y == 0, "plus": Y == 1}
+    numbers = {name: flag.astype(np.int64) for name, flag in flags.items()}
+    as_booleans = load(parquet({**others, **flags, "label": Y}))
+    assert as_booleans.digest == load(parquet({**others, **numbers, "label": Y})).digest
 
 
 def test_wrong_columns_and_arrays_are_known_before_anything_is_read_whole(npz: Write, parquet: Write) -> None:

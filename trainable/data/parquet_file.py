@@ -48,7 +48,7 @@ def read_parquet(path: Path) -> Raw:
         if table[name].null_count:
             raise DataError(f"columns of {str(path)!r} must have no nulls, but {name!r} has {table[name].null_count}")
     field = table.schema.field(names[0])
-    pictures = names == ["image"] and not _numeric(field.type)
+    pictures = names == ["image"] and not _is_feature(field.type)
     notes = _notes_of_columns(table, names)
     if pictures and pa.types.is_fixed_size_binary(field.type):
         x, pictures = pixels_of(table["image"], _shape_of(path, field)), False
@@ -61,7 +61,7 @@ def read_parquet(path: Path) -> Raw:
             raise DataError(str(error)) from error
         notes += changes
     else:
-        x = np.column_stack([require_exact(path, name, table[name].to_numpy()) for name in names])
+        x = np.column_stack([require_exact(path, name, _numbers(table[name])) for name in names])
     y = table["label"].to_numpy()
     if y.dtype == object:  # text
         y = y.astype(str)
@@ -83,6 +83,11 @@ def read_parquet(path: Path) -> Raw:
         raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {values}")
     train, validation, test = ((x[split == part], y[split == part]) for part in wanted)
     return replace(raw, train=train, validation=validation, test=test)
+
+
+def _numbers(column: pa.ChunkedArray) -> Array:
+    numbers: Array = column.to_numpy()
+    return numbers.astype(np.int64) if numbers.dtype == bool else numbers
 
 
 def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
@@ -114,10 +119,10 @@ def _index_columns(schema: pa.Schema) -> list[str]:
 
 
 def check_columns(path: Path, schema: pa.Schema) -> list[str]:
-    """The feature columns: `image` alone, or every column but `label` and `split`, which must be numbers."""
+    """The feature columns: `image` alone, or every column but `label` and `split`: numbers or booleans."""
     index = _index_columns(schema)
     names = [name for name in schema.names if name not in ("label", "split", *index)]
-    numeric = all(_numeric(schema.field(name).type) for name in names)
+    unsuited = [name for name in names if not _is_feature(schema.field(name).type)]
     image = names == ["image"] and _is_image(schema.field("image").type)
     if len(set(schema.names)) != len(schema.names):
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(schema.names)}")
@@ -127,10 +132,11 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
             f"{str(path)!r} must have a column 'label' of whole numbers or text (classes) or real numbers (targets), "
             f"but has {', '.join(f'{field.name}: {field.type}' for field in schema)}"
         )
-    if not names or not (numeric or image):
+    if not names or (unsuited and not image):
+        found = ", ".join(f"{name}: {schema.field(name).type}" for name in unsuited) or "no other column"
         raise DataError(
-            f"{str(path)!r} must have one binary column 'image' or number columns only beside 'label' "
-            f"and 'split', but has {', '.join(f'{n}: {schema.field(n).type}' for n in schema.names)}"
+            f"beside 'label' and 'split', {str(path)!r} must have number columns only (leave out names and "
+            f"identifiers, one-hot encode categories) or one binary column 'image', but has {found}"
         )
     if image and pa.types.is_fixed_size_binary(schema.field("image").type):
         _shape_of(path, schema.field("image"))
@@ -139,6 +145,11 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
 
 def _numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_feature(kind: pa.DataType) -> bool:
+    """Numbers, and the true and false of one-hot encoded categories (`pandas.get_dummies`), which are 1 and 0."""
+    return _numeric(kind) or bool(pa.types.is_boolean(kind))
 
 
 def _is_image(kind: pa.DataType) -> bool:

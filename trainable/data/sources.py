@@ -35,7 +35,7 @@ NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_t
 
 def is_file(name: str) -> bool:
     """Whether `name` means a file or folder of the user's rather than a dataset that has a name."""
-    return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).is_dir())
+    return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).exists())
 
 
 def read(name: str, root: Path) -> Raw:
@@ -64,7 +64,8 @@ def check_file(path: Path) -> str | None:
             ]
             return memory.problem(str(path), len(files) * decoded_size(files[0]))
         if path.suffix not in SUFFIXES:
-            return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}"
+            convert = "; pandas.read_csv(...).to_parquet(...) converts it" if path.suffix in (".csv", ".tsv") else ""
+            return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}{convert}"
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 _check_keys(path, [Path(item).stem for item in archive.namelist()])

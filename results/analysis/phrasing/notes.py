@@ -107,8 +107,8 @@ def note_text(note: Note, findings: Findings) -> str:
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
             return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
         case ArmBudgets(trials, epochs):
-            each = [f"{arm} {plural(trials[arm], 'trial')} and {epochs[arm]:,.4g} epochs" for arm in trials]
-            text = f"Budget of the searches: {conjunction(each)}."
+            each = [f"{arm}: {plural(trials[arm], 'trial')}, {epochs[arm]:,.4g} epochs" for arm in trials]
+            text = f"Budget of the searches: {'; '.join(each)}."
             if max(epochs.values()) > UNEQUAL * min(epochs.values()):
                 text += " --budget epochs gives every search equally many epochs."
             return text

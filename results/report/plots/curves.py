@@ -44,7 +44,7 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
     return Figure(
         "curves",
         f"{metric_label(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
-        + (f" Rungs at epochs {rungs}." if rungs else " No rungs: no trial was compared on the way."),
+        + (f" Rungs at epoch {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
         "stopped there." + (f" Curves are thinned to {each} points each." if thinned else ""),

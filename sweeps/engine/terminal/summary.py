@@ -16,10 +16,11 @@ from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
 from rungwise.results.analysis.findings import Arm, ArmBudgets, AsGoodAsNone, EdgeOfSpace, KeptModel
 from rungwise.results.analysis.phrasing.notes import note_text
-from rungwise.results.exporters.tracking_uri import tracking_uri
+from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.sessions import trial_state_text
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
@@ -48,7 +49,9 @@ def summarise(
     lines += [_best_line(arm, result) for arm in result.arms]
     lines += pareto.lines(pareto.of(definition, trials, curves))
     states = Counter(
-        "infeasible" if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE else trial.state.lower()
+        "infeasible"
+        if trial.failure and trial.failure.kind is FailureKind.INFEASIBLE
+        else trial_state_text(trial.state, reader.state())
         for trial in trials
     )
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -108,6 +111,8 @@ def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
         return f"incomplete ({exported.get('mlflow')}); later: {again}"
     if uri.startswith("http"):
         return redacted_uri(uri)
+    if uri == tracking_uri(folder, None) and not folder.is_absolute() and ".." not in folder.parts:
+        uri = sqlite_uri(folder.parent / DATABASE)
     return f"{shlex.quote(_beside_python('mlflow'))} ui --backend-store-uri {shlex.quote(redacted_uri(uri))}"
 
 

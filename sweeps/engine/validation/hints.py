@@ -45,8 +45,10 @@ def untuned_notes(experiment: Experiment) -> list[str]:
         return []
     first = next(iter(experiment.arms))
     if not callable(experiment.space_object) and not experiment.space_of(first):
-        return [f"the untuned control is left out: {first} searches nothing"]
-    return ["the untuned control is left out: not every hyperparameter has a default (docs/read.md)"]
+        return [f"what tuning gains over the defaults is not measured: {first} searches nothing"]
+    return [
+        "what tuning gains over the defaults is not measured: not every hyperparameter has a default (docs/read.md)"
+    ]
 
 
 def idle_flags(sweep: Sweep, options: Options) -> list[str]:
