@@ -144,18 +144,22 @@ def _check_model(run: Path) -> Iterator[Finding]:
         result = answer(reader)
         other = model_folder.difference(reader, result)
         chosen = {trial for arm in result.arms if arm.chosen for trial in arm.chosen.trials.values()}
+        definition = reader.definition()
         unfit = sorted((reader.unfit() & chosen) - reader.scores().keys())
     if result.model is None or not ended:
         return  # the sweep is not finished
     if unfit:
         those = f"trial{'s' if len(unfit) > 1 else ''} {', '.join(map(str, unfit))}"
+        why = f"the model's file builds another network than the one of {those}"
+        if definition.is_own:
+            why = f"{those} returned early and saved nothing for it"
         yield Finding(
             "model",
-            f"what is confirmed in {run} is not scored on the test split, as the model's file builds another network "
-            f"than the one of {those}: {AGAIN} with --accept-changed-model, which trains that again",
+            f"what is confirmed in {run} is not scored on the test split, as {why}: {AGAIN} with "
+            "--accept-changed-model, which trains that again",
         )
         return
-    if result.split != "test":
+    if result.split != "test" and definition.has_test:
         yield Finding("model", f"what is confirmed in {run} is not scored on the test split: {AGAIN}")
     if other:
         yield Finding("model", f"{other}: {AGAIN}")

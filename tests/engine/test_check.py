@@ -522,6 +522,7 @@ def test_the_definition_of_the_same_sweep_has_no_differences() -> None:
     assert differences(before, more) == []  # extending a run is no change of it
     changed = asked(replace(SWEEP, fixed={"hidden": (8, 4)}))
     assert differences(before, changed) == ["fixed.hidden: absent -> [8, 4]"]
+    assert differences(before, asked(SWEEP, "--budget", "epochs")) == ["budget: trials -> epochs"]
 
 
 def test_what_changed_between_two_definitions_is_told_line_by_line() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +45,34 @@ def of_anything(lr, trial, **others): ...
 
 
 CHECKED: list[Callable[..., Any]] = [of_dataclass, of_pydantic, of_keywords]
+
+
+@dataclass
+class Nested:
+    lr: float = 0.1
+    inner: Settings = field(default_factory=lambda: Settings(lr=0.5))
+    doubled: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.doubled = 2 * self.lr
+
+
+def test_a_dataclass_may_hold_another_one_and_compute_fields_of_its_own() -> None:
+    given: list[Nested] = []
+
+    def train(config: Nested):
+        given.append(config)
+
+    train.__annotations__["config"] = Nested
+    arguments = Arguments(train)
+    values = arguments.parse({"lr": 0.2, "inner": {"lr": 0.25}, "seed": 1})
+    assert json.loads(json.dumps(values)) == values
+    assert "doubled" not in values
+    arguments.bind(values, None)[0]()
+    assert given == [Nested(0.2, Settings(lr=0.25))]
+    assert given[0].doubled == 0.4
+    (line,) = arguments.problems({"doubled": 3.0})
+    assert "unknown hyperparameter 'doubled'" in line
 
 
 @pytest.mark.parametrize("function", CHECKED)

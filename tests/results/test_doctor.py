@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from support.demo import Rows
 
 from rungwise.results.cli.main import main
 from rungwise.results.exporters.mlflow import export
+from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE
 from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
@@ -217,6 +219,11 @@ def test_what_is_confirmed_and_not_scored_or_not_kept_is_said_with_the_way_out(
     parquet.export(run)
     _, lines = doctor(run, capsys)
     assert any("is not scored on the test split: give the sweep's command again" in line for line in lines)
+    with Reader(run) as reader, Record(run) as record:
+        own = replace(reader.definition(), training={"kind": "objective", "name": "objective", "test": False})
+        record.set_meta("definition", own.to_json())
+    _, lines = doctor(run, capsys)
+    assert not any("is not scored on the test split" in line for line in lines), "it has no function test"
 
 
 def test_the_doctor_removes_no_confirmed_model_whose_row_is_absent(

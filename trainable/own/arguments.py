@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from rungwise.errors import RungwiseError
 from rungwise.text import unknown
@@ -159,8 +159,7 @@ class Arguments:
             return lambda: function(mapping, **extra), mapping
         settings: Any = self.model.model_validate({n: v for n, v in values.items() if n in self._names()})
         if self._dataclass is not None:
-            fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(self._dataclass)}
-            settings = self._dataclass(**fields)
+            settings = self._dataclass(**{name: getattr(settings, name) for name in self._names()})
         return lambda: function(settings, **extra), None
 
     def _names(self) -> list[str]:
@@ -180,7 +179,7 @@ def _is_mapping(kind: Any) -> bool:
 def _of_dataclass(kind: type, hints_of: Mapping[str, Any]) -> type[BaseModel]:
     """A pydantic model with the dataclass's fields and defaults; annotations may bound values (`Annotated`)."""
     fields: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
+    for field in [field for field in dataclasses.fields(kind) if field.init]:  # the others it computes
         default: Any = ...
         if field.default is not dataclasses.MISSING:
             default = field.default
@@ -207,12 +206,22 @@ def _of_parameters(
 def _model(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
     for field, (kind, _) in fields.items():
         try:
-            TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+            _adapt(kind)
         except Exception as error:
             raise FunctionError(f"{name}: the type of {field} must be one of values, but {reason(error)}") from error
     config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
     made: type[BaseModel] = create_model(name, __config__=config, **fields)
     return made
+
+
+def _adapt(kind: Any) -> None:
+    """Raise what is wrong with a type of hyperparameters. Models and dataclasses within one have rules of their own."""
+    try:
+        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        TypeAdapter(kind)
 
 
 def _lower(rule: str) -> str:

@@ -69,7 +69,7 @@ def _words(said: object) -> str:
 def _compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Without how its functions are written: of a space counts what it draws, where both know that, what a model builds
     is compared by `engine.experiment.own_models`, and a program by `program_changes`."""
-    found = dict(one)
+    found = {"budget": "trials", **one}  # which the record leaves out
     if training := one.get("training"):
         found["training"] = {name: value for name, value in training.items() if name not in (*_PROGRAM, "files")}
         if "program" in training and "program" in other.get("training", {}):
