@@ -172,7 +172,9 @@ def answer(reader: Reader) -> Answer:
                 winners=winners[name],
                 chosen=chosen,
                 scores=values,
-                score=estimate(list(values.values()), share=score_format.share, samples=samples) if values else None,
+                score=estimate(list(values.values()), share=score_format.share, samples=samples, most=score_format.most)
+                if values
+                else None,
                 best_seen=best_report(name, current, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),

@@ -9,6 +9,7 @@ normal. A share, such as an accuracy, is counted on a number of samples, so its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -77,13 +78,16 @@ def discordance(difference: float, samples: int) -> float:
     return max(abs(difference), 1 / samples) / samples
 
 
-def estimate(values: Sequence[float], *, share: bool = False, samples: int | None = None) -> Estimate:
+def estimate(
+    values: Sequence[float], *, share: bool = False, samples: int | None = None, most: float = math.inf
+) -> Estimate:
     """Mean, standard deviation (n - 1) and 95% t-interval.
 
     Args:
         values: one a seed, or one a search.
         share: they are shares; the interval stays within 0..1.
         samples: on how many samples a share was counted; the interval is then never narrower than these allow.
+        most: what no score can exceed, such as 1 for the explained share of a variance.
 
     Raises:
         ValueError: for no value.
@@ -104,7 +108,7 @@ def estimate(values: Sequence[float], *, share: bool = False, samples: int | Non
         low, high = _on_logits(mean, margin)
     elif share:
         low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(n, mean, sd, low, high)
+    return Estimate(n, mean, sd, low, max(mean, min(high, most)))
 
 
 def difference(

@@ -32,6 +32,11 @@ class MetricFormat:
         return "accuracy" in self.metric
 
     @property
+    def most(self) -> float:
+        """What no score can exceed."""
+        return 1.0 if self.share or without_split(self.metric) == "r2" else math.inf
+
+    @property
     def scale(self) -> float:
         return 100.0 if self.share else 1.0
 

@@ -189,3 +189,13 @@ def test_an_interval_of_a_loss_has_two_digits_of_its_half_width(
     low: float, high: float, shown: tuple[str, str]
 ) -> None:
     assert MetricFormat("val_loss", "test", False).bounds(low, high) == shown
+
+
+def test_an_explained_share_of_the_variance_has_no_interval_beyond_1() -> None:
+    values = [0.99, 0.95, 0.99, 0.92]
+    assert (estimate(values).high or 0) > 1
+    assert estimate(values, most=1.0).high == 1.0
+    assert estimate(values, most=1.0).low == estimate(values).low
+    assert MetricFormat("r2", "test", True).most == 1.0
+    assert MetricFormat("val_r2", "validation", True).most == 1.0
+    assert MetricFormat("mse", "test", False).most == math.inf

@@ -149,7 +149,9 @@ def _words(answer: Answer, one: Comparison) -> str:
 
 
 def _dots(answer: Answer) -> str:
-    return "pairs of searches of the same number" if answer.replicate is Replicate.SEARCH else "pairs of the same seed"
+    if answer.replicate is Replicate.SEED:
+        return "pairs of the same seed"
+    return "searches of the same number (they are independent: the interval is not that of pairs)"
 
 
 def _traces(answer: Answer, one: Comparison, row: int, index: int) -> list[Json]:

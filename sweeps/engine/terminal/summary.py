@@ -39,7 +39,7 @@ def summarise(
     trials = [trial for trial in everything if trial.phase == "search"]
     state = reader.state().lower()
     after = f"{state} after {duration(seconds)}" if seconds is not None else f"already {state}, nothing left to do"
-    lines = [f"{definition.sweep}: {after}"]
+    lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", textwrap.fill(result.sentence, 110), ""]
         edges = [note for note in result.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone | ArmBudgets)]
