@@ -19,7 +19,7 @@ def lines_of(folder: Path, seconds: float | None = 75.0) -> list[str]:
 
 def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_cost(tmp_path: Path) -> None:
     lines = lines_of(two_arms(tmp_path / "run"))
-    assert lines[0] == "demo: finished after 1 min 15 s"
+    assert lines[0] == "run: finished after 1 min 15 s"
     text = " ".join(lines)
     assert "The configuration found with L2 has 0.30 points more test accuracy than the one found with no L2" in text
     assert "best    no L2: val_accuracy 98.50% in the search (trial 1, epoch 2) with lr=0.01" in lines
@@ -32,7 +32,7 @@ def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_c
         "note    Budget of the searches: no L2: 1 trial, 2 epochs; L2: 2 trials, 4 epochs"
     ]
     again = lines_of(tmp_path / "run", seconds=None)  # the same command, which found it finished
-    assert again == ["demo: already finished, nothing left to do", *lines[1:]]
+    assert again == ["run: already finished, nothing left to do", *lines[1:]]
 
 
 def test_the_command_for_mlflow_is_as_short_as_the_runs_folder_is_near(
