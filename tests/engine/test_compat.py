@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
@@ -108,15 +109,20 @@ def test_what_a_missing_name_of_ray_does_not_touch_is_patched_still(monkeypatch:
 
 
 def test_a_private_ray_starts_while_another_thread_imports_parts_of_ray() -> None:
-    """Usage tags are kept in a dict that each such import adds to, and that `ray.init` walked when it was done."""
+    """Usage tags are kept in a dict that each such import adds to, and that `ray.init` walked when it was done. The
+    hook registers itself when it is imported, which `ray.init` does in a process that is new."""
+    code = """
+from rungwise.engine.cluster import startup_patches
+with startup_patches.minimal_processes(lambda: None, []):
     from ray._common.usage import usage_lib
     from ray._private import worker
-
-    walking = {hook.__name__ for hook in worker._post_init_hooks}
-    assert usage_lib.put_pre_init_usage_stats.__name__ in walking
-    with startup_patches.minimal_processes(lambda: None, []):
-        assert {hook.__name__ for hook in worker._post_init_hooks} == walking - {"put_pre_init_usage_stats"}
-    assert {hook.__name__ for hook in worker._post_init_hooks} == walking
+    print([hook.__name__ for hook in worker._post_init_hooks])
+print([hook.__name__ for hook in worker._post_init_hooks])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    within, after = map(ast.literal_eval, done.stdout.splitlines())
+    assert "put_pre_init_usage_stats" in after
+    assert within == [name for name in after if name != "put_pre_init_usage_stats"]
 
 
 START = """

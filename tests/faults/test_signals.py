@@ -32,7 +32,7 @@ import sys
 
 class Say:
     def find_spec(self, name, path=None, target=None):
-        os.write(2, f"import {name} into {os.getpid()}\n".encode())  # at once: the process may be killed in between
+        sys.stderr.write(f"import {name} into {os.getpid()}\\n")  # at once: the process may be killed in between
 
 
 sys.meta_path.insert(0, Say())

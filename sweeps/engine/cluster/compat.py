@@ -90,6 +90,16 @@ def usage_module() -> Any:
     return usage
 
 
+def usage_hook() -> Any:
+    """`put_pre_init_usage_stats` of `ray._common.usage.usage_lib`, which registers itself when it is imported and runs
+    at the end of `ray.init`. None when it is gone."""
+    try:
+        from ray._common.usage import usage_lib
+    except ImportError:
+        return None
+    return getattr(usage_lib, "put_pre_init_usage_stats", None)
+
+
 def init_private_ray(options: Mapping[str, Any], folder: Path) -> None:
     """`ray.init` of a private Ray that listens on loopback only and keeps its files in `folder`.
 

@@ -93,8 +93,8 @@ def minimal_processes(launched: Callable[[], None], started: list[Process]) -> I
         _replace(stack, compat.worker_module(), "listen_error_messages", _do_nothing)
         # Usage statistics, which are off: this walks a dict to which another thread adds, who imports parts of Ray
         # while Ray starts ("dictionary changed size during iteration").
-        hooks = getattr(compat.worker_module(), "_post_init_hooks", [])
-        kept = [hook for hook in hooks if getattr(hook, "__name__", "") != "put_pre_init_usage_stats"]
+        unwanted = compat.usage_hook()  # imported here, or it would be among the hooks later
+        kept = [hook for hook in getattr(compat.worker_module(), "_post_init_hooks", []) if hook is not unwanted]
         _replace(stack, compat.worker_module(), "_post_init_hooks", kept)
         _replace_agents(stack, launched, started)
         yield
