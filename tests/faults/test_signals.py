@@ -26,13 +26,16 @@ FLAGS = (*("--trials", str(TRIALS // 2), "--epochs", str(EPOCHS), "--scheduler",
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
 # The script says which module it is about to import, so that a test can strike at that very moment.
-SAY = """import os
+SAY = """import contextlib
+import os
 import sys
 
 
 class Say:
     def find_spec(self, name, path=None, target=None):
-        sys.stderr.write(f"import {name} into {os.getpid()}\\n")  # at once: the process may be killed in between
+        with contextlib.suppress(OSError):  # its terminal is gone
+            # At once: it may be killed in between.
+            os.write(2, f"import {name} into {os.getpid()}\\n".encode())
 
 
 sys.meta_path.insert(0, Say())
