@@ -18,7 +18,7 @@ TAG = "RUNGWISE_TESTS"  # in the environment of what tests start: whose session 
 LONGEST = ("test_resume", "test_order", "test_sweep", "test_kill", "test_packed", "test_scripts", "test_again",
            "test_disk", "test_signals", "test_watched", "test_objective_sweep", "test_program", "test_mlflow_server",
            "test_run", "test_bounds_of_own", "test_compat", "test_start", "test_aws", "test_mlflow_store",
-           "test_install", "test_report_browser", "test_mlflow_model", "test_machine", "test_plan")  # fmt: skip
+           "test_install", "test_report_browser", "test_mlflow_model", "test_plan")  # fmt: skip
 PYTHONS_OWN = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # these end with this process
 
 

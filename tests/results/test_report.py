@@ -410,7 +410,7 @@ def test_the_answer_draws_the_difference_that_it_claims(tmp_path: Path) -> None:
     assert only.difference is not None
     page = render(run)
     drawn = payload(page)["plots"]["differences"]
-    ((dots, mark),) = drawn["data"]
+    ((*_, dots, mark),) = drawn["data"]
     assert mark["x"] == pytest.approx([100 * only.difference.mean])
     assert mark["x"][0] + mark["error_x"]["array"][0] == pytest.approx(100 * (only.difference.high or 0))
     assert sum(dots["x"]) / len(dots["x"]) == pytest.approx(mark["x"][0])  # pairs of seeds

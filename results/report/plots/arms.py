@@ -130,8 +130,8 @@ def plot_differences(answer: Answer) -> Figure | None:
         "" if answer.worth is None else f" The band is ± {answer.format.amount(answer.worth)}, what is worth having."
     )
     note = (
-        f"Whisker: the 95% interval of the answer. Small dots: {_dots(answer)}. Further {better} is better than "
-        f"{answer.control}.{worth}"
+        "Whisker: the 95% interval. Thick line: the 90% interval, by which a difference is small. Small dots: "
+        f"{_dots(answer)}. Further {better} is better than {answer.control}.{worth}"
     )
     alt = "; ".join(_words(answer, one) for one in compared)
     return Figure("differences", alt, [View("differences", data, layout)], note, height=120 + 56 * len(compared))
@@ -162,7 +162,16 @@ def _traces(answer: Answer, one: Comparison, row: int, index: int) -> list[Json]
     scores, control = answer.arm(one.arm).scores, answer.arm(one.against).scores
     pairs = [scale * (scores[key] - control[key]) for key in scores if key in control]
     low, high = (scale * bound for bound in (found.low, found.high))
+    inner: list[Json] = []
+    if found.inner_low is not None and found.inner_high is not None:
+        ends = [scale * found.inner_low, scale * found.inner_high]
+        line = {"color": arm_colour(index), "width": 7}
+        inner = [
+            {"mode": "lines", "x": ends, "y": [row, row], "showlegend": False, "line": line, "opacity": 0.45}
+            | {"hoverinfo": "skip"}
+        ]
     return [
+        *inner,
         {
             "mode": "markers",
             "x": pairs,
