@@ -131,7 +131,7 @@ def _column(name: str, names: Sequence[str]) -> str:
 def show_run(reader: Reader, selection: Selection, top: int) -> None:
     """Print the answer and the first `top` of the selected trials. Raises SelectionError."""
     definition, found = reader.definition(), answer(reader)
-    rows = selection.rows(tables(reader).trials)
+    rows = selection.rows(tables(reader, found).trials)
     shown = console()
     table = trial_table(reader, rows, top, brief=shown.is_terminal)
     shown.print(f"{definition.name}: {sweep_state(reader).lower()}", style="bold")

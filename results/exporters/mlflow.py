@@ -39,13 +39,14 @@ from rungwise.results.exporters.mlflow_values import (
     summary_metrics,
     texts,
     trial_tags,
+    update_best,
 )
 from rungwise.results.exporters.tracking_uri import sqlite_path, tracking_uri, valid_uri
 from rungwise.results.io.garbage import rare_collections
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model.model_folder import FOLDER, PROGRAM, difference
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import State, SweepState, Trial
+from rungwise.results.record.types import ReportRow, State, SweepState, Trial
 
 STATUS = {
     State.COMPLETED: "FINISHED",
@@ -104,6 +105,7 @@ class Exporter:
         self._seq = 0  # reports up to here are in MLflow
         self._logged = 0
         self._names = RunNames()
+        self._best: dict[int, ReportRow] = {}  # trial -> the report of its best objective, of all that was read
 
     def sync(self, dead: int | None = None) -> Exported:
         """One pass. `dead`: process id of a driver that is known to be gone, whatever the record says.
@@ -148,6 +150,7 @@ class Exporter:
                     self._children.setdefault(int(mlflow_run.tags["rungwise.trial"]), mlflow_run)
         before = self._logged
         self._names.register(view.definition, view.trials, chain.from_iterable(view.rows.values()))
+        update_best(self._best, view)
         self._parent = self._sync_parent(view, self._store)
         for trial in view.trials:
             if trial.started is not None or trial.state.ended:
@@ -213,7 +216,7 @@ class Exporter:
         summed_up = f"{trial.attempts} {len(view.scores.get(trial.trial, {}))}"  # it may end again, and be scored later
         if trial.state.ended and child.tags.get("rungwise.summary") != summed_up:
             tags["rungwise.summary"] = summed_up
-            metrics += summary_metrics(view, trial, self._names.metrics)
+            metrics += summary_metrics(view, trial, self._best.get(trial.trial), self._names.metrics)
         self._logged += store.log(child, metrics, params, tags)
         if trial.state.ended and (data := view.definition.data.to_json()):
             store.add_input(child, dataset_input(data))

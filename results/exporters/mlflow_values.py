@@ -175,24 +175,28 @@ def digest_of(metrics: Sequence[Metric]) -> str:
     return hashlib.sha256(json.dumps([(metric.key, metric.value) for metric in metrics]).encode()).hexdigest()
 
 
-def summary_metrics(view: RecordView, trial: Trial, names: LegalNames) -> list[Metric]:
+def update_best(best: dict[int, ReportRow], view: RecordView) -> None:
+    """Enter this pass's reports in `best`: trial -> the report of its best finite objective, the first of equals."""
+    metric, sign = view.definition.metric, -1.0 if view.definition.mode == "min" else 1.0
+    for trial, rows in view.rows.items():
+        for row in rows:
+            value = row.metrics.get(metric, math.nan)
+            if math.isfinite(value) and (trial not in best or sign * (value - best[trial].metrics[metric]) > 0):
+                best[trial] = row
+
+
+def summary_metrics(view: RecordView, trial: Trial, best: ReportRow | None, names: LegalNames) -> list[Metric]:
     """Of a trial that has ended: its best objective, at the step that reported it, and its scores on the test split."""
     from mlflow.entities import Metric
 
     metric = view.definition.metric
-    reported = [
-        (row.metrics[metric], row)
-        for row in view.reader.reports(trial=trial.trial)
-        if math.isfinite(row.metrics.get(metric, math.nan))
-    ]
     at = milliseconds(trial.ended) or 0
     found = [
         Metric(f"test_{names.of(name)}", value, at, 0)
         for name, value in sorted(view.scores.get(trial.trial, {}).items())
     ]
-    if reported:
-        value, row = (min if view.definition.mode == "min" else max)(reported, key=lambda one: one[0])
-        found.append(Metric(f"best_{names.of(metric)}", value, round(row.at * 1000), row.step))
+    if best is not None:
+        found.append(Metric(f"best_{names.of(metric)}", best.metrics[metric], round(best.at * 1000), best.step))
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 import pyarrow as pa
 
-from rungwise.results.analysis.answer import answer
+from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.io.garbage import rare_collections
 from rungwise.results.record.database import FORMAT
 from rungwise.results.record.definition import Definition
@@ -46,14 +46,14 @@ class Tables:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def tables(reader: Reader) -> Tables:
-    """Read the record once and turn it into its tables, ordered by their keys."""
+def tables(reader: Reader, found: Answer | None = None) -> Tables:
+    """Read the record once and turn it into its tables, ordered by their keys. `found`: its answer, if it is known."""
     with reader.snapshot(), rare_collections():
         definition = reader.definition()
         described = reader.meta("hyperparameters") or {}
         trials = reader.trials()
         reports = _reports_table(reader, definition)
-        scores, found, superseded = reader.scores("test"), answer(reader), reader.superseded()
+        scores, found, superseded = reader.scores("test"), found or answer(reader), reader.superseded()
         version = _version(reader)
     about = {
         b"rungwise.run": definition.name.encode(),
