@@ -145,6 +145,27 @@ def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run:
     assert not run.processes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_callback_out_of_which_nothing_can_be_raised_is_not_lost(number: int) -> None:
+    script = f"""
+import os, time, weakref
+from rungwise.engine.execution.signals import Interrupted, Signals
+
+class Module: ...
+
+module = Module()
+gone = weakref.ref(module, lambda _: os.kill(os.getpid(), {int(number)}))
+with Signals() as signals:
+    try:
+        del module
+        time.sleep({LIMIT})
+    except Interrupted:
+        print("interrupted by", signals.caught)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT)
+    assert (done.stdout, done.stderr) == (f"interrupted by {int(number)}\n", "")
+
+
 def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:
     script = """
 import os, signal

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+RAISE_AGAIN = 0.01  # seconds, within which a callback has ended
 
 
 class Interrupted(BaseException):
@@ -40,6 +41,7 @@ class Signals:
             for end_of_pipe in self._pipe:
                 os.set_blocking(end_of_pipe, False)
             self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._raise_again
         return self
 
     def arrived(self) -> int | None:
@@ -63,6 +65,7 @@ class Signals:
             signal.signal(signal.SIGTERM, self._handle)
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._unraisable_before
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._pipe is not None:
@@ -80,6 +83,16 @@ class Signals:
         self.caught = number
         if not self._deferred:
             raise Interrupted
+
+    def _raise_again(self, unraisable: Any) -> None:
+        """Send the first signal once more when Python dropped its Interrupted: it had come within a `__del__` or the
+        callback of a weak reference, such as the import system's, out of which nothing can be raised."""
+        if unraisable.exc_type is Interrupted and self.caught is not None:
+            number, self.caught = self.caught, None
+            main = threading.main_thread().ident
+            threading.Timer(RAISE_AGAIN, signal.pthread_kill, (main, number)).start()
+        else:
+            self._unraisable_before(unraisable)
 
 
 def _nohup(number: int) -> bool:
