@@ -92,6 +92,11 @@ class Training(ABC):
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """What is wrong with these hyperparameters, a line each. Those that are absent are no problem."""
 
+    @property
+    def declares_hyperparameters(self) -> bool:
+        """Whether `problems` knows all names that there are; else only the body of the user's code does."""
+        return not self.is_own
+
     @abstractmethod
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration of a trial, as JSON: defaults filled in, and the keys `RESERVED`.

@@ -14,7 +14,15 @@ from typing import Any
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
-from rungwise.results.analysis.findings import Arm, ArmBudgets, AsGoodAsNone, BrokenConstraint, EdgeOfSpace, KeptModel
+from rungwise.results.analysis.findings import (
+    Arm,
+    ArmBudgets,
+    AsGoodAsNone,
+    BrokenConstraint,
+    EdgeOfSpace,
+    KeptModel,
+    SeedIgnored,
+)
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -42,7 +50,7 @@ def summarise(
     lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", textwrap.fill(result.sentence, 110), ""]
-        told = (BrokenConstraint, EdgeOfSpace, AsGoodAsNone, ArmBudgets)
+        told = (SeedIgnored, BrokenConstraint, EdgeOfSpace, AsGoodAsNone, ArmBudgets)
         lines += [f"note    {note_text(note, result)}" for note in result.notes if isinstance(note, told)]
         lines += [f"model   {_model(note, result)}" for note in result.notes if isinstance(note, KeptModel)]
     lines += _more_searches(reader, result, definition.searches)
