@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,18 @@ def test_a_training_of_the_users_that_ignores_its_seed_is_told_so(tmp_path: Path
         "note    All 3 seeds of all gave the same number: training seems to ignore trial.seed, so there is no interval"
     )
     assert any(line.startswith(told) for line in lines) is note
+
+
+@pytest.mark.parametrize(
+    ("command", "resume"),
+    [
+        (["python", "mine.py", "--trials", "8"], r"resume  \S*python mine.py --trials 8"),
+        (["python", "/usr/lib/ipykernel_launcher.py", "-f", "kernel.json"], "resume  run the same cell again"),
+    ],
+)
+def test_a_sweep_that_was_stopped_says_what_continues_it(tmp_path: Path, command: list[str], resume: str) -> None:
+    made = sweep(tmp_path / "run")
+    made.record.start_session({"command": command})
+    made.record.end_session(2, SweepState.INTERRUPTED)
+    made.record.close()
+    assert re.fullmatch(resume, lines_of(tmp_path / "run")[-1])

@@ -7,7 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,16 @@ def summarise(
     if exported.get("mirror"):
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
-        _, *arguments = reader.sessions()[-1].info["command"]
-        lines.append(f"resume  {shlex.join([_beside_python('python'), *arguments])}")
+        lines.append(f"resume  {_resume(reader.sessions()[-1].info['command'])}")
     return "\n".join(lines)
+
+
+def _resume(command: Sequence[str]) -> str:
+    """What continues the sweep: the command, or, in a notebook, whose kernel nobody started by hand, the cell."""
+    _, script, *arguments = command
+    if Path(script).name.startswith(("ipykernel", "colab_kernel")):
+        return "run the same cell again"
+    return shlex.join([_beside_python("python"), script, *arguments])
 
 
 def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:
