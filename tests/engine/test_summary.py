@@ -10,7 +10,7 @@ from support.confirmed import L2, NO_L2, sweep, two_arms
 
 from rungwise.engine.terminal.summary import summarise
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import SweepState
+from rungwise.results.record.types import State, SweepState
 
 
 def lines_of(folder: Path, seconds: float | None = 75.0) -> list[str]:
@@ -81,3 +81,12 @@ def test_a_sweep_that_was_stopped_says_what_continues_it(tmp_path: Path, command
     made.record.end_session(2, SweepState.INTERRUPTED)
     made.record.close()
     assert re.fullmatch(resume, lines_of(tmp_path / "run")[-1])
+
+
+def test_early_stopping_saved_nothing_of_a_budget_that_the_search_made_small(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", epochs=8)
+    made.search("no L2", 0.9, 0.91, epochs=2)
+    made.search("no L2", 0.9, state=State.STOPPED, epochs=3)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    assert "epochs  3 of 5 trained in the search (early stopping saved 40%)" in lines_of(tmp_path / "run")
