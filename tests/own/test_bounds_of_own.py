@@ -133,7 +133,7 @@ print("still here", flush=True)"""
 def test_code_that_holds_the_interpreters_lock_ends_its_process(tmp_path: Path) -> None:
     text = """
 time_limit.LAST_RESORT_SECONDS = 0.1
-trial = worker(function(lambda config: re.match("(a+)+b", "a" * 60)), folder, report_seconds=0.1)
+trial = worker(function(lambda config: re.match("(a+)+b", "a" * 60)), folder, report_seconds=1.0)
 said(trial)"""
     done = ended(tmp_path, text)
     assert done.returncode == 1

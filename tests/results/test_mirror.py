@@ -156,7 +156,7 @@ def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path
     home = tmp_path / "home" / "r"
     command = [sys.executable, "-P", "-c", KILLED, where, str(home), str(renamed)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    assert subprocess.run(command, env=environment, check=False, timeout=120).returncode == 9
+    assert subprocess.run(command, env=environment, check=False, timeout=600).returncode == 9
     assert not (home / FILE).exists()
     assert len(list(home.iterdir())) == 1 + renamed
 
