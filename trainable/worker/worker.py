@@ -25,6 +25,7 @@ from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, Trial
 from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.worker.process_settings import ProcessSettings
 from rungwise.trainable.worker.time_limit import TimeLimit, TrialTimeout
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
 
@@ -95,11 +96,16 @@ class TrialWorker(Worker):
     """
 
     _run: TrialRun | None = None
+    _settings: ProcessSettings | None = None  # of the process before its first trial
     _is_hung = False  # code of an earlier trial still runs in this process
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
         self._close()
+        if self._settings is None:
+            self._settings = ProcessSettings()
+        else:
+            self._settings.restore()
         self.config = new_config
         self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
         self._results: Iterator[TrialResult] | None = None
