@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -275,7 +276,8 @@ def test_a_trial_finds_the_process_as_the_first_one_did_whatever_the_one_before_
         torch_settings = [torch.get_default_dtype(), torch.is_grad_enabled(), np.geterr()["over"]]
         kept = [Path.cwd(), list(sys.argv), os.environ.get("GIVEN"), umask, tempfile.gettempdir(), *torch_settings]
         alarm = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
-        return [*kept, sys.getrecursionlimit(), logging.root.manager.disable, list(warnings.filters), *alarm]
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return [*kept, sys.getrecursionlimit(), logging.root.manager.disable, list(warnings.filters), *alarm, limit]
 
     def train(trial: Any, **_: Any) -> Any:
         found.append(settings())
@@ -297,6 +299,7 @@ def test_a_trial_finds_the_process_as_the_first_one_did_whatever_the_one_before_
         warnings.simplefilter("ignore")
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         sys.stdout, sys.stderr = None, io.StringIO()  # type: ignore[assignment]
         sys.stderr.close()
 
@@ -305,7 +308,7 @@ def test_a_trial_finds_the_process_as_the_first_one_did_whatever_the_one_before_
     try:
         for number in (1, 2):
             gone.mkdir(exist_ok=True)
-            trial.reset_config(_numbered(number))
+            trial.reset(_numbered(number))
             assert run_out(trial)[-1].state is TrialEnd.COMPLETED
     finally:
         trial.reset_config(_numbered(3))

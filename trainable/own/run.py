@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -60,7 +61,7 @@ class OwnRun(TrialRun):
         self._pending: CheckpointSaved | None = None  # goes out with the next result
         self._unsaved: str | None = None  # likewise
         self._unclosed: str | None = None  # what its code raised when it was told to end
-        self._folders = count(1)
+        self._folders, self._keeping = count(1), threading.Lock()
         self._scratch: Path | None = None
 
     # -- results -----------------------------------------------------------------------------------------------
@@ -174,6 +175,10 @@ class OwnRun(TrialRun):
         return folder
 
     def keep(self, folder: Path) -> None:
+        with self._keeping:  # threads of the user's may save at the same time
+            self._keep(folder)
+
+    def _keep(self, folder: Path) -> None:
         try:
             self._pending, self._unsaved = self._archive(folder), None
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -13,12 +14,13 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)  # whose handlers are put back
+LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
 
 
 class ProcessSettings:
     """The settings as they are when this is made.
 
-    Working directory, command line, environment, output, warnings, logging, signals, umask and recursion limit. A
+    Working directory, command line, environment, output, warnings, logging, signals, limits and umask. A
     variable that was added to the environment stays: a library that sets one sets it once.
     """
 
@@ -31,6 +33,7 @@ class ProcessSettings:
         os.umask(umask := os.umask(0o077))
         self._umask = umask
         self._handlers: dict[int, Any] = {number: signal.getsignal(number) for number in NUMBERS}
+        self._limits = {limit: resource.getrlimit(limit) for limit in LIMITS}
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
 
@@ -46,6 +49,9 @@ class ProcessSettings:
         sys.setrecursionlimit(self._recursion)
         logging.disable(self._disabled)
         os.umask(self._umask)
+        for limit, values in self._limits.items():
+            with suppress(ValueError, OSError):  # a hard one that was lowered stays
+                resource.setrlimit(limit, values)
         if threading.current_thread() is threading.main_thread():
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in self._handlers.items():

@@ -101,15 +101,24 @@ class TrialWorker(Worker):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
+        self._tidy()
+        self.config = new_config
+        self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
+        self._results: Iterator[TrialResult] | None = None
+        return True
+
+    def reset(self, *arguments: Any, **named: Any) -> bool:
+        """Tune's, before `reset_config`: it fails in a working directory that is gone."""
+        self._tidy()
+        return bool(super().reset(*arguments, **named))  # type: ignore[no-untyped-call]
+
+    def _tidy(self) -> None:
+        """End the trial, and put back what its code has changed of this process."""
         self._close()
         if self._settings is None:
             self._settings = ProcessSettings()
         else:
             self._settings.restore()
-        self.config = new_config
-        self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
-        self._results: Iterator[TrialResult] | None = None
-        return True
 
     def step(self) -> dict[str, Any]:
         # Not in `reset_config`: Tune retries a trial whose step fails, and gives up one whose reset does.

@@ -234,10 +234,11 @@ def suggested(function: DefineByRun) -> list[dict[str, Any]]:
 def misnamed(given: Mapping[str, Any]) -> list[str]:
     """Names of hyperparameters, values and choices that the record would hold in another form: a line each."""
     names: list[tuple[str, object]] = []
+    blank = ["a hyperparameter's name must not be blank"] if any(not str(name).strip() for name in given) else []
     for name, value in given.items():
         names.append(("a hyperparameter's name", name))
         names += [(f"a value of {printable(name)}", part) for part in getattr(value, "choices", [value])]
-    return unnameable(names)
+    return blank + unnameable(names)
 
 
 def unnameable(names: Iterable[tuple[str, object]]) -> list[str]:
