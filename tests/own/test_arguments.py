@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 from support.own import Trials
 
-from rungwise import FloatDistribution, Sweep
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.validation import fields
@@ -207,6 +207,19 @@ def test_a_hyperparameter_that_nothing_gives_is_named_before_ray() -> None:
     given: dict[str, Any] = {"train": train, "metric": "loss", "mode": "min"}
     assert refused(Sweep("own", space, **given)) == ["width must be searched, fixed or in an arm"]
     assert refused(Sweep("own", space, arms={"a": {"width": 1}, "b": {"width": 2}}, **given)) == []
+
+
+@pytest.mark.parametrize(
+    "large", [IntDistribution(0, 2**63), CategoricalDistribution([1, 2**64]), 2**64, {"deep": [2**64]}]
+)
+def test_a_number_that_no_reader_of_the_record_takes_is_refused_before_ray(large: Any) -> None:
+    def train(config, trial): ...
+
+    space = {"lr": FloatDistribution(1e-3, 0.1)}
+    is_range = isinstance(large, IntDistribution | CategoricalDistribution)
+    where: dict[str, Any] = {"space": space | {"n": large}} if is_range else {"space": space, "fixed": {"n": large}}
+    lines = refused(Sweep("own", train=train, metric="loss", mode="min", **where))
+    assert "values of n must hold whole numbers of 64 bits, but one is larger" in lines
 
 
 def generator_objective(trial):
