@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 REASON = 1000  # characters of a reason that are kept, from its start
+DEEPEST = 64  # levels of a JSON value
 TRACEBACK = 20_000  # characters of a traceback that are kept, from its end
 
 # C0 and C1 without tab and newline, DEL, line and paragraph separators, bidirectional controls, lone surrogates.
@@ -52,6 +53,19 @@ def printable_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {printable(key) if isinstance(key, str) else key: printable_json(part) for key, part in value.items()}
     return [printable_json(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def size_problem(value: Any, levels: int = DEEPEST) -> str | None:
+    """Why a JSON value is too large for a record, whose readers have whole numbers of 64 bits; None when it is not.
+
+    `levels`: how deeply it may be nested.
+    """
+    if levels == 0:
+        return f"must be nested at most {DEEPEST} levels deep"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "must hold whole numbers of 64 bits, but one is larger"
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, (size_problem(part, levels - 1) for part in parts)), None)
 
 
 def _escape(found: re.Match[str]) -> str:
