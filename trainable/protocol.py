@@ -96,6 +96,11 @@ class Training(ABC):
         """Hyperparameters without which no trial can begin and which are not among these names."""
         return []
 
+    @property
+    def declares_hyperparameters(self) -> bool:
+        """Whether `problems` knows all names that there are; else only the body of the user's code does."""
+        return not self.is_own
+
     @abstractmethod
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration of a trial, as JSON: defaults filled in, and the keys `RESERVED`.

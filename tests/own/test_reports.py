@@ -226,6 +226,16 @@ def test_one_says_each_problem_once(tmp_path: Path) -> None:
     assert "did you mean 'lr'?" in line
 
 
+def test_one_takes_what_the_function_declares_and_the_space_does_not_name(tmp_path: Path) -> None:
+    def train(lr: float, power: float = 0.5): ...
+
+    sweep = Sweep("own", {"lr": FloatDistribution(0.1, 1.0)}, train=train, metric="loss", mode="min")
+    for given, wanted in (('{"power": 0.3}', []), ('{"powr": 0.3}', ["did you mean 'power'? Known: lr, power"])):
+        options = parse(sweep, ["--out", str(tmp_path), "--one", given])
+        found = check.one_problems(resolve(sweep, options), options)
+        assert [line.partition("; ")[2] for line in found] == wanted
+
+
 def test_one_refuses_what_only_the_built_in_training_reads(tmp_path: Path) -> None:
     sweep = Sweep(name="own", train=yields({"loss": 1.0}), metric="loss", mode="min", max_parameters=10)
     options = parse(sweep, ["--out", str(tmp_path), "--one", "{}"])

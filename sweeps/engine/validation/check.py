@@ -62,8 +62,8 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
 
 
 def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
-    """Names that neither the space nor the script's fixed values have: a training of the user's own may take any."""
-    if not experiment.trained_by.is_own or callable(experiment.space_object):
+    """Names that neither the space nor the script's fixed values have, where a training of the user's own takes any."""
+    if experiment.trained_by.declares_hyperparameters or callable(experiment.space_object):
         return []
     declared = [experiment.space_object, experiment.fixed, *experiment.arm_objects.values()]
     names = sorted({name for some in declared for name in some})
