@@ -24,6 +24,7 @@ from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.report.error_gallery import data_uri
+from rungwise.results.report.glossary import GLOSSARY, link_first_uses
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import embedded, environment
 from rungwise.results.report.plots import curves
@@ -57,6 +58,7 @@ def payload(page: str) -> Any:
 def words(page: str) -> str:
     """What a reader reads: the page without its scripts, styles and tags."""
     bare = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.S)
+    bare = re.sub(r"</?a\b[^>]*>", "", bare)  # a link is part of its sentence
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", bare)).split())
 
 
@@ -304,6 +306,26 @@ def test_a_png_holds_the_pixels_it_was_given() -> None:
         assert (seen == (pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))).all()
     with pytest.raises(ValueError, match=r"an image must be \(1 or 3, H, W\) bytes, but got 7 bytes for \(1, 2, 4\)"):
         data_uri(bytes(7), (1, 2, 4))
+
+
+def test_the_first_use_of_a_term_leads_to_the_glossary_and_no_later_one_does(tmp_path: Path) -> None:
+    page = render(showcase.sweep(tmp_path / "run"))
+    links = re.findall(r'<a class="term" href="#([^"]*)" title="([^"]*)">([^<]*)</a>', page)
+    assert {"term-rung", "term-arm", "term-trial", "term-confirmation", "term-interval", "term-importance"} <= {
+        anchor for anchor, _, _ in links
+    }
+    assert len({anchor for anchor, _, _ in links}) == len(links)
+    for anchor, meaning, _ in links:
+        assert re.search(rf'<div id="{anchor}"><dt>[^<]*</dt><dd>{re.escape(meaning)}</dd>', page)
+    assert page.index('<a class="term"') < page.index('id="glossary"')
+
+
+def test_terms_are_linked_in_running_text_only_as_whole_words() -> None:
+    link = f'<a class="term" href="#term-rung" title="{GLOSSARY["rung"]}">'
+    page = '<h2>Rung</h2><table><td>rung</td></table><p title="a rung"><code>rung</code> strung <b>Rungs</b>, rung</p>'
+    assert link_first_uses(page) == page.replace("<b>Rungs</b>", f"<b>{link}Rungs</a></b>")
+    assert 'href="#term-winner-s-curse"' in link_first_uses("<li>the winner&#39;s curse</li>")
+    assert link_first_uses("<p>a &lt;rung&gt;</p>").count("<a") == 1
 
 
 # -- that nothing breaks it ------------------------------------------------------------------------------------
