@@ -74,8 +74,13 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
 
 
+MOST_KNOWN = 100  # choices in a message
+
+
 def unknown(kind: str, name: str, choices: list[str]) -> str:
-    """One line that refuses `name`, with the nearest valid choice and all of them."""
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    """One line that refuses `name`, with the nearest valid choice and all of them, as far as one can look them over."""
+    same = [choice for choice in choices if choice.casefold() == name.casefold()]
+    near = same or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices))}"
+    more = f" and {len(choices) - MOST_KNOWN:,} more" if len(choices) > MOST_KNOWN else ""
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices)[:MOST_KNOWN])}{more}"
