@@ -83,7 +83,7 @@ def environment(temporary: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, "COLUMNS": "120"}
 
 
-def leftovers(temporary: Path, seconds: float = 120.0) -> list[str]:
+def leftovers(temporary: Path, seconds: float = 600.0) -> list[str]:
     """Processes and files that a command left behind `seconds` after its end, where it ran and in its TMPDIR."""
     until = time.monotonic() + seconds
     while True:

@@ -69,6 +69,11 @@ def test_a_number_is_pythons_numpys_or_a_tensor_of_one(door: Any, value: Any, tm
     assert type(result.metrics["loss"]) is float
 
 
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError
+
+
 class Odd:
     def __repr__(self) -> str:
         return "x" * 1000
@@ -85,10 +90,21 @@ class Odd:
         ({"loss": None}, "a report must hold numbers, but loss is NoneType None"),
         ({"loss": "0.5"}, "a report must hold numbers, but loss is str '0.5'"),
         ({"loss": 1.0, "extra": [1]}, "a report must hold numbers, but extra is list [1]"),
-        ({"loss": torch.ones(2)}, "a report must hold numbers, but loss has more than one"),
+        ({"loss": torch.ones(2)}, "a report must hold numbers, but loss is not a single one"),
         ({"loss": Odd()}, "a report must hold numbers, but loss is Odd xxxx"),
         ({"loss": 1j}, "a report must hold numbers, but loss is complex 1j"),
-        ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got 1"),
+        ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got int 1"),
+        ({"loss": np.ones(0)}, "a report must hold numbers, but loss is not a single one"),
+        ({"loss": Unprintable()}, "but loss is Unprintable whose repr raised ValueError"),
+        ({"loss": 1.0, "": 1.0}, "a report's names must be one line of 1 to 250 printable characters, but got str ''"),
+        ({"loss": 1.0, "a\nb": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a\0b": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a\ud800": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a" * 251: 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "f1": 1.0, "F1": 1.0}, "in more than upper and lower case, but 'f1' and 'F1' are both 'f1'"),
+        ({"loss": 1.0, "epoch": 1.0, "reported_epoch": 1.0}, "'epoch' and 'reported_epoch' are both 'reported_epoch'"),
+        ({"loss": 1.0} | {f"k{n}": n for n in range(1000)}, "a report must hold at most 1,000 numbers, but got 1,001"),
+        ({"loss": 1.0, "Test_loss": 1.0}, "a report must not hold test scores, but got 'Test_loss'"),
         ({"loss": 1.0, "test_loss": 1.0}, "a report must not hold test scores, but got 'test_loss'"),
     ],
 )
@@ -102,7 +118,9 @@ def test_what_is_no_report_is_a_failed_trial_with_a_line(door: Any, report: Any,
 
 
 @DOORS
-@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, torch.tensor(float("nan")), np.float64("-inf")])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, 10**400, torch.tensor(float("nan")), np.float64("-inf"), np.ma.masked]
+)
 def test_an_objective_that_is_not_finite_diverged(door: Any, value: Any, tmp_path: Path) -> None:
     first, last = Trials(door({"loss": 1.0}, {"loss": value}, {"loss": 1.0}), tmp_path).run()
     assert (first.state, last.state) == (None, TrialEnd.DIVERGED)
@@ -181,7 +199,7 @@ def test_what_rungwise_adds_to_a_report_and_what_the_function_calls_alike_are_bo
     assert 0 <= first.metrics["seconds"] < 40
     assert first.metrics.keys() == {"loss", "epoch", "seconds", *(f"reported_{name}" for name in OUR_NAMES)}
     assert (first.metrics["reported_epoch"], first.metrics["reported_step"]) == (40.0, 44.0)
-    assert OUR_NAMES.keys() == {"epoch", "seconds", *REPORT_FIELDS}
+    assert OUR_NAMES.keys() == {"epoch", "seconds", "checksum", *REPORT_FIELDS}
 
 
 @pytest.mark.parametrize("field", ["metric", "objectives", "constraints"])

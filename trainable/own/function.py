@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,9 @@ class FunctionTraining(OwnTraining):
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return self._arguments.problems(values)
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        return self._arguments.missing(names)
 
     @property
     def declares_hyperparameters(self) -> bool:

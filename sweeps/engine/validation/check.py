@@ -75,10 +75,10 @@ def _names_of_ours(experiment: Experiment) -> list[str]:
     if not experiment.trained_by.is_own:
         return []
     fields = {"metric": [experiment.metric], "objectives": experiment.objectives, "constraints": experiment.constraints}
-    first = {name: field for field, names in reversed(fields.items()) for name in names if name in OUR_NAMES}
+    first = {name: field for field, names in reversed(fields.items()) for name in names if name.lower() in OUR_NAMES}
     return [
-        f"{field}: a metric must not be called {name!r}, which is {OUR_NAMES[name]}, a column of every table; what "
-        f"your training reports under this name is called 'reported_{name}'"
+        f"{field}: a metric must not be called {name!r}, which is {OUR_NAMES[name.lower()]}, a column of every table; "
+        f"what your training reports under this name is called 'reported_{name}'"
         for name, field in first.items()
     ]
 
