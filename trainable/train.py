@@ -240,7 +240,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     batch = batches.shape[1]
     # Rows are gathered a batch at a time into one place: an epoch at once costs 40 MB of page faults.
     rows = torch.empty((batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
-    x = torch.empty((batch, *data.shape), device=data.device)
+    x = torch.empty((batch, *data.shape), dtype=data.input_dtype, device=data.device)
     noise = generator(data.device, config.seed, "noise", state.step)
     for module in model.modules():
         if isinstance(module, Dropout):

@@ -176,6 +176,7 @@ DEFINING = {
     "patience": ("--patience", "1.5", {"patience": 1.5}),
     "max_parameters": ("--max-parameters", "10", {"max_parameters": 10}),
     "seed": ("--seed", "9", {"seed": 9}),
+    "preprocess": ("--preprocess", "none", {"training": {"kind": "built-in", "preprocess": "none"}}),
     "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
 }
 # What is trained again after the search: the experiment's, and no part of the definition.

@@ -24,6 +24,7 @@ from rungwise.trainable.data.raw import Array, DataError
 from rungwise.trainable.data.samples import (
     MOST_CLASSES,
     Split,
+    as_they_are,
     checked,
     in_float32,
     kind_of,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
+STANDARDISE = "standardise"
+PREPROCESSING = (STANDARDISE, "none")
 DATASETS: tuple[str, ...] = NAMES
 SMALL = ("digits", *SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
@@ -54,7 +57,8 @@ UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column.
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column; empty where
+    samples go to the model as they are.
 
     A regression has no classes; `target` is the mean and standard deviation of the training split's targets.
     """
@@ -100,13 +104,19 @@ class Dataset:
         return replace(self, test=None)
 
 
-def load(name: str, data_root: str | Path | None = None, columns: Columns = NO_COLUMNS) -> Dataset:
+def load(
+    name: str,
+    data_root: str | Path | None = None,
+    columns: Columns = NO_COLUMNS,
+    preprocess: str = STANDARDISE,
+) -> Dataset:
     """Load a dataset with its fixed split.
 
     Args:
         name: one of DATASETS, or the path of a table, of an `.npz` file, or of a folder of images.
         data_root: where torchvision's datasets are, or go when they must be downloaded; DEFAULT_ROOT by default.
         columns: what the columns of a table are for.
+        preprocess: "standardise", or "none": samples go to a model of your own as they are.
 
     Returns:
         All splits; give a search `load(...).without_test()`.
@@ -114,12 +124,13 @@ def load(name: str, data_root: str | Path | None = None, columns: Columns = NO_C
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(name, data_root, columns):
+    if wrong := problems(name, data_root, columns, preprocess):
         raise DataError(wrong[0])
     raw = sources.read(name, _root(data_root), columns, SPLIT_SEED)
     labels = [part[1] for part in (raw.train, raw.validation, raw.test) if part is not None]
     kind, changes = kind_of(raw, labels)
-    parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
+    accepted = checked if preprocess == STANDARDISE else as_they_are
+    parts = [accepted(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
     train, validation, test = parts
     assert train is not None
     if validation is None:
@@ -138,20 +149,23 @@ def load(name: str, data_root: str | Path | None = None, columns: Columns = NO_C
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
     require_one_shape(name, splits)
-    splits, offset = in_float32(splits)
+    splits, offset = in_float32(splits) if preprocess == STANDARDISE else (splits, None)
     if offset is not None:
         changes.append(
             f"{np.count_nonzero(offset)} of {len(offset)} columns hold numbers so large beside their spread that "
             "float32 would lose their digits: their mean is taken away first"
         )
-    changes += note_of_whole_numbers(train.x)
+    if preprocess == STANDARDISE:
+        changes += note_of_whole_numbers(train.x)
+    else:
+        changes.append(f"samples are {train.x.dtype} {train.x.shape[1:]} and go to the model as they are")
     train = splits[0]
     target, classes = None, raw.classes
     if train.y.dtype == np.float32:
         target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
     else:
         splits, classes = _classes(name, splits, raw.classes)
-    mean, std = _statistics(train.x)
+    mean, std = _statistics(train.x) if preprocess == STANDARDISE else ((), ())
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
     notes = (*raw.notes, *changes)
@@ -202,8 +216,15 @@ def _notes_of_classes(dataset: Dataset) -> list[str]:
     return lines
 
 
-def problems(name: str, data_root: str | Path | None = None, columns: Columns = NO_COLUMNS) -> list[str]:
+def problems(
+    name: str,
+    data_root: str | Path | None = None,
+    columns: Columns = NO_COLUMNS,
+    preprocess: str = STANDARDISE,
+) -> list[str]:
     """Problems that show before anything is read whole or downloaded: one line each, [] = fine. Arguments of `load`."""
+    if preprocess not in PREPROCESSING:
+        return [unknown("preprocessing", preprocess, list(PREPROCESSING))]
     if name in DATASETS:
         root = _root(data_root)
         if columns:
@@ -217,7 +238,7 @@ def problems(name: str, data_root: str | Path | None = None, columns: Columns = 
         return [wrong] if wrong else []
     if not sources.is_file(name):
         return [unknown("dataset", name, list(DATASETS)) + f"; or the path of {sources.KNOWN}"]
-    return sources.file_problems(Path(name), columns)
+    return sources.file_problems(Path(name), columns, as_they_are=preprocess != STANDARDISE)
 
 
 def _root(data_root: str | Path | None) -> Path:

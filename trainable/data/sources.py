@@ -71,12 +71,14 @@ def _is_table(path: Path, columns: Columns) -> bool:
     return path.suffix == ".parquet" and (bool(columns) or not is_all_numbers_or_images(path))
 
 
-def file_problems(path: Path, columns: Columns) -> list[str]:
-    """What is wrong with a user's file or folder, as far as its directory or footer tells."""
+def file_problems(path: Path, columns: Columns, *, as_they_are: bool = False) -> list[str]:
+    """What is wrong with a user's file or folder, as far as its directory or footer tells. `as_they_are`: its samples
+    shall not be changed, which is no way to read a table."""
     if path.suffix in SUFFIXES or path.is_dir():
         try:
             if _is_table(path, columns):
-                return table_data.problems(path, columns)
+                refused = [f"--preprocess none is for arrays, but {str(path)!r} is a table"] if as_they_are else []
+                return [*table_data.problems(path, columns), *refused]
         except (OSError, pa.ArrowException) as error:
             return [unreadable(path, error)]
     if columns:

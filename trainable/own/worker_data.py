@@ -21,6 +21,7 @@ class OwnData:
     per_worker: bool = False  # called once in each process that trains instead
     dataset: str | None = None  # or the name of a dataset of ours, or a file
     columns: Columns = NO_COLUMNS  # of a file that is a table
+    preprocess: str = "standardise"  # of a file
 
 
 class WorkerData:

@@ -37,6 +37,7 @@ class BuiltInTraining(Training):
     data: str = "mnist"  # a known name, or the path of a file or folder
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
     columns: Columns = NO_COLUMNS  # of a table
+    preprocess: str = "standardise"
 
     @property
     def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
@@ -47,7 +48,10 @@ class BuiltInTraining(Training):
         return not self.functions
 
     def definition(self) -> dict[str, Any]:
-        return {"kind": "built-in", **self.functions.definition()} if self.functions else {}
+        said = dict(self.functions.definition()) if self.functions else {}
+        if self.preprocess != "standardise":
+            said["preprocess"] = self.preprocess
+        return {"kind": "built-in", **said} if said else {}
 
     def own_problems(self) -> list[str]:
         named = {name: getattr(self.functions, name) for name in ("loss", "optimizer", "schedule")}
@@ -76,11 +80,11 @@ class BuiltInTraining(Training):
         """A user's own file is read to the end, as it has not been tested."""
         from rungwise.trainable.data import dataset
 
-        lines = dataset.problems(self.data, data_root, self.columns)
+        lines = dataset.problems(self.data, data_root, self.columns, self.preprocess)
         if lines or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
             return lines
         try:
-            data = dataset.load(self.data, data_root, self.columns)
+            data = dataset.load(self.data, data_root, self.columns, self.preprocess)
         except dataset.DataError as error:
             return [str(error)]
         regression = data.target is not None
@@ -103,10 +107,14 @@ class BuiltInTraining(Training):
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load
 
-        return describe_data(replace(load(self.data, data_root, self.columns), functions=self.functions))
+        loaded = load(self.data, data_root, self.columns, self.preprocess)
+        return describe_data(replace(loaded, functions=self.functions))
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
-        return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))
+        config = hyper.parse_config(values)
+        if self.preprocess == "none" and config.model in hyper.MODELS:
+            return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
+        return hyper.unfit(config, tuple(data.about["shape"]))
 
     def rehearse(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         """Of a model of the user's own: that it makes no logits. What it raises, training will raise too."""
@@ -158,7 +166,8 @@ class BuiltInTraining(Training):
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        return probe(configs, (self.data, data_root, self.columns), (resources.cpus, resources.gpus), together, limit)
+        data = (self.data, data_root, self.columns, self.preprocess)
+        return probe(configs, data, (resources.cpus, resources.gpus), together, limit)
 
     def score(
         self,

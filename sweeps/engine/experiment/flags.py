@@ -95,6 +95,8 @@ class Options:
     """Of a table: the column by which rows are split: the latest are the test split."""
     task: str | None = None
     """Of a table: classification or regression, where the target does not tell."""
+    preprocess: str = "standardise"
+    """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
     """Folder of all runs."""
     seed: int = 0
@@ -205,6 +207,7 @@ def default_options(sweep: Sweep) -> Options:
         max_parameters=sweep.max_parameters,
         data=sweep.data_name,
         precision=sweep.precision,
+        preprocess=sweep.preprocess,
         **{each.name: getattr(sweep.columns, each.name) for each in fields(Columns)},
     )
 

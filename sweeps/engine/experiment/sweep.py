@@ -46,6 +46,8 @@ class Sweep:
         test: With a training of your own: scores a confirmed trial on the test split; called once, after all choices
             are made. With `program` it may be a program, too.
         columns: What the columns of a table are for: `Columns(target="price", drop=["id"])` (docs/data.md).
+        preprocess: "standardise", or "none": arrays of any shape and type, such as token ids or spectrograms, go to a
+            model of your own as they are.
         data_per_worker: With `train` or `objective`: `data` is called once in each process that trains, not on the
             driver.
         metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
@@ -105,6 +107,7 @@ class Sweep:
     schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
     columns: Columns = NO_COLUMNS
+    preprocess: str = "standardise"
     data_per_worker: bool = False
     metric: str = None  # type: ignore[assignment]  # filled in by __post_init__
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__

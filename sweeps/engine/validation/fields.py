@@ -88,6 +88,7 @@ RULES: dict[str, Rule] = {
         "a dataset's name, or a function without arguments",
     ),
     "columns": (lambda value: isinstance(value, Columns), "Columns(...), which rungwise exports"),
+    "preprocess": TEXT,
     "metrics": (_functions, "a dict of names and functions of (outputs, targets)"),
     "loss": (_or_none(callable), "a function of (outputs, targets)"),
     "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),
