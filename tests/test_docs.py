@@ -92,7 +92,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
                     options = parse(sweeps[script], shlex.split(flags, comments=True))
                     found = (one_problems if options.one else problems)(resolve(sweeps[script], options), options)
                     assert [line for line in found if "sweep.sqlite" not in line] == [], f"{page}.md: {script} {flags}"
-    assert commands == 25
+    assert commands == 27
 
 
 @pytest.mark.long

@@ -71,6 +71,11 @@ class Candidate:
     breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
     search: int = 1  # of the arm, that found it
 
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether most of its seeds break a constraint."""
+        return 2 * len(self.breaches) > len(self.values)
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:

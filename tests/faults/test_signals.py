@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from support.sweeping import Run, assert_nothing_lost, interrupt, wait_until
 
 from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import Stop
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, SweepState
 
@@ -169,6 +171,11 @@ with Signals() as signals:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT)
     assert (done.stdout, done.stderr) == (f"interrupted by {int(number)}\n", "")
+
+
+def test_tune_can_pickle_the_stopper_while_signals_are_caught() -> None:
+    with Signals() as signals:
+        cloudpickle.dumps(Stop(signals, None))
 
 
 def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:

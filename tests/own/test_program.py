@@ -181,6 +181,10 @@ for epoch in range(2):
     "text": (reporting("'score': 'good'"), "must hold numbers, but score is str 'good'"),
     "a folder that is elsewhere": (reporting("'score': 1, 'checkpoint': '/etc'"), "below $RUNGWISE_SAVE"),
     "a folder that is not there": (reporting("'score': 1, 'checkpoint': 'x'"), "but named 'x'"),
+    "a folder that is no path": (reporting("'score': 1, 'checkpoint': 'a\\0b'"), "as its checkpoint, but named 'a"),
+    "a folder too long": (reporting("'score': 1, 'checkpoint': 'a' * 5000"), "as its checkpoint, but named 'a"),
+    "JSON too deep": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('[' * 60000)", "must report one JSON object"),
+    "half a line": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('{')\nsys.exit(3)", "ended with exit code 3"),
 }  # fmt: skip
 
 

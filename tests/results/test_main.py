@@ -269,7 +269,7 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
         (["shwo", "runs/a"], "unknown command 'shwo'; did you mean show?"),
         (["pull"], "SOURCE and NAME must be given"),
         (["copy"], "WHERE must be given"),
-        (["predict"], "an IMAGE must be given"),
+        (["predict"], "a FILE must be given, an image or a table"),
         (["show", "runs/a", "--tops", "3"], "unknown flag --tops; did you mean --top?"),
         (["show", "runs/a", "--top", "x"], "--top must be a whole number, but got 'x'"),
         (["show", "runs/a", "--top"], "--top needs a value"),

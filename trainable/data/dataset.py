@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,11 @@ from rungwise.trainable.data.samples import (
     note_of_whole_numbers,
     require_one_shape,
 )
+from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.table.encoder import TableEncoder
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
@@ -67,6 +72,7 @@ class Dataset:
     highest: float = 255.0  # of a pixel: white
     changes: tuple[str, ...] = ()  # what was changed or left out while the samples were read
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, by which the loop learns from it
+    encoder: TableEncoder | None = None  # by which the columns of a table became numbers
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,12 +100,13 @@ class Dataset:
         return replace(self, test=None)
 
 
-def load(name: str, data_root: str | Path | None = None) -> Dataset:
+def load(name: str, data_root: str | Path | None = None, columns: Columns = NO_COLUMNS) -> Dataset:
     """Load a dataset with its fixed split.
 
     Args:
-        name: one of DATASETS, or the path of a `.npz` or `.parquet` file, or of a folder of images.
+        name: one of DATASETS, or the path of a table, of an `.npz` file, or of a folder of images.
         data_root: where torchvision's datasets are, or go when they must be downloaded; DEFAULT_ROOT by default.
+        columns: what the columns of a table are for.
 
     Returns:
         All splits; give a search `load(...).without_test()`.
@@ -107,9 +114,9 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(name, data_root):
+    if wrong := problems(name, data_root, columns):
         raise DataError(wrong[0])
-    raw = sources.read(name, _root(data_root))
+    raw = sources.read(name, _root(data_root), columns, SPLIT_SEED)
     labels = [part[1] for part in (raw.train, raw.validation, raw.test) if part is not None]
     kind, changes = kind_of(raw, labels)
     parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
@@ -149,7 +156,10 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
     notes = (*raw.notes, *changes)
     train, validation, *rest = frozen
-    return Dataset(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes)
+    return Dataset(
+        *(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes),
+        encoder=raw.encoder,
+    )
 
 
 def notes(dataset: Dataset) -> list[str]:
@@ -192,10 +202,13 @@ def _notes_of_classes(dataset: Dataset) -> list[str]:
     return lines
 
 
-def problems(name: str, data_root: str | Path | None = None) -> list[str]:
+def problems(name: str, data_root: str | Path | None = None, columns: Columns = NO_COLUMNS) -> list[str]:
     """Problems that show before anything is read whole or downloaded: one line each, [] = fine. Arguments of `load`."""
     if name in DATASETS:
         root = _root(data_root)
+        if columns:
+            flags = ", ".join(dict.fromkeys([*columns.named().values(), *(["--task"] if columns.task else [])]))
+            return [f"{flags}: for tables of your own, and {name} is a dataset with a name"]
         if name not in TORCHVISION:
             return []
         wrong = memory.problem(name, TORCHVISION[name][1])
@@ -203,9 +216,8 @@ def problems(name: str, data_root: str | Path | None = None) -> list[str]:
             wrong = f"the data root must be a folder, but {str(root)!r} is a file"
         return [wrong] if wrong else []
     if not sources.is_file(name):
-        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
-    wrong = sources.check_file(Path(name))
-    return [wrong] if wrong else []
+        return [unknown("dataset", name, list(DATASETS)) + f"; or the path of {sources.KNOWN}"]
+    return sources.file_problems(Path(name), columns)
 
 
 def _root(data_root: str | Path | None) -> Path:

@@ -99,13 +99,13 @@ class OwnTraining(Training):
             return []
         from rungwise.trainable.data import dataset
 
-        return dataset.problems(self.data.dataset, data_root)
+        return dataset.problems(self.data.dataset, data_root, self.data.columns)
 
     def load(self, data_root: str | Path | None = None) -> SweepData:
         if self.data.dataset is not None:
             from rungwise.trainable.training.builtin import BuiltInTraining
 
-            return BuiltInTraining(self.data.dataset).load(data_root)
+            return BuiltInTraining(self.data.dataset, columns=self.data.columns).load(data_root)
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
         name = name_of(self.data.load)

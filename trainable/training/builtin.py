@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.trainable import config as hyper
+from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.faults import reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
@@ -35,6 +36,7 @@ class BuiltInTraining(Training):
 
     data: str = "mnist"  # a known name, or the path of a file or folder
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
+    columns: Columns = NO_COLUMNS  # of a table
 
     @property
     def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
@@ -74,11 +76,11 @@ class BuiltInTraining(Training):
         """A user's own file is read to the end, as it has not been tested."""
         from rungwise.trainable.data import dataset
 
-        lines = dataset.problems(self.data, data_root)
+        lines = dataset.problems(self.data, data_root, self.columns)
         if lines or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
             return lines
         try:
-            data = dataset.load(self.data, data_root)
+            data = dataset.load(self.data, data_root, self.columns)
         except dataset.DataError as error:
             return [str(error)]
         regression = data.target is not None
@@ -101,7 +103,7 @@ class BuiltInTraining(Training):
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load
 
-        return describe_data(replace(load(self.data, data_root), functions=self.functions))
+        return describe_data(replace(load(self.data, data_root, self.columns), functions=self.functions))
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))
@@ -156,7 +158,7 @@ class BuiltInTraining(Training):
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        return probe(configs, (self.data, data_root), (resources.cpus, resources.gpus), together, limit)
+        return probe(configs, (self.data, data_root, self.columns), (resources.cpus, resources.gpus), together, limit)
 
     def score(
         self,
@@ -224,5 +226,6 @@ def describe_data(full: Dataset) -> SweepData:
         "train": len(full.train),
         "validation": len(full.validation),
         "test": len(full.test) if full.test else 0,
+        "columns": None if full.encoder is None else dict(full.encoder.described()),
     }
     return SweepData(full.without_test(), full, full.nbytes, about, notes(full))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rungwise.results.io.formatting import epochs, format_metric, metric_label
 from rungwise.results.report.importance import ARM, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe
-from rungwise.results.report.plots.scales import ChoiceScale, scale_of
+from rungwise.results.report.plots.space.scales import ChoiceScale, scale_of
 from rungwise.results.report.snapshot import Snapshot
 
 AXES = 8
