@@ -336,9 +336,13 @@ def fetched(port: int, path: str, server: subprocess.Popen[bytes]) -> Any:
 # -- the notebook ------------------------------------------------------------------------------------------------
 
 EXECUTE = """
-import nbformat, nbclient, sys
+import nbformat, nbclient, os, sys
+from traitlets.config import Config
 notebook = nbformat.read(sys.argv[1], as_version=4)
-nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+patience = {"timeout": 600, "startup_timeout": 600, "iopub_timeout": 600}
+# A port is chosen long before the kernel takes it, and may be another process's by then.
+sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{os.environ['TMPDIR']}/notebook"}})
+nbclient.NotebookClient(notebook, kernel_name="python3", config=sockets, **patience).execute()
 nbformat.write(notebook, "executed.ipynb")
 """
 
