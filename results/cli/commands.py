@@ -16,6 +16,7 @@ from tyro.conf import arg
 
 from rungwise.results.cli.predict import predict
 from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs, newest_run
+from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, RecordError
@@ -50,6 +51,8 @@ def show(
     phase: Annotated[str | None, arg(metavar="PHASE", help_behavior_hint="")] = None,
     sort: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: by phase and rank)")] = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 (the flag's name)
+    csv: bool = False,
+    json: bool = False,
 ) -> int:
     """Show the answer of a run and its trials, best first.
 
@@ -59,15 +62,20 @@ def show(
         phase: Only those of this phase: search, confirm, refit, untuned, audit.
         sort: Column to sort by, such as lr or epochs; --sort=-epochs sorts the largest first.
         format: csv and json print all columns of the selected trials.
+        csv: The same as --format csv.
+        json: The same as --format json.
     """
     from rungwise.results.cli.show import Selection, show_run, trial_rows
 
+    asked = {*([format] if format != "table" else []), *(["csv"] if csv else []), *(["json"] if json else [])}
+    if len(asked) > 1:
+        raise CommandLineError(f"only one format can be printed, but {' and '.join(sorted(asked))} are asked for")
     selection = Selection(arm, phase, sort)
     with Reader(find_run(run)) as reader:
-        if format == "table":
+        if not asked:
             show_run(reader, selection, top)
         else:
-            (_print_csv if format == "csv" else _print_json)(*trial_rows(reader, selection))
+            (_print_csv if asked == {"csv"} else _print_json)(*trial_rows(reader, selection))
     return 0
 
 

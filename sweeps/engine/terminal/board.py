@@ -13,6 +13,7 @@ from math import isfinite, nan
 from rungwise.results.io.formatting import duration, format_metric
 from rungwise.results.record.types import ReportRow, State, Trial
 
+RECENT = 12  # trials, or twice as many as run at once: how fast a busy machine trains changes
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
 
 
@@ -41,6 +42,7 @@ class Board:
     title: str = ""  # what is searched, and on which data
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
+    closing: float = 0.0  # seconds from the last report to the end of the command, about
     repeats: int = 0  # confirmations and audits to come, about
     repeated: int = 0  # of them, those that ended
     waiting: dict[int, Running] = field(default_factory=dict)  # of an earlier driver, to be carried on
@@ -125,10 +127,12 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate, once a trial has ended: trials in flight and to come, over as many slots as were used."""
+        """An estimate, once a trial has ended: trials in flight and to come at the recent pace, over as many slots as
+        were used, and what follows the last of them."""
         if not self.done or not self.paces:
             return None
-        pace, now = sum(self.paces) / len(self.paces), self.now()
+        recent = self.paces[-max(RECENT, 2 * self.widest) :]
+        pace, now = sum(recent) / len(recent), self.now()
         search: list[float] = []
         confirm: list[float] = []
         lucks = (index * _GOLDEN % 1.0 for index in count(1))
@@ -141,7 +145,7 @@ class Board:
         jobs = [self._to_come(one, next(lucks)) * pace for one in [*waiting, *[Running("")] * fresh]]
         repeats = self.repeats - self.repeated - len(confirm)
         first = _makespan(search, jobs, self.widest)
-        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest)
+        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest) + self.closing
 
     def _to_come(self, trial: Running, luck: float) -> float:
         """Epochs that a trial still trains if rungs pass as large a share as so far; one of `luck` 0 stops first."""
@@ -156,7 +160,7 @@ class Board:
     def clock(self) -> str:
         """'2 min 10 s elapsed, about 1 min 05 s left'"""
         left = self.seconds_left
-        elapsed = f"{duration(self.now() - self.since)} elapsed"
+        elapsed = f"{duration(round(self.now() - self.since))} elapsed"
         return elapsed if left is None else f"{elapsed}, about {duration(max(1, round(left)))} left"
 
     def counts(self) -> str:

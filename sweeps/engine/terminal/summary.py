@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -32,6 +33,7 @@ from rungwise.results.record.sessions import trial_state_text
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
+WIDEST = 110  # characters of a line: longer ones are hard to read
 FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
 
@@ -49,7 +51,7 @@ def summarise(
     after = f"{state} after {duration(seconds)}" if seconds is not None else f"already {state}, nothing left to do"
     lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
-        lines += ["", textwrap.fill(result.sentence, 110), ""]
+        lines += ["", result.sentence, ""]
         told = (SeedIgnored, BrokenConstraint, EdgeOfSpace, AsGoodAsNone, ArmBudgets)
         lines += [f"note    {note_text(note, result)}" for note in result.notes if isinstance(note, told)]
         lines += [f"model   {_model(note, result)}" for note in result.notes if isinstance(note, KeptModel)]
@@ -75,7 +77,22 @@ def summarise(
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
         lines.append(f"resume  {_resume(reader.sessions()[-1].info['command'])}")
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    """A line broken at words where the terminal ends, except for commands, which are copied whole."""
+    if line.startswith(("mlflow", "resume")):
+        return line
+    label = re.match(r"[a-z]+ {2,}", line)
+    columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent=" " * label.end() if label else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _resume(command: Sequence[str]) -> str:
