@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rungwise.results.io.formatting import assignments, moment, short, size
@@ -38,7 +38,8 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
         "fixed": Table("fixed hyperparameters", ("hyperparameter", "value", *meaning), fixed, False),
         "data": [(name, _text(value)) for name, value in definition.data.to_json().items() if name != "columns"],
         "columns": Table("columns of the table", ("column", "what was done"), _columns(definition.data), False),
-        "sessions": [_session(session) for session in snapshot.sessions[-_SESSIONS:]],
+        "shown": min(_SESSIONS, len(snapshot.sessions)),
+        "sessions": _sessions(snapshot.sessions[-_SESSIONS:]),
     }
 
 
@@ -66,6 +67,13 @@ def _range(value: Any) -> tuple[str, str, str]:
 def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
     about = snapshot.about.get(name, {})
     return str(about.get("unit", "")), str(about.get("help", ""))
+
+
+def _sessions(sessions: Sequence[Session]) -> list[list[tuple[str, str]]]:
+    """What the record says about each driver; what is the same of all of them, once and first."""
+    each = [_session(session) for session in sessions]
+    common = [row for row in each[0] if all(row in rows for rows in each)] if len(each) > 1 else []
+    return [rows for rows in (common, *([row for row in rows if row not in common] for rows in each)) if rows]
 
 
 def _session(session: Session) -> list[tuple[str, str]]:

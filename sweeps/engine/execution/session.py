@@ -106,7 +106,7 @@ class Session:
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
-            recorder.breach = experiment.breach
+            recorder.metric, recorder.breach = experiment.metric, experiment.breach
             recorder.ending = lambda: self.stop.interrupted
             search = Search(experiment, self.record, self._limit, self._repeats, recorder.refused)
             from rungwise.results.exporters.optuna_study import studies
