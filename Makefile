@@ -60,7 +60,7 @@ docs: $(READY)  ## the documentation site, in site/; a warning is an error
 
 ready: $(READY)
 
-system:  ## what the tests need of the system: Chromium for report.html, sshd and others for tests/cluster
+system:  ## what the tests need of the system: Chromium for report.html, tmux, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
 $(READY): pyproject.toml constraints.txt

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from rungwise.reporting import report
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
+    from rungwise.trainable.data.table.columns import Columns
+    from rungwise.trainable.own.trial import TrialStopped
 
 _HOMES = {
     "CategoricalDistribution": "rungwise.engine",
+    "Columns": "rungwise.trainable.data.table.columns",
     "FloatDistribution": "rungwise.engine",
     "IntDistribution": "rungwise.engine",
     "Run": "rungwise.results.run",
     "RungwiseError": "rungwise.errors",
     "Sweep": "rungwise.engine",
+    "TrialStopped": "rungwise.trainable.own.trial",
     "main": "rungwise.engine",
     "report": "rungwise.reporting",
     "run": "rungwise.engine",
@@ -35,11 +39,13 @@ _HOMES = {
 
 __all__ = [
     "CategoricalDistribution",
+    "Columns",
     "FloatDistribution",
     "IntDistribution",
     "Run",
     "RungwiseError",
     "Sweep",
+    "TrialStopped",
     "__version__",
     "main",
     "open_run",

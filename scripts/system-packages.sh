@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the tests need from the system: Chromium, which draws report.html, and a font for it to draw with; and
-# what makes machines of namespaces (tests/cluster): ip, unshare, rsync, an SSH client and server.
+# Installs what the tests need from the system: Chromium, which draws report.html, and a font for it to draw with; tmux,
+# which draws the live view; and what makes machines of namespaces (tests/cluster): ip, unshare, rsync, an SSH client
+# and server.
 # Needs root and apt; elsewhere it says what is missing and exits 0, and the tests that need it skip with the reason.
 # Arguments are commands to be installed besides, each from the package of its name (stress-ng).
 # Safe to run again: it does nothing when all is there.
@@ -12,7 +13,7 @@ command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>
 [ -x /usr/sbin/sshd ] && command -v ip >/dev/null 2>&1 && command -v rsync >/dev/null 2>&1 &&
     command -v ssh >/dev/null 2>&1 && command -v unshare >/dev/null 2>&1 ||
     missing="$missing iproute2 util-linux openssh-server openssh-client rsync"
-for tool; do
+for tool in tmux "$@"; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 [ -n "$missing" ] || exit 0

@@ -21,7 +21,7 @@ from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.exporters.mlflow import STATUS, Exporter
 from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
-from rungwise.results.exporters.mlflow_database import set_aside, unusable
+from rungwise.results.exporters.mlflow_database import old_locations, relocate, set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
@@ -181,6 +181,10 @@ def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
         return
     if database is not None and (why := unusable(database)):
         yield Finding("mlflow", f"{database} {why}; it will be kept aside", partial(_replace_store, run, uri, database))
+        return
+    if database is not None and (old := old_locations(database)):
+        elsewhere = f"{shown_uri} was moved: it looks for its artifacts in {', '.join(old)}"
+        yield Finding("mlflow", elsewhere, partial(relocate, database))
         return
     try:
         with errors(uri), locked(run / ".mlflow.lock"):

@@ -72,6 +72,7 @@ class Store:
             mlflow_database.ensure(self.database)
             if why := mlflow_database.half_made(self.database):  # MLflow would try, and keep the file open
                 raise sqlite3.DatabaseError(f"{self.database} {why}")
+            mlflow_database.relocate(self.database)
             uri = uri if "?" in uri else sqlite_uri(self.database)
         self._client = MlflowClient(uri)
 

@@ -3,6 +3,10 @@
 MLflow makes a new database in place, by some 70 migrations that no transaction holds together. Whoever is killed on the
 way, or has no room, leaves a file in which every later migration fails. So an empty database is made in memory, and
 written under a temporary name.
+
+MLflow keeps absolute paths of artifacts: it makes a relative location absolute when it creates an experiment
+(mlflow#7670), and has no command that changes one. Those of our stores lie beside the database, so that the right paths
+of a store that was moved follow from where it is.
 """
 
 from __future__ import annotations
@@ -18,6 +22,13 @@ from typing import Any
 from rungwise.files import locked, replacing
 
 ARTIFACTS = "mlartifacts"  # beside the database
+# table -> its columns that hold a URI within the artifacts
+_COLUMNS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 
 
 def ensure(database: Path) -> None:
@@ -73,6 +84,37 @@ def set_aside(database: Path) -> Path:
             if (path := Path(f"{database}{suffix}")).exists():
                 path.rename(f"{backup}{suffix}")
     return backup
+
+
+def old_locations(database: Path) -> list[str]:
+    """The folders of artifacts, as URIs, that the store names instead of the one beside it; [] where that is absent.
+
+    Raises sqlite3.Error.
+    """
+    beside = database.absolute().parent / ARTIFACTS
+    if not beside.is_dir():
+        return []
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=20)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
+            return []
+        found = {str(location) for (location,) in db.execute("SELECT artifact_location FROM experiments")}
+    ours = (uri for uri in found if uri.startswith("file:///") and uri.endswith(f"/{ARTIFACTS}"))
+    return sorted(uri for uri in ours if uri != beside.as_uri())
+
+
+def relocate(database: Path) -> None:
+    """Let the store name the artifacts beside it, wherever they were when it was written. Raises sqlite3.Error."""
+    here = (database.absolute().parent / ARTIFACTS).as_uri()
+    for old in old_locations(database):
+        with closing(sqlite3.connect(database, timeout=20)) as db, db:
+            for table, columns in _COLUMNS.items():
+                known = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}  # older ones lack some
+                for column in known.intersection(columns):
+                    db.execute(
+                        f"UPDATE {table} SET {column} = ?1 || substr({column}, length(?2) + 1) "
+                        f"WHERE {column} = ?2 OR substr({column}, 1, length(?2) + 1) = ?2 || '/'",
+                        (here, old),
+                    )
 
 
 def _lock(database: Path) -> Path:

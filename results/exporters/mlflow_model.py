@@ -16,7 +16,8 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 MODEL_VERSIONS = "mlflow.modelVersions"  # as MLflow calls it: a server sets it when it makes a version
 _DIGEST = "rungwise.digest"
 _SCORE, _METRIC, _MODE, _DATA = "rungwise.validation", "rungwise.metric", "rungwise.mode", "rungwise.data"
@@ -174,10 +176,29 @@ def _registered(
         "rungwise.run": confirmed.identity,
         "rungwise.arm": str(about["about"].get("arm", "")),
     }
-    # Not "models:/<id>": MLflow 3.17's SQL registry looks that up in the process's own tracking URI, not in this one.
-    return client.create_model_version(
-        name, model.artifact_location, run_id, tags, model_id=model.model_id, await_creation_for=30
-    )
+    # MLflow 3.17's SQL registry keeps no model_id: only a source "models:/<id>" leads from the version to the model.
+    with _as_default(client.tracking_uri):
+        return client.create_model_version(
+            name, f"models:/{model.model_id}", run_id, tags, model_id=model.model_id, await_creation_for=30
+        )
+
+
+@contextmanager
+def _as_default(uri: str) -> Iterator[None]:
+    """Make `uri` the process's own tracking URI: MLflow 3.17's SQL registry looks a model up there, and not in the
+    store of the client that asks."""
+    import mlflow
+
+    variable = os.environ.get(MLFLOW_VARIABLE)
+    is_set: bool = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    before = mlflow.get_tracking_uri() if is_set else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None if before == variable else before)  # type: ignore[arg-type]
+        if variable is not None:
+            os.environ[MLFLOW_VARIABLE] = variable
 
 
 def _link(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> None:

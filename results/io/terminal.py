@@ -7,12 +7,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.padding import Padding
+from rich.segment import Segment, Segments
+from rich.table import Column, Table
 from rich.text import Text
 
 from rungwise.text import printable
 
 _WIDEST = 10_000  # characters
+INDENT = 4  # of the columns that have no room, below their row
 PROSE = 30  # characters that a column of sentences takes at least
 
 
@@ -29,10 +32,11 @@ class Terminal(Console):
         return super().render_str(printable(text), **how)
 
     def print_whole(self, table: Table, spare: Iterable[object] = (), prose: object = None) -> None:
-        """Print a table of which no cell is cut: half a number is another number.
+        """Print a table of which no cell is cut or broken: half a number is another number.
 
         While it is too wide, the columns with the headers `spare` are left out, in that order; if it still is, the
-        terminal breaks its lines. The column with the header `prose` is broken at words, where it has room.
+        last columns go below each row, as NAME=VALUE. The column with the header `prose` is broken at words, where it
+        has room.
         """
         for column in table.columns:
             column.no_wrap = column.header != prose
@@ -46,8 +50,21 @@ class Terminal(Console):
                 break
             table.columns = [column for column in table.columns if column.header != header]
             needed = self._needed(table)
+        below: list[Column] = []
+        while prose is None and needed > self.width and len(table.columns) > 1:
+            below.insert(0, table.columns.pop())
+            needed = self._needed(table)
         table.width = needed
-        self.print(table, crop=False, no_wrap=True, overflow="ignore")
+        if not below:
+            self.print(table, crop=False, no_wrap=True, overflow="ignore")
+            return
+        header, *rows = self.render_lines(table, self.options.update(width=needed, no_wrap=True), pad=False)
+        self.print(Segments([*header, Segment.line()]), end="")
+        for row, *cells in zip(rows, *(column.cells for column in below), strict=True):
+            self.print(Segments([*row, Segment.line()]), end="")
+            values = [f"{column.header}={cell}" for column, cell in zip(below, cells, strict=True) if cell]
+            if all(isinstance(cell, str) for cell in cells):  # and no rule between phases
+                self.print(Padding(Text("  ".join(values)), (0, 0, 0, INDENT)), style="dim")
 
     def fits(self, table: Table) -> bool:
         """Whether the terminal is as wide as the table."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rungwise.results.io.formatting import assignments, moment, short, size
 from rungwise.results.io.redaction import redacted
+from rungwise.results.record.definition import DatasetSummary
 from rungwise.results.record.types import Session
 from rungwise.results.report.page import Table, label, values
 from rungwise.results.report.snapshot import Snapshot
@@ -35,9 +36,15 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
         "space": Table("searched hyperparameters", ("hyperparameter", "from", "to", "scale", *meaning), ranges, False),
         "arms": Table("arms and what they fix", ("arm", "fixes"), arms, False),
         "fixed": Table("fixed hyperparameters", ("hyperparameter", "value", *meaning), fixed, False),
-        "data": [(name, _text(value)) for name, value in definition.data.to_json().items()],
-        "sessions": [_session(session) for session in snapshot.sessions[-_SESSIONS:]],
+        "data": [(name, _text(value)) for name, value in definition.data.to_json().items() if name != "columns"],
+        "columns": Table("columns of the table", ("column", "what was done"), _columns(definition.data), False),
+        "shown": min(_SESSIONS, len(snapshot.sessions)),
+        "sessions": _sessions(snapshot.sessions[-_SESSIONS:]),
     }
+
+
+def _columns(data: DatasetSummary) -> list[tuple[str, str]]:
+    return list((data.columns or {}).items())
 
 
 def _range(value: Any) -> tuple[str, str, str]:
@@ -60,6 +67,13 @@ def _range(value: Any) -> tuple[str, str, str]:
 def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
     about = snapshot.about.get(name, {})
     return str(about.get("unit", "")), str(about.get("help", ""))
+
+
+def _sessions(sessions: Sequence[Session]) -> list[list[tuple[str, str]]]:
+    """What the record says about each driver; what is the same of all of them, once and first."""
+    each = [_session(session) for session in sessions]
+    common = [row for row in each[0] if all(row in rows for rows in each)] if len(each) > 1 else []
+    return [rows for rows in (common, *([row for row in rows if row not in common] for rows in each)) if rows]
 
 
 def _session(session: Session) -> list[tuple[str, str]]:

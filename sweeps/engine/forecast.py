@@ -81,7 +81,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     repeats = experiment.repeats
     epochs = searched + repeats * experiment.epochs
     training = epochs * seconds
-    wall = START_SECONDS + training / running + (END_SECONDS if repeats else END_SECONDS / 2)
+    wall = START_SECONDS + training / running + closing_seconds(repeats)
     hours = wall * running * (options.resources.gpus or options.resources.cpus) / 3600
     return Forecast(
         epochs=epochs,
@@ -96,6 +96,11 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         money=None if options.price_per_hour is None else hours * options.price_per_hour,
         seconds_an_epoch=seconds,
     )
+
+
+def closing_seconds(repeats: int) -> float:
+    """What follows the last trial of a sweep that trains so many configurations again."""
+    return END_SECONDS if repeats else END_SECONDS / 2
 
 
 def _states(experiment: Experiment, options: Options, seconds: float) -> int:

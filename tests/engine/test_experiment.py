@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, Columns, FloatDistribution, Sweep, main
 from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
@@ -176,14 +176,17 @@ DEFINING = {
     "patience": ("--patience", "1.5", {"patience": 1.5}),
     "max_parameters": ("--max-parameters", "10", {"max_parameters": 10}),
     "seed": ("--seed", "9", {"seed": 9}),
+    "preprocess": ("--preprocess", "none", {"training": {"kind": "built-in", "preprocess": "none"}}),
     "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
 }
 # What is trained again after the search: the experiment's, and no part of the definition.
 AFTERWARDS = {"confirm_configs", "confirm_seeds", "refit_seeds", "untuned_seeds", "confirm", "audit"}
 # Where and how it runs. The data is in the definition as what was read; --warm-start and --enqueue are kept beside it.
+COLUMNS = {field.name for field in dataclasses.fields(Columns)}
 RUNNING = {
-    "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror", "tracking_uri",
-    "data_root", "time_budget", "trial_timeout", "checkpoint_seconds", "retries", "warm_start", "enqueue", "widen",
+    *COLUMNS, "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror",
+    "tracking_uri", "data_root", "time_budget", "trial_timeout", "checkpoint_seconds", "retries",
+    "warm_start", "enqueue", "widen",
     "accept_changed_model", "fresh", "plan", "price_per_hour", "one", "quiet",
 }  # fmt: skip
 

@@ -83,7 +83,7 @@ def environment(temporary: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, "COLUMNS": "120"}
 
 
-def leftovers(temporary: Path, seconds: float = 120.0) -> list[str]:
+def leftovers(temporary: Path, seconds: float = 600.0) -> list[str]:
     """Processes and files that a command left behind `seconds` after its end, where it ran and in its TMPDIR."""
     until = time.monotonic() + seconds
     while True:
@@ -185,7 +185,7 @@ def test_a_stopped_trial_is_told_with_its_rung_and_cutoff_everywhere(
         assert len(curve) == trial.stop_rung * 2  # stopped where it was judged, not later
         assert trial.cutoff is not None
         assert curve[-1] < trial.cutoff
-        assert f"against a cutoff of {trial.cutoff:.6g} at epoch {trial.stop_rung:g}" in (trial.reason or "")
+        assert f"against a cutoff of {trial.cutoff:.2%} at epoch {trial.stop_rung:g}" in (trial.reason or "")
         assert study[trial.trial].state is TrialState.PRUNED
         assert list(study[trial.trial].intermediate_values.values()) == curve
         assert mlflow_runs[trial.trial].info.status == "KILLED"

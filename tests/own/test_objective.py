@@ -15,6 +15,10 @@ from rungwise.trainable.messages import FailureKind, SuggestionAnswer, TrialEnd
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels else []
+
+
 def layered(trial: Any) -> float:
     """Conditional: as many widths as layers."""
     layers = trial.suggest_int("layers", 1, 3)
@@ -269,7 +273,13 @@ def test_what_is_returned_must_be_a_number_for_each_objective(
         (lambda t: t.suggest_categorical("x", []), "choices must not be empty"),
         (lambda t: t.suggest_categorical("x", [(3, 3)]), "a choice must be a boolean, a number, text or None"),
         (lambda t: t.suggest_int("epochs", 1, 9), "'epochs' belongs to the sweep"),
-        (lambda t: t.suggest_int("a\nb", 1, 9), "must be one line without control characters"),
+        (lambda t: t.suggest_int("a\nb", 1, 9), "must be one line of printable characters"),
+        (lambda t: t.suggest_int("", 1, 9), "must be one line of printable characters"),
+        (lambda t: t.suggest_int("x", 0, 2**63), "x: high must hold whole numbers of 64 bits, but one is larger"),
+        (lambda t: t.suggest_int("x", -1e30, 1), "x: low must hold whole numbers of 64 bits, but one is larger"),
+        (lambda t: t.suggest_categorical("x", [2**64]), "x: choices must hold whole numbers of 64 bits"),
+        (lambda t: t.set_user_attr("n", [2**64]), "the attribute 'n' must hold whole numbers of 64 bits"),
+        (lambda t: t.set_user_attr("n", nested(63)), "the attribute 'n' must be nested at most"),
         (lambda t: (t.suggest_int("y", 1, 9), t.suggest_float("y", 1, 9)), "y: the range must stay"),
         (lambda t: t.study, "trial.study is not known here"),
     ],

@@ -269,7 +269,7 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
         (["shwo", "runs/a"], "unknown command 'shwo'; did you mean show?"),
         (["pull"], "SOURCE and NAME must be given"),
         (["copy"], "WHERE must be given"),
-        (["predict"], "an IMAGE must be given"),
+        (["predict"], "a FILE must be given, an image or a table"),
         (["show", "runs/a", "--tops", "3"], "unknown flag --tops; did you mean --top?"),
         (["show", "runs/a", "--top", "x"], "--top must be a whole number, but got 'x'"),
         (["show", "runs/a", "--top"], "--top needs a value"),
@@ -311,7 +311,7 @@ def test_a_sparkline_runs_from_lowest_to_highest(values: list[float], curve: str
     assert sparkline(values) == curve
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+@pytest.mark.parametrize("columns", [40, 60, 79, 80, 100, 200])
 def test_show_cuts_no_number_however_narrow_the_terminal(
     run: Path, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +330,7 @@ def test_show_cuts_no_number_however_narrow_the_terminal(
     for number in ("0.0003123", "0.01235", "1.5e-07"):
         assert shown.count(number) == 4
     assert shown.count("98.77%") == 3
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns  # nor does the terminal break one
     assert ("▁█" in shown) is (columns == 200)  # the curve gives way, the numbers do not
 
 
@@ -373,6 +374,13 @@ def test_show_filters_sorts_and_prints_csv_and_json(two_arms: Path, capsys: pyte
     rates = [row["params_lr"] for row in found]
     assert rates == sorted(rates)
     assert {row["phase"] for row in found} == {"search"}
+    for name in ("csv", "json"):
+        main(["show", str(two_arms), "--format", name])
+        long = capsys.readouterr().out
+        main(["show", str(two_arms), f"--{name}"])
+        assert capsys.readouterr().out == long
+    assert main(["show", str(two_arms), "--csv", "--json"]) == 2
+    assert "only one format can be printed, but csv and json are asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

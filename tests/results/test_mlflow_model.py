@@ -9,6 +9,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -19,9 +21,11 @@ from support.demo import Rows
 from support.mlflow_tables import TABLES
 from support.tampering import in_expressions, tampered
 
+from rungwise.results.cli.main import main
 from rungwise.results.exporters.mlflow import Exporter, export
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.exporters.mlflow_model import CHAMPION
+from rungwise.results.exporters.tracking_uri import sqlite_uri
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import SweepState
 from rungwise.results.record.writer import Record
@@ -104,7 +108,8 @@ def test_the_model_is_the_exported_files_with_signature_and_example(confirmed: P
     from mlflow.models import Model
 
     export(confirmed)
-    folder = Path(champion(out).source.removeprefix("file://"))
+    client, version = MlflowClient(f"sqlite:///{out / 'mlflow.db'}"), champion(out)
+    folder = Path(client.get_model_version_download_uri(version.name, version.version).removeprefix("file://"))
     for file in (confirmed / "model").iterdir():
         assert (folder / "data" / "model" / file.name).read_bytes() == file.read_bytes()
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
@@ -118,6 +123,32 @@ def test_the_model_is_the_exported_files_with_signature_and_example(confirmed: P
     wanted = (folder / "requirements.txt").read_text()
     assert "torch==" in wanted
     assert "rungwise" not in wanted
+
+
+@pytest.mark.parametrize("mend", ["export", "doctor"])
+def test_artifacts_and_model_of_a_moved_folder_of_runs_are_found_again(
+    confirmed: Path, out: Path, tmp_path: Path, mend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (confirmed / "report.html").write_text("the report")
+    export(confirmed)
+    moved = out.rename(tmp_path / "moved [runs], ü")
+    run = moved / confirmed.name
+    if mend == "export":
+        export(run)
+    else:
+        main(["doctor", str(run), "--fix"])
+        assert f"was moved: it looks for its artifacts in {out.as_uri()}/mlartifacts (fixed)" in capsys.readouterr().out
+    client = MlflowClient(sqlite_uri(moved / "mlflow.db"))
+    version = client.get_model_version_by_alias("mnist_l2", CHAMPION)
+    parent = client.get_run(version.run_id)
+    artifacts = [file.path for file in client.list_artifacts(parent.info.run_id)]
+    assert artifacts == ["report.html"]
+    assert Path(client.download_artifacts(parent.info.run_id, "report.html")).read_text() == "the report"
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    for uri in (model.artifact_location, client.get_model_version_download_uri("mnist_l2", version.version)):
+        assert (Path(url2pathname(urlsplit(uri).path)) / "MLmodel").is_file()
+    with closing(sqlite3.connect(moved / "mlflow.db")) as db:
+        assert str(out) not in "\n".join(db.iterdump()).replace("mlflow.source", "")
 
 
 def test_an_export_repeated_by_anyone_changes_nothing(confirmed: Path, rows: Rows) -> None:
@@ -164,7 +195,8 @@ def test_the_logged_model_is_told_of_its_version_once_so_mlflow_calls_it_registe
     export(confirmed)
     rows_before = rows("SELECT tag_value FROM logged_model_tags WHERE tag_key = 'mlflow.modelVersions'")
     assert [json.loads(value) for (value,) in rows_before] == [[{"name": "mnist_l2", "version": "1"}]]
-    (run,) = {run for (run,) in rows("SELECT source_run_id FROM logged_models")}
+    ((run, model),) = rows("SELECT source_run_id, model_id FROM logged_models")
+    assert champion(out).source == f"models:/{model}"  # and the version of the model
     MlflowClient(f"sqlite:///{out / 'mlflow.db'}").delete_tag(run, "rungwise.model")
     export(confirmed)  # looks again
     assert rows("SELECT tag_value FROM logged_model_tags WHERE tag_key = 'mlflow.modelVersions'") == rows_before

@@ -538,3 +538,20 @@ def test_the_answer_draws_the_difference_that_it_claims(tmp_path: Path) -> None:
     assert [shape["x0"] for shape in drawn["views"][0]["layout"]["shapes"] if shape["type"] == "line"] == [0]
     assert "best validation accuracy" not in words(page).partition("Before you believe it")[0]  # the luckiest trial's
     assert f"test accuracy {found.format.value(found.arm(found.best or '').score.mean)}" in words(page)  # type: ignore[union-attr]
+
+
+def test_the_provenance_says_once_what_all_drivers_have_in_common(run: Path) -> None:
+    with Record(run) as record:
+        for pid in (11, 12, 13):
+            record.start_session({"host": "only-one", "pid": pid, "commit": "abc123" if pid < 13 else "def456"})
+    text = section(run, "made")
+    assert text.count("only-one") == 1
+    assert text.count("abc123") == 2
+    assert all(text.count(f">{pid}<") == 1 for pid in (11, 12, 13))
+    assert "The last 3 of 4 sessions are shown." in text
+
+
+def section(run: Path, name: str) -> str:
+    """The markup of a section of the run's report."""
+    page = render(run)
+    return page[page.index(f'<section id="{name}"') :].partition("</section>")[0]

@@ -11,9 +11,10 @@ from ray.tune import Callback
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.live_view import View
+from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State, outcome
-from rungwise.results.record.writer import Record
+from rungwise.results.record.writer import MOST_METRICS, Record
 from rungwise.storage import is_uri
 from rungwise.trainable.messages import (
     SCORED_PHASES,
@@ -53,6 +54,7 @@ class Recorder(Callback):
     ) -> None:
         """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.metric = ""  # the objective's name, which says how scores are written
         self.breach: Callable[[Mapping[str, float]], str | None] = lambda _: None  # the constraint that a report breaks
         self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
         self._checkpoints, self._gpus = checkpoints, gpus
@@ -92,8 +94,13 @@ class Recorder(Callback):
         self._enter_checkpoints(number, result)
         decision = self._rungs.take_decision(number)
         if result.step and not self._again(number, result):
-            self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
-            self._view.reported(number, result.metrics["epoch"], result.objective)
+            left_out = self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
+            if left_out:
+                self._note(
+                    number, f"reports have more than {MOST_METRICS:,} different names; further ones are not kept"
+                )
+            feasible = self.breach(result.metrics) is None
+            self._view.reported(number, result.metrics["epoch"], result.objective, feasible=feasible)
         if over:
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
         elif result.checkpoint is not None:
@@ -125,15 +132,19 @@ class Recorder(Callback):
             self._record.event("checkpoint refused", number, reason=reason)
             self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
         for note in result.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                self._record.event("note", number, text=note)
-                self._view.note(note)
+            self._note(number, note)
         if result.attributes:
             self._record.event(ATTRIBUTES, number, values=Verbatim(result.attributes))
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
             self._view.note(f"trial {number} continues, but its checkpoint was not written: {result.unsaved}")
+
+    def _note(self, number: int, note: str) -> None:
+        """Record and print a line, once, whichever trials say it."""
+        if note not in self._noted:
+            self._noted.add(note)
+            self._record.event("note", number, text=note)
+            self._view.note(note)
 
     def _look(self, device: str, worker: WorkerAddress) -> None:
         """Print a note, once, when a trial has a GPU that torch does not use."""
@@ -154,7 +165,8 @@ class Recorder(Callback):
         if decision and decision.why:
             reason = decision.why
         elif decision and decision.cutoff is not None:
-            reason = f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+            score, cutoff = (format_metric(value, self.metric) for value in (result.objective, decision.cutoff))
+            reason = f"{score} against a cutoff of {cutoff} at epoch {decision.rung:g}"
         if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
             reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from rungwise.engine.experiment import own_models as models
 from rungwise.engine.experiment.environment import session_info
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
+from rungwise.engine.forecast import closing_seconds
 from rungwise.engine.search.samplers import SamplerError
 from rungwise.engine.validation.hints import print_wait
 from rungwise.engine.worth import add_search, fix_worth, record_look
@@ -95,15 +97,16 @@ class Session:
             rungs.schedule.epochs(),
             experiment.sign,
             experiment.metric,
-            title=" on ".join(filter(None, (options.name, experiment.data.name))),
+            title=" on ".join(filter(None, (options.name, Path(experiment.data.name).name))),
             repeats=experiment.repeats,
+            closing=closing_seconds(experiment.repeats),
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), experiment), reader.curves()
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
-            recorder.breach = experiment.breach
+            recorder.metric, recorder.breach = experiment.metric, experiment.breach
             recorder.ending = lambda: self.stop.interrupted
             search = Search(experiment, self.record, self._limit, self._repeats, recorder.refused)
             from rungwise.results.exporters.optuna_study import studies
@@ -111,7 +114,7 @@ class Session:
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
             rungs.budget = search.budget
             if trials:
-                board.replay(current_trials(reader), curves)
+                board.replay(current_trials(reader), curves, experiment)
                 self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), experiment.metric)

@@ -11,8 +11,10 @@ from itertools import count
 from math import isfinite, nan
 
 from rungwise.results.io.formatting import duration, format_metric
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import ReportRow, State, Trial
 
+RECENT = 12  # trials, or twice as many as run at once: how fast a busy machine trains changes
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
 
 
@@ -41,6 +43,7 @@ class Board:
     title: str = ""  # what is searched, and on which data
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
+    closing: float = 0.0  # seconds from the last report to the end of the command, about
     repeats: int = 0  # confirmations and audits to come, about
     repeated: int = 0  # of them, those that ended
     waiting: dict[int, Running] = field(default_factory=dict)  # of an earlier driver, to be carried on
@@ -65,7 +68,8 @@ class Board:
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
-        """{arm: (objective, trial)}; a diverged, failed or lost trial is never best."""
+        """{arm: (objective, trial)}; a diverged, failed or lost trial is never best, nor one whose last report breaks a
+        constraint."""
         best: dict[str, tuple[float, int]] = {}
         for number, (arm, score) in self.scores.copy().items():
             if arm not in best or self.sign * (score - best[arm][0]) > 0:
@@ -78,7 +82,8 @@ class Board:
         trial.since, trial.last, trial.first = self.now(), self.now(), trial.epoch
         self.widest = max(self.widest, len(self.running))
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        """`objective`: None where it is no number; `feasible`: whether the report keeps the constraints."""
         trial = self.running[number]
         gained = max(0.0, epoch - trial.epoch)
         self.epochs += gained
@@ -88,7 +93,9 @@ class Board:
         if trial.phase != "search":
             return
         self.reached.update(rung for rung in self.rungs if before < rung <= epoch)
-        if objective is not None:
+        if not feasible:
+            self.scores.pop(number, None)
+        elif objective is not None:
             score = self.scores.get(number, (trial.arm, objective))[1]
             self.scores[number] = (trial.arm, max(score, objective, key=lambda value: self.sign * value))
 
@@ -106,13 +113,16 @@ class Board:
         if state in (State.DIVERGED, State.FAILED, State.LOST):
             self.scores.pop(number, None)
 
-    def replay(self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
+    def replay(
+        self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition
+    ) -> None:
         """Count what the record holds, as if it had happened under this driver."""
         for trial in trials:
             self.started(trial.trial, trial.arm, trial.phase)
             for _, report in sorted(curves.get(trial.trial, {}).items()):
                 score = report.metrics.get(self.metric, nan)
-                self.reported(trial.trial, report.metrics["epoch"], score if isfinite(score) else None)
+                known, feasible = score if isfinite(score) else None, definition.breach(report.metrics) is None
+                self.reported(trial.trial, report.metrics["epoch"], known, feasible=feasible)
             if trial.state.ended:
                 self.ended(trial.trial, trial.state)
         self.waiting, self.running, self.epochs_here = self.running, {}, 0.0
@@ -125,10 +135,12 @@ class Board:
 
     @property
     def seconds_left(self) -> float | None:
-        """An estimate, once a trial has ended: trials in flight and to come, over as many slots as were used."""
+        """An estimate, once a trial has ended: trials in flight and to come at the recent pace, over as many slots as
+        were used, and what follows the last of them."""
         if not self.done or not self.paces:
             return None
-        pace, now = sum(self.paces) / len(self.paces), self.now()
+        recent = self.paces[-max(RECENT, 2 * self.widest) :]
+        pace, now = sum(recent) / len(recent), self.now()
         search: list[float] = []
         confirm: list[float] = []
         lucks = (index * _GOLDEN % 1.0 for index in count(1))
@@ -141,7 +153,7 @@ class Board:
         jobs = [self._to_come(one, next(lucks)) * pace for one in [*waiting, *[Running("")] * fresh]]
         repeats = self.repeats - self.repeated - len(confirm)
         first = _makespan(search, jobs, self.widest)
-        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest)
+        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest) + self.closing
 
     def _to_come(self, trial: Running, luck: float) -> float:
         """Epochs that a trial still trains if rungs pass as large a share as so far; one of `luck` 0 stops first."""
@@ -156,7 +168,7 @@ class Board:
     def clock(self) -> str:
         """'2 min 10 s elapsed, about 1 min 05 s left'"""
         left = self.seconds_left
-        elapsed = f"{duration(self.now() - self.since)} elapsed"
+        elapsed = f"{duration(round(self.now() - self.since))} elapsed"
         return elapsed if left is None else f"{elapsed}, about {duration(max(1, round(left)))} left"
 
     def counts(self) -> str:

@@ -9,14 +9,18 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from rungwise.engine.terminal.board import Board
 from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.types import State
+from rungwise.text import printable
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 WIDE = 110  # columns of a terminal on which the tables stand side by side
+GAP = 2  # columns between title and clock
+FEWEST = 2  # running trials that are shown, however low the terminal is
 
 
 class View:
@@ -24,7 +28,7 @@ class View:
 
     def __init__(self, board: Board, stream: TextIO | None = None) -> None:
         self.board = board
-        self.console = Terminal(file=stream or sys.stderr, soft_wrap=True)
+        self.console = Terminal(file=stream or sys.stderr)
 
     def __enter__(self) -> View:
         return self
@@ -34,13 +38,13 @@ class View:
 
     def note(self, line: str) -> None:
         """One line that a user should see whatever the view."""
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
 
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         self.board.started(number, arm, phase)
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        self.board.reported(number, epoch, objective)
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        self.board.reported(number, epoch, objective, feasible=feasible)
 
     def ended(self, number: int, state: State) -> None:
         self.board.ended(number, state)
@@ -51,8 +55,8 @@ class PlainView(View):
 
     _last = 0.0
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        super().reported(number, epoch, objective)
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        super().reported(number, epoch, objective, feasible=feasible)
         if self.board.now() - self._last >= PLAIN_SECONDS:
             self._last = self.board.now()
             self.note(self.board.line())
@@ -71,20 +75,25 @@ class LiveView(View):
 
     def render(self) -> RenderableType:
         board, width = self.board, self.console.width
+        if not board.widest:
+            return Group(self._head(), "Ray is starting; the trials begin when it has started ...")
         bar = ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=width // 2)
-        tables = [self._arms(), self._rungs(), self._in_flight()]
-        head = Table.grid(padding=(0, 2, 0, 0))
-        head.add_column(style="bold")
-        head.add_row(board.title, board.clock())
-        return Group(
-            head,
-            _row(bar),
-            board.counts(),
-            *([_row(*tables)] if width >= WIDE else tables),
-        )
+        tables = [self._arms(), *([self._rungs()] if board.rungs[1:] else [])]
+        counts, wide = board.counts(), width >= WIDE
+        above = [self._head(), _row(bar), counts, *([] if wide else tables)]
+        room = self.console.height - sum(len(self.console.render_lines(part)) for part in above) - 3
+        running = self._in_flight(max(FEWEST, room))
+        return Group(*above, _row(*tables, running) if wide else running)
+
+    def _head(self) -> RenderableType:
+        """Title and clock in one line, where it is wide enough for both."""
+        title, clock = Text(printable(self.board.title), style="bold"), Text(self.board.clock())
+        if title.cell_len + GAP + clock.cell_len <= self.console.width:
+            return title + Text(" " * GAP) + clock
+        return Group(title, clock)
 
     def _arms(self) -> Table:
-        table = Table("arm", f"best {self.board.metric}", "trial", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table = _table("arm", f"best {self.board.metric}", "trial")
         best = self.board.best
         for arm in self.board.arms:
             value, number = best.get(arm, (None, None))
@@ -93,21 +102,31 @@ class LiveView(View):
 
     def _rungs(self) -> Table:
         """How many trials of the search reached each epoch at which they are compared, and how many ended there."""
-        table = Table("compared at", "reached it", "stopped there", box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table = _table("compared at", "reached it", "stopped there")
         for rung in self.board.rungs[:-1]:
             table.add_row(f"epoch {rung:g}", str(self.board.reached[rung]), str(self.board.stopped[rung]))
         for last in self.board.rungs[-1:]:
             table.add_row(f"epoch {last:g}", str(self.board.reached[last]), "(the end)")
         return table
 
-    def _in_flight(self) -> Table:
-        table = Table(
-            "running", "phase", "arm", "epoch", self.board.metric, box=None, header_style="dim", padding=(0, 2, 0, 0)
-        )
-        for number, trial in sorted(self.board.running.copy().items())[:12]:
+    def _in_flight(self, rows: int) -> Table:
+        """The trials that are trained now, in at most so many rows, and how many more there are."""
+        table = _table("running", "phase", "arm", "epoch", self.board.metric)
+        running = sorted(self.board.running.copy().items())
+        for number, trial in running[:rows]:
             score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)
             table.add_row(f"trial {number}", trial.phase, trial.arm, f"{trial.epoch:g}", score)
+        if more := len(running[rows:]):
+            table.add_row(f"{more} more")
         return table
+
+
+def _table(*headers: str) -> Table:
+    """A table without lines, whose numbers are never cut: only names of arms are broken where it is narrow."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for header in headers:
+        table.add_column(header, no_wrap=header != "arm", overflow="fold")
+    return table
 
 
 def _row(*parts: RenderableType) -> Table:
