@@ -182,4 +182,4 @@ def test_hyperparameters_without_a_column_are_counted(tmp_path: Path) -> None:
     )
     demo.attempt(record, 1, 0.5)
     record.close()
-    assert "with the 6 hyperparameters that have no column here" in render(tmp_path / "run")
+    assert "6 more hyperparameters have no column here" in render(tmp_path / "run")
