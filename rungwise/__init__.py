@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from rungwise.reporting import report
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
+    from rungwise.trainable.data.table.columns import Columns
 
 _HOMES = {
     "CategoricalDistribution": "rungwise.engine",
+    "Columns": "rungwise.trainable.data.table.columns",
     "FloatDistribution": "rungwise.engine",
     "IntDistribution": "rungwise.engine",
     "Run": "rungwise.results.run",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "CategoricalDistribution",
+    "Columns",
     "FloatDistribution",
     "IntDistribution",
     "Run",

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 REASON = 1000  # characters of a reason that are kept, from its start
+DEEPEST = 64  # levels of a JSON value
 TRACEBACK = 20_000  # characters of a traceback that are kept, from its end
 
 # C0 and C1 without tab and newline, DEL, line and paragraph separators, bidirectional controls, lone surrogates.
@@ -54,14 +55,32 @@ def printable_json(value: Any) -> Any:
     return [printable_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+def size_problem(value: Any, levels: int = DEEPEST) -> str | None:
+    """Why a JSON value is too large for a record, whose readers have whole numbers of 64 bits; None when it is not.
+
+    `levels`: how deeply it may be nested.
+    """
+    if levels == 0:
+        return f"must be nested at most {DEEPEST} levels deep"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "must contain integers of 64 bits, but one is larger"
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, (size_problem(part, levels - 1) for part in parts)), None)
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
 
 
+MOST_KNOWN = 100  # choices in a message
+
+
 def unknown(kind: str, name: str, choices: list[str]) -> str:
-    """One line that refuses `name`, with the nearest valid choice and all of them."""
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    """One line that refuses `name`, with the nearest valid choice and all of them, as far as one can look them over."""
+    same = [choice for choice in choices if choice.casefold() == name.casefold()]
+    near = same or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices))}"
+    more = f" and {len(choices) - MOST_KNOWN:,} more" if len(choices) > MOST_KNOWN else ""
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(choices)[:MOST_KNOWN])}{more}"

@@ -146,10 +146,12 @@ def test_trainable_imports_no_other_room_and_neither_optuna_nor_mlflow() -> None
 
 
 def test_results_import_neither_ray_nor_another_room_but_for_what_must_be_the_same_in_training() -> None:
-    """A picture is read, and a network computed, by the code that did it in training: a second one would differ. Why a
-    trial failed is in the record as the trial said it."""
+    """A picture or a table is read, and a network computed, by the code that did it in training: a second one would
+    differ. Why a trial failed is in the record as the trial said it."""
     shared = (
         "rungwise.trainable.data.image_folder",
+        "rungwise.trainable.data.raw",
+        "rungwise.trainable.data.table",
         "rungwise.trainable.export.serving",
         "rungwise.trainable.messages",
     )
@@ -157,6 +159,7 @@ def test_results_import_neither_ray_nor_another_room_but_for_what_must_be_the_sa
     assert {line.split()[0] for line in offenders("results", shared)} == {
         "results/model/images.py",
         "results/model/model.py",
+        "results/model/tables.py",
         "results/exporters/optuna_study.py",
         "results/record/definition.py",
         "results/record/reader.py",

@@ -74,11 +74,11 @@ def test_an_installed_wheel_runs_a_sweep_beside_files_with_the_names_of_our_fold
         (theirs / f"{name}.py").write_text('raise RuntimeError("this file is the user\'s")\n')
     (theirs / "mine.py").write_text(SCRIPT)
     command = [str(environment / "bin/python"), "mine.py", "--no-confirm", "--quiet", "--concurrency", "1"]
-    done = subprocess.run(command, cwd=theirs, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=theirs, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (theirs / "runs/mine/report.html").exists()
     listed = subprocess.run(
-        [environment / "bin/rungwise", "list"], cwd=theirs, capture_output=True, text=True, timeout=60
+        [environment / "bin/rungwise", "list"], cwd=theirs, capture_output=True, text=True, timeout=600
     )
     assert listed.returncode == 0, listed.stderr
     assert "mine" in listed.stdout

@@ -78,15 +78,23 @@ class ChannelDropout(Dropout):
         return x * self.noise(x[:, :, :1, :1].contiguous()) if self.training and self.p > 0 else x
 
 
-def build(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
+def build(
+    config: Config,
+    shape: tuple[int, ...],
+    classes: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
     """The config's model on the CPU: (B, *shape) -> logits (B, classes), initialised from `generator` alone.
+
+    `dtype` is that of the samples, where a model of the user's own takes them as they are.
 
     Weights and biases of Linear and Conv layers are uniform in +-1/sqrt(fan_in), torch's own default (He et al. 2015
     with a = sqrt 5). Raises ValueError for a model that does not fit the samples.
     """
     if config.model in MODELS:
         return MODELS[config.model](config, shape, classes, generator)
-    return _own(config, shape, classes, generator)
+    return _own(config, shape, classes, generator, dtype)
 
 
 def mlp(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:
@@ -133,7 +141,9 @@ def parameters(model: nn.Module) -> int:
 MODELS = {"mlp": mlp, "cnn": cnn}
 
 
-def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Module:
+def _own(
+    config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator, dtype: torch.dtype
+) -> nn.Module:
     """The user's model: `function(config)`, or `function(config, shape, classes)` for a model of any data."""
     made = import_function(config.model)
     with torch.random.fork_rng(devices=[]):
@@ -145,7 +155,7 @@ def _own(config: Config, shape: tuple[int, ...], classes: int, generator: torch.
             )
         mode = model.training
         with torch.no_grad():
-            outputs = model.eval()(torch.zeros(2, *shape))
+            outputs = model.eval()(torch.zeros(2, *shape, dtype=dtype))
     require_logits(outputs, (2, classes), config)
     return model.train(mode)
 

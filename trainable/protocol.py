@@ -7,7 +7,7 @@ trainings. No torch and no Ray here; a training is sent to workers, so it must b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,6 +91,15 @@ class Training(ABC):
     @abstractmethod
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """What is wrong with these hyperparameters, a line each. Those that are absent are no problem."""
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        """Hyperparameters without which no trial can begin and which are not among these names."""
+        return []
+
+    @property
+    def declares_hyperparameters(self) -> bool:
+        """Whether `problems` knows all names that there are; else only the body of the user's code does."""
+        return not self.is_own
 
     @abstractmethod
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:

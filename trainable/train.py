@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,14 +67,17 @@ def prepare_process(threads: int, spec: str = "cpu") -> torch.device:
 
 
 def restore_defaults() -> None:
-    """Reset torch's global settings, which the model of an earlier trial in this process may have changed.
+    """Reset torch's and NumPy's global settings, which the code of an earlier trial in this process may have changed.
 
-    Gradients are recorded, new tensors are float32 on the CPU, and no algorithm is refused.
+    Gradients are recorded, new tensors are float32 on the CPU, no algorithm is refused, and NumPy's errors are
+    warnings.
     """
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
     torch.set_grad_enabled(True)
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():  # saying so imports a compiler, for 0.5 s
+        torch.use_deterministic_algorithms(False)
     torch.autograd.set_detect_anomaly(False)
 
 
@@ -236,7 +240,7 @@ def _interval(state: State, data: Tensors) -> tuple[float, float]:
     batch = batches.shape[1]
     # Rows are gathered a batch at a time into one place: an epoch at once costs 40 MB of page faults.
     rows = torch.empty((batch, *data.shape), dtype=data.x_train.dtype, device=data.device)
-    x = torch.empty((batch, *data.shape), device=data.device)
+    x = torch.empty((batch, *data.shape), dtype=data.input_dtype, device=data.device)
     noise = generator(data.device, config.seed, "noise", state.step)
     for module in model.modules():
         if isinstance(module, Dropout):

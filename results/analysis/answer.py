@@ -72,7 +72,7 @@ from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_leve
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import Trial
+from rungwise.results.record.types import Trial, last_metrics
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time
@@ -187,7 +187,9 @@ def answer(reader: Reader) -> Answer:
     keep = best.chosen if best else None
     finished = {keep.trials[seed]: value for seed, value in keep.values.items()} if keep else {}
     refitted = refit_values(keep.source, trials, superseded, curves, metric) if keep else {}
-    model = _extreme(finished | refitted, mode) if keep else None
+    seeds = finished | refitted
+    feasible = {one: value for one, value in seeds.items() if definition.breach(last_metrics(curves[one])) is None}
+    model = _extreme(feasible or seeds, mode) if keep else None
     distributions = {trial.trial: trial.distributions for trial in trials}
     most = definition.until_sure
     level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
@@ -249,20 +251,21 @@ def _no_matrix(_: Arm) -> None:
 
 
 def _best(arms: Sequence[Arm], mode: str) -> Arm | None:
-    """The arm with the fewest failed seeds, then with the best mean over its searches; of one search each the one whose
-    configuration ranks first."""
+    """The arm most of whose searches found what keeps the constraints, then the one with the fewest failed seeds, then
+    with the best mean over its searches; of one search each the one whose configuration ranks first."""
     if all(len(arm.winners) <= 1 for arm in arms):
         ranked = rank_candidates([arm.chosen for arm in arms if arm.chosen], mode)
         return next((arm for arm in arms if arm.chosen is ranked[0]), None) if ranked else None
 
-    def rank(arm: Arm) -> tuple[float, float]:
+    def rank(arm: Arm) -> tuple[bool, float, float]:
         winners = list(arm.winners.values())
+        infeasible = 2 * sum(one.is_infeasible for one in winners) > len(winners)
         failed = [len(one.failed) / (len(one.failed) + len(one.values)) for one in winners] + [
             1.0
         ] * arm.failed_searches
         means = [one.validation.mean for one in winners if one.validation]
         mean = sum(means) / len(means)
-        return sum(failed) / len(failed), mean if mode == "min" else -mean
+        return infeasible, sum(failed) / len(failed), mean if mode == "min" else -mean
 
     return min((arm for arm in arms if arm.winners), key=rank, default=None)
 

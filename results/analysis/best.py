@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.types import NEVER_BEST, ReportRow, Trial
+from rungwise.results.record.types import NEVER_BEST, ReportRow, Trial, last_metrics
 
 LARGEST = 1e150  # a score beyond has no square, so no spread; neither has what is not finite
 
@@ -25,13 +25,18 @@ class BestReport:
 def best_report(
     arm: str, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition
 ) -> BestReport | None:
-    """Of the arm's search trials that may be best, among reports that break no constraint; of equal values the first
-    trial's. None without a finite value."""
+    """Of the arm's search trials that may be best and whose last report breaks no constraint, among reports that break
+    none; of equal values the first trial's. None without a finite value."""
     metric = definition.metric
+
+    def may_be_best(trial: Trial) -> bool:
+        searched = trial.arm == arm and trial.phase == "search" and trial.state not in NEVER_BEST
+        return searched and definition.breach(last_metrics(curves.get(trial.trial, {}))) is None
+
     reports = (
         BestReport(trial.trial, row.metrics.get("epoch", float(step)), row.metrics[metric], trial.params)
         for trial in trials
-        if trial.arm == arm and trial.phase == "search" and trial.state not in NEVER_BEST
+        if may_be_best(trial)
         for step, row in sorted(curves.get(trial.trial, {}).items())
         if metric in row.metrics and abs(row.metrics[metric]) <= LARGEST and definition.breach(row.metrics) is None
     )

@@ -114,8 +114,12 @@ def rank_candidates(candidates: Sequence[Candidate], mode: str) -> list[Candidat
             return True, math.inf, math.inf, candidate.source
         failed = len(candidate.failed)
         mean = validation.mean if mode == "min" else -validation.mean
-        broken = 2 * len(candidate.breaches) > validation.n
-        return broken, failed / (failed + validation.n), mean + sd / math.sqrt(validation.n), candidate.source
+        return (
+            candidate.is_infeasible,
+            failed / (failed + validation.n),
+            mean + sd / math.sqrt(validation.n),
+            candidate.source,
+        )
 
     return sorted(candidates, key=rank)
 

@@ -24,14 +24,15 @@ class EpochCount:
 
 
 def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCount:
-    """Count.
+    """Count. Where `epochs` is searched, a small budget of a trial's own is nothing that early stopping saved.
 
     Args:
         trials: each with the epochs that it reached.
-        budget: epochs of a trial that runs to the end.
+        budget: epochs of a trial that runs to the end, where its configuration has none of its own.
     """
-    ended = [reached for trial, reached in trials if trial.state.ended and trial.state is not State.FAILED]
-    return EpochCount(sum(ended), budget * len(ended))
+    ended = [(trial, reached) for trial, reached in trials if trial.state.ended and trial.state is not State.FAILED]
+    full = [max(reached, float(trial.config.get("epochs", budget))) for trial, reached in ended]
+    return EpochCount(sum(reached for _, reached in ended), sum(full))
 
 
 def trials_text(definition: Definition) -> str:

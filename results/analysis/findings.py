@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 _OF_ALTERNATIVES = {Verdict.HELPS: "is better", Verdict.HURTS: "is worse"}
-_OFF = (0, None, "", "none", "no", "off")  # what a control fixes in place of a treatment
+_OFF = (0, None, "", "none", "no", "off", (), [])  # what a control fixes in place of a treatment
 
 
 def are_alternatives(control: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:
@@ -80,6 +80,11 @@ class Candidate:
     superseded: int = 0  # confirmations of a network in whose place another one was accepted since
     breaches: dict[int, str] = field(default_factory=dict)  # seed -> the constraint that it breaks, in words
     search: int = 1  # of the arm, that found it
+
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether most of its seeds break a constraint."""
+        return 2 * len(self.breaches) > len(self.values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A completed trial of the search, with its last value of every objective."""
+    """A completed trial of the search that breaks no constraint, with its last value of every objective."""
 
     trial: Trial
     values: dict[str, float]  # objective -> value
@@ -40,7 +40,8 @@ def front(points: Mapping[K, Sequence[float]], modes: Sequence[str]) -> set[K]:
 
 
 def points(reader: Reader) -> list[Point]:
-    """All completed trials of a search for several objectives, best by the first one first; [] for one objective."""
+    """All completed trials of a search for several objectives that break no constraint, best by the first one first;
+    [] for one objective."""
     with reader.snapshot():
         definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
     return of(definition, trials, curves)
@@ -56,7 +57,8 @@ def of(definition: Definition, trials: Sequence[Trial], curves: Mapping[int, Map
         curve = curves.get(trial.trial, {})
         last = last_metrics(curve)
         last_values = [last.get(name, math.nan) for name in objectives]
-        if trial.phase == "search" and trial.state is State.COMPLETED and all(map(math.isfinite, last_values)):
+        completed = trial.phase == "search" and trial.state is State.COMPLETED
+        if completed and all(map(math.isfinite, last_values)) and definition.breach(last) is None:
             values[trial.trial] = last_values
     best = front(values, list(objectives.values()))
     sign = 1 if next(iter(objectives.values())) == "max" else -1

@@ -1,4 +1,4 @@
-"""Commands that look at runs: list, show, report, compare, predict, sql."""
+"""Commands that look at runs: list, show, report, compare, sql."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from rungwise.results.cli.predict import predict
 from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs, newest_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
@@ -36,7 +37,7 @@ def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
 
     folders = find_runs(out)
     if not folders:
-        raise RecordError(f"a folder of runs holds RUN/{FILE}, but {out} has none")
+        raise RecordError(f"a folder of runs contains RUN/{FILE}, but {out} has none")
     console().print_whole(run_table(folders), ["time", "started", "sweep", "trials"], prose=ANSWER)
     return 0
 
@@ -140,59 +141,6 @@ def compare(
     for problem in comparison.problems:
         say(problem, sys.stderr)
     return 1 if comparison.problems else 0
-
-
-def predict(
-    run_and_images: Annotated[
-        tuple[Path, ...],
-        arg(metavar="[RUN] IMAGE [IMAGE ...]", help_behavior_hint=f"(default RUN: the newest in {RUNS}/)"),
-    ] = (),
-    /,
-    *,
-    invert: bool = False,
-    trust: bool = False,
-) -> int:
-    """Classify images with a run's confirmed model.
-
-    A line for each image: file, class, probability; of a regression file, target. Notes go to standard error.
-
-    Args:
-        run_and_images: The run's folder, or one that holds a model, or the run's name; then png, jpeg, ...
-        invert: Dark drawings on light paper, for a model of light ones.
-        trust: Whoever made the run may run code here: needed for a model function of your own, whose torch.export
-            program is code; built-in models do not need it.
-    """
-    import numpy as np
-
-    from rungwise.results.model.images import ImageError, read
-    from rungwise.results.model.model import load
-
-    run, images = _run_and_images(run_and_images)
-    if not images:
-        raise CommandLineError("an IMAGE must be given (see rungwise predict --help)")
-    model = load(newest_run() if run is None else run, trust)
-    pictures, problems = [], []
-    for path in images:
-        try:
-            pictures.append(read(path, model.description, invert))
-        except ImageError as error:
-            problems.append(str(error))
-    if problems:
-        raise ImageError("\n".join(dict.fromkeys(problems)))
-    predicted = model.predict(np.stack([picture.pixels for picture in pictures]))
-    for path, picture, row in zip(images, pictures, predicted, strict=True):
-        for note in picture.notes:
-            say(f"{path}: {note}", sys.stderr)
-        say(f"{path}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{path}\t{row[0]:.6g}")
-    return 0
-
-
-def _run_and_images(paths: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
-    """The folder that is named before the images; None when there is none."""
-    for folder in (paths[0], RUNS / paths[0]) if paths else ():
-        if folder.is_dir():
-            return folder, paths[1:]
-    return None, paths
 
 
 def sql(

@@ -227,10 +227,10 @@ def _load_report(run: Path, stop: threading.Event) -> None:
     if stop.wait(PARQUET_EVERY):
         return
     import rungwise.results.report.report  # noqa: F401
-    from rungwise.results.report.importance import FANOVA_LEAST
+    from rungwise.results.report.importance import LEAST
 
     with Reader(run) as reader:
-        while len(reader.trials("search")) < FANOVA_LEAST:
+        while len(reader.trials("search")) < LEAST:
             if stop.wait(PARQUET_EVERY):
                 return
     import optuna.importance  # noqa: F401

@@ -55,7 +55,7 @@ def read(path: Path, described: dict[str, Any], invert: bool = False) -> Picture
     pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
     highest = float(described.get("highest", 255.0))
     dark = sum(described["mean"]) / channels < highest / 2
-    if not invert and dark != (_border(image) < 127.5):
+    if described["mean"] and not invert and dark != (_border(image) < 127.5):
         paper, expected = ("light", "dark") if dark else ("dark", "light")
         notes.append(f"its background is {paper}, but the model knows {expected} ones: try --invert")
     if highest < DIM:

@@ -28,6 +28,7 @@ class DatasetSummary:
     train: int | None = None  # samples of each split
     validation: int | None = None
     test: int | None = None
+    columns: Mapping[str, str] | None = None  # of a table: column -> what was done to it
 
     def samples(self, split: str) -> int | None:
         """How many samples the "test" or "validation" split has; None when the record does not say, or has none."""

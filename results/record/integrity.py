@@ -17,12 +17,13 @@ from rungwise.files import not_following
 
 CHECKSUM = "checksum"
 SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made
+MOST_ARGUMENTS = 100  # of a function; SQLite's limit is 127
 MARK_SUFFIX = "-mark"  # sweep.sqlite-mark, beside SQLite's own sweep.sqlite-wal
 
 
 def install_checksum_triggers(db: sqlite3.Connection, table: str) -> None:
     """From now on every row that `db` writes into `table` gets its checksum. Call it again after a column was added."""
-    db.create_function("row_sum", -1, _row_sum, deterministic=True)
+    _create_functions(db)
     columns = _columns(db, table)
     fill = f"BEGIN UPDATE {table} SET {CHECKSUM} = {_sum_of(columns)} WHERE rowid = new.rowid; END"
     for name, event in (("added", "INSERT"), ("changed", f"UPDATE OF {', '.join(columns)}")):
@@ -36,7 +37,7 @@ def tables(db: sqlite3.Connection) -> list[str]:
 
 def find_corruption(db: sqlite3.Connection) -> Iterator[str]:
     """What is altered in the record, a line each. A million reports take about 6 s, 1 s of them SQLite's own check."""
-    db.create_function("row_sum", -1, _row_sum, deterministic=True)
+    _create_functions(db)
     yield from (line for (line,) in db.execute("PRAGMA integrity_check(3)") if line != "ok")
     sealed = db.execute("SELECT value FROM meta WHERE key = ?", (SCHEMA,)).fetchone()
     if sealed and sealed[0] != schema(db):
@@ -51,7 +52,7 @@ def find_corruption(db: sqlite3.Connection) -> Iterator[str]:
 def schema(db: sqlite3.Connection) -> str:
     """A digest of the tables' definitions: a flipped bit there would rename a column."""
     rows = db.execute("SELECT type, name, sql FROM main.sqlite_master ORDER BY type, name").fetchall()
-    return str(_row_sum(*rows))
+    return str(row_sum(*rows))
 
 
 class RowCountFile:
@@ -83,7 +84,7 @@ class RowCountFile:
         held = counted(db)
         if held[0] >= expected[0] and held[1] >= expected[1]:
             return None
-        return f"must hold {expected[0]} trials and {expected[1]} reports, but holds {held[0]} and {held[1]}"
+        return f"must contain {expected[0]} trials and {expected[1]} reports, but contains {held[0]} and {held[1]}"
 
     def close(self) -> None:
         if self._file is not None:
@@ -105,9 +106,27 @@ def _columns(db: sqlite3.Connection, table: str) -> list[str]:
 
 
 def _sum_of(columns: list[str]) -> str:
-    return f"row_sum({', '.join(columns)})"
+    if len(columns) <= MOST_ARGUMENTS:
+        return f"row_sum({', '.join(columns)})"
+    parts = [columns[first : first + MOST_ARGUMENTS] for first in range(0, len(columns), MOST_ARGUMENTS)]
+    return "joined_sum(" + ", ".join(f"row_text({', '.join(part)})" for part in parts) + ")"
 
 
-def _row_sum(*values: object) -> int:
-    # A column that was added later is NULL in the rows before it.
-    return zlib.crc32(repr([value for value in values if value is not None]).encode())
+def _create_functions(db: sqlite3.Connection) -> None:
+    for function in (row_sum, row_text, joined_sum):
+        db.create_function(function.__name__, -1, function, deterministic=True)
+
+
+def row_sum(*values: object) -> int:
+    """The checksum of a row's values, in SQL too."""
+    return joined_sum(row_text(*values))
+
+
+def row_text(*values: object) -> str:
+    """Those of a part of its columns. A column that was added later is NULL in the rows before it, and says nothing."""
+    return ", ".join([repr(value) for value in values if value is not None])
+
+
+def joined_sum(*texts: str) -> int:
+    """The checksum of a row with more columns than a function has arguments: the same as of fewer with these values."""
+    return zlib.crc32(f"[{', '.join(filter(None, texts))}]".encode())

@@ -15,14 +15,13 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rungwise.errors import RungwiseError
-from rungwise.text import one_line, printable, printable_json, tail
+from rungwise.text import DEEPEST, one_line, printable, printable_json, size_problem, tail
 from rungwise.trainable.messages import FailureKind
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LATEST = 200_000_000_000.0  # seconds since the epoch: a year that every calendar still knows
-DEEPEST = 64  # levels of a JSON value
 _LONG = re.compile(r"\d{19}")  # a whole number that may not fit 64 bits
 # The columns that the tables have had since the record's first version.
 COLUMNS: Mapping[str, frozenset[str]] = {
@@ -48,7 +47,7 @@ def require_tables(db: sqlite3.Connection) -> None:
     kinds = dict(db.execute("SELECT name, type FROM main.sqlite_master WHERE type <> 'index'"))
     for name, kind in kinds.items():
         if kind != "table":
-            raise Invalid(f"it must hold tables only, but {printable(name)!r} is a {kind}")
+            raise Invalid(f"it must contain tables only, but {printable(name)!r} is a {kind}")
     for table, columns in COLUMNS.items():
         has = {row[1] for row in db.execute(f"PRAGMA main.table_info({table})")}
         if missing := columns - has:
@@ -137,22 +136,14 @@ def json_of(text: Any, where: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"{where} must be JSON, but {error}") from None
-    if text.count("[") + text.count("{") > DEEPEST or _LONG.search(text):
-        _require_plain(value, where, DEEPEST)
+    may_be_large = text.count("[") + text.count("{") > DEEPEST or _LONG.search(text)
+    if may_be_large and (problem := size_problem(value)):
+        raise Invalid(f"{where} {problem}")
     # json.dumps writes what is not ASCII as \u....; a file made by others may hold the characters themselves
     return value if "\\" not in text and text.isprintable() else printable_json(value)
 
 
 _JSON = frozenset({"params", "distributions", "config", "info", "data", "failure"})
-
-
-def _require_plain(value: Any, where: str, levels: int) -> None:
-    if levels == 0:
-        raise Invalid(f"{where} must be nested at most {DEEPEST} levels deep")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise Invalid(f"{where} must hold whole numbers of 64 bits, but one is larger")
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _require_plain(part, where, levels - 1)
 
 
 def _require_drawn(params: Mapping[str, Any], distributions: Mapping[str, str], where: str) -> None:

@@ -39,6 +39,7 @@ from rungwise.text import one_line, printable, printable_json, tail
 from rungwise.trainable.messages import CheckpointSaved, Failure
 
 ABANDON_SECONDS = 2.0  # that a writer may be in the middle of a statement
+MOST_METRICS = 1500  # of all reports; SQLite's limit is 2,000 columns
 COMMIT_SECONDS = 1.0  # a crash loses at most this much of the reports of trials in flight
 _END_SESSION = "UPDATE sessions SET state = ?, ended = ? WHERE session = ?"
 
@@ -65,7 +66,7 @@ class Record:
             self._db.execute("PRAGMA foreign_keys = ON")
             for table in integrity.tables(self._db):
                 integrity.install_checksum_triggers(self._db, table)
-            self._metrics = metric_columns(self._db)
+            self._metrics = {name.lower() for name in metric_columns(self._db)}  # as SQL compares names
             self._trials, self._reports = integrity.counted(self._db)
             self._add_columns()
             self._seal()
@@ -226,13 +227,22 @@ class Record:
 
     def add_report(
         self, trial: int, attempt: int, step: int, metrics: Mapping[str, float], decision: Decision | None = None
-    ) -> None:
-        """Record one report of a trial. Raises sqlite3.IntegrityError when (trial, attempt, step) exists."""
-        for name in metrics.keys() - self._metrics:
-            self._write(f"ALTER TABLE reports ADD COLUMN {quoted(name)} REAL")
+    ) -> list[str]:
+        """Record one report of a trial, but for metrics that are more than a table has columns.
+
+        Returns the names of those. Raises sqlite3.IntegrityError when (trial, attempt, step) exists.
+        """
+        unknown = [name for name in metrics if name.lower() not in self._metrics]
+        room = max(0, MOST_METRICS - len(self._metrics))
+        new, left_out = unknown[:room], unknown[room:]
+        if left_out:
+            metrics = {name: value for name, value in metrics.items() if name not in left_out}
+        if new:
+            for name in new:
+                self._write(f"ALTER TABLE reports ADD COLUMN {quoted(name)} REAL")
+                self._metrics.add(name.lower())
             integrity.install_checksum_triggers(self._db, "reports")
             self._seal()
-            self._metrics.add(name)
         judged = (decision.rung, decision.cutoff, int(decision.stopped)) if decision else (None, None, None)
         columns = ", ".join(map(quoted, metrics))
         marks = ", ".join("?" * (7 + len(metrics)))
@@ -241,6 +251,7 @@ class Record:
             (trial, attempt, step, time.time(), *judged, *map(_storable, metrics.values())),
         )
         self._reports += 1
+        return left_out
 
     def add_score(self, trial: int, split: str, metric: str, value: float) -> None:
         """What the trial's final model scores on a split that no search saw. The first value counts: it is never

@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rungwise.results.io import formatting
+from rungwise.results.report.glossary import GLOSSARY, anchor, link_first_uses
 from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import by_state
 from rungwise.text import printable
@@ -107,6 +108,7 @@ def render_page(figures: Iterable[Figure], hover: Mapping[int, str], **context: 
         .get_template("page.html.jinja")
         .render(
             **context,
+            glossary=[(anchor(term), term, meaning) for term, meaning in GLOSSARY.items()],
             style=(TEMPLATES / "page.css").read_text("utf-8"),
             script=script,
             library=base64.b64encode(zipped).decode(),
@@ -114,7 +116,8 @@ def render_page(figures: Iterable[Figure], hover: Mapping[int, str], **context: 
             data=embedded({"plots": {drawn.key: _plot_data(drawn) for drawn in figures}, "hover": hover}),
         )
     )
-    return page.lstrip() + "\n"
+    body, start, rest = page.lstrip().partition('<section id="glossary"')
+    return link_first_uses(body) + start + rest + "\n"
 
 
 def _plot_data(drawn: Figure) -> dict[str, Any]:

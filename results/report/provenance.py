@@ -9,6 +9,7 @@ from typing import Any
 
 from rungwise.results.io.formatting import assignments, moment, short, size
 from rungwise.results.io.redaction import redacted
+from rungwise.results.record.definition import DatasetSummary
 from rungwise.results.record.types import Session
 from rungwise.results.report.page import Table, label, values
 from rungwise.results.report.snapshot import Snapshot
@@ -35,10 +36,15 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
         "space": Table("searched hyperparameters", ("hyperparameter", "from", "to", "scale", *meaning), ranges, False),
         "arms": Table("arms and what they fix", ("arm", "fixes"), arms, False),
         "fixed": Table("fixed hyperparameters", ("hyperparameter", "value", *meaning), fixed, False),
-        "data": [(name, _text(value)) for name, value in definition.data.to_json().items()],
+        "data": [(name, _text(value)) for name, value in definition.data.to_json().items() if name != "columns"],
+        "columns": Table("columns of the table", ("column", "what was done"), _columns(definition.data), False),
         "shown": min(_SESSIONS, len(snapshot.sessions)),
         "sessions": _sessions(snapshot.sessions[-_SESSIONS:]),
     }
+
+
+def _columns(data: DatasetSummary) -> list[tuple[str, str]]:
+    return list((data.columns or {}).items())
 
 
 def _range(value: Any) -> tuple[str, str, str]:

@@ -26,11 +26,11 @@ from rungwise.results.report.plots.arms import plot_arms, plot_differences
 from rungwise.results.report.plots.budget import plot_budget
 from rungwise.results.report.plots.curves import plot_curves
 from rungwise.results.report.plots.history import plot_history
-from rungwise.results.report.plots.hyperparameters import plot_contour, plot_slices
-from rungwise.results.report.plots.importances import list_missing, plot_importances
-from rungwise.results.report.plots.parallel import plot_parallel
 from rungwise.results.report.plots.pareto import pareto_table, plot_pareto
 from rungwise.results.report.plots.primitives import safe
+from rungwise.results.report.plots.space.hyperparameters import plot_contour, plot_slices
+from rungwise.results.report.plots.space.importances import list_missing, plot_importances
+from rungwise.results.report.plots.space.parallel import plot_parallel
 from rungwise.results.report.provenance import provenance
 from rungwise.results.report.snapshot import Entry, FrozenReader, Snapshot, read
 from rungwise.results.tables.schema import PHASE_ORDER

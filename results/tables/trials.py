@@ -59,8 +59,15 @@ def trials_table(
     fields.append(schema_field(f"best_{metric}", pa.float64(), *_about(metric, "best finite value of", definition)))
     values[f"best_{metric}"] = values["best_value"]
     if len(definition.objectives) > 1:
-        fields.append(schema_field("pareto", pa.bool_(), "", "whether no other completed trial of the search beats it"))
-        values["pareto"] = _on_front(trials, summary, definition.objectives)
+        fields.append(
+            schema_field(
+                "pareto",
+                pa.bool_(),
+                "",
+                "whether no other completed trial beats it; False where it breaks a constraint",
+            )
+        )
+        values["pareto"] = _on_front(trials, summary, definition.objectives, breaches)
     fields += [
         schema_field(name, pa.float64(), *_about(name.removeprefix("last_"), "last reported value of", definition))
         for name in summary
@@ -90,12 +97,14 @@ def _breaches(summary: Mapping[str, pa.Array], definition: Definition) -> list[b
     return [definition.breach(row) is not None for row in rows]
 
 
-def _on_front(trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectives: Mapping[str, str]) -> list[bool]:
+def _on_front(
+    trials: Sequence[Trial], summary: Mapping[str, pa.Array], objectives: Mapping[str, str], breaches: Sequence[bool]
+) -> list[bool]:
     columns = [summary[f"last_{name}"].to_pylist() for name in objectives if f"last_{name}" in summary]
     rows = {
         index: values
         for index, values in enumerate(zip(*columns, strict=True))
-        if trials[index].phase == "search" and trials[index].state is State.COMPLETED
+        if trials[index].phase == "search" and trials[index].state is State.COMPLETED and not breaches[index]
         if len(columns) == len(objectives) and all(value is not None and math.isfinite(value) for value in values)
     }
     best = front(rows, list(objectives.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from support.sweeping import wait_until
+from traitlets.config import Config
 
 from rungwise.engine.execution.process_state import undisturbed
 
@@ -84,8 +86,13 @@ def test_cells_train_typed_functions_obey_the_kernels_interrupt_and_leave_the_pr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    # A port is chosen long before the kernel takes it, and may be another process's by then. Sockets want short names.
+    sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{os.environ['TMPDIR']}/cells"}})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS])
-    client = NotebookClient(notebook, timeout=600, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(
+        notebook, timeout=600, startup_timeout=600, iopub_timeout=600,  # without the last, late output is left out
+        allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}, config=sockets,
+    )  # fmt: skip
     ended = threading.Event()
 
     def press_interrupt() -> None:

@@ -154,7 +154,7 @@ second.stop()
 
 
 def test_private_rays_start_and_end_one_after_the_other_without_any_private_name() -> None:
-    done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["49 True", "False", "64"]
     assert "cannot be told to listen on loopback only; its token still guards it" in done.stderr

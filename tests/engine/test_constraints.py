@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.confirmed import asked, begun
 from support.loop import Loop
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.search.reruns import best_of
+from rungwise.engine.terminal.summary import summarise
 from rungwise.results.analysis.answer import answer
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import SweepState
 from rungwise.results.tables.tables import tables
 from rungwise.trainable.messages import StudyKey, TrialEnd
 
@@ -75,3 +78,29 @@ def test_a_trial_that_breaks_one_says_it_and_is_neither_ranked_nor_confirmed_nor
     with Reader(folder) as reader:
         ranks = tables(reader).trials["rank"].to_pylist()
     assert ranks == [None, None, 1, 2]
+
+
+def test_an_arm_that_breaks_a_constraint_on_most_seeds_is_not_best_and_the_model_is_a_seed_that_keeps_it(
+    tmp_path: Path,
+) -> None:
+    made = begun(tmp_path / "run", 2, constraints={"val_accuracy": ["<=", 0.985]})
+    kept = []
+    for search in (1, 2):
+        source = made.search("no L2", 0.97, 0.98, lr=0.01, search=search)
+        kept += [made.confirm("no L2", source, search, 0.97, search=search)]
+        made.confirm("no L2", source, 10 + search, 0.96, search=search)
+        broken = made.search("L2", 0.97, 0.99, lr=0.003, search=search)
+        source = made.search("L2", 0.975, lr=0.002, search=search)
+        for seed, value in ((20 + search, 0.984), (30 + search, 0.988), (40 + search, 0.989)):
+            made.confirm("L2", source, seed, value, search=search)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    found = asked(tmp_path / "run")
+    assert (found.best, found.model) == ("no L2", kept[0])
+    seen = found.arm("L2").best_seen
+    assert seen is not None
+    assert (seen.value, seen.trial != broken) == (0.975, True)
+    assert any("breaks a constraint on 2 of 3 fresh seeds" in note for note in found.note_texts)
+    with Reader(tmp_path / "run") as reader:
+        summary = summarise(reader, tmp_path / "run", {"mlflow": "complete"}, None)
+    assert "note    Trial 5 of L2 breaks a constraint on 2 of 3 fresh seeds: val_accuracy must be at most" in summary

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rungwise import CategoricalDistribution, FloatDistribution, Sweep, main
+from rungwise import CategoricalDistribution, Columns, FloatDistribution, Sweep, main
 from rungwise.engine.define_run import define_run
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
@@ -128,7 +128,8 @@ def test_a_run_of_two_arms_of_an_earlier_version_goes_on_with_one_search_and_is_
         definition, trials = reader.definition(), reader.trials()
     assert (definition.trials, definition.searches, definition.order) == (4, 1, "arrival")
     told = (
-        "--trials is now of each search of each arm, --searches asks for several; this run holds one search of 4 trials"
+        "--trials is now of each search of each arm, --searches asks for several; this run contains one search of 4 "
+        "trials"
     )
     assert told in capsys.readouterr().err
     numbering = Numbering(replace(experiment, trials=5, searches=2), [], trials)
@@ -176,14 +177,17 @@ DEFINING = {
     "patience": ("--patience", "1.5", {"patience": 1.5}),
     "max_parameters": ("--max-parameters", "10", {"max_parameters": 10}),
     "seed": ("--seed", "9", {"seed": 9}),
+    "preprocess": ("--preprocess", "none", {"training": {"kind": "built-in", "preprocess": "none"}}),
     "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
 }
 # What is trained again after the search: the experiment's, and no part of the definition.
 AFTERWARDS = {"confirm_configs", "confirm_seeds", "refit_seeds", "untuned_seeds", "confirm", "audit"}
 # Where and how it runs. The data is in the definition as what was read; --warm-start and --enqueue are kept beside it.
+COLUMNS = {field.name for field in dataclasses.fields(Columns)}
 RUNNING = {
-    "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror", "tracking_uri",
-    "data_root", "time_budget", "trial_timeout", "checkpoint_seconds", "retries", "warm_start", "enqueue", "widen",
+    *COLUMNS, "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror",
+    "tracking_uri", "data_root", "time_budget", "trial_timeout", "checkpoint_seconds", "retries",
+    "warm_start", "enqueue", "widen",
     "accept_changed_model", "fresh", "plan", "price_per_hour", "one", "quiet",
 }  # fmt: skip
 
@@ -237,7 +241,7 @@ def test_a_dict_never_contains_the_space_that_a_function_was(digits: Dataset) ->
     assert widening_problems(SPACE, before, []) == ["the old space is a function, the new one must be one too"]
 
 
-OLD_FLAG = "note: --like is now --warm-start; the old name goes with version 0.3\n"
+OLD_FLAG = "note: --like is now --warm-start; the old name will be removed in version 0.3\n"
 
 
 @pytest.mark.parametrize("arguments", [["--like", "runs/a", "runs/b"], ["--like=runs/a", "runs/b"]])
@@ -289,7 +293,8 @@ def test_the_old_name_of_objectives_works_and_a_note_says_the_new_one(
     assert capsys.readouterr().err == ""
     old = Sweep(name="s", space={}, also=also)
     assert (
-        capsys.readouterr().err == "note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3\n"
+        capsys.readouterr().err
+        == "note: `also` of a Sweep is now `objectives`; the old name will be removed in version 0.3\n"
     )
     assert replace(old, trials=3).all_objectives == new.all_objectives == {"val_accuracy": "max", "parameters": "min"}
     assert capsys.readouterr().err == ""

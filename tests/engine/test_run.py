@@ -69,7 +69,7 @@ def test_a_deleted_working_directory_is_one_line(tmp_path: Path, monkeypatch: py
 def test_a_script_with_the_name_of_a_package_is_one_line_with_the_way_out(tmp_path: Path, package: str) -> None:
     script = tmp_path / f"{package}.py"
     script.write_text("from rungwise import Sweep, main\nmain(Sweep('mine', {}))\n")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr == f"error: {script} hides the package {package}, which a sweep imports: rename the file\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support.confirmed import L2, NO_L2, sweep, two_arms
 
 from rungwise.engine.terminal.summary import summarise
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import SweepState
+from rungwise.results.record.types import State, SweepState
 
 
 def lines_of(folder: Path, seconds: float | None = 75.0) -> list[str]:
@@ -52,3 +53,40 @@ def test_a_configuration_with_next_to_nothing_of_what_its_arm_adds_is_noted(tmp_
     made.record.close()
     note = "note    The l2 that was found with L2 (4e-07 of 1e-07 to 0.01) is as good as none, which is what no L2 has."
     assert note in lines_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("training", "note"), [("function", True), ("built-in", False)])
+def test_a_training_of_the_users_that_ignores_its_seed_is_told_so(tmp_path: Path, training: str, note: bool) -> None:
+    made = sweep(tmp_path / "run", arms={"all": {}}, training={"kind": training})
+    made.confirmed("all", made.search("all", 0.98, lr=0.01), [0.97] * 3)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    lines = lines_of(tmp_path / "run")
+    told = (
+        "note    All 3 seeds of all gave the same number: training seems to ignore trial.seed, so there is no interval"
+    )
+    assert any(line.startswith(told) for line in lines) is note
+
+
+@pytest.mark.parametrize(
+    ("command", "resume"),
+    [
+        (["python", "mine.py", "--trials", "8"], r"resume  \S*python mine.py --trials 8"),
+        (["python", "/usr/lib/ipykernel_launcher.py", "-f", "kernel.json"], "resume  run the same cell again"),
+    ],
+)
+def test_a_sweep_that_was_stopped_says_what_continues_it(tmp_path: Path, command: list[str], resume: str) -> None:
+    made = sweep(tmp_path / "run")
+    made.record.start_session({"command": command})
+    made.record.end_session(2, SweepState.INTERRUPTED)
+    made.record.close()
+    assert re.fullmatch(resume, lines_of(tmp_path / "run")[-1])
+
+
+def test_early_stopping_saved_nothing_of_a_budget_that_the_search_made_small(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run", epochs=8)
+    made.search("no L2", 0.9, 0.91, epochs=2)
+    made.search("no L2", 0.9, state=State.STOPPED, epochs=3)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    assert "epochs  3 of 5 trained in the search (early stopping saved 40%)" in lines_of(tmp_path / "run")

@@ -83,7 +83,7 @@ def environment(temporary: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths, "COLUMNS": "120"}
 
 
-def leftovers(temporary: Path, seconds: float = 120.0) -> list[str]:
+def leftovers(temporary: Path, seconds: float = 600.0) -> list[str]:
     """Processes and files that a command left behind `seconds` after its end, where it ran and in its TMPDIR."""
     until = time.monotonic() + seconds
     while True:
@@ -441,7 +441,7 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
         check=False,
     )
     assert done.returncode == 2
-    assert "--name 'ends' holds a run of another definition" in done.stderr
+    assert "--name 'ends' contains a run of another definition" in done.stderr
     for line in ("data.name: digits -> mnist", "data.train: 1078 -> 50000"):
         assert line in done.stderr
     assert re.search(r'space.dropout: .*"low": 0.0.* -> .*"low": 0.1', done.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from support.sweeping import ROOT
@@ -14,9 +13,12 @@ SWEEP = """
 import os
 import sys
 
-import ray
-from ray import tune
 from rungwise.engine.cluster import dead_actors
+from rungwise.engine.cluster.local_ray import Ray
+
+connection = Ray(None)
+connection.start(1, 0)
+from ray import tune
 
 MARK = os.path.join(sys.argv[1], "died")
 
@@ -33,7 +35,6 @@ class Worker(tune.Trainable):
         os._exit(1)
 
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=sys.argv[1])
 run = tune.RunConfig(
     storage_path=os.path.join(sys.argv[1], "tune"),
     verbose=0,
@@ -42,17 +43,15 @@ run = tune.RunConfig(
 )
 settings = tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1)
 space = {"place": tune.grid_search([1, 2, 3])}
-with dead_actors.counted_once():
+with connection.lighten_tune(), dead_actors.counted_once():
     results = tune.Tuner(Worker, param_space=space, tune_config=settings, run_config=run).fit()
+connection.stop()
 print(os.path.exists(MARK), len(results.errors), [result.metrics["score"] for result in results])
 """
 
 
 def test_the_trial_that_it_was_given_is_retried_and_the_death_counts_once(tmp_path: Path) -> None:
     (tmp_path / "tuning.py").write_text(SWEEP)
-    with tempfile.TemporaryDirectory(prefix="rw-", dir="/tmp") as short:  # Ray's sockets have short paths only
-        ended = subprocess.run(
-            [sys.executable, str(tmp_path / "tuning.py"), short],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+    command = [sys.executable, str(tmp_path / "tuning.py"), str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert ended.stdout.splitlines()[-1:] == ["True 0 [1, 1, 1]"], ended.stderr

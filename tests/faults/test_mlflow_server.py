@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from support.demo import add, attempt, begin, fill
+from support.ports import free_port
 from support.sweeping import SESSION_SECONDS, Run, assert_nothing_lost, wait_until
 
 from rungwise.results.exporters.live import Follower
@@ -27,6 +28,7 @@ from rungwise.results.exporters.mlflow import export
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.record.types import State, SweepState
 
+REQUEST_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 PATIENT = 300.0  # s that an exporter has to start and to print, on a busy machine
 
 
@@ -41,8 +43,7 @@ class Server:
 
     def __init__(self, home: Path, empty_store: Path) -> None:
         self.home, self.store = home, home / "server.db"
-        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         shutil.copy(empty_store, self.store)  # the tables, before several workers want to make them
         self.start()
@@ -63,7 +64,7 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -76,6 +77,14 @@ class Server:
     def count(self, sql: str) -> int:
         with closing(sqlite3.connect(self.store)) as db:
             return int(db.execute(sql).fetchone()[0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _patient_requests() -> Iterator[None]:
+    """A server on a busy machine takes longer for an answer than what an export gives it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(REQUEST_TIMEOUT, f"{PATIENT:.0f}")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +160,8 @@ class Proxy(threading.Thread):
                 answer = self._message(server)
                 if mine == self._lose:
                     self.lost += 1
+                    return
+                if not answer:  # the server has died
                     return
                 client.sendall(answer)
 
@@ -254,6 +265,7 @@ def test_a_locked_store_holds_up_nothing_and_is_completed_when_it_is_free(tmp_pa
 def test_a_sweep_whose_server_stops_half_way_trains_on_as_fast_and_is_completed_later(server: Server, run: Run) -> None:
     """All reports after the stop are in the record while the server is still stopped."""
     flags = ("--trials", "2", "--epochs", "54", "--scheduler", "none", "--tracking-uri", server.uri)
+    del run.environment[REQUEST_TIMEOUT]  # as a user's sweep has it
     run.allow(2 * 54)
     driver = run.start(*flags)
     assert run.await_pause(driver), run.said

@@ -21,7 +21,7 @@ from support.sweeping import ROOT, Run
 from rungwise.results.cli.main import main
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import FILE, RecordError
-from rungwise.results.record.writer import Record
+from rungwise.results.record.writer import MOST_METRICS, Record
 
 WAL, MARK = f"{FILE}-wal", f"{FILE}-mark"
 STEP = 512
@@ -116,13 +116,13 @@ def test_a_record_without_its_log_is_refused_and_the_doctor_makes_the_rest_usabl
     folder = copied(killed, tmp_path)
     (folder / WAL).unlink()
     with pytest.raises(
-        RecordError, match=r"must hold 16 trials and 48 reports, but holds 8 and 24: .*-wal was removed"
+        RecordError, match=r"must contain 16 trials and 48 reports, but contains 8 and 24: .*-wal was removed"
     ):
         Record(folder)
     assert main(["doctor", str(folder)]) == 1
-    assert "but holds 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
+    assert "but contains 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
     assert main(["doctor", str(folder), "--fix"]) == 0
-    assert "but holds 8 and 24 (fixed)" in capsys.readouterr().out
+    assert "but contains 8 and 24 (fixed)" in capsys.readouterr().out
     identity, trials, reports = held(folder)
     assert (identity, trials, reports) == (truth[0], truth[1][:8], truth[2][:24])
     with Record(folder) as record, Reader(folder) as reader:
@@ -199,6 +199,26 @@ def test_a_changed_value_is_noticed_in_every_table(
     assert f"1 row(s) of {table} differ from what was written" in str(refusal(folder))
 
 
+def test_more_metrics_than_a_table_has_columns_are_left_out_and_what_is_kept_is_whole(tmp_path: Path) -> None:
+    first = {f"m{number}": float(number) for number in range(90)}
+    second = {f"M{number}": float(number) for number in range(1600)}
+    with Record(tmp_path) as record:
+        record.add_trial(1, arm="a", phase="search", config={}, params={}, distributions={})
+        attempt = record.start_attempt(1)
+        assert record.add_report(1, attempt, 1, first) == []
+        assert record.add_report(1, attempt, 2, second) == list(second)[MOST_METRICS:]
+        assert record.add_report(1, attempt, 3, {"m1": 0.5, "another": 1.0}) == ["another"]
+    with Reader(tmp_path) as reader:
+        reader.verify()
+        one, two, three = (report.metrics for report in reader.reports())
+    assert (one, three) == (first, {"m1": 0.5})
+    assert {name.upper(): value for name, value in two.items()} == dict(list(second.items())[:MOST_METRICS])
+    with closing(sqlite3.connect(tmp_path / FILE)) as db:
+        db.execute('UPDATE reports SET "M1400" = 7.0 WHERE step = 2')
+        db.commit()
+    assert "1 row(s) of reports differ from what was written, the first is row 2" in str(refusal(tmp_path))
+
+
 @pytest.fixture
 def small_files() -> Iterator[Any]:
     """small_files(bytes): no file of this process may grow beyond; the kernel then says EFBIG, as it says ENOSPC."""
@@ -254,6 +274,6 @@ def test_a_driver_of_a_damaged_record_exits_1_and_names_it_before_ray_starts(run
     before = (run.folder / FILE).read_bytes()
     assert run.finish() == 1
     (line,) = run.said.splitlines()
-    assert line.startswith(f"error: {run.folder / FILE} must hold 16 trials and 48 reports, but holds 8 and 24")
+    assert line.startswith(f"error: {run.folder / FILE} must contain 16 trials and 48 reports, but contains 8 and 24")
     assert list(run.temporary.iterdir()) == []
     assert (run.folder / FILE).read_bytes() == before

@@ -27,10 +27,12 @@ LIMIT = 600.0  # seconds; nothing takes so long, whatever runs beside it
 FLAGS = (*("--trials", str(TRIALS // 2), "--epochs", str(EPOCHS), "--scheduler", "none", "--concurrency", "1"),
          *("--confirm-configs", "1", "--confirm-seeds", "1"))  # fmt: skip
 
-# The script says which module it is about to import, so that a test can strike at that very moment.
+# The script says which module it is about to import, so that a test can strike at that very moment; at the import of
+# $STAYS_AT it waits for the signal.
 SAY = """import contextlib
 import os
 import sys
+import time
 
 
 class Say:
@@ -38,6 +40,8 @@ class Say:
         with contextlib.suppress(OSError):  # its terminal is gone
             # At once: it may be killed in between.
             os.write(2, f"import {name} into {os.getpid()}\\n".encode())
+        if name == os.environ.get("STAYS_AT"):
+            time.sleep(600)
 
 
 sys.meta_path.insert(0, Say())
@@ -139,6 +143,7 @@ def test_a_sweep_that_gets_sigterm_at_every_moment_loses_nothing(run: Run) -> No
 
 @pytest.mark.parametrize("moment", ["tyro", "wave", "tyro._calling", "optuna"])
 def test_ctrl_c_before_anything_runs_ends_the_driver_at_once_without_a_word(run: Run, moment: str) -> None:
+    run.environment["STAYS_AT"] = moment
     driver = run.start(*FLAGS)
     assert wait_until(lambda: importing(moment)(run), LIMIT)
     assert interrupt(driver) == 130, run.said

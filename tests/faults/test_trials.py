@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(
 ) -> None:
     (result,) = run_out(worker({}, objectives=("val_f1",)))
     assert (result.state, result.failure.kind) == (TrialEnd.FAILED, FailureKind.EXCEPTION)
-    assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result.failure.message
+    assert "the objective 'val_f1' is not in the report, which contains epoch, train_loss" in result.failure.message
     assert "KeyError" in result.failure.error
 
 
@@ -173,6 +174,13 @@ def test_ten_trials_that_all_failed_end_the_sweep_with_the_commonest_error() -> 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.STOPPED, State.DIVERGED, State.LOST])
 def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) -> None:
     assert stop_after(*[(State.FAILED, "e")] * 9, (state, ""), *[(State.FAILED, "e")] * 30) is None
+
+
+def test_tune_can_pickle_what_stops_it_while_signals_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest has one of its own
+    with Signals() as signals:
+        signals.caught = signal.SIGINT
+        assert pickle.loads(pickle.dumps(Stop(signals, None))).signals.caught == signal.SIGINT
 
 
 def test_a_sweep_that_is_interrupted_says_once_that_it_ends() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from support.own import Trials
 
-from rungwise import FloatDistribution, Sweep
+from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.validation import fields
@@ -177,6 +177,84 @@ def test_a_hyperparameter_that_nothing_reads_is_named_once_a_trial_has_ended(tmp
     assert last.state is TrialEnd.COMPLETED
     assert last.notes == ("train never reads the hyperparameter 'smote'",)
     assert Trials(passes_all_on, tmp_path).run({"lr": 0.1, "smote": 1})[-1].notes == ()
+
+
+class Raising(BaseModel):
+    lr: float
+
+    @field_validator("lr")
+    @classmethod
+    def check(cls, lr: float) -> float:
+        if lr > 0.5:
+            raise SystemExit("no")
+        raise RuntimeError("never")
+
+
+def test_whatever_a_check_of_the_users_raises_is_a_line_that_names_it() -> None:
+    def train(config: Raising, trial): ...
+
+    arguments = Arguments(train)
+    assert arguments.problems({"lr": 0.1})[0].startswith("Raising must check hyperparameters, but RuntimeError: never")
+    assert "SystemExit: no" in arguments.problems({"lr": 1.0})[0]
+    with pytest.raises(FunctionError, match="never"):
+        arguments.parse({"lr": 0.1})
+
+
+def test_a_hyperparameter_that_nothing_gives_is_named_before_ray() -> None:
+    def train(lr, width: int, depth: int = 2, *, trial): ...
+
+    space = {"lr": FloatDistribution(1e-3, 0.1)}
+    given: dict[str, Any] = {"train": train, "metric": "loss", "mode": "min"}
+    assert refused(Sweep("own", space, **given)) == ["width must be searched, fixed or in an arm"]
+    assert refused(Sweep("own", space, arms={"a": {"width": 1}, "b": {"width": 2}}, **given)) == []
+
+
+@pytest.mark.parametrize(
+    "large", [IntDistribution(0, 2**63), CategoricalDistribution([1, 2**64]), 2**64, {"deep": [2**64]}]
+)
+def test_a_number_that_no_reader_of_the_record_takes_is_refused_before_ray(large: Any) -> None:
+    def train(config, trial): ...
+
+    space = {"lr": FloatDistribution(1e-3, 0.1)}
+    is_range = isinstance(large, IntDistribution | CategoricalDistribution)
+    where: dict[str, Any] = {"space": space | {"n": large}} if is_range else {"space": space, "fixed": {"n": large}}
+    lines = refused(Sweep("own", train=train, metric="loss", mode="min", **where))
+    assert "values of n must contain integers of 64 bits, but one is larger" in lines
+
+
+def generator_objective(trial):
+    yield 1.0
+
+
+class Called:
+    def __call__(self, settings: Settings, trial):
+        return settings.lr
+
+
+def positional(config, trial, /):
+    return config["lr"]
+
+
+def backwards(trial, config):
+    return config["lr"]
+
+
+@pytest.mark.parametrize("function", [Called(), Called().__call__, positional, backwards])
+def test_whatever_can_be_called_is_called_with_its_own_parameters(function: Callable[..., Any]) -> None:
+    call, _ = Arguments(function).bind(CONFIG, object())
+    assert call() == CONFIG["lr"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        (lambda: 1.0, "must be called with a trial alone, but too many positional arguments"),
+        (lambda trial, more: 1.0, "must be called with a trial alone, but missing a required argument: 'more'"),
+        (generator_objective, "must return its score, but is a generator"),
+    ],
+)
+def test_an_objective_that_cannot_be_called_with_a_trial_is_refused_before_ray(objective: Any, says: str) -> None:
+    assert any(says in line for line in refused(Sweep("own", objective=objective, metric="loss", mode="min")))
 
 
 async def awaits(config, trial):

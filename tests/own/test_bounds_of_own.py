@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import pickle
+import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from support.own import function, program, run_out, said, worker
 from support.sweeping import ROOT, Run, stopping
 
@@ -23,7 +31,8 @@ from rungwise.engine.execution.test_scoring import Unmade, _call
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.trainable.faults import Fault
-from rungwise.trainable.messages import TrialEnd
+from rungwise.trainable.messages import TrialAssignment, TrialEnd
+from rungwise.trainable.train import restore_defaults
 
 SPACE: Any = {"lr": FloatDistribution(1e-3, 1e-1)}
 
@@ -133,7 +142,7 @@ print("still here", flush=True)"""
 def test_code_that_holds_the_interpreters_lock_ends_its_process(tmp_path: Path) -> None:
     text = """
 time_limit.LAST_RESORT_SECONDS = 0.1
-trial = worker(function(lambda config: re.match("(a+)+b", "a" * 60)), folder, report_seconds=0.1)
+trial = worker(function(lambda config: re.match("(a+)+b", "a" * 60)), folder, report_seconds=1.0)
 said(trial)"""
     done = ended(tmp_path, text)
     assert done.returncode == 1
@@ -250,6 +259,105 @@ def test_a_checkpoint_that_does_not_fit_costs_the_checkpoint_and_not_the_trial(t
     assert results[-1].state is TrialEnd.COMPLETED
     assert "No space left" in (results[1].unsaved or "")
     assert all(result.checkpoint is None for result in results)
+
+
+# -- what a trial leaves behind in its process --------------------------------------------------------------------
+
+
+def test_a_trial_finds_the_process_as_the_first_one_did_whatever_the_one_before_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIVEN", "by the user")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    def settings() -> list[Any]:
+        os.umask(umask := os.umask(0))
+        torch_settings = [torch.get_default_dtype(), torch.is_grad_enabled(), np.geterr()["over"]]
+        kept = [Path.cwd(), list(sys.argv), os.environ.get("GIVEN"), umask, tempfile.gettempdir(), *torch_settings]
+        alarm = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return [*kept, sys.getrecursionlimit(), logging.root.manager.disable, list(warnings.filters), *alarm, limit]
+
+    def train(trial: Any, **_: Any) -> Any:
+        found.append(settings())
+        yield {"score": 1.0}
+        print("said")
+        print("said", file=sys.stderr)
+        os.chdir(gone)
+        if gone.exists():
+            gone.rmdir()
+        sys.argv[:] = []
+        os.environ.pop("GIVEN")
+        os.umask(0o777)
+        tempfile.tempdir = "/nowhere"
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        np.seterr(all="raise")
+        sys.setrecursionlimit(500)
+        logging.disable()
+        warnings.simplefilter("ignore")
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        sys.stdout, sys.stderr = None, io.StringIO()  # type: ignore[assignment]
+        sys.stderr.close()
+
+    found: list[list[Any]] = []
+    trial = worker(function(train), tmp_path, report_seconds=None)
+    try:
+        for number in (1, 2):
+            gone.mkdir(exist_ok=True)
+            trial.reset(_numbered(number))
+            assert run_out(trial)[-1].state is TrialEnd.COMPLETED
+    finally:
+        trial.reset_config(_numbered(3))
+        restore_defaults()  # as its first report would
+    assert found[0] == found[1] == settings()
+
+
+def test_a_training_that_takes_its_output_away_goes_on_under_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    results = run_out(worker(function(lambda trial, **_: iter_scores()), tmp_path, report_seconds=60.0))
+    assert results[-1].state is TrialEnd.COMPLETED
+
+
+def iter_scores() -> Any:
+    for epoch in range(3):
+        yield {"score": epoch}
+
+
+def _numbered(number: int) -> dict[str, Any]:
+    config = {"seed": 7, "epochs": 1, "reports_per_epoch": 1}
+    return TrialAssignment(trial=number, arm="all", phase="search", config=config).to_tune()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_generator_that_refuses_to_end_ends_its_trial_alone(tmp_path: Path) -> None:
+    def train(trial: Any, **_: Any) -> Any:
+        while True:
+            try:
+                yield {"score": 1.0}
+            except BaseException:  # of any kind, as nobody should
+                continue
+
+    def fails(trial: Any, **_: Any) -> Any:
+        try:
+            yield {"score": 1.0}
+            yield {"score": 1.0}
+        finally:
+            raise ValueError("in finally")
+
+    trial = worker(function(train), tmp_path)
+    last = run_out(trial)[-1]
+    assert last.state is TrialEnd.COMPLETED
+    assert last.notes[0].startswith("train raised when it was told to end: RuntimeError: generator ignored")
+    trial = worker(function(fails), tmp_path)
+    said(trial)
+    trial.reset_config(_numbered(2))  # a rung stopped it
+    assert said(trial).metrics["score"] == 1.0
 
 
 # -- all of it in one sweep --------------------------------------------------------------------------------------

@@ -177,10 +177,14 @@ for epoch in range(2):
     ),
     "no object": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('0.5\\n')", "but wrote '0.5'"),
     "a line without end": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('x' * 2**22)", "at most 1048576 bytes"),
-    "no objective": (reporting("'loss': 1"), "must hold the objective 'score'"),
-    "text": (reporting("'score': 'good'"), "must hold numbers, but score is str 'good'"),
+    "no objective": (reporting("'loss': 1"), "must contain the objective 'score'"),
+    "text": (reporting("'score': 'good'"), "must contain numbers, but score is str 'good'"),
     "a folder that is elsewhere": (reporting("'score': 1, 'checkpoint': '/etc'"), "below $RUNGWISE_SAVE"),
     "a folder that is not there": (reporting("'score': 1, 'checkpoint': 'x'"), "but named 'x'"),
+    "a folder that is no path": (reporting("'score': 1, 'checkpoint': 'a\\0b'"), "as its checkpoint, but named 'a"),
+    "a folder too long": (reporting("'score': 1, 'checkpoint': 'a' * 5000"), "as its checkpoint, but named 'a"),
+    "JSON too deep": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('[' * 60000)", "must report one JSON object"),
+    "half a line": ("open(os.environ['RUNGWISE_REPORTS'], 'a').write('{')\nsys.exit(3)", "ended with exit code 3"),
 }  # fmt: skip
 
 
@@ -253,7 +257,7 @@ def test_one_trial_has_its_output_on_the_terminal_and_a_failure_in_one_line(
 
 # A program that wants to live: so does its child, in a session of its own, and that one's child.
 STUBBORN = f'''
-signal.signal(signal.SIGTERM, lambda *_: open("asked", "w").close())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 deep = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(1e6)"
 wide = """import subprocess, sys, time
 deep = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True, stdout=subprocess.PIPE)
@@ -268,28 +272,48 @@ while True:
 '''
 
 
-def test_a_stopped_program_is_asked_and_then_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
+def test_a_stopped_program_that_wants_to_live_is_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
     trial = worker(python(tmp_path, STUBBORN), tmp_path)
     metrics = said(trial).metrics
     pids = [metrics[name] for name in ("me", "child", "grandchild")]
     assert all(map(lives, pids))
     trial.stop()
     assert not any(map(lives, pids))
-    assert (tmp_path / "asked").exists()
 
 
-def test_a_program_that_obeys_has_time_to_end(tmp_path: Path) -> None:
-    text = f"""
+OBEDIENT = """
 def end(*_):
     time.sleep(0.2)
     open("tidy", "w").close()
     sys.exit()
 signal.signal(signal.SIGTERM, end)
-{reporting("'score': 1")}
-time.sleep(1e6)"""
-    trial = worker(python(tmp_path, text, grace=600.0), tmp_path)
+"""
+
+
+def test_a_program_that_obeys_has_time_to_end(tmp_path: Path) -> None:
+    report = reporting("'score': 1")
+    trial = worker(python(tmp_path, f"{OBEDIENT}{report}\ntime.sleep(1e6)", grace=600.0), tmp_path)
     said(trial)
     trial.stop()
+    assert (tmp_path / "tidy").exists()
+
+
+# Its worker is this process, which closes the pipe between them as one that dies does.
+PATIENT = """
+from rungwise.trainable.own.program import supervisor
+supervisor.ORPHANED = 600.0
+supervisor.main()
+"""
+
+
+def test_a_program_that_obeys_has_time_to_end_when_its_worker_has_died(tmp_path: Path) -> None:
+    script = f"{IMPORTS}{OBEDIENT}open('begun', 'w').close()\ntime.sleep(1e6)"
+    job = {"command": [sys.executable, "-c", script], "folder": str(tmp_path), "log": None, "grace": 600.0}
+    command = [sys.executable, "-c", PATIENT, json.dumps(job)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert wait_until((tmp_path / "begun").exists)
+        ended, _ = process.communicate()
+    assert json.loads(ended)["code"] == 0
     assert (tmp_path / "tidy").exists()
 
 
@@ -324,7 +348,6 @@ def test_a_worker_that_is_killed_leaves_no_program(tmp_path: Path) -> None:
         assert all(map(lives, pids))
         process.kill()
     assert wait_until(lambda: not any(map(lives, pids)))
-    assert (tmp_path / "asked").exists()
 
 
 # -- its output --------------------------------------------------------------------------------------------------

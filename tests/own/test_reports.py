@@ -69,6 +69,11 @@ def test_a_number_is_pythons_numpys_or_a_tensor_of_one(door: Any, value: Any, tm
     assert type(result.metrics["loss"]) is float
 
 
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError
+
+
 class Odd:
     def __repr__(self) -> str:
         return "x" * 1000
@@ -80,16 +85,30 @@ class Odd:
     [
         (None, "a report must be a mapping of names to numbers, but got NoneType None"),
         (0.5, "a report must be a mapping of names to numbers, but got float 0.5"),
-        ({}, "a report must hold the objective 'loss', but got nothing"),
-        ({"los": 1.0}, "a report must hold the objective 'loss', but got 'los'"),
-        ({"loss": None}, "a report must hold numbers, but loss is NoneType None"),
-        ({"loss": "0.5"}, "a report must hold numbers, but loss is str '0.5'"),
-        ({"loss": 1.0, "extra": [1]}, "a report must hold numbers, but extra is list [1]"),
-        ({"loss": torch.ones(2)}, "a report must hold numbers, but loss has more than one"),
-        ({"loss": Odd()}, "a report must hold numbers, but loss is Odd xxxx"),
-        ({"loss": 1j}, "a report must hold numbers, but loss is complex 1j"),
-        ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got 1"),
-        ({"loss": 1.0, "test_loss": 1.0}, "a report must not hold test scores, but got 'test_loss'"),
+        ({}, "a report must contain the objective 'loss', but got nothing"),
+        ({"los": 1.0}, "a report must contain the objective 'loss', but got 'los'"),
+        ({"loss": None}, "a report must contain numbers, but loss is NoneType None"),
+        ({"loss": "0.5"}, "a report must contain numbers, but loss is str '0.5'"),
+        ({"loss": 1.0, "extra": [1]}, "a report must contain numbers, but extra is list [1]"),
+        ({"loss": torch.ones(2)}, "a report must contain numbers, but loss is not a single one"),
+        ({"loss": Odd()}, "a report must contain numbers, but loss is Odd xxxx"),
+        ({"loss": 1j}, "a report must contain numbers, but loss is complex 1j"),
+        ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got int 1"),
+        ({"loss": np.ones(0)}, "a report must contain numbers, but loss is not a single one"),
+        ({"loss": Unprintable()}, "but loss is Unprintable whose repr raised ValueError"),
+        ({"loss": 1.0, "": 1.0}, "a report's names must be one line of 1 to 250 printable characters, but got str ''"),
+        ({"loss": 1.0, "a\nb": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a\0b": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a\ud800": 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "a" * 251: 1.0}, "a report's names must be one line"),
+        ({"loss": 1.0, "f1": 1.0, "F1": 1.0}, "in more than upper and lower case, but 'f1' and 'F1' are both 'f1'"),
+        ({"loss": 1.0, "epoch": 1.0, "reported_epoch": 1.0}, "'epoch' and 'reported_epoch' are both 'reported_epoch'"),
+        (
+            {"loss": 1.0} | {f"k{n}": n for n in range(1000)},
+            "a report must contain at most 1,000 numbers, but got 1,001",
+        ),
+        ({"loss": 1.0, "Test_loss": 1.0}, "a report must not contain test scores, but got 'Test_loss'"),
+        ({"loss": 1.0, "test_loss": 1.0}, "a report must not contain test scores, but got 'test_loss'"),
     ],
 )
 def test_what_is_no_report_is_a_failed_trial_with_a_line(door: Any, report: Any, says: str, tmp_path: Path) -> None:
@@ -102,7 +121,9 @@ def test_what_is_no_report_is_a_failed_trial_with_a_line(door: Any, report: Any,
 
 
 @DOORS
-@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, torch.tensor(float("nan")), np.float64("-inf")])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, 10**400, torch.tensor(float("nan")), np.float64("-inf"), np.ma.masked]
+)
 def test_an_objective_that_is_not_finite_diverged(door: Any, value: Any, tmp_path: Path) -> None:
     first, last = Trials(door({"loss": 1.0}, {"loss": value}, {"loss": 1.0}), tmp_path).run()
     assert (first.state, last.state) == (None, TrialEnd.DIVERGED)
@@ -181,7 +202,7 @@ def test_what_rungwise_adds_to_a_report_and_what_the_function_calls_alike_are_bo
     assert 0 <= first.metrics["seconds"] < 40
     assert first.metrics.keys() == {"loss", "epoch", "seconds", *(f"reported_{name}" for name in OUR_NAMES)}
     assert (first.metrics["reported_epoch"], first.metrics["reported_step"]) == (40.0, 44.0)
-    assert OUR_NAMES.keys() == {"epoch", "seconds", *REPORT_FIELDS}
+    assert OUR_NAMES.keys() == {"epoch", "seconds", "checksum", *REPORT_FIELDS}
 
 
 @pytest.mark.parametrize("field", ["metric", "objectives", "constraints"])
@@ -206,6 +227,16 @@ def test_one_says_each_problem_once(tmp_path: Path) -> None:
     options = parse(sweep, ["--out", str(tmp_path), "--one", '{"lrr": 1}'])
     (line,) = check.one_problems(resolve(sweep, options), options)
     assert "did you mean 'lr'?" in line
+
+
+def test_one_takes_what_the_function_declares_and_the_space_does_not_name(tmp_path: Path) -> None:
+    def train(lr: float, power: float = 0.5): ...
+
+    sweep = Sweep("own", {"lr": FloatDistribution(0.1, 1.0)}, train=train, metric="loss", mode="min")
+    for given, wanted in (('{"power": 0.3}', []), ('{"powr": 0.3}', ["did you mean 'power'? Known: lr, power"])):
+        options = parse(sweep, ["--out", str(tmp_path), "--one", given])
+        found = check.one_problems(resolve(sweep, options), options)
+        assert [line.partition("; ")[2] for line in found] == wanted
 
 
 def test_one_refuses_what_only_the_built_in_training_reads(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import optuna
 import pytest
 from scipy import stats
 from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
+from support.ports import free_port
 
 from rungwise import results
 from rungwise.results.analysis.compare import PRODUCTS, compare_folders
@@ -301,9 +301,7 @@ def test_every_plot_of_optuna_opens_the_study(searched: Path, tmp_path: Path) ->
 
 def test_the_real_dashboard_shows_the_study(searched: Path, tmp_path: Path) -> None:
     assert main(["study", str(searched), "--storage", f"sqlite:///{tmp_path / 'study.db'}"]) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).parent / "optuna-dashboard"), f"sqlite:///{tmp_path / 'study.db'}"]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -327,7 +325,7 @@ def fetched(port: int, path: str, server: subprocess.Popen[bytes]) -> Any:
     until = time.monotonic() + 600
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=600) as answer:
                 return json.load(answer)
         except (ConnectionError, urllib.error.URLError):
             assert server.poll() is None, "the dashboard has ended"
@@ -338,9 +336,13 @@ def fetched(port: int, path: str, server: subprocess.Popen[bytes]) -> Any:
 # -- the notebook ------------------------------------------------------------------------------------------------
 
 EXECUTE = """
-import nbformat, nbclient, sys
+import nbformat, nbclient, os, sys
+from traitlets.config import Config
 notebook = nbformat.read(sys.argv[1], as_version=4)
-nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+patience = {"timeout": 600, "startup_timeout": 600, "iopub_timeout": 600}
+# A port is chosen long before the kernel takes it, and may be another process's by then.
+sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{os.environ['TMPDIR']}/notebook"}})
+nbclient.NotebookClient(notebook, kernel_name="python3", config=sockets, **patience).execute()
 nbformat.write(notebook, "executed.ipynb")
 """
 

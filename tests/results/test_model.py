@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from support.tampering import in_expressions, tampered
 
+from rungwise import Columns
 from rungwise.results.model.images import ImageError, read
 from rungwise.results.model.model import ModelError, load
 from rungwise.trainable.data.dataset import Dataset
@@ -300,14 +301,18 @@ def test_large_numbers_keep_their_digits_in_training_and_in_use(tmp_path: Path) 
 
 def table_model(tmp_path: Path, x: Any, epochs: int = 1) -> Path:
     """A model of whether a row's first number is above the median."""
+    np.savez(tmp_path / "table.npz", x=x, y=(x[:, 0] > np.median(x[:, 0])).astype(int))
+    return trained(tmp_path, load_data(str(tmp_path / "table.npz")), epochs)
+
+
+def trained(tmp_path: Path, data: Dataset, epochs: int) -> Path:
+    """A linear model of a table."""
     from rungwise.trainable.config import Config
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.export.saved_model import export
     from rungwise.trainable.train import train
     from rungwise.trainable.training.state import State
 
-    np.savez(tmp_path / "table.npz", x=x, y=(x[:, 0] > np.median(x[:, 0])).astype(int))
-    data = load_data(str(tmp_path / "table.npz"))
     config, tensors = Config(hidden=(), lr=0.05, epochs=epochs, batch_size=8), Tensors.of(data.without_test(), "cpu")
     state = State.fresh(config, tensors)
     list(train(config, tensors, state=state))
@@ -410,6 +415,23 @@ def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: P
     assert done.stdout.splitlines() == [
         f"{path}\t{row.argmax()}\t{row.max():.4f}" for path, row in zip(paths, probabilities, strict=True)
     ]
+
+
+def test_predict_takes_the_rows_of_a_table_as_they_are(tmp_path: Path) -> None:
+    colours = ["red", "green", "blue"]
+    lines = [f"{n},{colours[n % 3]},{'' if n % 7 == 0 else n * n},{('low', 'high')[n % 3 == 0]}" for n in range(300)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,colour,size,price", *lines]))
+    trained(tmp_path, load_data(str(tmp_path / "t.csv"), columns=Columns(target="price")), epochs=8)
+    (tmp_path / "new.csv").write_text("size;colour\n4;blue\n;red\n")
+    done = predict(tmp_path, tmp_path / "new.csv")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [[f"{tmp_path / 'new.csv'}:1", "low"], [f"{tmp_path / 'new.csv'}:2", "high"]]
+    (tmp_path / "new.csv").write_text("colour\nblue\n")
+    done = predict(tmp_path, tmp_path / "new.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "lacks 'size'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_regression_predicts_its_target_in_its_unit(tmp_path: Path) -> None:

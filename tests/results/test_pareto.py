@@ -67,6 +67,18 @@ def test_the_front_is_a_column_lines_and_a_part_of_the_page(two: Path) -> None:
     assert "5 completed trials; 3 of them are on the Pareto front" in page
 
 
+def test_a_trial_that_breaks_a_constraint_is_on_no_front(two: Path) -> None:
+    with Reader(two) as reader:
+        definition = reader.meta("definition")
+    with Record(two) as record:
+        record.set_meta("definition", definition | {"constraints": {"parameters": ["<=", 400.0]}})
+    with Reader(two) as reader:
+        found = [(point.trial.trial, point.front) for point in points(reader)]
+        column = tables(reader).trials.column("pareto").to_pylist()
+    assert found == [(1, True), (4, False), (3, False), (2, True)]
+    assert column == [True, True, False, False, False, False]
+
+
 def test_show_has_a_column_for_each_objective_and_the_front(two: Path) -> None:
     with Reader(two) as reader:
         table = trial_table(reader, Selection().rows(tables(reader).trials), 3, brief=False)

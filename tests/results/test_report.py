@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from support import confirmed, demo, showcase
 
 from rungwise.results.analysis.answer import answer
 from rungwise.results.cli.main import main
+from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.record.writer import Record
 from rungwise.results.report.error_gallery import data_uri
+from rungwise.results.report.glossary import GLOSSARY, link_first_uses
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import embedded, environment
 from rungwise.results.report.plots import curves
@@ -56,6 +59,7 @@ def payload(page: str) -> Any:
 def words(page: str) -> str:
     """What a reader reads: the page without its scripts, styles and tags."""
     bare = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.S)
+    bare = re.sub(r"</?a\b[^>]*>", "", bare)  # a link is part of its sentence
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", bare)).split())
 
 
@@ -151,44 +155,105 @@ def test_less_is_better_where_the_sweep_says_so(tmp_path: Path) -> None:
         assert trace["y"] == sorted(trace["y"], reverse=True)
 
 
-def test_importances_compare_at_equal_epochs(tmp_path: Path) -> None:
-    """Trials that were stopped early enter a rung with their score there, and no later one."""
-    record, _ = demo.begin(tmp_path / "run", arms={"all": {}})
-    for number in range(1, 31):
-        params = {"lr": 10 ** (-4 + number / 10), "hidden": ("128-64", "256-128")[number % 2]}
+def searched(folder: Path, trials: int, completed: Callable[[int], bool], **changed: Any) -> Path:
+    """A search of one arm: lr alone decides the score, and trials that are not completed stop after one epoch."""
+    record, _ = demo.begin(folder, arms={"all": {}}, **changed)
+    for number in range(1, trials + 1):
+        params = {"lr": 10 ** (-4 + 3 * number / trials), "hidden": ("128-64", "256-128")[number % 3 % 2]}
         config = demo.config(number)
         record.add_trial(
             number, arm="all", phase="search", config=config, params=params, distributions=demo.DISTRIBUTIONS
         )
         attempt = record.start_attempt(number)
-        for epoch in range(1, 2 if number % 2 else 5):
-            # at epoch 1 only lr counts; at the end the few that are left differ by nothing else either, reversed
-            value = number / 100 if epoch < 4 else 1 - number / 100
+        for epoch in range(1, 5 if completed(number) else 2):
+            # at the end the order is reversed
+            value = number / 1000 if epoch < 4 else 1 - number / 1000
             record.add_report(number, attempt, epoch, demo.metrics(float(epoch), value))
-        record.end_trial(number, State.STOPPED if number % 2 else State.COMPLETED)
+        record.end_trial(number, State.COMPLETED if completed(number) else State.STOPPED)
     record.close()
-    now = snapshot(tmp_path / "run")
-    land = analyse(now)
-    assert land.method == "fANOVA"
-    assert [(one.view, one.rung, one.n) for one in land.importances] == [("all", 1, 30), ("all", 3, 15), ("all", 4, 15)]
-    assert all(one.shares["lr"] > 0.9 for one in land.importances)
-    assert all(sum(one.shares.values()) == pytest.approx(1) for one in land.importances)
-    assert land.names == ["lr", "hidden"]
-    assert land.rung == 4
-    assert [value for _, value in land.level] == [1 - number / 100 for number in range(2, 31, 2)]
+    return folder
 
 
-def test_too_few_trials_have_no_importances_but_words(run: Path) -> None:
+def test_importances_are_those_of_completed_trials_with_intervals(tmp_path: Path) -> None:
+    found = analyse(snapshot(searched(tmp_path / "run", 60, lambda number: number % 2 == 0)))
+    only, first = found.importances
+    assert (only.view, only.rung, only.n, only.completed) == ("all", None, 30, 30)
+    assert (first.rung, first.n) == (1, 60)  # before any was stopped
+    assert only.shares["lr"] > 0.8
+    assert sum(only.shares.values()) == pytest.approx(1)
+    assert all(low <= only.shares[name] <= high for name, (low, high) in only.intervals.items())
+    assert only.intervals["lr"][0] > only.intervals["hidden"][1]  # told apart
+    assert found.names == ["lr", "hidden"]
+    assert found.rung == 4
+    assert [value for _, value in found.level] == [1 - number / 1000 for number in range(2, 61, 2)]
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_importances_are_the_figures_of_optuna_and_its_dashboard(mode: str, tmp_path: Path) -> None:
+    import optuna
+
+    run = searched(tmp_path / "run", 60, lambda number: number % 2 == 0, mode=mode)
+    only = analyse(snapshot(run)).importances[0]
+    with Reader(run) as reader:
+        (study,) = studies(reader).values()
+    assert only.shares == pytest.approx(optuna.importance.get_param_importances(study))  # its default evaluator
+    dashboard = pytest.importorskip("optuna_dashboard._importance", reason="in the extra dev")
+    dashboard.param_importance_cache.clear()  # of other studies with this number
+    told = dashboard.get_param_importance_from_trials_cache(None, study._storage, study._study_id, 0, study.trials)
+    assert only.shares == pytest.approx({one["name"]: one["importance"] for one in told})
+
+
+def test_importances_of_several_searches_are_those_of_all_their_completed_trials(tmp_path: Path) -> None:
+    import optuna
+
+    run = showcase.sweep(tmp_path / "run", 400, searches=2)
+    with Reader(run) as reader:
+        exported = studies(reader)
+    found = [one for one in analyse(snapshot(run)).importances if one.rung is None and one.view != "all arms"]
+    assert len(found) == 2
+    for importance in found:
+        of_arm = [study for key, study in exported.items() if key.arm == importance.view]
+        assert len(of_arm) == 2
+        pooled = optuna.create_study(direction="maximize")
+        pooled.add_trials([trial for study in of_arm for trial in study.trials])
+        assert importance.shares == pytest.approx(optuna.importance.get_param_importances(pooled))
+
+
+def test_intervals_of_importances_narrow_with_trials_and_are_the_same_again(tmp_path: Path) -> None:
+    wide, narrow = (
+        analyse(snapshot(searched(tmp_path / str(trials), trials, lambda _: True))).importances[0].intervals
+        for trials in (24, 240)
+    )
+    again = analyse(snapshot(tmp_path / "24")).importances[0].intervals
+    assert wide == again
+    for name in wide:
+        assert narrow[name][1] - narrow[name][0] < wide[name][1] - wide[name][0]
+
+
+def test_with_too_few_completed_trials_a_rung_is_compared_and_said(tmp_path: Path) -> None:
+    run = searched(tmp_path / "run", 60, lambda number: number % 6 == 0)
+    (only,) = analyse(snapshot(run)).importances
+    assert (only.rung, only.n, only.completed) == (1, 60, 10)
     told = words(render(run))
-    assert "n=5 is too few, 10 are needed" in told
+    assert "of completed trials there are too few to say (n=10, 20 are needed)" in told
+    assert "the figure compares the 60 trials that reached 1 epoch" in told
 
 
-def test_many_trials_are_ranked_by_ped_anova(tmp_path: Path) -> None:
-    land = analyse(snapshot(showcase.sweep(tmp_path / "run", 120)))
-    assert land.method == "PED-ANOVA"
-    first = next(one for one in land.importances if one.view == "all arms")
-    assert max(first.shares, key=lambda name: first.shares[name]) == "lr"  # the score is a parabola in log lr
-    assert set(first.shares) == {"lr", "dropout", "width", "activation", "arm"}  # l2 is not in all arms
+def test_too_few_trials_have_no_importances_but_words(tmp_path: Path, run: Path) -> None:
+    told = words(render(run))
+    assert "too few to say (n=2, 20 are needed)" in told
+    barely = (searched(tmp_path / str(trials), trials, lambda _: True) for trials in (19, 20))
+    assert [bool(analyse(snapshot(one)).importances[0].shares) for one in barely] == [False, True]
+
+
+def test_pooled_arms_are_a_hyperparameter_and_what_one_arm_searches_counts_there(tmp_path: Path) -> None:
+    found = analyse(snapshot(showcase.sweep(tmp_path / "run", 300)))
+    completed, pooled = (one for one in found.importances if one.view == "all arms")
+    assert (completed.rung, pooled.rung) == (None, 1)
+    assert pooled.n > 2 * completed.n
+    assert max(pooled.shares, key=lambda name: pooled.shares[name]) == "lr"  # the score is a parabola in log lr
+    assert set(pooled.shares) == {"lr", "dropout", "width", "activation", "l2", "arm"}
+    assert {one.view: "l2" in one.shares for one in found.importances} == {"all arms": True, "no L2": False, "L2": True}
 
 
 def test_a_failed_trial_shows_its_reason_and_its_traceback(run: Path) -> None:
@@ -242,6 +307,26 @@ def test_a_png_holds_the_pixels_it_was_given() -> None:
         assert (seen == (pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))).all()
     with pytest.raises(ValueError, match=r"an image must be \(1 or 3, H, W\) bytes, but got 7 bytes for \(1, 2, 4\)"):
         data_uri(bytes(7), (1, 2, 4))
+
+
+def test_the_first_use_of_a_term_leads_to_the_glossary_and_no_later_one_does(tmp_path: Path) -> None:
+    page = render(showcase.sweep(tmp_path / "run"))
+    links = re.findall(r'<a class="term" href="#([^"]*)" title="([^"]*)">([^<]*)</a>', page)
+    assert {"term-rung", "term-arm", "term-trial", "term-confirmation", "term-interval", "term-importance"} <= {
+        anchor for anchor, _, _ in links
+    }
+    assert len({anchor for anchor, _, _ in links}) == len(links)
+    for anchor, meaning, _ in links:
+        assert re.search(rf'<div id="{anchor}"><dt>[^<]*</dt><dd>{re.escape(meaning)}</dd>', page)
+    assert page.index('<a class="term"') < page.index('id="glossary"')
+
+
+def test_terms_are_linked_in_running_text_only_as_whole_words() -> None:
+    link = f'<a class="term" href="#term-rung" title="{GLOSSARY["rung"]}">'
+    page = '<h2>Rung</h2><table><td>rung</td></table><p title="a rung"><code>rung</code> strung <b>Rungs</b>, rung</p>'
+    assert link_first_uses(page) == page.replace("<b>Rungs</b>", f"<b>{link}Rungs</a></b>")
+    assert 'href="#term-winner-s-curse"' in link_first_uses("<li>the winner&#39;s curse</li>")
+    assert link_first_uses("<p>a &lt;rung&gt;</p>").count("<a") == 1
 
 
 # -- that nothing breaks it ------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
     if found is None:
         pytest.skip(f"these tests need Chromium, which takes root and apt to install ({SCRIPT.name})")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found, args=list(SWITCHES))
+        opened = driver.chromium.launch(executable_path=found, args=list(SWITCHES), timeout=600_000)  # ms
         yield opened
         opened.close()
 

@@ -216,7 +216,7 @@ def mutate(folder: Path, mutation: Mutation) -> None:
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
         database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         mutation(database)
-        database.create_function("row_sum", -1, integrity._row_sum, deterministic=True)
+        database.create_function("row_sum", -1, integrity.row_sum, deterministic=True)
         names = integrity.tables(database)
         if "meta" in names:
             database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (integrity.schema(database),))

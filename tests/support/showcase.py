@@ -12,7 +12,7 @@ from typing import Any
 
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.record.writer import Record
-from rungwise.trainable.messages import Constraint, Failure, FailureKind
+from rungwise.trainable.messages import Constraint, Failure, FailureKind, StudyKey
 from support import demo
 
 SPACE = {
@@ -26,8 +26,10 @@ EVIL = '</script><img src=x onerror="window.pwned=1"><b>\'&amp;'
 Build = Callable[[Path], Path]
 
 
-def sweep(folder: Path, trials: int = 32, epochs: int = 9, confirmed: bool = True, **changed: Any) -> Path:
-    """A search of two arms under ASHA with a few accidents, its confirmation, test scores, mistakes and forecast."""
+def sweep(
+    folder: Path, trials: int = 32, epochs: int = 9, confirmed: bool = True, searches: int = 1, **changed: Any
+) -> Path:
+    """Searches of two arms under ASHA with a few accidents, its confirmation, test scores, mistakes and forecast."""
     luck = random.Random(7)
     told = {"trials": trials, "epochs": epochs, "space": SPACE | L2, "name": folder.name, **changed}
     record, session = demo.begin(folder, **told)
@@ -39,7 +41,8 @@ def sweep(folder: Path, trials: int = 32, epochs: int = 9, confirmed: bool = Tru
     best: dict[str, tuple[float, int]] = {}
     for number in range(1, trials + 1):
         arm = ("no L2", "L2")[number % 2]
-        last = _search(record, number, arm, epochs, luck, rungs, told.get("mode", "max"))
+        study = StudyKey(arm, 1 + number // 2 % searches)
+        last = _search(record, number, study, epochs, luck, rungs, told.get("mode", "max"))
         if last is not None and last > best.get(arm, (0.0, 0))[0]:
             best[arm] = (last, number)
     if confirmed:
@@ -50,10 +53,17 @@ def sweep(folder: Path, trials: int = 32, epochs: int = 9, confirmed: bool = Tru
 
 
 def _search(
-    record: Record, number: int, arm: str, epochs: int, luck: random.Random, rungs: dict[Any, list[float]], mode: str
+    record: Record,
+    number: int,
+    study: StudyKey,
+    epochs: int,
+    luck: random.Random,
+    rungs: dict[Any, list[float]],
+    mode: str,
 ) -> float | None:
+    arm = study.arm
     params: dict[str, Any] = {
-        "lr": 10 ** luck.uniform(-3.5, -1.5),
+        "lr": 10 ** luck.uniform(-3.5, -1.53),
         "dropout": luck.uniform(0, 0.5),
         "width": round(32 * 16 ** luck.random()),
         "activation": luck.choice(["relu", "gelu", "tanh"]),
@@ -62,7 +72,13 @@ def _search(
         params["l2"] = 10 ** luck.uniform(-7, -2)
     space = SPACE | (L2 if arm == "L2" else {})
     record.add_trial(
-        number, arm=arm, phase="search", config=demo.config(number, **params), params=params, distributions=space
+        number,
+        arm=arm,
+        phase="search",
+        config=demo.config(number, **params),
+        params=params,
+        distributions=space,
+        search=study.search,
     )
     attempt = record.start_attempt(number)
     record.place(number, "node-a", "cpu")
@@ -173,8 +189,8 @@ def failed(folder: Path) -> Path:
 
 
 def constant(folder: Path) -> Path:
-    """Twelve trials with one and the same score: nothing explains a difference that is not there."""
-    return _ended(folder, 12, State.COMPLETED, 0.5, 0.5, 0.5, 0.5)
+    """Trials with one and the same score: nothing explains a difference that is not there."""
+    return _ended(folder, 48, State.COMPLETED, 0.5, 0.5, 0.5, 0.5)
 
 
 def running(folder: Path) -> Path:

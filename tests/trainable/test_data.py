@@ -11,6 +11,7 @@ import pytest
 import torch
 from build_mnist import read_idx, table
 
+from rungwise import Columns
 from rungwise.trainable.data.dataset import DATASETS, DataError, Dataset, Split, load, problems
 from rungwise.trainable.data.parquet_file import read_table
 from rungwise.trainable.data.published import MNIST, channels_first
@@ -29,7 +30,7 @@ def rows(split: Split) -> Counter[bytes]:
 
 def test_the_embedded_mnist_is_the_original_byte_for_byte(originals: Path) -> None:
     raw = originals / "MNIST" / "raw"
-    found = read("mnist", Path())
+    found = read("mnist", Path(), Columns(), 0)
     assert found.test is not None
     for (x, y), part in ((found.train, "train"), (found.test, "t10k")):
         assert x.tobytes() == (raw / f"{part}-images-idx3-ubyte").read_bytes()[16:]
@@ -53,7 +54,7 @@ def test_mnist_states_its_source_and_licence(mnist: Dataset) -> None:
 
 
 def test_mnists_split_holds_every_original_row_once(mnist: Dataset) -> None:
-    original = read("mnist", Path())
+    original = read("mnist", Path(), Columns(), 0)
     assert mnist.test is not None
     assert original.test is not None
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)

@@ -12,6 +12,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,16 +24,23 @@ from rungwise.trainable.data.raw import Array, DataError
 from rungwise.trainable.data.samples import (
     MOST_CLASSES,
     Split,
+    as_they_are,
     checked,
     in_float32,
     kind_of,
     note_of_whole_numbers,
     require_one_shape,
 )
+from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.table.encoder import TableEncoder
 
 __all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
 
+STANDARDISE = "standardise"
+PREPROCESSING = (STANDARDISE, "none")
 DATASETS: tuple[str, ...] = NAMES
 SMALL = ("digits", *SKLEARN)  # read in no time
 DEFAULT_ROOT = Path("~/.cache/rungwise/data")
@@ -49,7 +57,8 @@ UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column.
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column; empty where
+    samples go to the model as they are.
 
     A regression has no classes; `target` is the mean and standard deviation of the training split's targets.
     """
@@ -67,6 +76,7 @@ class Dataset:
     highest: float = 255.0  # of a pixel: white
     changes: tuple[str, ...] = ()  # what was changed or left out while the samples were read
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, by which the loop learns from it
+    encoder: TableEncoder | None = None  # by which the columns of a table became numbers
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,12 +104,19 @@ class Dataset:
         return replace(self, test=None)
 
 
-def load(name: str, data_root: str | Path | None = None) -> Dataset:
+def load(
+    name: str,
+    data_root: str | Path | None = None,
+    columns: Columns = NO_COLUMNS,
+    preprocess: str = STANDARDISE,
+) -> Dataset:
     """Load a dataset with its fixed split.
 
     Args:
-        name: one of DATASETS, or the path of a `.npz` or `.parquet` file, or of a folder of images.
+        name: one of DATASETS, or the path of a table, of an `.npz` file, or of a folder of images.
         data_root: where torchvision's datasets are, or go when they must be downloaded; DEFAULT_ROOT by default.
+        columns: what the columns of a table are for.
+        preprocess: "standardise", or "none": samples go to a model of your own as they are.
 
     Returns:
         All splits; give a search `load(...).without_test()`.
@@ -107,12 +124,13 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(name, data_root):
+    if wrong := problems(name, data_root, columns, preprocess):
         raise DataError(wrong[0])
-    raw = sources.read(name, _root(data_root))
+    raw = sources.read(name, _root(data_root), columns, SPLIT_SEED)
     labels = [part[1] for part in (raw.train, raw.validation, raw.test) if part is not None]
     kind, changes = kind_of(raw, labels)
-    parts = [checked(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
+    accepted = checked if preprocess == STANDARDISE else as_they_are
+    parts = [accepted(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
     train, validation, test = parts
     assert train is not None
     if validation is None:
@@ -131,25 +149,31 @@ def load(name: str, data_root: str | Path | None = None) -> Dataset:
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
     require_one_shape(name, splits)
-    splits, offset = in_float32(splits)
+    splits, offset = in_float32(splits) if preprocess == STANDARDISE else (splits, None)
     if offset is not None:
         changes.append(
-            f"{np.count_nonzero(offset)} of {len(offset)} columns hold numbers so large beside their spread that "
+            f"{np.count_nonzero(offset)} of {len(offset)} columns contain numbers so large beside their spread that "
             "float32 would lose their digits: their mean is taken away first"
         )
-    changes += note_of_whole_numbers(train.x)
+    if preprocess == STANDARDISE:
+        changes += note_of_whole_numbers(train.x)
+    else:
+        changes.append(f"samples are {train.x.dtype} {train.x.shape[1:]} and go to the model as they are")
     train = splits[0]
     target, classes = None, raw.classes
     if train.y.dtype == np.float32:
         target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
     else:
         splits, classes = _classes(name, splits, raw.classes)
-    mean, std = _statistics(train.x)
+    mean, std = _statistics(train.x) if preprocess == STANDARDISE else ((), ())
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
     notes = (*raw.notes, *changes)
     train, validation, *rest = frozen
-    return Dataset(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes)
+    return Dataset(
+        *(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes),
+        encoder=raw.encoder,
+    )
 
 
 def notes(dataset: Dataset) -> list[str]:
@@ -170,9 +194,9 @@ def notes(dataset: Dataset) -> list[str]:
         return lines
     return [
         *lines,
-        f"classes are uneven: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
-        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
-        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right",
+        f"imbalanced classes: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
+        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; always "
+        f"predicting {dataset.classes[commonest]!r} would be {counts[commonest] / len(dataset.train):.1%} accurate",
     ]
 
 
@@ -192,10 +216,20 @@ def _notes_of_classes(dataset: Dataset) -> list[str]:
     return lines
 
 
-def problems(name: str, data_root: str | Path | None = None) -> list[str]:
+def problems(
+    name: str,
+    data_root: str | Path | None = None,
+    columns: Columns = NO_COLUMNS,
+    preprocess: str = STANDARDISE,
+) -> list[str]:
     """Problems that show before anything is read whole or downloaded: one line each, [] = fine. Arguments of `load`."""
+    if preprocess not in PREPROCESSING:
+        return [unknown("preprocessing", preprocess, list(PREPROCESSING))]
     if name in DATASETS:
         root = _root(data_root)
+        if columns:
+            flags = ", ".join(dict.fromkeys([*columns.named().values(), *(["--task"] if columns.task else [])]))
+            return [f"{flags}: for tables of your own, and {name} is a dataset with a name"]
         if name not in TORCHVISION:
             return []
         wrong = memory.problem(name, TORCHVISION[name][1])
@@ -203,9 +237,8 @@ def problems(name: str, data_root: str | Path | None = None) -> list[str]:
             wrong = f"the data root must be a folder, but {str(root)!r} is a file"
         return [wrong] if wrong else []
     if not sources.is_file(name):
-        return [unknown("dataset", name, list(DATASETS)) + "; or the path of a .npz or .parquet file, or of a folder"]
-    wrong = sources.check_file(Path(name))
-    return [wrong] if wrong else []
+        return [unknown("dataset", name, list(DATASETS)) + f"; or the path of {sources.KNOWN}"]
+    return sources.file_problems(Path(name), columns, as_they_are=preprocess != STANDARDISE)
 
 
 def _root(data_root: str | Path | None) -> Path:

@@ -92,7 +92,7 @@ def _numbers(column: pa.ChunkedArray) -> Array:
 
 def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
     """Notes for the user: columns of pandas' index are left out, and a column may number the rows."""
-    index = [name for name in _index_columns(table.schema) if name not in ("label", "split")]
+    index = [name for name in index_columns(table.schema) if name not in ("label", "split")]
     notes = []
     if index:
         notes.append(f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}")
@@ -108,7 +108,7 @@ def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
     return notes
 
 
-def _index_columns(schema: pa.Schema) -> list[str]:
+def index_columns(schema: pa.Schema) -> list[str]:
     """Columns in which pandas keeps the index: by its own metadata, or by the name that it gives."""
     try:
         columns = (schema.pandas_metadata or {}).get("index_columns", [])
@@ -120,7 +120,7 @@ def _index_columns(schema: pa.Schema) -> list[str]:
 
 def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """The feature columns: `image` alone, or every column but `label` and `split`: numbers or booleans."""
-    index = _index_columns(schema)
+    index = index_columns(schema)
     names = [name for name in schema.names if name not in ("label", "split", *index)]
     unsuited = [name for name in names if not _is_feature(schema.field(name).type)]
     image = names == ["image"] and _is_image(schema.field("image").type)
@@ -141,6 +141,22 @@ def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     if image and pa.types.is_fixed_size_binary(schema.field("image").type):
         _shape_of(path, schema.field("image"))
     return names
+
+
+def is_all_numbers_or_images(path: Path) -> bool:
+    """Whether a file can be read as it stands: features of numbers without nulls and a column `label`; or images.
+    Raises OSError and pa.ArrowException."""
+    footer = pq.read_metadata(path)
+    schema = footer.schema.to_arrow_schema()
+    if "image" in schema.names:
+        return True
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    statistics = [group.column(place).statistics for group in groups for place in range(group.num_columns)]
+    try:
+        names = check_columns(path, schema)
+    except DataError:
+        return False
+    return bool(names) and not any(each is not None and each.has_null_count and each.null_count for each in statistics)
 
 
 def _numeric(kind: pa.DataType) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from rungwise.errors import RungwiseError
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.table.encoder import TableEncoder
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -35,6 +38,7 @@ class Raw:
     notes: tuple[str, ...] = ()  # what was changed or left out on the way here
     pictures: bool = False  # read from image files, whose range is 0..255
     regression: bool = False  # the labels are targets, though they may look like classes
+    encoder: TableEncoder | None = None  # by which the columns of a table became numbers
 
 
 def unreadable(path: Path, error: Exception) -> str:

@@ -27,6 +27,23 @@ class Split:
         return len(self.y)
 
 
+def as_they_are(name: str, pair: Pair, kind: str) -> Split:
+    """A split whose samples go to a model of the user's own as they are: whole numbers as int64 (uint8 stays), real
+    numbers as float32, of any shape (N, ...). Raises DataError."""
+    x, y = pair
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise DataError(f"x must be numbers (N, ...), but {name!r} has {x.dtype} {x.shape}")
+    if x.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            samples = x.astype(np.float32, copy=False)
+        if wrong := int(np.sum(~np.isfinite(samples))):
+            raise DataError(f"x must be finite in float32, but {name!r} has {wrong} values that are not")
+    else:
+        samples = x if x.dtype == np.uint8 else x.astype(np.int64, copy=False)
+    labels = checked(name, (np.zeros((len(x), 1)), y), kind)
+    return Split(samples, labels.y)
+
+
 def kind_of(raw: Raw, labels: list[Array]) -> tuple[str, list[str]]:
     """What the labels are, "classes", "whole classes" (real numbers that are 0, 1, 2, ...) or "targets", and notes."""
     if raw.regression:
@@ -58,7 +75,8 @@ def checked(name: str, pair: Pair, kind: str) -> Split:
         x = x[:, None]  # grey images without their channel axis
     real = any(np.issubdtype(x.dtype, one) for one in (np.integer, np.floating))
     if not (x.ndim == 4 and x.dtype == np.uint8) and not (x.ndim == 2 and real):
-        raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}")
+        way = "; a model of your own takes them as they are with --preprocess none" if real else ""
+        raise DataError(f"x must be uint8 (N, C, H, W) or numbers (N, F), but {name!r} has {x.dtype} {x.shape}{way}")
     if x.ndim == 4 and x.shape[1] > MOST_CHANNELS >= x.shape[3]:
         raise DataError(
             f"x must be uint8 (N, C, H, W), channels first, but {name!r} has {x.shape}, which looks like "
@@ -132,7 +150,7 @@ def note_of_whole_numbers(x: Array) -> list[str]:
         return []
     return [
         "all features are whole numbers: they are taken as amounts, each column standardised; identifiers (of words, "
-        "of categories) mean nothing that way and belong into a column for each value"
+        "of categories) mean nothing that way: a model of your own takes them as they are with --preprocess none"
     ]
 
 

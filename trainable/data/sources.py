@@ -25,11 +25,15 @@ from rungwise.trainable.data.image_folder import (
     find_splits,
     list_classes,
 )
-from rungwise.trainable.data.parquet_file import check_columns, read_parquet
+from rungwise.trainable.data.parquet_file import check_columns, is_all_numbers_or_images, read_parquet
 from rungwise.trainable.data.published import NAMES, read_published
 from rungwise.trainable.data.raw import DataError, Raw, require_exact, unreadable
+from rungwise.trainable.data.table import table_data
+from rungwise.trainable.data.table.columns import Columns
+from rungwise.trainable.data.table.table_file import ARROW, TEXT, is_folder_of_tables
 
-SUFFIXES = (".npz", ".parquet")
+SUFFIXES = (*TEXT, ".parquet", *ARROW, ".npz")
+KNOWN = f"a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or of a folder of images or Parquet files"
 NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_test")
 
 
@@ -38,25 +42,55 @@ def is_file(name: str) -> bool:
     return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).exists())
 
 
-def read(name: str, root: Path) -> Raw:
+def read(name: str, root: Path, columns: Columns, seed: int) -> Raw:
     """Read a dataset by name, or a file or folder by path.
 
     Args:
         name: of the dataset, or the path.
         root: where torchvision's datasets are, or go when they must be downloaded.
+        columns: what the columns of a table are for.
+        seed: of the split of a table's rows.
 
     Raises:
         DataError: for anything that cannot be read.
     """
     if name in NAMES:
         return read_published(name, root)
+    if _is_table(Path(name), columns):
+        return table_data.read(Path(name), columns, seed)
     if Path(name).is_dir():
         return _read_folder(Path(name))
     return _read_npz(Path(name)) if name.endswith(".npz") else read_parquet(Path(name))
 
 
-def check_file(path: Path) -> str | None:
-    """What is wrong with a user's file or folder, as far as its directory or footer tells; None = nothing."""
+def _is_table(path: Path, columns: Columns) -> bool:
+    """Whether the columns of a user's file are of any kind. A Parquet file that is all numbers, and one of images, is
+    read as it stands."""
+    if path.suffix in (*TEXT, *ARROW) or is_folder_of_tables(path):
+        return True
+    return path.suffix == ".parquet" and (bool(columns) or not is_all_numbers_or_images(path))
+
+
+def file_problems(path: Path, columns: Columns, *, as_they_are: bool = False) -> list[str]:
+    """What is wrong with a user's file or folder, as far as its directory or footer tells. `as_they_are`: its samples
+    shall not be changed, which is no way to read a table."""
+    if path.suffix in SUFFIXES or path.is_dir():
+        try:
+            if _is_table(path, columns):
+                refused = [f"--preprocess none is for arrays, but {str(path)!r} is a table"] if as_they_are else []
+                return [*table_data.problems(path, columns), *refused]
+        except (OSError, pa.ArrowException) as error:
+            return [unreadable(path, error)]
+    if columns:
+        return [
+            f"{', '.join(dict.fromkeys(columns.named().values())) or '--task'}: for tables, and {str(path)!r} is none"
+        ]
+    wrong = _file_problem(path)
+    return [wrong] if wrong else []
+
+
+def _file_problem(path: Path) -> str | None:
+    """Of a file or folder that is no table."""
     try:
         if path.is_dir():
             files = [
@@ -64,8 +98,7 @@ def check_file(path: Path) -> str | None:
             ]
             return memory.problem(str(path), len(files) * decoded_size(files[0]))
         if path.suffix not in SUFFIXES:
-            convert = "; pandas.read_csv(...).to_parquet(...) converts it" if path.suffix in (".csv", ".tsv") else ""
-            return f"a data file must end in {' or '.join(SUFFIXES)}, or be a folder, but got {str(path)!r}{convert}"
+            return f"data must be {KNOWN}, but got {str(path)!r}"
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 _check_keys(path, [Path(item).stem for item in archive.namelist()])
@@ -126,4 +159,6 @@ def _read_npz(path: Path) -> Raw:
 def _check_keys(path: Path, keys: Iterable[str]) -> None:
     if set(keys) not in [set(allowed) for allowed in NPZ_KEYS]:
         allowed = " or ".join(", ".join(keys) for keys in NPZ_KEYS)
-        raise DataError(f"{str(path)!r} must hold the arrays {allowed}, but holds {', '.join(sorted(keys)) or 'none'}")
+        raise DataError(
+            f"{str(path)!r} must contain the arrays {allowed}, but contains {', '.join(sorted(keys)) or 'none'}"
+        )

@@ -22,7 +22,12 @@ EVALUATION_BATCH = 512  # as fast as 2048, and activations take a quarter of the
 
 
 def normalise(x: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
-    """(B, C, H, W) uint8 or (B, F) float32 -> float32 of mean 0 and standard deviation 1 over the training split."""
+    """(B, C, H, W) uint8 or (B, F) float32 -> float32 of mean 0 and standard deviation 1 over the training split.
+
+    Where `mean` is empty, samples are taken as they are, whatever their type.
+    """
+    if not mean.numel():
+        return x if out is None else out.copy_(x)
     out = torch.empty_like(x, dtype=torch.float32) if out is None else out
     return out.copy_(x).sub_(mean).div_(std)
 
@@ -34,11 +39,11 @@ class Tensors:
     On the CPU these share the dataset's memory: nothing may write to them.
 
     Args:
-        x_train: raw samples, uint8 (N, C, H, W) or float32 (N, F).
+        x_train: raw samples, uint8 (N, C, H, W) or float32 (N, F); with `preprocess="none"` of any shape.
         y_train: labels, int64 (N,); of a regression float32 targets, in their own unit.
         x_validation: as x_train.
         y_validation: as y_train.
-        mean: of the training split, float32 (C, 1, 1) or (F,).
+        mean: of the training split, float32 (C, 1, 1) or (F,); empty: samples are taken as they are.
         std: as mean.
         classes: numbers that a model returns for a sample. Of a regression 1, in standard deviations from the mean.
         target: mean and standard deviation of a regression's targets; None for classes.
@@ -62,6 +67,11 @@ class Tensors:
     def shape(self) -> tuple[int, ...]:
         """One sample: (C, H, W) or (F,)."""
         return tuple(self.x_train.shape[1:])
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Of what a model is given."""
+        return torch.float32 if self.mean.numel() else self.x_train.dtype
 
     @property
     def device(self) -> torch.device:
@@ -100,14 +110,17 @@ class Tensors:
                 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                 return torch.from_numpy(array).to(device)
 
-        broadcast = (-1, *[1] * (len(dataset.shape) - 1))
+        def statistic(values: tuple[float, ...]) -> Tensor:
+            found = torch.tensor(values, dtype=torch.float32, device=device)
+            return found.view(-1, *[1] * (len(dataset.shape) - 1)) if values else found
+
         return cls(
             x_train=put(dataset.train.x),
             y_train=put(dataset.train.y),
             x_validation=put(dataset.validation.x),
             y_validation=put(dataset.validation.y),
-            mean=torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(broadcast),
-            std=torch.tensor(dataset.std, dtype=torch.float32, device=device).view(broadcast),
+            mean=statistic(dataset.mean),
+            std=statistic(dataset.std),
             classes=len(dataset.classes) or 1,
             target=dataset.target,
             functions=dataset.functions,

@@ -84,6 +84,7 @@ def export(
             "target": data.target,
             "offset": data.offset,
             "highest": data.highest,
+            "table": None if data.encoder is None else data.encoder.to_json(),
             "data": {"name": Path(data.name).name, "digest": data.digest},
             "about": dict(about or {}),
             "versions": {name: package_version(name) for name in ("rungwise", "torch")},

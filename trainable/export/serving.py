@@ -27,6 +27,7 @@ HEADER = 2**20  # bytes of a file beside its tensors
 class Classifier(nn.Module):
     """A model between raw samples and probabilities: (N, *shape) uint8, float32 or float64 -> (N, K) float32.
 
+    With an empty `mean` samples, then of any type, go to the model as they are.
     Of a regression (N, 1), in the target's unit. `offset` (float64) is taken away before numbers become float32.
     """
 
@@ -52,7 +53,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.offset is not None:
             x = x.to(torch.float64) - self.offset
-        logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std)
+        logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std if self.mean.numel() else x)
         return logits.softmax(1) if self.target is None else logits * self.target[1] + self.target[0]
 
 
@@ -111,7 +112,7 @@ def _numbers(values: Sequence[float], count: int) -> list[float]:
 def _require_size(weights: Path, expected: int) -> None:
     size = weights.stat().st_size
     if not expected <= size <= expected + HEADER:
-        raise ValueError(f"{weights.name} must hold {expected:,} bytes of weights, but has {size:,} bytes")
+        raise ValueError(f"{weights.name} must contain {expected:,} bytes of weights, but has {size:,} bytes")
     free = memory.free()
     if free is not None and size > memory.SHARE * free:
         raise ValueError(f"weights must fit into half of the free memory, but {weights.name} has {size:,} bytes")

@@ -8,16 +8,17 @@ def train(lr, width=64, *, trial): ...      # one parameter a hyperparameter
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from rungwise.errors import RungwiseError
 from rungwise.text import unknown
-from rungwise.trainable.faults import reason
+from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.protocol import RESERVED
 from rungwise.trainable.training.loop_functions import name_of
 
@@ -81,11 +82,12 @@ class Arguments:
         self._function = function
         try:
             parameters = inspect.signature(function).parameters
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = typing.get_type_hints(_annotated(function), include_extras=True)
         except Exception as error:  # an annotation that does not resolve, or no signature at all
             raise FunctionError(f"the parameters of {name_of(function)} must be known, but {reason(error)}") from error
         self._takes_trial = TRIAL in parameters
         names = [name for name in parameters if name != TRIAL]
+        self._positional = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_ONLY]
         if not names:
             raise FunctionError(
                 f"{name_of(function)} must take hyperparameters: def {name_of(function)}(config, trial)"
@@ -93,7 +95,8 @@ class Arguments:
         self.model: type[BaseModel] | None = None
         """What the hyperparameters are checked by; None: any name and value is legal."""
         self._dataclass: type | None = None
-        first, kind = names[0], hints.get(names[0])
+        self._first = first = names[0]
+        kind = hints.get(first)
         self._whole = len(names) == 1 and (first in CONFIG_NAMES or _is_settings(kind) or _is_mapping(kind))
         if self._whole and isinstance(kind, type) and issubclass(kind, BaseModel):
             self.model = kind
@@ -111,7 +114,9 @@ class Arguments:
         found = [unknown("hyperparameter", name, names) for name in values if name not in (*names, *RESERVED)]
         known = {name: value for name, value in values.items() if name in names}
         try:
-            self.model.model_validate(known)
+            self._validate(known)
+        except FunctionError as error:
+            found.append(str(error))
         except ValidationError as error:
             for item in error.errors():
                 if item["type"] == "missing":
@@ -121,11 +126,27 @@ class Arguments:
                 found.append(f"{where}: {rule}, but got {item['input']!r}" if where else rule)
         return found
 
+    def missing(self, names: Collection[str]) -> list[str]:
+        """Hyperparameters that have no default and are not among these names."""
+        fields = self.model.model_fields.items() if self.model else ()
+        return [name for name, field in fields if field.is_required() and name not in names]
+
+    def _validate(self, values: Mapping[str, Any]) -> BaseModel:
+        """Raises pydantic.ValidationError, and FunctionError for what else a check of the user's raises."""
+        assert self.model is not None
+        try:
+            with ordinary():
+                return self.model.model_validate(values)
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise FunctionError(f"{self.model.__name__} must check hyperparameters, but {reason(error)}") from error
+
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """All hyperparameters as JSON, with defaults filled in. Raises pydantic.ValidationError."""
+        """All hyperparameters as JSON, with defaults filled in. Raises pydantic.ValidationError, FunctionError."""
         if self.model is None:
             return dict(values)
-        parsed = self.model.model_validate({name: value for name, value in values.items() if name in self._names()})
+        parsed = self._validate({name: value for name, value in values.items() if name in self._names()})
         return {**parsed.model_dump(mode="json"), **{name: values[name] for name in RESERVED if name in values}}
 
     def describe(self) -> dict[str, dict[str, str]]:
@@ -149,22 +170,37 @@ class Arguments:
 
     def bind(self, values: Mapping[str, Any], trial: Any) -> tuple[Callable[[], Any], Hyperparameters | None]:
         """The call of the function with these hyperparameters, and, where they are a mapping, that mapping."""
-        function, extra = self._function, {TRIAL: trial} if self._takes_trial else {}
+        extra = {TRIAL: trial} if self._takes_trial else {}
         given = {name: value for name, value in values.items() if name not in RESERVED}
         if not self._whole:
             own = given if self.model is None else {n: v for n, v in values.items() if n in self._names()}
-            return lambda: function(**own, **extra), None
+            return self._call(own | extra), None
         if self.model is None:
             mapping = Hyperparameters(given)
-            return lambda: function(mapping, **extra), mapping
-        settings: Any = self.model.model_validate({n: v for n, v in values.items() if n in self._names()})
+            return self._call({self._first: mapping} | extra), mapping
+        settings: Any = self._validate({n: v for n, v in values.items() if n in self._names()})
         if self._dataclass is not None:
             settings = self._dataclass(**{name: getattr(settings, name) for name in self._names()})
-        return lambda: function(settings, **extra), None
+        return self._call({self._first: settings} | extra), None
+
+    def _call(self, given: Mapping[str, Any]) -> Callable[[], Any]:
+        """The function with these parameters, each given by name where it has one for its callers."""
+        words = [given[name] for name in self._positional if name in given]
+        named = {name: value for name, value in given.items() if name not in self._positional}
+        return lambda: self._function(*words, **named)
 
     def _names(self) -> list[str]:
         assert self.model is not None
         return list(self.model.model_fields)
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What holds the annotations of a function, of a `functools.partial` of one, or of an object that is called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return type(function).__call__
 
 
 def _is_settings(kind: Any) -> bool:
@@ -198,7 +234,7 @@ def _of_parameters(
     fields: dict[str, Any] = {
         each.name: (hints.get(each.name, Any), ... if each.default is each.empty else each.default)
         for each in parameters.values()
-        if each.name != TRIAL and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        if each.name != TRIAL and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     }
     return _model(name, fields)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,11 +41,18 @@ class FunctionTraining(OwnTraining):
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         return self._arguments.problems(values)
 
+    def missing(self, names: Collection[str]) -> list[str]:
+        return self._arguments.missing(names)
+
+    @property
+    def declares_hyperparameters(self) -> bool:
+        return self._arguments.model is not None
+
     def parse(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return self._arguments.parse(values)
 
     def with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        if self._arguments.model is None:  # any name is legal: which ones there are, only the function's body says
+        if not self.declares_hyperparameters:
             return None
         try:
             return self.parse(values)

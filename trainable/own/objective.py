@@ -15,6 +15,7 @@ report; the answer comes before Tune asks this process for the next result.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +31,7 @@ from rungwise.trainable.messages import (
     TrialResult,
 )
 from rungwise.trainable.own.calls import CallReports
-from rungwise.trainable.own.function import function_problems
+from rungwise.trainable.own.function import function_problems, is_generator
 from rungwise.trainable.own.objective_trial import ObjectiveError, ObjectiveTrial
 from rungwise.trainable.own.run import OwnRun
 from rungwise.trainable.own.training import OwnTraining, searched
@@ -58,7 +59,22 @@ class ObjectiveTraining(OwnTraining):
     def own_problems(self) -> list[str]:
         if not (self.test is None or callable(self.test)):
             return ["test must be a function of (config, trial), but got a program"]
-        return function_problems(test=self.test) + unsendable(objective=self.objective, data=self.data.load)
+        return (
+            self._signature_problems()
+            + function_problems(test=self.test)
+            + unsendable(objective=self.objective, data=self.data.load)
+        )
+
+    def _signature_problems(self) -> list[str]:
+        if is_generator(self.objective):
+            return [f"{self.name} must return its score, but is a generator, whose reports are for train={self.name}"]
+        try:
+            inspect.signature(self.objective).bind(None)
+        except TypeError as error:
+            return [f"{self.name} must be called with a trial alone, but {error}: def {self.name}(trial)"]
+        except ValueError:  # it has no signature
+            return []
+        return []
 
     def budget(self, config: Mapping[str, Any]) -> float:
         return float("inf")  # its own loop ends it, and what it returns is its score

@@ -20,7 +20,7 @@ from rungwise.distributions import (
     middle,
 )
 from rungwise.errors import RungwiseError
-from rungwise.text import printable
+from rungwise.text import DEEPEST, printable_name, size_problem
 from rungwise.trainable.messages import SuggestionRequest
 from rungwise.trainable.own.run import ObjectiveReport
 from rungwise.trainable.own.trial import Trial, TrialStopped
@@ -29,6 +29,7 @@ from rungwise.trainable.protocol import RESERVED
 if TYPE_CHECKING:
     from rungwise.trainable.own.objective import ObjectiveRun
 
+ATTRIBUTE_LEVELS = DEEPEST - 2  # in the record it is a value of a dict in a dict
 WITHOUT_STUDY = ("one", "plan")  # phases in which what is not given is the middle of its range
 
 
@@ -87,6 +88,7 @@ class ObjectiveTrial:
         bounds = _finite(name, low=low, high=high, step=step)
         if log and step != 1:
             raise ObjectiveError(f"{name}: log and step exclude each other, but got step={step}")
+        bounds = _finite(name, **{what: int(bound) for what, bound in bounds.items()})  # of 1e30, too
         distribution = IntDistribution(int(bounds["low"]), int(bounds["high"]), bool(log), int(bounds["step"]))
         return int(self._suggest(name, distribution))
 
@@ -101,6 +103,8 @@ class ObjectiveTrial:
                     f"{name}: a choice must be a boolean, a number, text or None, as the record keeps it, but got "
                     f"{choice!r}; suggest its name, and look it up in a dict"
                 )
+            if problem := size_problem(choice):
+                raise ObjectiveError(f"{name}: choices {problem}")
         return self._suggest(name, CategoricalDistribution(choices))
 
     def suggest_uniform(self, name: str, low: float, high: float) -> float:
@@ -121,13 +125,13 @@ class ObjectiveTrial:
             if type(self.distributions[name]) is not type(distribution):
                 raise ObjectiveError(f"{name}: the range must stay {self.distributions[name]}, but is {distribution}")
             return self.params[name]
-        if not isinstance(name, str) or printable(name) != name or "\n" in name or "\t" in name:
-            raise ObjectiveError(f"a hyperparameter's name must be one line without control characters: {name!r}")
+        if not isinstance(name, str) or not name.strip() or printable_name(name) != name:
+            raise ObjectiveError(f"a hyperparameter's name must be one line of printable characters, but got {name!r}")
         if name in RESERVED:
             raise ObjectiveError(f"{name!r} belongs to the sweep; give the hyperparameter another name, as 'n_{name}'")
         value = self._value(name, distribution)
         if not contains(distribution, value):
-            raise ObjectiveError(f"{name} must lie in {distribution}, but {value!r} was given")
+            raise ObjectiveError(f"{name} must be within {distribution}, but {value!r} was given")
         self.distributions[name], self.params[name] = distribution, value
         return value
 
@@ -209,9 +213,14 @@ class ObjectiveTrial:
     # -- attributes --------------------------------------------------------------------------------------------
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        """Keep a value beside the trial: in the record and in the exported Optuna study. Raises TypeError when it is no
-        JSON."""
-        self.user_attrs[key] = json.loads(json.dumps(value))
+        """Keep a value beside the trial: in the record and in the exported Optuna study.
+
+        Raises TypeError when it is no JSON, and ObjectiveError when it is larger than the record takes.
+        """
+        kept = json.loads(json.dumps(value))
+        if problem := size_problem(kept, ATTRIBUTE_LEVELS):
+            raise ObjectiveError(f"the attribute {key!r} {problem}")
+        self.user_attrs[key] = kept
         self._run.attributes[key] = self.user_attrs[key]
 
 
@@ -223,6 +232,8 @@ def _finite(name: object, **bounds: Any) -> dict[str, float]:
             numbers[what] = value if isinstance(value, int | float) else value.item()
         except AttributeError:
             raise ObjectiveError(f"{name}: {what} must be a number, but got {value!r}") from None
+        if isinstance(numbers[what], int) and (problem := size_problem(numbers[what])):
+            raise ObjectiveError(f"{name}: {what} {problem}")
         if not math.isfinite(numbers[what]):
             raise ObjectiveError(f"{name}: {what} must be finite, but got {value!r}")
     if numbers["low"] > numbers["high"]:

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 from rungwise.errors import RungwiseError
+from rungwise.text import printable_name
 
 OUR_NAMES = {  # columns that a report has beside the user's metrics
     "epoch": "the training progress of the report",
@@ -20,7 +21,10 @@ OUR_NAMES = {  # columns that a report has beside the user's metrics
     "rung": "where the scheduler compared it",
     "cutoff": "what it was compared with",
     "stopped": "whether that stopped the trial",
+    "checksum": "the checksum of the row",
 }
+LONGEST_NAME = 250  # characters, as in MLflow
+MOST_NAMES = 1000  # of numbers in a report: each is a column of the record and of the tables
 _ROUNDING = 1e-4  # of an accuracy in low precision
 
 
@@ -31,23 +35,33 @@ class ReportError(RungwiseError, ValueError):
 def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str, float]:
     """The numbers of a report, as Python's; under `reported_<name>` those of which Rungwise has the name itself.
 
+    Names are those of columns, which SQL does not tell apart by upper and lower case.
+
     Raises ReportError.
     """
     if not isinstance(report, Mapping):
         raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
+    if len(report) > MOST_NAMES:
+        raise ReportError(f"a report must contain at most {MOST_NAMES:,} numbers, but got {len(report):,}")
     found: dict[str, float] = {}
+    names: dict[str, str] = {}  # as SQL compares them
     for name, value in report.items():
-        if not isinstance(name, str):
-            raise ReportError(f"a report's names must be text, but got {name!r}")
-        if name.startswith("test") and phase != "test":
+        _require_name(name)
+        if name.lower().startswith("test") and phase != "test":
             raise ReportError(
-                f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
-                "validation score, and give the test split to Sweep(test=...)"
+                f"a report must not contain test scores, but got {name!r}: the search would be fitted to them; report "
+                "a validation score, and give the test split to Sweep(test=...)"
             )
-        found[f"reported_{name}" if name in OUR_NAMES else name] = _number(name, value)
+        column = f"reported_{name}" if name.lower() in OUR_NAMES else str(name)
+        if (other := names.setdefault(column.lower(), name)) is not name:
+            raise ReportError(
+                f"a report's names must differ in more than upper and lower case, but {other!r} and {name!r} are both "
+                f"{column.lower()!r} in the tables; rename one"
+            )
+        found[column] = _number(name, value)
     if missing := [name for name in objectives if name not in found]:
         raise ReportError(
-            f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
+            f"a report must contain the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
         )
     require_shares(found, objectives)
     return found
@@ -63,6 +77,16 @@ def require_shares(metrics: Mapping[str, float], names: Iterable[str]) -> None:
             )
 
 
+def _require_name(name: object) -> None:
+    """Raises ReportError."""
+    if not isinstance(name, str):
+        raise ReportError(f"a report's names must be text, but got {_words(name)}")
+    if not name.strip() or len(name) > LONGEST_NAME or printable_name(name) != name:
+        raise ReportError(
+            f"a report's names must be one line of 1 to {LONGEST_NAME} printable characters, but got {_words(name)}"
+        )
+
+
 def _number(name: str, value: Any) -> float:
     """A number of Python's, NumPy's or a tensor of one number."""
     if (
@@ -70,12 +94,16 @@ def _number(name: str, value: Any) -> float:
         and getattr(value, "size", None) is not None
         and callable(getattr(value, "item", None))
     ):
+        if getattr(value, "mask", None) is not None and value.size == 1 and bool(value.mask):
+            return math.nan  # NumPy's masked value, whose item is 0: there was nothing to compute it from
         try:
             value = value.item()
         except (ValueError, RuntimeError):
-            raise ReportError(f"a report must hold numbers, but {name} has more than one: {_words(value)}") from None
+            raise ReportError(
+                f"a report must contain numbers, but {name} is not a single one: {_words(value)}"
+            ) from None
     if not isinstance(value, Real):
-        raise ReportError(f"a report must hold numbers, but {name} is {_words(value)}")
+        raise ReportError(f"a report must contain numbers, but {name} is {_words(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -83,5 +111,8 @@ def _number(name: str, value: Any) -> float:
 
 
 def _words(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:  # of the user's class
+        text = f"whose repr raised {type(error).__name__}"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise import reporting
 from rungwise.storage import beside
+from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import SCORED_PHASES, CheckpointSaved, TrialAssignment, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.archive import Snapshot
@@ -58,12 +60,16 @@ class OwnRun(TrialRun):
         self._latest: Path | None = None  # the folder of the last checkpoint
         self._pending: CheckpointSaved | None = None  # goes out with the next result
         self._unsaved: str | None = None  # likewise
-        self._folders = count(1)
+        self._unclosed: str | None = None  # what its code raised when it was told to end
+        self._folders, self._keeping = count(1), threading.Lock()
         self._scratch: Path | None = None
 
     # -- results -----------------------------------------------------------------------------------------------
 
     def results(self) -> Iterator[TrialResult]:
+        from rungwise.trainable.train import restore_defaults
+
+        restore_defaults()
         config = self.assignment.config
         self._budget = self._training.budget(config)
         snapshot = self._restore()
@@ -118,13 +124,14 @@ class OwnRun(TrialRun):
         result = replace(result, checkpoint=self._pending, unsaved=self._unsaved)
         self._pending = self._unsaved = None
         if result.ended:
-            result = replace(result, notes=self._training.notes(self))
             if result.state is TrialEnd.COMPLETED and self.assignment.phase in SCORED_PHASES:
                 saved = result.checkpoint
                 if saved is None or saved.step != self._step:
                     saved = self._archive(self._latest)  # what `test` is given, also when nothing was saved
                 result = replace(result, checkpoint=saved)
             self.close()
+            notes = (*self._training.notes(self), *([] if self._unclosed is None else [self._unclosed]))
+            result = replace(result, notes=notes)
         return result
 
     def save(self) -> None:
@@ -132,7 +139,11 @@ class OwnRun(TrialRun):
 
     def close(self) -> None:
         if self._reports is not None and hasattr(self._reports, "close"):
-            self._reports.close()
+            try:
+                with ordinary():
+                    self._reports.close()
+            except Exception as error:  # the trial is over: this must not end the process, and with it the next one
+                self._unclosed = f"{self._training.name} raised when it was told to end: {reason(error)}"
         if isinstance(self._reports, CallReports) and self._reports.is_hung:
             self.is_hung = True
         self._reports = None
@@ -164,6 +175,10 @@ class OwnRun(TrialRun):
         return folder
 
     def keep(self, folder: Path) -> None:
+        with self._keeping:  # threads of the user's may save at the same time
+            self._keep(folder)
+
+    def _keep(self, folder: Path) -> None:
         try:
             self._pending, self._unsaved = self._archive(folder), None
         except OSError as error:

@@ -99,13 +99,14 @@ class OwnTraining(Training):
             return []
         from rungwise.trainable.data import dataset
 
-        return dataset.problems(self.data.dataset, data_root)
+        return dataset.problems(self.data.dataset, data_root, self.data.columns, self.data.preprocess)
 
     def load(self, data_root: str | Path | None = None) -> SweepData:
         if self.data.dataset is not None:
             from rungwise.trainable.training.builtin import BuiltInTraining
 
-            return BuiltInTraining(self.data.dataset).load(data_root)
+            given = BuiltInTraining(self.data.dataset, columns=self.data.columns, preprocess=self.data.preprocess)
+            return given.load(data_root)
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
         name = name_of(self.data.load)

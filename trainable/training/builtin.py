@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.trainable import config as hyper
+from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.faults import reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
@@ -35,6 +36,8 @@ class BuiltInTraining(Training):
 
     data: str = "mnist"  # a known name, or the path of a file or folder
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
+    columns: Columns = NO_COLUMNS  # of a table
+    preprocess: str = "standardise"
 
     @property
     def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
@@ -45,7 +48,10 @@ class BuiltInTraining(Training):
         return not self.functions
 
     def definition(self) -> dict[str, Any]:
-        return {"kind": "built-in", **self.functions.definition()} if self.functions else {}
+        said = dict(self.functions.definition()) if self.functions else {}
+        if self.preprocess != "standardise":
+            said["preprocess"] = self.preprocess
+        return {"kind": "built-in", **said} if said else {}
 
     def own_problems(self) -> list[str]:
         named = {name: getattr(self.functions, name) for name in ("loss", "optimizer", "schedule")}
@@ -74,11 +80,11 @@ class BuiltInTraining(Training):
         """A user's own file is read to the end, as it has not been tested."""
         from rungwise.trainable.data import dataset
 
-        lines = dataset.problems(self.data, data_root)
+        lines = dataset.problems(self.data, data_root, self.columns, self.preprocess)
         if lines or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
             return lines
         try:
-            data = dataset.load(self.data, data_root)
+            data = dataset.load(self.data, data_root, self.columns, self.preprocess)
         except dataset.DataError as error:
             return [str(error)]
         regression = data.target is not None
@@ -89,11 +95,13 @@ class BuiltInTraining(Training):
         if not regression and len(held) < 2:
             which = f"only {data.classes[held.pop()]!r}" if held else "none"
             lines.append(
-                f"the test split must hold samples of two classes, but holds {which}; split the data otherwise "
+                f"the test split must contain samples of two classes, but contains {which}; split the data otherwise "
                 "(docs/data.md)"
             )
         if regression and not held:
-            lines.append("the test split must hold samples, but holds none; split the data otherwise (docs/data.md)")
+            lines.append(
+                "the test split must contain samples, but contains none; split the data otherwise (docs/data.md)"
+            )
         if regression and packed:
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return lines
@@ -101,10 +109,14 @@ class BuiltInTraining(Training):
     def load(self, data_root: str | Path | None = None) -> SweepData:
         from rungwise.trainable.data.dataset import load
 
-        return describe_data(replace(load(self.data, data_root), functions=self.functions))
+        loaded = load(self.data, data_root, self.columns, self.preprocess)
+        return describe_data(replace(loaded, functions=self.functions))
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
-        return hyper.unfit(hyper.parse_config(values), tuple(data.about["shape"]))
+        config = hyper.parse_config(values)
+        if self.preprocess == "none" and config.model in hyper.MODELS:
+            return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
+        return hyper.unfit(config, tuple(data.about["shape"]))
 
     def rehearse(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         """Of a model of the user's own: that it makes no logits. What it raises, training will raise too."""
@@ -132,7 +144,7 @@ class BuiltInTraining(Training):
 
         problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data.full)))
         return [
-            f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and "
+            f"the model can be trained and scored, but torch.export refuses it, so model/ will contain its weights and "
             f"no program: {problem}"
             for problem in problems
         ]
@@ -156,7 +168,8 @@ class BuiltInTraining(Training):
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        return probe(configs, (self.data, data_root), (resources.cpus, resources.gpus), together, limit)
+        data = (self.data, data_root, self.columns, self.preprocess)
+        return probe(configs, data, (resources.cpus, resources.gpus), together, limit)
 
     def score(
         self,
@@ -224,5 +237,6 @@ def describe_data(full: Dataset) -> SweepData:
         "train": len(full.train),
         "validation": len(full.validation),
         "test": len(full.test) if full.test else 0,
+        "columns": None if full.encoder is None else dict(full.encoder.described()),
     }
     return SweepData(full.without_test(), full, full.nbytes, about, notes(full))

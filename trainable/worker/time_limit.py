@@ -34,7 +34,8 @@ class TimeLimit:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="trial", daemon=True)
             self._thread.start()
-        faulthandler.dump_traceback_later(self._seconds + LAST_RESORT_SECONDS, exit=True)
+        # To the descriptor: `sys.stderr` may be None, or closed by the training.
+        faulthandler.dump_traceback_later(self._seconds + LAST_RESORT_SECONDS, exit=True, file=2)
         self._calls.put(function)
         try:
             raised, value = self._outcomes.get(timeout=self._seconds)

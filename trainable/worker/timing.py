@@ -24,6 +24,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from rungwise.trainable.data.table.columns import Columns
 from rungwise.trainable.faults import ordinary, refusing_exit
 from rungwise.trainable.resources import TrialResources
 
@@ -33,7 +34,7 @@ SHARE = 8  # a probe trains on one eighth of the training split
 @ordinary()
 def probe(
     configs: list[dict[str, Any]],
-    data: tuple[str, str | None],
+    data: tuple[str, str | None, Columns, str],
     resources: tuple[float, float],
     together: int = 1,
     limit: int = 1,
@@ -42,7 +43,7 @@ def probe(
 
     Args:
         configs: hyperparameters, as JSON.
-        data: name and root, as `load` takes them.
+        data: name, root, columns and preprocessing, as `load` takes them.
         resources: CPU cores and GPUs of a trial.
         together: trials in a pack; 0 = as many as train fastest.
         limit: of those.

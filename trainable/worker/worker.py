@@ -25,6 +25,7 @@ from rungwise.trainable.messages import SuggestionAnswer, TrialAssignment, Trial
 from rungwise.trainable.protocol import Training
 from rungwise.trainable.resources import ONE_CORE, TrialResources
 from rungwise.trainable.training.builtin import BuiltInTraining
+from rungwise.trainable.worker.process_settings import ProcessSettings
 from rungwise.trainable.worker.time_limit import TimeLimit, TrialTimeout
 from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext
 
@@ -95,15 +96,29 @@ class TrialWorker(Worker):
     """
 
     _run: TrialRun | None = None
+    _settings: ProcessSettings | None = None  # of the process before its first trial
     _is_hung = False  # code of an earlier trial still runs in this process
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next hyperparameter set: Tune's `reuse_actors`, which saves a process start a trial."""
-        self._close()
+        self._tidy()
         self.config = new_config
         self._run = self._training.start(TrialAssignment.from_tune(new_config), self._context)
         self._results: Iterator[TrialResult] | None = None
         return True
+
+    def reset(self, *arguments: Any, **named: Any) -> bool:
+        """Tune's, before `reset_config`: it fails in a working directory that is gone."""
+        self._tidy()
+        return bool(super().reset(*arguments, **named))  # type: ignore[no-untyped-call]
+
+    def _tidy(self) -> None:
+        """End the trial, and put back what its code has changed of this process."""
+        self._close()
+        if self._settings is None:
+            self._settings = ProcessSettings()
+        else:
+            self._settings.restore()
 
     def step(self) -> dict[str, Any]:
         # Not in `reset_config`: Tune retries a trial whose step fails, and gives up one whose reset does.

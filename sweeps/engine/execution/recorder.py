@@ -14,7 +14,7 @@ from rungwise.engine.terminal.live_view import View
 from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State, outcome
-from rungwise.results.record.writer import Record
+from rungwise.results.record.writer import MOST_METRICS, Record
 from rungwise.storage import is_uri
 from rungwise.trainable.messages import (
     SCORED_PHASES,
@@ -34,7 +34,7 @@ class Unreachable(Unusable):
     def __init__(self, trial: int, why: str, worker: WorkerAddress | None) -> None:
         machine = worker.node_ip if worker else "a machine"
         super().__init__(
-            f"checkpoints must lie where all machines reach them, but {machine}, where trial {trial} was "
+            f"checkpoints must be where all machines can reach them, but {machine}, where trial {trial} was "
             f"to run, does not: {why}; name a shared folder or an s3:// URI with --mirror"
         )
 
@@ -94,7 +94,11 @@ class Recorder(Callback):
         self._enter_checkpoints(number, result)
         decision = self._rungs.take_decision(number)
         if result.step and not self._again(number, result):
-            self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
+            left_out = self._record.add_report(number, self._attempts[number], result.step, result.metrics, decision)
+            if left_out:
+                self._note(
+                    number, f"reports have more than {MOST_METRICS:,} different names; further ones are not kept"
+                )
             self._view.reported(number, result.metrics["epoch"], result.objective)
         if over:
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
@@ -127,15 +131,19 @@ class Recorder(Callback):
             self._record.event("checkpoint refused", number, reason=reason)
             self._view.note(f"trial {number}: {reason}; an older one, or the start, serves instead")
         for note in result.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                self._record.event("note", number, text=note)
-                self._view.note(note)
+            self._note(number, note)
         if result.attributes:
             self._record.event(ATTRIBUTES, number, values=Verbatim(result.attributes))
         if result.unsaved is not None:
             self._record.event("checkpoint not written", number, reason=result.unsaved)
             self._view.note(f"trial {number} continues, but its checkpoint was not written: {result.unsaved}")
+
+    def _note(self, number: int, note: str) -> None:
+        """Record and print a line, once, whichever trials say it."""
+        if note not in self._noted:
+            self._noted.add(note)
+            self._record.event("note", number, text=note)
+            self._view.note(note)
 
     def _look(self, device: str, worker: WorkerAddress) -> None:
         """Print a note, once, when a trial has a GPU that torch does not use."""

@@ -33,6 +33,10 @@ class Signals:
     _deferred = False
     _unraisable_before: Callable[..., Any] | None = None  # until `defer`: Tune pickles what the sweep holds
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles whom it asks to stop; handlers, hooks and pipes are this process's and cannot be pickled."""
+        return {"caught": self.caught}
+
     def __enter__(self) -> Self:
         main = threading.current_thread() is threading.main_thread()  # no other thread may say what a signal does
         heard = [number for number in NUMBERS if main and not _nohup(number)]

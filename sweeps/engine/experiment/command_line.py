@@ -17,13 +17,14 @@ from rungwise.engine.experiment.flags import RENAMED, UNTIL_SURE, Options, curre
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.results.io import command_line
 
-COMMON = {"most_used": "trials searches epochs name out data model gpus_per_trial plan one"}  # what --help shows
+COMMON = {"most_used": "trials searches epochs name out data target model gpus_per_trial plan"}  # what --help shows
 GROUPS = {  # what --help-all shows: every option, once
     "budget": "trials searches epochs budget until_sure time_budget",
     "search": "sampler sampler_options seed order enqueue warm_start",
     "early_stopping": "scheduler grace eta patience audit",
     "confirmation": "worth confirm confirm_configs confirm_seeds refit_seeds untuned_seeds",
-    "data_and_model": "data data_root model max_parameters precision",
+    "data_and_model": "data preprocess data_root model max_parameters precision",
+    "columns_of_a_table": "target drop categorical numeric group time task",
     "resources": "concurrency cpus_per_trial gpus_per_trial pack address",
     "storage_and_tracking": "name out mirror tracking_uri checkpoint_seconds",
     "resume_and_retry": "fresh widen accept_changed_model retries trial_timeout",

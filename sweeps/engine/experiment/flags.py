@@ -16,6 +16,7 @@ from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
 from rungwise.text import unknown
+from rungwise.trainable.data.table.columns import Columns
 from rungwise.trainable.resources import TrialResources
 
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
@@ -78,7 +79,24 @@ class Options:
     """Largest number of model parameters. A larger model is rejected before it trains, and the sampler learns that the
     point is infeasible."""
     data: str
-    """Dataset: a known name, a .npz or .parquet file, or a folder that has one folder of images per class."""
+    """Dataset: a known name, a table (.csv, .tsv, .parquet, .arrow), an .npz file, or a folder that has one folder of
+    images per class."""
+    target: str | None = None
+    """Of a table: the column to predict; by default label."""
+    drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
+    """Of a table: columns that are no features."""
+    categorical: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
+    """Of a table: columns whose values are categories, although they look like numbers or identifiers."""
+    numeric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
+    """Of a table: columns whose values are numbers, although they look like identifiers."""
+    group: str | None = None
+    """Of a table: the column, such as a patient, whose rows stay in one split."""
+    time: str | None = None
+    """Of a table: the column by which rows are split: the latest are the test split."""
+    task: str | None = None
+    """Of a table: classification or regression, where the target does not tell."""
+    preprocess: str = "standardise"
+    """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
     """Folder of all runs."""
     seed: int = 0
@@ -153,6 +171,11 @@ class Options:
         return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
 
     @property
+    def columns(self) -> Columns:
+        """What the columns of a table are for."""
+        return Columns(**{each.name: getattr(self, each.name) for each in fields(Columns)})
+
+    @property
     def together(self) -> int:
         """Trials that a process trains at once, of a `pack` that is legal; 0 = as many as are fastest."""
         return int({"off": "1", "auto": "0"}.get(self.pack, self.pack))
@@ -184,6 +207,8 @@ def default_options(sweep: Sweep) -> Options:
         max_parameters=sweep.max_parameters,
         data=sweep.data_name,
         precision=sweep.precision,
+        preprocess=sweep.preprocess,
+        **{each.name: getattr(sweep.columns, each.name) for each in fields(Columns)},
     )
 
 
@@ -212,5 +237,5 @@ def current_name(name: str) -> str:
     if name not in RENAMED:
         return name
     old, new = (f"--{each.replace('_', '-')}" for each in (name, RENAMED[name]))
-    say(f"note: {old} is now {new}; the old name goes with version 0.3", sys.stderr)
+    say(f"note: {old} is now {new}; the old name will be removed in version 0.3", sys.stderr)
     return RENAMED[name]

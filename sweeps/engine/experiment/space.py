@@ -26,7 +26,7 @@ from rungwise.distributions import (
     IntDistribution,
 )
 from rungwise.results.io.paths import shown
-from rungwise.text import printable
+from rungwise.text import DEEPEST, printable, size_problem
 from rungwise.trainable.faults import ordinary
 
 if TYPE_CHECKING:
@@ -234,10 +234,21 @@ def suggested(function: DefineByRun) -> list[dict[str, Any]]:
 def misnamed(given: Mapping[str, Any]) -> list[str]:
     """Names of hyperparameters, values and choices that the record would hold in another form: a line each."""
     names: list[tuple[str, object]] = []
+    blank = ["a hyperparameter's name must not be blank"] if any(not str(name).strip() for name in given) else []
     for name, value in given.items():
         names.append(("a hyperparameter's name", name))
         names += [(f"a value of {printable(name)}", part) for part in getattr(value, "choices", [value])]
-    return unnameable(names)
+    return blank + unnameable(names) + _too_large(given)
+
+
+def _too_large(given: Mapping[str, Any]) -> list[str]:
+    """A line for each value, choice or bound that is more than the record takes."""
+    lines = []
+    for name, value in given.items():
+        parts = getattr(value, "choices", [getattr(value, "low", value), getattr(value, "high", value)])
+        if problem := size_problem(list(parts), DEEPEST - 1):
+            lines.append(f"values of {printable(name)} {problem}")
+    return lines
 
 
 def unnameable(names: Iterable[tuple[str, object]]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
 from rungwise.results.io.text import say
+from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
 
@@ -44,6 +45,9 @@ class Sweep:
             `--lr 0.003`, and `--nesterov` for True.
         test: With a training of your own: scores a confirmed trial on the test split; called once, after all choices
             are made. With `program` it may be a program, too.
+        columns: What the columns of a table are for: `Columns(target="price", drop=["id"])` (docs/data.md).
+        preprocess: "standardise", or "none": arrays of any shape and type, such as token ids or spectrograms, go to a
+            model of your own as they are.
         data_per_worker: With `train` or `objective`: `data` is called once in each process that trains, not on the
             driver.
         metrics: Metrics of your own in the built-in loop: {name: function of (outputs, targets)}, reported as
@@ -102,6 +106,8 @@ class Sweep:
     optimizer: Callable[[Any, Any], Any] | None = None
     schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
+    columns: Columns = NO_COLUMNS
+    preprocess: str = "standardise"
     data_per_worker: bool = False
     metric: str = None  # type: ignore[assignment]  # filled in by __post_init__
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__
@@ -140,7 +146,7 @@ class Sweep:
             object.__setattr__(self, "mode", _mode(self.metric))
         object.__setattr__(self, "mode", _short(self.mode))
         if also is not None:
-            say("note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3", sys.stderr)
+            say("note: `also` of a Sweep is now `objectives`; the old name will be removed in version 0.3", sys.stderr)
             object.__setattr__(self, "objectives", plain(also))
         names = dict.fromkeys(self.objectives) if isinstance(self.objectives, list | tuple) else self.objectives
         if isinstance(names, Mapping):

@@ -8,14 +8,22 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
-from rungwise.results.analysis.findings import Arm, ArmBudgets, AsGoodAsNone, EdgeOfSpace, KeptModel
+from rungwise.results.analysis.findings import (
+    Arm,
+    ArmBudgets,
+    AsGoodAsNone,
+    BrokenConstraint,
+    EdgeOfSpace,
+    KeptModel,
+    SeedIgnored,
+)
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -44,8 +52,8 @@ def summarise(
     lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", result.sentence, ""]
-        edges = [note for note in result.notes if isinstance(note, EdgeOfSpace | AsGoodAsNone | ArmBudgets)]
-        lines += [f"note    {note_text(note, result)}" for note in edges]
+        told = (SeedIgnored, BrokenConstraint, EdgeOfSpace, AsGoodAsNone, ArmBudgets)
+        lines += [f"note    {note_text(note, result)}" for note in result.notes if isinstance(note, told)]
         lines += [f"model   {_model(note, result)}" for note in result.notes if isinstance(note, KeptModel)]
     lines += _more_searches(reader, result, definition.searches)
     lines += [_best_line(arm, result) for arm in result.arms]
@@ -68,16 +76,16 @@ def summarise(
     if exported.get("mirror"):
         lines.append(f"mirror  not up to date: {exported['mirror']}")
     if reader.state() is not SweepState.FINISHED:
-        _, *arguments = reader.sessions()[-1].info["command"]
-        lines.append(f"resume  {shlex.join([_beside_python('python'), *arguments])}")
+        lines.append(f"resume  {_resume(reader.sessions()[-1].info['command'])}")
     return "\n".join(_wrapped(line) for line in lines)
 
 
 def _wrapped(line: str) -> str:
-    """A line broken at words where the terminal ends, except for commands, which are copied whole."""
-    if line.startswith(("mlflow", "resume")):
-        return line
+    """A line broken at words where the terminal ends, except for commands, which are copied whole; in a log, only the
+    answer is broken."""
     label = re.match(r"[a-z]+ {2,}", line)
+    if line.startswith(("mlflow", "resume")) or (label and not sys.stdout.isatty()):
+        return line
     columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
     return textwrap.fill(
         line,
@@ -86,6 +94,14 @@ def _wrapped(line: str) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _resume(command: Sequence[str]) -> str:
+    """What continues the sweep: the command, or, in a notebook, whose kernel nobody started by hand, the cell."""
+    _, script, *arguments = command
+    if Path(script).name.startswith(("ipykernel", "colab_kernel")):
+        return "run the same cell again"
+    return shlex.join([_beside_python("python"), script, *arguments])
 
 
 def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:

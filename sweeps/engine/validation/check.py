@@ -62,8 +62,8 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
 
 
 def _undeclared(experiment: Experiment, values: Mapping[str, Any]) -> list[str]:
-    """Names that neither the space nor the script's fixed values have: a training of the user's own may take any."""
-    if not experiment.trained_by.is_own or callable(experiment.space_object):
+    """Names that neither the space nor the script's fixed values have, where a training of the user's own takes any."""
+    if experiment.trained_by.declares_hyperparameters or callable(experiment.space_object):
         return []
     declared = [experiment.space_object, experiment.fixed, *experiment.arm_objects.values()]
     names = sorted({name for some in declared for name in some})
@@ -75,10 +75,10 @@ def _names_of_ours(experiment: Experiment) -> list[str]:
     if not experiment.trained_by.is_own:
         return []
     fields = {"metric": [experiment.metric], "objectives": experiment.objectives, "constraints": experiment.constraints}
-    first = {name: field for field, names in reversed(fields.items()) for name in names if name in OUR_NAMES}
+    first = {name: field for field, names in reversed(fields.items()) for name in names if name.lower() in OUR_NAMES}
     return [
-        f"{field}: a metric must not be called {name!r}, which is {OUR_NAMES[name]}, a column of every table; what "
-        f"your training reports under this name is called 'reported_{name}'"
+        f"{field}: a metric must not be called {name!r}, which is {OUR_NAMES[name.lower()]}, a column of every table; "
+        f"what your training reports under this name is called 'reported_{name}'"
         for name, field in first.items()
     ]
 

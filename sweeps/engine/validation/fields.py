@@ -13,6 +13,7 @@ from typing import Any
 
 from rungwise.engine.experiment.space import is_distribution, named
 from rungwise.engine.experiment.sweep import TRAININGS, Sweep
+from rungwise.trainable.data.table.columns import Columns
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is one, and what it must be
 
@@ -86,6 +87,8 @@ RULES: dict[str, Rule] = {
         _or_none(lambda value: _text(value) or callable(value)),
         "a dataset's name, or a function without arguments",
     ),
+    "columns": (lambda value: isinstance(value, Columns), "Columns(...), which rungwise exports"),
+    "preprocess": TEXT,
     "metrics": (_functions, "a dict of names and functions of (outputs, targets)"),
     "loss": (_or_none(callable), "a function of (outputs, targets)"),
     "optimizer": (_or_none(callable), "a function of (model, config); a name of ours is a hyperparameter"),

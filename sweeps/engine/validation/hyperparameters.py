@@ -10,7 +10,7 @@ from typing import Any
 from rungwise.engine.experiment import space
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.validation.ranges import problems as range_problems
-from rungwise.trainable.protocol import BUDGET
+from rungwise.trainable.protocol import BUDGET, RESERVED
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -43,6 +43,10 @@ def problems(experiment: Experiment) -> list[str]:
         given = experiment.given(arm)
         training = experiment.trained_by
         lines += [line for line in training.problems(given) if line not in lines]
+        ranges_of_arm = experiment.space_of(arm)
+        if not callable(ranges_of_arm):  # which names a function of a trial gives may differ from trial to trial
+            lacking = training.missing({*given, *ranges_of_arm, *RESERVED})
+            lines += [line for name in lacking if (line := f"{name} must be searched, fixed or in an arm") not in lines]
         model = {
             name: value for name, value in given.items() if name == "model" and not training.problems({name: value})
         }

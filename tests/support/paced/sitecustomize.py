@@ -2,8 +2,8 @@
 
 What trains waits where the test wants it to: while the folder $PACE holds `limit`, "<reports> <seconds>", each report
 takes a ticket, numbered over all processes, and one beyond `reports` is sent only after so many seconds, or as soon as
-`limit` says otherwise. $JITTER is the longest of pauses (s) that are drawn at random before reports. And a sweep that
-ends gives its exporter, a process of low priority, time on a busy machine.
+`limit` says otherwise. $JITTER is the longest of pauses (s) that are drawn at random before reports. A sweep that ends
+gives its exporter, a process of low priority, time on a busy machine. And every machine has as many cores.
 """
 
 import contextlib
@@ -60,7 +60,14 @@ def wait_for_exports(session):
     session.EXPORT_SECONDS = 600.0
 
 
-CHANGES = {"rungwise.engine.execution.session": wait_for_exports}
+def have_two_cores(granted):
+    granted.cpus = lambda: 2.0
+
+
+CHANGES = {
+    "rungwise.engine.execution.session": wait_for_exports,
+    "rungwise.trainable.granted_resources": have_two_cores,
+}
 if "PACE" in os.environ:
     CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
     CHANGES["rungwise.trainable.own.run"] = pace_own_reports

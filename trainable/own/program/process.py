@@ -84,7 +84,7 @@ class Process:
             buffer += self._written()
             while self._ended is not None and (rest := self._written()):
                 buffer += rest
-        if buffer.strip():  # a last line without its end
+        if buffer.strip() and not self._ended.get("code"):  # without its end; of one that failed `check` says more
             yield buffer
 
     def check(self) -> None:

@@ -142,7 +142,7 @@ def _parsed(line: bytes, save: Path, names: set[str]) -> tuple[dict[str, Any], P
     """The report in a line; `names`: of the checkpoints so far. Raises ProgramError."""
     try:
         report = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or too deeply nested
         report = None
     if not isinstance(report, dict):
         shown = line.decode(errors="replace")[:LONGEST_SHOWN]
@@ -150,15 +150,20 @@ def _parsed(line: bytes, save: Path, names: set[str]) -> tuple[dict[str, Any], P
     named = report.pop(CHECKPOINT, None)
     if named is None:
         return report, None
-    path = (save / str(named)).resolve()
+    try:
+        path = (save / str(named)).resolve()
+        is_there = save.resolve() in path.parents and path.exists()
+    except (OSError, ValueError):  # too long, or not the text of a path
+        path, is_there = save, False
     if str(path) in names:  # what lies there now may be of a later report, or be written at this moment
         raise ProgramError(
             f"must give each checkpoint a name of its own, such as one with the epoch, as it is moved away, but named "
             f"{named!r} twice"
         )
     names.add(str(path))
-    if save.resolve() not in path.parents or not path.exists():
-        raise ProgramError(f"must name a file or folder below $RUNGWISE_SAVE as its checkpoint, but named {named!r}")
+    if not is_there:
+        shown = repr(named)[:LONGEST_SHOWN]
+        raise ProgramError(f"must name a file or folder below $RUNGWISE_SAVE as its checkpoint, but named {shown}")
     return report, path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rungwise.results.io.formatting import epochs, format_metric, metric_label
 from rungwise.results.report.importance import ARM, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe
-from rungwise.results.report.plots.scales import ChoiceScale, scale_of
+from rungwise.results.report.plots.space.scales import ChoiceScale, scale_of
 from rungwise.results.report.snapshot import Snapshot
 
 AXES = 8
@@ -61,7 +61,7 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
         f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
-        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
+        "One line per trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
         "buttons hide and show a part of the trials.",
         height=440,
         min_width=96 * len(titles),

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rungwise.results.io.formatting import epochs, format_metric, metric_label, short
-from rungwise.results.report.importance import FANOVA_LEAST, ImportanceAnalysis
+from rungwise.results.report.importance import LEAST_OF_LEVEL, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, arm_markers, axis, brief, colour, safe
-from rungwise.results.report.plots.scales import scale_of
+from rungwise.results.report.plots.space.scales import scale_of
 from rungwise.results.report.snapshot import Entry, Snapshot
 
 SLICES = 6
@@ -57,7 +57,7 @@ def plot_contour(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | N
     views = []
     for a, b in pairs:
         points = [(entry, value) for entry, value in analysis.level if {a, b} <= entry.trial.params.keys()]
-        if len(points) >= FANOVA_LEAST:
+        if len(points) >= LEAST_OF_LEVEL:
             views.append(_contour(points, (a, b), snapshot))
     if not views:
         return None

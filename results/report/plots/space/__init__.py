@@ -1,0 +1,1 @@
+"""Plots of the space: importances, one and two hyperparameters, all of them together."""

@@ -1,0 +1,236 @@
+"""A table of the user's as samples: target, split, and features encoded by what the training rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from rungwise.text import printable_name, unknown
+from rungwise.trainable.data import memory
+from rungwise.trainable.data.raw import Array, DataError, Raw
+from rungwise.trainable.data.table import split
+from rungwise.trainable.data.table.columns import SPLIT, Columns
+from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
+from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
+
+MOST_CLASSES = 20  # whole numbers in a target that are taken as classes unasked
+FEW_ROWS = 20  # below which values that are all different mean nothing
+SHOWN = 5  # names in a message
+
+
+def problems(path: Path, roles: Columns) -> list[str]:
+    """What shows before the table is read whole: a line each."""
+    try:
+        names = column_names(path)
+        lines = roles.problems()
+        for name, flag in roles.named().items():
+            if name not in names:
+                lines.append(f"{flag} must name a column: {unknown('column', name, names)}")
+        if roles.target is None and roles.label not in names:
+            shown = ", ".join(names[-SHOWN:])
+            lines.append(
+                f"--target must name the column to predict, since {str(path)!r} has no column {roles.label!r}; it has "
+                f"{len(names)} columns{', such as' if len(names) > SHOWN else ':'} {shown}"
+            )
+        wrong = memory.problem(str(path), nbytes(path))
+        return [*lines, *([wrong] if wrong else [])]
+    except DataError as error:
+        return [str(error)]
+
+
+def read(path: Path, roles: Columns, seed: int) -> Raw:
+    """The table's samples, split and encoded.
+
+    Args:
+        path: of the file, or of a folder of Parquet files.
+        roles: of the columns.
+        seed: of the split, where rows are drawn.
+
+    Returns:
+        All three parts; features are float64 (N, F), and `encoder` says how they are made.
+
+    Raises:
+        DataError: for anything that cannot be used.
+    """
+    if wrong := problems(path, roles):
+        raise DataError(wrong[0])
+    file = read_table_file(path)
+    notes = list(file.notes)
+    target = file.typed(roles.label, _target_roles(file, roles))
+    gone = is_missing(target)
+    if gone.any():
+        notes.append(f"{int(gone.sum()):,} of {len(target):,} rows have no {roles.label!r} and are left out")
+        if gone.all():
+            raise DataError(f"the target {roles.label!r} of {str(path)!r} has no value")
+        file = TableFile({n: c.filter(pa.array(~gone)) for n, c in file.columns.items()}, file.is_text, file.decimal)
+        target = target[~gone]
+    y, classes = _labels(roles, target)
+    parts = _parts(file, roles, y if classes else np.zeros(len(y), np.int64), seed)
+    split.require_rows(str(path), parts)
+    split_column = [SPLIT] if parts is not None and _has_split(file) else []
+    used = {roles.label, *roles.drop, *filter(None, (roles.group, roles.time)), *split_column}
+    left_out = dict.fromkeys(roles.drop, "by --drop")
+    left_out |= {name: "it splits the rows" for name in (roles.group, roles.time, *split_column) if name}
+    table = {name: file.typed(name, roles) for name in file.columns if name not in used}
+    kept = {*roles.categorical, *roles.numeric}
+    left_out |= {name: why for name, values in table.items() if name not in kept and (why := _identifier(values))}
+    table = {name: values for name, values in table.items() if name not in left_out}
+    encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal)
+    if not encoder.features:
+        why = "; ".join(f"{name!r} {reason}" for name, reason in encoder.left_out.items()) or "there is no other column"
+        raise DataError(f"{str(path)!r} must have a column beside the target that is a feature, but {why}")
+    if wrong_size := memory.problem(str(path), len(target) * len(encoder.names) * 12):
+        raise DataError(f"{wrong_size}, since its columns become {len(encoder.names):,} columns of numbers")
+    x = encoder.encode(table)
+    notes += _notes(encoder)
+    train, validation, test = (
+        (x[parts == part], y[parts == part]) for part in (split.TRAIN, split.VALIDATION, split.TEST)
+    )
+    source = f"{printable_name(path.name)}, the user's {'folder' if path.is_dir() else 'file'}"
+    return Raw(train, validation, test, source, classes, tuple(notes), regression=not classes, encoder=encoder)
+
+
+def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
+    """The rows of another table for a model that was trained on one: float64 (N, F), and notes.
+
+    Raises DataError for a column that is not there, or holds something else.
+    """
+    file = read_table_file(path)
+    if absent := [feature.name for feature in encoder.features if feature.name not in file.columns]:
+        raise DataError(
+            f"{str(path)!r} must have the columns that were trained on, but lacks {', '.join(map(repr, absent))}"
+        )
+    table = {}
+    for feature in encoder.features:
+        table[feature.name] = _of_kind(file, feature, encoder.decimal)
+    unseen = encoder.unseen(table)
+    notes = [f"column {name!r}: {count} rows have a category that was not trained on" for name, count in unseen.items()]
+    return encoder.encode(table), notes
+
+
+def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
+    """The column of another table as the feature takes it. Raises DataError."""
+    name = feature.name
+    if feature.kind == "category":
+        return file.typed(name, Columns(categorical=(name,)), decimal)
+    values = file.typed(name, Columns(), decimal)
+    if feature.kind == "number" and values.dtype.kind == "f":
+        return values
+    if feature.kind == "number":
+        return file.typed(name, Columns(numeric=(name,)), decimal)
+    if values.dtype == object and all(value is None for value in values):
+        return np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
+    if values.dtype.kind != "M":
+        raise DataError(f"column {name!r} must contain dates, as it did when the model was trained")
+    return values
+
+
+def _target_roles(file: TableFile, roles: Columns) -> Columns:
+    """How the target's column is read: as the task says; truth values are classes with their names."""
+    if roles.task == "regression":
+        return Columns(numeric=(roles.label,))
+    return Columns(categorical=(roles.label,)) if file.holds_truths(roles.label) else Columns()
+
+
+def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
+    """Labels 0..K-1 and the names of the classes; or targets float64 and no classes. Raises DataError."""
+    name = roles.label
+    if target.dtype.kind == "M":
+        raise DataError(f"the target {name!r} contains dates: give the number to predict, days until then for example")
+    if roles.task == "regression":
+        if target.dtype == object:
+            raise DataError(f"the target {name!r} must contain numbers for a regression, but contains text")
+        return target, ()
+    distinct = np.unique(target.astype(str) if target.dtype == object else target)
+    if len(distinct) < 2:
+        raise DataError(f"the target {name!r} must have two values or more, but is always {distinct[0]}")
+    if target.dtype != object and roles.task is None:
+        whole = bool((distinct == np.trunc(distinct)).all())
+        if whole and len(distinct) > MOST_CLASSES:
+            raise DataError(
+                f"the target {name!r} has {len(distinct)} different whole numbers, {distinct[0]:g} to "
+                f"{distinct[-1]:g}, which may be amounts or classes: say --task regression or --task classification"
+            )
+        if not whole:
+            return target, ()
+    texts = [str(value) for value in distinct] if target.dtype == object else [f"{value:.17g}" for value in distinct]
+    labels = np.searchsorted(distinct, target.astype(str) if target.dtype == object else target)
+    if len(distinct) * 2 > len(target):
+        raise DataError(
+            f"the target {name!r} has {len(distinct)} classes in {len(target)} rows: a class must have rows to learn "
+            "from; name another target, or say --task regression if it is a number"
+        )
+    return labels.astype(np.int64), tuple(map(printable_name, texts))
+
+
+def _parts(file: TableFile, roles: Columns, strata: Array, seed: int) -> Array:
+    """The split of each row, (N,)."""
+    if _has_split(file):
+        if chosen := roles.group or roles.time:
+            raise DataError(f"the column {SPLIT!r} says how the rows are split, and {chosen!r} too: drop one of them")
+        return cast(Array, split.parts_of_names(np.asarray(file.columns[SPLIT].to_pylist(), object)))
+    if roles.group:
+        groups = as_text(file.typed(roles.group, Columns(categorical=(roles.group,))))
+        if (groups == "").any():
+            raise DataError(f"--group must name a column without gaps, but {roles.group!r} has {(groups == '').sum()}")
+        return split.draw_groups(groups.astype(str), seed)
+    if roles.time:
+        moments = file.typed(roles.time, Columns())
+        if moments.dtype == object or is_missing(moments).any():
+            raise DataError(f"--time must name a column of dates or numbers without gaps, but {roles.time!r} is none")
+        return split.cut_by_time(moments)
+    return split.draw_stratified(strata, seed)
+
+
+def _has_split(file: TableFile) -> bool:
+    """Whether the table assigns its rows itself."""
+    if SPLIT not in file.columns:
+        return False
+    return split.parts_of_names(np.asarray(file.columns[SPLIT].to_pylist(), object)) is not None
+
+
+def _identifier(values: Array) -> str | None:
+    """Why a column looks like an identifier; None when it does not."""
+    if len(values) <= FEW_ROWS:
+        return None
+    if values.dtype == object:
+        there = [value for value in values if value is not None]
+        if len(there) > FEW_ROWS and len(set(there)) > 0.95 * len(there):
+            return f"{len(set(there)):,} of {len(there):,} values are different, as of an identifier or of free text"
+        return None
+    if values.dtype.kind == "f" and not np.isnan(values).any():
+        steps = np.diff(np.sort(values))
+        if (steps == 1).all() and (values == np.trunc(values)).all():
+            return f"it numbers the rows, {values.min():.0f} to {values.max():.0f}"
+    return None
+
+
+def _notes(encoder: TableEncoder) -> list[str]:
+    """What was done to the columns, in a few lines; the report has all of it."""
+    kinds = {"number": "numbers", "category": "categories", "date": "dates"}
+    counts = {word: [f for f in encoder.features if f.kind == kind] for kind, word in kinds.items()}
+    made = ", ".join(f"{len(features)} {word}" for word, features in counts.items() if features)
+    lines = [f"{len(encoder.features)} columns ({made}) become {len(encoder.names)} columns of numbers"]
+    if filled := [feature.name for feature in encoder.features if feature.missing]:
+        lines.append(f"missing values are marked, and filled with the training median: {_some(filled)}")
+    for name, why in list(encoder.left_out.items())[:SHOWN]:
+        if why != "by --drop":
+            lines.append(f"column {name!r} is left out: {why}{_way_to_keep(why, name)}")
+    if len(encoder.left_out) > SHOWN:
+        lines.append(f"{len(encoder.left_out) - SHOWN} more columns are left out; the report lists them")
+    return lines
+
+
+def _way_to_keep(why: str, name: str) -> str:
+    if why.startswith("it numbers"):
+        return f" (--numeric {name!r} keeps it)"
+    return f" (--categorical {name!r} keeps it)" if "identifier" in why else ""
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(map(repr, listed[:SHOWN])) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
