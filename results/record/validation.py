@@ -275,7 +275,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             "Test",
             {},
             {"arm": str, "trial": int, "confusion": list[list[Annotated[int, Field(ge=0)]]], "classes": list[str]}
-            | {"mistakes": list[anything]},
+            | {"mistakes": list[anything], "true": list[finite], "predicted": list[finite], "samples": samples},
         ),
         "mistakes": form("Mistake", {}, {"probability": finite}),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def test_the_sampler_is_told_by_how_much_and_a_later_driver_rebuilds_it(loop: Lo
     wanted = [{"seconds": s - 5, "val_loss": 0.5 - loss} for _, s, loss in REPORTS]
     assert [trial.constraints for trial in loop.live()] == [pytest.approx(one) for one in wanted]
     assert [trial.constraints for trial in loop.rebuilt()] == [pytest.approx(one) for one in wanted]
+
+
+def test_the_progress_names_no_trial_that_breaks_one_as_best(loop: Loop) -> None:
+    assert loop.board.best == {"all": (0.7, 3)}
+    with Reader(loop.record.path.parent) as reader:
+        later = replace(loop.board, scores={}, running={})
+        later.replay(reader.trials(), reader.curves(), resolve(SWEEP))
+    assert later.best == {"all": (0.7, 3)}
 
 
 def test_a_trial_that_breaks_one_says_it_and_is_neither_ranked_nor_confirmed_nor_best(loop: Loop) -> None:

@@ -289,3 +289,16 @@ def test_a_path_is_a_word_of_a_command() -> None:
     sweep = Sweep(name="own", program=["python", Path("fit.py")], test=[Path("score")], metric="loss", mode="min")
     assert (sweep.program, sweep.test) == (["python", "fit.py"], ["score"])
     assert fields.problems(sweep) == []
+
+
+def test_annotations_that_only_a_type_checker_resolves_are_no_problem() -> None:
+    """As after `if TYPE_CHECKING: from collections.abc import Iterator`."""
+    source = "def train(config: Mapping, trial: Trial) -> Iterator: ..."
+    space: dict[str, Any] = {}
+    exec(f"from __future__ import annotations\n{source}", space)
+    assert Arguments(space["train"]).problems({"lr": 1}) == []
+    exec("from __future__ import annotations\ndef train(lr: float, trial: Trial) -> Iterator: ...", space)
+    assert Arguments(space["train"]).problems({"lr": "x"}) != []
+    exec("from __future__ import annotations\ndef train(lr: Rate, trial: Trial): ...", space)
+    with pytest.raises(FunctionError, match="the parameters of train must be known, but NameError"):
+        Arguments(space["train"])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.own import Trials, losses
 
+import rungwise
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
@@ -418,3 +419,15 @@ def test_the_unit_of_a_loss_of_the_users_own_is_not_claimed_to_be_known() -> Non
     own, ours = (Definition(training={"kind": kind}) for kind in ("function", "built-in"))
     assert [metric_about("val_loss", definition)[0] for definition in (own, ours)] == ["", "nats/sample"]
     assert metric_about("seconds", own)[0] == "s"
+
+
+def test_a_single_trial_cannot_write_into_its_data_either(tmp_path: Path) -> None:
+    """As in a sweep, where all trials share it."""
+
+    def train(config: Any, trial: Any) -> Any:
+        yield {"score": float(trial.data["x"][0])}
+        trial.data["x"][0] = 1.0
+
+    sweep = Sweep("shared", train=train, data=lambda: {"x": np.zeros(3)}, metric="score", mode="max", epochs=1)
+    with pytest.raises(ValueError, match="read-only"):
+        rungwise.main(sweep, ["--out", str(tmp_path), "--one", "{}"])

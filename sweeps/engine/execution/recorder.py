@@ -99,7 +99,8 @@ class Recorder(Callback):
                 self._note(
                     number, f"reports have more than {MOST_METRICS:,} different names; further ones are not kept"
                 )
-            self._view.reported(number, result.metrics["epoch"], result.objective)
+            feasible = self.breach(result.metrics) is None
+            self._view.reported(number, result.metrics["epoch"], result.objective, feasible=feasible)
         if over:
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
         elif result.checkpoint is not None:

@@ -114,7 +114,7 @@ class Session:
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
             rungs.budget = search.budget
             if trials:
-                board.replay(current_trials(reader), curves)
+                board.replay(current_trials(reader), curves, experiment)
                 self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), experiment.metric)
