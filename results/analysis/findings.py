@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 _OF_ALTERNATIVES = {Verdict.HELPS: "is better", Verdict.HURTS: "is worse"}
-_OFF = (0, None, "", "none", "no", "off")  # what a control fixes in place of a treatment
+_OFF: tuple[Any, ...] = (0, None, "", "none", "no", "off", (), [])  # what a control fixes in place of a treatment
 
 
 def are_alternatives(control: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:

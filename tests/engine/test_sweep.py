@@ -441,7 +441,7 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
         check=False,
     )
     assert done.returncode == 2
-    assert "--name 'ends' holds a run of another definition" in done.stderr
+    assert "--name 'ends' contains a run of another definition" in done.stderr
     for line in ("data.name: digits -> mnist", "data.train: 1078 -> 50000"):
         assert line in done.stderr
     assert re.search(r'space.dropout: .*"low": 0.0.* -> .*"low": 0.1', done.stderr)

@@ -219,7 +219,7 @@ def test_a_number_that_no_reader_of_the_record_takes_is_refused_before_ray(large
     is_range = isinstance(large, IntDistribution | CategoricalDistribution)
     where: dict[str, Any] = {"space": space | {"n": large}} if is_range else {"space": space, "fixed": {"n": large}}
     lines = refused(Sweep("own", train=train, metric="loss", mode="min", **where))
-    assert "values of n must hold whole numbers of 64 bits, but one is larger" in lines
+    assert "values of n must contain integers of 64 bits, but one is larger" in lines
 
 
 def generator_objective(trial):

@@ -117,6 +117,7 @@ def test_the_budget_of_a_verdict_is_in_epochs_where_it_was_dealt_so(tmp_path: Pa
         ({"l2": 0.0}, {"l2": 1e-4}, False),
         ({"augment": "none"}, {"augment": "flip"}, False),
         ({}, {"dropout": 0.1}, False),
+        ({"hidden": []}, {"hidden": [16]}, False),
         ({"batch_norm": False}, {"batch_norm": True}, False),
         ({"model": "lstm", "l2": 0.0}, {"model": "lstm", "l2": 1e-4}, False),
         ({"model": "lstm"}, {"model": "transformer"}, True),

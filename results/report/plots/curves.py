@@ -48,7 +48,7 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
         f"{metric_label(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
         + (f" Rungs at epoch {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
-        "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
+        "One line per trial. Dashed vertical lines are rungs, where ASHA compares trials; curves that end on one were "
         "stopped there."
         + (f" Curves are thinned to {each} points each." if thinned else "")
         + (f" Partly off this range: {off} curves." if off else "")

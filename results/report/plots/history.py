@@ -45,8 +45,8 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
         "history",
         f"Best {metric_label(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
         views,
-        "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
-        "noisy scores flatters: the more trials, the more."
+        "Line: the best validation score so far in each arm. Dots: the best score of every trial. The best of "
+        "many noisy scores is optimistic, increasingly so with more trials."
         + (f" Off this range: {worse} worse; “all scores” shows every trial." if worse else ""),
     )
 

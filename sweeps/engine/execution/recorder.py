@@ -34,7 +34,7 @@ class Unreachable(Unusable):
     def __init__(self, trial: int, why: str, worker: WorkerAddress | None) -> None:
         machine = worker.node_ip if worker else "a machine"
         super().__init__(
-            f"checkpoints must lie where all machines reach them, but {machine}, where trial {trial} was "
+            f"checkpoints must be where all machines can reach them, but {machine}, where trial {trial} was "
             f"to run, does not: {why}; name a shared folder or an s3:// URI with --mirror"
         )
 

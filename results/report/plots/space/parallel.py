@@ -73,7 +73,7 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
         f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
-        "One line a trial, from hyperparameter to hyperparameter, to its score at the right."
+        "One line per trial, from hyperparameter to hyperparameter, to its score at the right."
         + (" A trial that did not search a hyperparameter passes the box below its axis." if lacking else "")
         + (f" Left out: {len(analysis.names) - len(shown)} less important hyperparameters." if cut else "")
         + (f" Left out: {beyond} trials of the search that did not reach {epochs(analysis.rung)}." if beyond else ""),
