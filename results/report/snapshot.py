@@ -213,7 +213,7 @@ def _attempts(
         for attempt in range(1, trial.attempts + 1):
             start, end = spans.get((trial.trial, attempt), (None, None))
             if attempt == 1:
-                start = trial.started
+                start = trial.started or start
             if attempt == trial.attempts:
                 end = trial.ended or ended or end
                 start = end if start is None else start

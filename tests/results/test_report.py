@@ -255,6 +255,17 @@ def test_too_few_trials_have_no_importances_but_words(tmp_path: Path, run: Path)
     assert [bool(analyse(snapshot(one)).importances[0].shares) for one in barely] == [False, True]
 
 
+def test_hyperparameters_without_two_values_have_no_importance(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run", arms={"all": {}})
+    for number in range(1, 31):
+        demo.add(record, number, arm="all")
+        demo.attempt(record, number, *(number / 100 + epoch / 50 for epoch in range(4)))
+        record.end_trial(number, State.COMPLETED)
+    record.close()
+    (only,) = analyse(snapshot(tmp_path / "run")).importances
+    assert (only.n, only.shares, only.why) == (30, {}, "no hyperparameter has two values")
+
+
 def test_pooled_arms_are_a_hyperparameter_and_what_one_arm_searches_counts_there(tmp_path: Path) -> None:
     found = analyse(snapshot(showcase.sweep(tmp_path / "run", 300)))
     completed, pooled = (one for one in found.importances if one.view == "all arms")

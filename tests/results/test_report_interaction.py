@@ -176,7 +176,7 @@ def test_on_paper_there_are_no_controls_and_no_open_panel(page: Path, show: Show
     shown("dispatchEvent(new Event('beforeprint'))")
     shown.page.emulate_media(media="print")
     shown.until("getComputedStyle(document.querySelector('nav')).display === 'none'")
-    controls = "select, dialog, input, .switch, .modebar, .brushed"
+    controls = "select, dialog, input, .switch, .modebar, .brushed, .screen"
     visible = shown(f"[...document.querySelectorAll('{controls}')].filter(e => e.checkVisibility()).length")
     assert visible == 0
     assert shown("document.documentElement.scrollWidth") == 690

@@ -38,6 +38,7 @@ class Figure:
     note: str = ""
     height: int = 380  # CSS pixels
     min_width: int = 0  # CSS pixels; a narrower page scrolls within the frame
+    hint: str = ""  # what a reader can do with it on a screen
     axes: Mapping[str, Json] = field(default_factory=dict)  # what the reader may choose as x and y: layout, values
 
 

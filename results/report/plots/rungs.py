@@ -52,7 +52,7 @@ def plot_rungs(snapshot: Snapshot) -> Figure | None:
     dots |= {"marker": {"color": colour("accent"), "size": 11}, "hovertemplate": "%{y}: %{x:.2f}<extra></extra>"}
     layout: Json = {
         "xaxis": {"title": {"text": "rank correlation with the end"}, "range": [-1.05, 1.05], "zeroline": True},
-        "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
+        "yaxis": {"type": "category", "range": [len(known) - 0.5, -0.5], "showgrid": False},
         "hovermode": "closest",
     }
     layout["xaxis"]["zerolinecolor"] = colour("muted")
@@ -80,6 +80,8 @@ def foresight_text(found: Sequence[RungCorrelation], last: float) -> str:
         text += ": with so few trials it cannot be told whether this rung is predictive"
     elif (first.rho or 0.0) >= FORESIGHT:
         text += ": it is predictive"
+    elif first.interval is not None and first.interval[1] >= FORESIGHT:
+        text += ": it is somewhat predictive; how much cannot be told from so few trials"
     else:
         better = next((one for one in known if (one.rho or 0.0) >= FORESIGHT), None)
         text += ": it is not very predictive"

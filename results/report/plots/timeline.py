@@ -77,7 +77,9 @@ def _bars(
     places = {row: place for place, row in enumerate(rows)}
     starts = [snapshot.worked(attempt.start) / seconds for attempt, _ in members]
     ends = [snapshot.worked(attempt.end) / seconds for attempt, _ in members]
-    look: Json = {"color": colour("faint") if name == RESUMED else state_colour(members[0][0].trial.state)}
+    look: Json = {"color": state_colour(members[0][0].trial.state)}
+    if name == RESUMED:
+        look = {"color": colour("warn"), "pattern": {"shape": "/", "fgcolor": colour("warn-wash"), "solidity": 0.4}}
     return {
         "type": "bar",
         "orientation": "h",

@@ -40,14 +40,15 @@ def plot_importances(analysis: ImportanceAnalysis) -> Figure | None:
 def list_missing(analysis: ImportanceAnalysis) -> list[str]:
     """Words for what has no importances, and for what has them at a rung because too few trials completed."""
     lines = []
+    firsts = {importance.view: importance for importance in reversed(analysis.importances)}
     for importance in analysis.importances:
         view = _label(importance)
         if importance.why:
             lines.append(f"{view}: {importance.why}.")
-        elif importance.rung is not None and importance.completed < LEAST:
+        elif importance.completed < LEAST and importance is firsts[importance.view]:
             lines.append(
                 f"{view}: of completed trials there are too few to say (n={importance.completed}, {LEAST} are needed); "
-                f"the figure compares the {importance.n} trials that reached {epochs(importance.rung)}."
+                f"the figure compares the {importance.n} trials that reached {epochs(importance.rung or 0)}."
             )
     return lines
 

@@ -73,13 +73,13 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
         f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
-        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. Drag over a part of an "
-        "axis to keep only the trials that pass there; a double click keeps all again. The legend's buttons hide and "
-        "show a part of the trials."
+        "One line a trial, from hyperparameter to hyperparameter, to its score at the right."
         + (" A trial that did not search a hyperparameter passes the box below its axis." if lacking else "")
         + (f" Left out: {len(analysis.names) - len(shown)} less important hyperparameters." if cut else "")
         + (f" Left out: {beyond} trials of the search that did not reach {epochs(analysis.rung)}." if beyond else ""),
         height=480 if lacking else 440,
+        hint="Drag over a part of an axis to keep only the trials that pass there; a double click keeps all again. The "
+        "legend's buttons hide and show a part of the trials. A click on a point opens its trial.",
         min_width=96 * len(titles),
     )
 
