@@ -115,7 +115,7 @@ def test_semicolons_decimal_commas_a_byte_order_mark_and_windows_lines(tmp_path:
     assert sorted(raw(data, "Fläche"))[:2] == [20.5, 21.5]
     assert data.train.y.min() >= 1000.25
     assert {"Ort = Köln", "PLZ = 00067", "PLZ = 02067"} <= set(encoder_of(data).names)
-    assert done(data)["Datum"] == "date, as days since 1970, month, weekday"
+    assert done(data)["Datum"] == "date, as days since 1970, month, weekday (day first)"
     assert "decimals are written with a comma" in notes(data)
 
 

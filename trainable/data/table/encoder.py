@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -29,6 +29,7 @@ class Feature:
     categories: tuple[str, ...] = ()  # those that have a column of their own
     other: bool = False  # whether rarer ones share a column
     parts: tuple[str, ...] = ()  # of a date
+    form: str = ""  # how the text was written: its unit, or the order of its dates (`text_columns.form_of`)
 
     @property
     def columns(self) -> list[str]:
@@ -66,7 +67,9 @@ class TableEncoder:
     decimal: str = "."  # the sign of decimals in the text file from which the table was read
 
     @classmethod
-    def fit(cls, table: Table, rows: Array, left_out: Mapping[str, str], decimal: str) -> Self:
+    def fit(
+        cls, table: Table, rows: Array, left_out: Mapping[str, str], decimal: str, forms: Mapping[str, str]
+    ) -> Self:
         """Fit on the training `rows` (indices). A column that says nothing there is left out."""
         features, without = [], dict(left_out)
         for name, values in table.items():
@@ -74,7 +77,7 @@ class TableEncoder:
             if isinstance(feature, str):
                 without[name] = feature
             else:
-                features.append(feature)
+                features.append(replace(feature, form=forms.get(name, "")))
         return cls(tuple(features), without, decimal)
 
     @property
@@ -138,7 +141,7 @@ def _fit(name: str, values: Array) -> Feature | str:
         return "has no value in a training row"
     missing = bool(gone.any())
     if values.dtype == object:
-        texts, counts = np.unique(values[~gone].astype(str), return_counts=True)
+        texts, counts = np.unique(values[~gone], return_counts=True)
         if len(texts) == 1 and not missing:
             return f"is {str(texts[0])!r} in all training rows"
         common = texts
@@ -192,6 +195,8 @@ def _words(feature: Feature) -> str:
         "category": f"category, one column for each of {len(feature.categories)}"
         + (", one for all rarer ones" if feature.other else ""),
     }[feature.kind]
+    if feature.kind != "category" and feature.form:
+        words += f" ({feature.form})"
     if not feature.missing:
         return words
     filled = "" if feature.kind == "category" else " filled with the training median,"

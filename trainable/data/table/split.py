@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -78,6 +79,12 @@ def parts_of_names(values: Array) -> Array | None:
         return None
     number = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     return np.array([number[NAMES[text]] for text in texts])
+
+
+def names_splits(values: Iterable[object]) -> bool:
+    """Whether a column names splits and nothing else, "train" among them."""
+    texts = {str(value).strip().casefold() for value in values}
+    return texts <= set(NAMES) and "train" in {NAMES[text] for text in texts}
 
 
 def require_rows(name: str, parts: Array) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import pyarrow as pa
 
 from rungwise.text import printable_name, unknown
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.raw import Array, DataError, Raw
-from rungwise.trainable.data.table import split
+from rungwise.trainable.data.table import split, text_columns
 from rungwise.trainable.data.table.columns import SPLIT, Columns
 from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
 from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
 
 MOST_CLASSES = 20  # whole numbers in a target that are taken as classes unasked
+LONGEST_CLASS = 200  # characters of a class's name: it is shown everywhere
 FEW_ROWS = 20  # below which values that are all different mean nothing
 SHOWN = 5  # names in a message
 
@@ -61,29 +60,31 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     file = read_table_file(path)
     notes = list(file.notes)
     target = file.typed(roles.label, _target_roles(file, roles))
-    gone = is_missing(target)
-    if gone.any():
-        notes.append(f"{int(gone.sum()):,} of {len(target):,} rows have no {roles.label!r} and are left out")
-        if gone.all():
+    if not len(target):
+        raise DataError(f"a table must have rows, but {str(path)!r} has column names alone")
+    known = ~is_missing(target)
+    if not known.all():
+        notes.append(f"{int((~known).sum()):,} of {len(target):,} rows have no {roles.label!r} and are left out")
+        if not known.any():
             raise DataError(f"the target {roles.label!r} of {str(path)!r} has no value")
-        file = TableFile({n: c.filter(pa.array(~gone)) for n, c in file.columns.items()}, file.is_text, file.decimal)
-        target = target[~gone]
-    y, classes = _labels(roles, target)
-    parts = _parts(file, roles, y if classes else np.zeros(len(y), np.int64), seed)
+    y, classes = _labels(roles, target[known])
+    parts = _parts(file, roles, known, y if classes else np.zeros(len(y), np.int64), seed)
     split.require_rows(str(path), parts)
-    split_column = [SPLIT] if parts is not None and _has_split(file) else []
+    split_column = [SPLIT] if _has_split(file, roles) else []
     used = {roles.label, *roles.drop, *filter(None, (roles.group, roles.time)), *split_column}
     left_out = dict.fromkeys(roles.drop, "by --drop")
     left_out |= {name: "it splits the rows" for name in (roles.group, roles.time, *split_column) if name}
-    table = {name: file.typed(name, roles) for name in file.columns if name not in used}
+    whole = {name: file.typed(name, roles) for name in file.columns if name not in used}
     kept = {*roles.categorical, *roles.numeric}
-    left_out |= {name: why for name, values in table.items() if name not in kept and (why := _identifier(values))}
-    table = {name: values for name, values in table.items() if name not in left_out}
-    encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal)
+    left_out |= {name: why for name, values in whole.items() if name not in kept and (why := _identifier(values))}
+    notes += _odd_values(file, {name: values for name, values in whole.items() if name not in kept})
+    table = {name: values if known.all() else values[known] for name, values in whole.items() if name not in left_out}
+    forms = {n: text_columns.form_of(text) for n in table if (text := file.texts(n)) is not None}
+    encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal, forms)
     if not encoder.features:
         why = "; ".join(f"{name!r} {reason}" for name, reason in encoder.left_out.items()) or "there is no other column"
         raise DataError(f"{str(path)!r} must have a column beside the target that is a feature, but {why}")
-    if wrong_size := memory.problem(str(path), len(target) * len(encoder.names) * 12):
+    if wrong_size := memory.problem(str(path), len(y) * len(encoder.names) * 12):
         raise DataError(f"{wrong_size}, since its columns become {len(encoder.names):,} columns of numbers")
     x = encoder.encode(table)
     notes += _notes(encoder)
@@ -104,25 +105,50 @@ def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
         raise DataError(
             f"{str(path)!r} must have the columns that were trained on, but lacks {', '.join(map(repr, absent))}"
         )
-    table = {}
-    for feature in encoder.features:
-        table[feature.name] = _of_kind(file, feature, encoder.decimal)
+    decimal = _decimal_of(file, encoder)
+    table = {feature.name: _of_kind(file, feature, decimal) for feature in encoder.features}
+    notes = [f"decimals are read with {decimal!r}, unlike those trained on"] if decimal != encoder.decimal else []
     unseen = encoder.unseen(table)
-    notes = [f"column {name!r}: {count} rows have a category that was not trained on" for name, count in unseen.items()]
+    notes += [f"column {name!r}: {rows} rows have a category that was not trained on" for name, rows in unseen.items()]
+    gaps = {f.name: is_missing(table[f.name]).sum() for f in encoder.features if not f.missing}
+    notes += [f"column {name!r}: {n} rows have no value, unlike those trained on" for name, n in gaps.items() if n]
     return encoder.encode(table), notes
+
+
+def _decimal_of(file: TableFile, encoder: TableEncoder) -> str:
+    """The sign of decimals of another table: the model's, unless the numbers can only be written with the other."""
+    texts = [file.texts(feature.name) for feature in encoder.features if feature.kind == "number"]
+    shown = [text for text in texts if text is not None and text.null_count < len(text)]
+
+    def all_read(sign: str) -> bool:
+        return all(text_columns.is_number(text, sign) or text_columns.truths_of(text) for text in shown)
+
+    other = {".": ",", ",": "."}[encoder.decimal]
+    said = other == file.decimal == ","  # which is never taken without a sign of it
+    return other if file.is_text and (said or not all_read(encoder.decimal)) and all_read(other) else encoder.decimal
 
 
 def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     """The column of another table as the feature takes it. Raises DataError."""
-    name = feature.name
+    name, text = feature.name, file.texts(feature.name)
     if feature.kind == "category":
-        return file.typed(name, Columns(categorical=(name,)), decimal)
-    values = file.typed(name, Columns(), decimal)
-    if feature.kind == "number" and values.dtype.kind == "f":
+        values = as_text(file.typed(name, Columns(categorical=(name,)), decimal))
+        for row in np.flatnonzero(~np.isin(values, ["", *feature.categories])):
+            if values[row].removesuffix(".0") in feature.categories:  # pandas makes 1 a 1.0 where a value is missing
+                values[row] = values[row].removesuffix(".0")
+        values[values == ""] = None
         return values
     if feature.kind == "number":
-        return file.typed(name, Columns(numeric=(name,)), decimal)
-    if values.dtype == object and all(value is None for value in values):
+        unit = "" if text is None else text_columns.unit_of(text)
+        if text is not None and text.null_count < len(text) and unit != feature.form:
+            told = f"with {feature.form!r}" if feature.form else "without a unit"
+            raise DataError(f"column {name!r} must hold numbers {told}, as it did when the model was trained")
+        values = file.typed(name, Columns(numeric=(name,)), decimal)
+        if values.dtype.kind != "f":
+            raise DataError(f"column {name!r} must hold numbers, as it did when the model was trained")
+        return values
+    values = file.typed(name, Columns(), decimal, feature.form)
+    if is_missing(values).all():
         return np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
     if values.dtype.kind != "M":
         raise DataError(f"column {name!r} must contain dates, as it did when the model was trained")
@@ -145,7 +171,7 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
         if target.dtype == object:
             raise DataError(f"the target {name!r} must contain numbers for a regression, but contains text")
         return target, ()
-    distinct = np.unique(target.astype(str) if target.dtype == object else target)
+    distinct = np.unique(target)
     if len(distinct) < 2:
         raise DataError(f"the target {name!r} must have two values or more, but is always {distinct[0]}")
     if target.dtype != object and roles.task is None:
@@ -158,7 +184,9 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
         if not whole:
             return target, ()
     texts = [str(value) for value in distinct] if target.dtype == object else [f"{value:.17g}" for value in distinct]
-    labels = np.searchsorted(distinct, target.astype(str) if target.dtype == object else target)
+    if (longest := max(map(len, texts))) > LONGEST_CLASS:
+        raise DataError(f"the target {name!r} must hold names of classes, but has a text of {longest:,} characters")
+    labels = np.searchsorted(distinct, target)
     if len(distinct) * 2 > len(target):
         raise DataError(
             f"the target {name!r} has {len(distinct)} classes in {len(target)} rows: a class must have rows to learn "
@@ -167,30 +195,39 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
     return labels.astype(np.int64), tuple(map(printable_name, texts))
 
 
-def _parts(file: TableFile, roles: Columns, strata: Array, seed: int) -> Array:
-    """The split of each row, (N,)."""
-    if _has_split(file):
+def _parts(file: TableFile, roles: Columns, known: Array, strata: Array, seed: int) -> Array:
+    """The split of each row whose target is `known`, (N,)."""
+    if _has_split(file, roles):
         if chosen := roles.group or roles.time:
-            raise DataError(f"the column {SPLIT!r} says how the rows are split, and {chosen!r} too: drop one of them")
-        return cast(Array, split.parts_of_names(np.asarray(file.columns[SPLIT].to_pylist(), object)))
+            raise DataError(
+                f"the column {SPLIT!r} says how the rows are split, and {chosen!r} too: --drop {SPLIT} leaves it out"
+            )
+        said = np.asarray(file.columns[SPLIT].to_pylist(), object)[known]
+        if (parts := split.parts_of_names(said)) is None:
+            found = ", ".join(sorted({str(value) for value in said}))
+            raise DataError(
+                f"the column {SPLIT!r} must say train, validation and test, but says {found}: --drop {SPLIT} draws a "
+                f"split, --categorical {SPLIT} makes it a feature"
+            )
+        return parts
     if roles.group:
-        groups = as_text(file.typed(roles.group, Columns(categorical=(roles.group,))))
+        groups = as_text(file.typed(roles.group, Columns(categorical=(roles.group,))))[known]
         if (groups == "").any():
             raise DataError(f"--group must name a column without gaps, but {roles.group!r} has {(groups == '').sum()}")
-        return split.draw_groups(groups.astype(str), seed)
+        return split.draw_groups(groups, seed)
     if roles.time:
-        moments = file.typed(roles.time, Columns())
+        moments = file.typed(roles.time, Columns())[known]
         if moments.dtype == object or is_missing(moments).any():
             raise DataError(f"--time must name a column of dates or numbers without gaps, but {roles.time!r} is none")
         return split.cut_by_time(moments)
     return split.draw_stratified(strata, seed)
 
 
-def _has_split(file: TableFile) -> bool:
-    """Whether the table assigns its rows itself."""
-    if SPLIT not in file.columns:
+def _has_split(file: TableFile, roles: Columns) -> bool:
+    """Whether the table assigns its rows itself: a column `split`, unless it has another role, that names splits."""
+    if SPLIT not in file.columns or SPLIT in roles.named() or roles.label == SPLIT:
         return False
-    return split.parts_of_names(np.asarray(file.columns[SPLIT].to_pylist(), object)) is not None
+    return split.names_splits(file.columns[SPLIT].to_pylist())
 
 
 def _identifier(values: Array) -> str | None:
@@ -209,6 +246,23 @@ def _identifier(values: Array) -> str | None:
     return None
 
 
+def _odd_values(file: TableFile, table: Mapping[str, Array]) -> list[str]:
+    """Notes on columns that would be numbers or dates, were it not for a few values."""
+    lines = []
+    for name, values in table.items():
+        text = file.texts(name)
+        if values.dtype != object or text is None:
+            continue
+        if odd := text_columns.odd_value(text):
+            lines.append(
+                f"column {name!r} is taken as text, since row {odd[0] + 1} has {odd[1][:40]!r} where most have numbers "
+                "or dates; leave such cells empty if they mean no value"
+            )
+        elif not file.is_text and text_columns.is_number(text, "."):
+            lines.append(f"column {name!r} has numbers as text, and is taken as categories; --numeric {name!r} if not")
+    return [*lines[:SHOWN], *([f"{len(lines) - SHOWN} more columns like these"] if len(lines) > SHOWN else [])]
+
+
 def _notes(encoder: TableEncoder) -> list[str]:
     """What was done to the columns, in a few lines; the report has all of it."""
     kinds = {"number": "numbers", "category": "categories", "date": "dates"}
@@ -216,7 +270,7 @@ def _notes(encoder: TableEncoder) -> list[str]:
     made = ", ".join(f"{len(features)} {word}" for word, features in counts.items() if features)
     lines = [f"{len(encoder.features)} columns ({made}) become {len(encoder.names)} columns of numbers"]
     if filled := [feature.name for feature in encoder.features if feature.missing]:
-        lines.append(f"missing values are marked, and filled with the training median: {_some(filled)}")
+        lines.append(f"missing values are marked, those of numbers and dates filled by the median: {_some(filled)}")
     for name, why in list(encoder.left_out.items())[:SHOWN]:
         if why != "by --drop":
             lines.append(f"column {name!r} is left out: {why}{_way_to_keep(why, name)}")

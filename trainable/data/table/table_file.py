@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import csv
-import itertools
+import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ PARQUET = ".parquet"
 DELIMITERS = ",;\t|"
 _HEAD = 2**16  # bytes by which a delimiter is recognised
 _LINES = 50
+_BLOCK = 2**24  # bytes that are parsed at a time: no row may be longer
+csv.field_size_limit(max(csv.field_size_limit(), _BLOCK))  # 128 KiB by default, which a text may exceed
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -41,21 +44,37 @@ class TableFile:
         column = self.columns[name]
         return text_columns.truths_of(column) is not None if self.is_text else pa.types.is_boolean(column.type)
 
-    def typed(self, name: str, roles: Columns, decimal: str | None = None) -> Array:
+    def typed(self, name: str, roles: Columns, decimal: str | None = None, form: str = "") -> Array:
         """The column as float64 (NaN), datetime64[us] (NaT) or objects (None). Raises DataError for a type that cannot
-        be a feature.
+        be a feature, and for infinite numbers.
 
         Args:
             name: of the column.
             roles: say which columns are categorical or numeric, whatever they look like.
             decimal: the sign of decimals; this file's own by default.
+            form: how dates are written, where another file has shown it.
         """
         column = self.columns[name]
         categorical, numeric = name in roles.categorical, name in roles.numeric
         if self.is_text:
             sign = decimal or self.decimal
-            return text_columns.typed(name, column, sign, categorical=categorical, numeric=numeric)
-        return _typed(name, column, categorical, numeric)
+            values = text_columns.typed(name, column, sign, form, categorical=categorical, numeric=numeric)
+        else:
+            try:
+                values = _typed(name, column, form, categorical, numeric)
+            except pa.ArrowException as error:
+                raise DataError(f"column {name!r} is {column.type} and cannot be read: {error}") from error
+        if values.dtype.kind == "f" and len(rows := np.flatnonzero(np.isinf(values))):
+            raise DataError(
+                f"column {name!r} must hold finite numbers, but row {rows[0] + 1} has {values[rows[0]]}"
+                f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
+            )
+        return values
+
+    def texts(self, name: str) -> pa.Array | None:
+        """The column where it is text, None standing for no value."""
+        column = self.columns[name]
+        return column if self.is_text else text_columns.clean(column) if _is_text(column.type) else None
 
 
 def is_folder_of_tables(path: Path) -> bool:
@@ -68,9 +87,7 @@ def column_names(path: Path) -> list[str]:
     """The names of the columns, without reading the rest. Raises DataError."""
     try:
         if path.suffix in TEXT:
-            text, *_ = _opened(path)
-            delimiter = _delimiter(text, path)
-            return _header(text, delimiter, path)
+            return _header(_opened(path)[0], path)[0]
         if path.suffix in ARROW:
             with pa.memory_map(str(path)) as source:
                 return list(_arrow_reader(source).schema.names)
@@ -97,16 +114,16 @@ def nbytes(path: Path) -> int:
 
 def _read_text(path: Path) -> TableFile:
     text, encoding, notes = _opened(path)
-    delimiter = _delimiter(text, path)
-    names = _header(text, delimiter, path)
+    names, delimiter, lines = _header(text, path)
     table = pa_csv.read_csv(
         path,
-        read_options=pa_csv.ReadOptions(encoding=encoding, column_names=names, skip_rows=_blank_lines(text) + 1),
+        read_options=pa_csv.ReadOptions(encoding=encoding, column_names=names, skip_rows=lines, block_size=_BLOCK),
         parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
     )
+    _require_closed_quotes(path, encoding, table, delimiter)
     columns = {name: text_columns.clean(table[name]) for name in names}
     decimal = text_columns.decimal_sign(list(columns.values()), delimiter)
     if decimal == ",":
@@ -117,7 +134,7 @@ def _read_text(path: Path) -> TableFile:
 def _opened(path: Path) -> tuple[str, str, list[str]]:
     """The beginning of a text file, its encoding, and notes."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(_HEAD) + file.readline()  # of thousands of columns the names alone may take more
     whole = len(head) < _HEAD
     for mark, encoding in _ENCODINGS.items():
         if head.startswith(mark):
@@ -153,16 +170,26 @@ def _cut(head: str, whole: bool) -> str:
     return head if whole else head[: max(head.rfind("\n"), 0) or None]
 
 
-def _blank_lines(text: str) -> int:
-    """Blank lines before the header."""
-    return sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), text.splitlines()))
+def _require_closed_quotes(path: Path, encoding: str, table: pa.Table, delimiter: str) -> None:
+    """Raises DataError for a quote that is not closed: it makes one value of many rows, which then has line ends."""
+    if not any(pc.any(pc.match_substring_regex(column, r"[\r\n]")).as_py() for column in table.columns):
+        return
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            for _ in rows:
+                pass
+        except csv.Error as error:
+            raise DataError(
+                f"{str(path)!r} has a quote that is not closed, or text behind a closing one, at line {rows.line_num}: "
+                f"{error}"
+            ) from error
 
 
-def _delimiter(text: str, path: Path) -> str:
+def _delimiter(lines: list[str], path: Path) -> str:
     """The delimiter by which most lines have the same number of fields, and that more than one."""
     if path.suffix == ".tsv":
         return "\t"
-    lines = text.lstrip("\r\n").splitlines()[:_LINES]
 
     def fit(delimiter: str) -> tuple[float, int]:
         counts = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
@@ -172,9 +199,17 @@ def _delimiter(text: str, path: Path) -> str:
     return max(DELIMITERS, key=fit)
 
 
-def _header(text: str, delimiter: str, path: Path) -> list[str]:
-    rows = csv.reader(text.lstrip("\r\n").splitlines(), delimiter=delimiter)
-    names = [name.strip() for name in next(rows, [])]
+def _header(text: str, path: Path) -> tuple[list[str], str, int]:
+    """The names of the columns, the delimiter, and the lines before the first row. Raises DataError."""
+    lines = list(io.StringIO(text, newline=""))  # not splitlines, which takes U+2028 and others as line ends
+    before = 0
+    while before < len(lines) and not lines[before].strip():
+        before += 1
+    delimiter = _delimiter(lines[before : before + _LINES], path)
+    if before < len(lines) and (said := re.fullmatch(r"sep=(.)", lines[before].strip("\r\n"))):  # Excel's own line
+        before, delimiter = before + 1, said[1]
+    rows = csv.reader(lines[before:], delimiter=delimiter)
+    names = [" ".join(name.split()) if "\n" in name or "\r" in name else name.strip() for name in next(rows, [])]
     if not names:
         raise DataError(f"a data file must have a line of column names, but {str(path)!r} is empty")
     names = [name or f"column {place}" for place, name in enumerate(names, 1)]
@@ -185,7 +220,7 @@ def _header(text: str, delimiter: str, path: Path) -> list[str]:
         raise DataError(
             f"the first line of {str(path)!r} must name the columns, but contains numbers: {', '.join(names[:5])}"
         )
-    return names
+    return names, delimiter, before + rows.line_num
 
 
 def _parts(path: Path) -> list[Path]:
@@ -221,33 +256,41 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
 
 
-def _typed(name: str, column: pa.Array, categorical: bool, numeric: bool) -> Array:
+def _typed(name: str, column: pa.Array, form: str, categorical: bool, numeric: bool) -> Array:
     """See `TableFile.typed`, of a file that has types."""
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        text = text_columns.clean(pa.chunked_array([column]))
-        return text_columns.typed(name, text, ".", categorical=not numeric, numeric=numeric)
+    if _is_text(kind):
+        text = text_columns.clean(column)
+        return text_columns.typed(name, text, ".", form, categorical=not numeric, numeric=numeric)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         if kind.tz if pa.types.is_timestamp(kind) else None:
             column = pc.cast(column, pa.timestamp("us", "UTC"))
         return np.asarray(column.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False))
     if pa.types.is_duration(kind) or pa.types.is_time(kind):
-        return np.asarray(column.cast(pa.int64()).cast(pa.float64()).to_numpy(zero_copy_only=False))
+        ticks = column.cast(pa.int32()) if pa.types.is_time32(kind) else column.cast(pa.int64())
+        return np.asarray(ticks.cast(pa.float64()).to_numpy(zero_copy_only=False))
     if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or _decimal(kind)):
         raise DataError(
             f"column {name!r} must be numbers, text, dates or truth values to be a feature, but is {kind}: leave it "
             f"out (--drop {name!r})"
         )
     if pa.types.is_integer(kind) and not categorical:
-        require_exact(Path(name), name, np.asarray(column.drop_null().to_numpy(zero_copy_only=False)))
+        try:
+            require_exact(Path(name), name, np.asarray(column.drop_null().to_numpy(zero_copy_only=False)))
+        except DataError as error:
+            raise DataError(f"{error} (--drop {name!r}, or --categorical {name!r})") from error
     if categorical and not pa.types.is_floating(kind):
         return text_columns.objects(column.cast(pa.string()))
     numbers = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     if categorical:
         return np.array([None if np.isnan(value) else f"{value:.17g}" for value in numbers.tolist()], object)
     return numbers
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _decimal(kind: pa.DataType) -> bool:

@@ -21,15 +21,23 @@ NUMBER = {
     ",": rf"^[+-]?((\d+|\d{{1,3}}(\.\d{{3}})+)(,\d*)?|,\d+){_EXPONENT}$",
 }
 NUMBER_LIKE = re.compile(rf"{NUMBER['.']}|{NUMBER[',']}")
+_SPACE = r"[ \x{a0}\x{202f}]"
+UNITS = ("%", "$", "€", "£", "¥")
 _LEADING_ZERO = r"^[+-]?0\d+$"  # of a postcode, an account: a number would lose it
-_ISO_DATE = r"^\d{4}-\d{1,2}-\d{1,2}"
-_ISO = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
+DAY_FIRST, MONTH_FIRST = "day first", "month first"
+_TIME = r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
+_ISO = rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]{_TIME})?(Z|[+-]\d{{2}}:?\d{{2}})?$"
 _OTHER_DATE = r"^\d{1,2}([./-])\d{1,2}[./-]\d{4}$"
+_DATE_LIKE = (
+    r"^(\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|(19|20)\d{2}-(0[1-9]|1[0-2])"
+    r"|\d{1,2}[ .-]+[A-Za-z]{3,9}[ .,-]+\d{2,4}|[A-Za-z]{3,9}[ .]+\d{1,2},? +\d{4})([T, ].*)?$"
+)
 
 
-def clean(text: pa.ChunkedArray) -> pa.Array:
+def clean(text: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The text without spaces around it; null where it stands for no value."""
-    trimmed = pc.utf8_trim_whitespace(text.combine_chunks().cast(pa.large_string()))
+    whole = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    trimmed = pc.utf8_trim_whitespace(whole.cast(pa.large_string()))
     missing = pc.is_in(trimmed, value_set=pa.array(MISSING, pa.large_string()))
     return pc.if_else(missing, pa.scalar(None, pa.large_string()), trimmed)
 
@@ -46,86 +54,171 @@ def _has_comma_number(column: pa.Array) -> bool:
     return _all_match(column, NUMBER[","]) and bool(pc.any(pc.match_substring(column, ",")).as_py())
 
 
-def typed(name: str, text: pa.Array, decimal: str, *, categorical: bool = False, numeric: bool = False) -> Array:
+def typed(
+    name: str, text: pa.Array, decimal: str, form: str = "", *, categorical: bool = False, numeric: bool = False
+) -> Array:
     """The column as float64 (NaN: missing), datetime64[us] (NaT: missing) or objects of text (None: missing), (N,).
 
-    Raises DataError for numeric text that is no number, and for dates of which nobody knows the month.
+    Raises DataError for numeric text that is no number, and for dates that cannot be told.
+
+    Args:
+        name: of the column.
+        text: of the column, (N,).
+        decimal: the sign of decimals.
+        form: how dates are written, where another file has shown it (see `form_of`); else this column must.
+        categorical: whether text is what it shall be.
+        numeric: whether numbers are what it shall be.
     """
     if categorical:
         return objects(text)
-    if numeric or is_number(text, decimal):
-        return numbers(name, text, decimal)
     if truths := truths_of(text):
         return cast(Array, pc.equal(text, truths[1]).cast(pa.float64()).to_numpy(zero_copy_only=False))
-    if _all_match(text, _ISO_DATE) and _all_match(text, _ISO):
-        return _iso_dates(text)
+    plain = _without_unit(text)
+    if not numeric and _is_number(plain, decimal):
+        return _numbers(plain, decimal)
+    if numeric:
+        _require_numbers(name, text, plain, decimal)
+        return _numbers(plain, decimal)
+    if not _all_match(text, _DATE_LIKE):
+        return objects(text)
+    if _all_match(text, _ISO):
+        return _iso_dates(name, text)
     if _all_match(text, _OTHER_DATE):
-        return _other_dates(name, text)
-    return objects(text)
+        return _other_dates(name, text, form)
+    example = next(value for value in text.to_pylist() if value is not None and not re.match(_ISO, value))
+    raise DataError(f"column {name!r} has dates such as {example!r}, which are not read: {_way_out(name)}")
+
+
+def form_of(text: pa.Array) -> str:
+    """What another file need not show of a column: the unit after or before its numbers, the order of its dates."""
+    if _all_match(text, _OTHER_DATE):
+        return _order(text) or ""
+    return unit_of(text)
+
+
+def unit_of(text: pa.Array) -> str:
+    """The percent sign or currency that all values have; "" when there is none."""
+    if not _any_matches(text, f"[{''.join(UNITS)}]"):
+        return ""
+    signs = {unit: re.escape(unit) for unit in UNITS}
+    return next(
+        (u for u, sign in signs.items() if _all_match(text, rf"^[+-]?\s*{sign}\s*[\d.,]|\d[.,]?\s*{sign}$")), ""
+    )
+
+
+def odd_value(text: pa.Array) -> tuple[int, str] | None:
+    """Row and text of the first value that is neither number nor date, in a column of which most others are."""
+    there = pc.is_valid(text)
+    for pattern in (NUMBER_LIKE.pattern, _DATE_LIKE):
+        fits = pc.match_substring_regex(_without_unit(text), pattern)
+        odd = np.flatnonzero(np.asarray(pc.and_kleene(there, pc.invert(fits)).fill_null(False)))
+        if 0 < 2 * len(odd) < len(text) - text.null_count:
+            return int(odd[0]), str(text[int(odd[0])].as_py())
+    return None
 
 
 def truths_of(text: pa.Array) -> tuple[str, str] | None:
     """The words for false and true, where the column has no others."""
-    found = (words for words in _TRUTH if text.null_count < len(text) and _only(text, words))
-    return next(found, None)
+    there = pc.unique(pc.drop_null(text)).to_pylist() if _all_match(text, "^[tTfF]") else []
+    return next((words for words in _TRUTH if there and set(there) <= set(words)), None)
 
 
 def is_number(text: pa.Array, decimal: str) -> bool:
     """Whether all that is there are numbers, none of which would lose a leading zero."""
-    return _all_match(text, NUMBER[decimal]) and not _any_matches(text, _LEADING_ZERO)
+    return _is_number(_without_unit(text), decimal)
 
 
-def numbers(name: str, text: pa.Array, decimal: str) -> Array:
-    """Numbers (N,) as float64; NaN where they are missing. Raises DataError, which names the first that is none."""
-    wrong = pc.and_kleene(pc.is_valid(text), pc.invert(pc.match_substring_regex(text, NUMBER[decimal])))
+def _is_number(plain: pa.Array, decimal: str) -> bool:
+    return _all_match(plain, NUMBER[decimal]) and not _any_matches(plain, _LEADING_ZERO)
+
+
+def _require_numbers(name: str, text: pa.Array, plain: pa.Array, decimal: str) -> None:
+    """Raises DataError, which names the first value that is no number. `plain`: the text without units."""
+    wrong = pc.and_kleene(pc.is_valid(text), pc.invert(pc.match_substring_regex(plain, NUMBER[decimal])))
     rows = np.flatnonzero(np.asarray(wrong.fill_null(False)))
     if len(rows):
         raise DataError(
             f"column {name!r} must contain numbers, but row {rows[0] + 1} has {text[int(rows[0])].as_py()!r}"
             f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
         )
-    plain = pc.replace_substring(text, "," if decimal == "." else ".", "")
+
+
+def _numbers(plain: pa.Array, decimal: str) -> Array:
+    """Numbers (N,) as float64; NaN where they are missing."""
+    plain = pc.replace_substring(plain, "," if decimal == "." else ".", "")
     if decimal == ",":
         plain = pc.replace_substring(plain, ",", ".")
     plain = pc.replace_substring_regex(plain, r"^\+", "")
     return cast(Array, plain.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64))
 
 
-def _iso_dates(text: pa.Array) -> Array:
-    """Moments of one time zone, UTC, where they name any."""
+def _without_unit(text: pa.Array) -> pa.Array:
+    """Without the unit that all values have, and without the spaces that separate thousands."""
+    if unit := unit_of(text):
+        sign = re.escape(unit)
+        text = pc.replace_substring_regex(text, rf"^([+-]?)\s*{sign}\s*|\s*{sign}$", r"\1")
+    if _any_matches(text, rf"\d{_SPACE}\d") and _all_match(text, rf"^[+-]?\d{{1,3}}({_SPACE}\d{{3}})*([.,]\d+)?$"):
+        text = pc.replace_substring_regex(text, _SPACE, "")
+    return text
+
+
+def _iso_dates(name: str, text: pa.Array) -> Array:
+    """Moments of one time zone, UTC, where they name any. Raises DataError for a day that no calendar has."""
     values = np.asarray(text.to_pylist(), object)
     parsed = np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
     there = np.array([value is not None for value in values], bool)
     for row in np.flatnonzero(there):
-        moment = datetime.fromisoformat(values[row])
-        parsed[row] = np.datetime64(moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment, "us")
+        try:
+            moment = datetime.fromisoformat(values[row])
+            parsed[row] = np.datetime64(moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment, "us")
+        except (ValueError, OverflowError) as error:
+            raise DataError(_no_date(name, int(row), values[row])) from error
     return parsed
 
 
-def _other_dates(name: str, text: pa.Array) -> Array:
-    """Dates such as 31.12.2020, 31/12/2020 or 12/31/2020. Raises DataError where day and month may be either."""
-    parts = pc.extract_regex(text, r"^(?P<a>\d{1,2})(?P<sign>[./-])(?P<b>\d{1,2})[./-](?P<year>\d{4})$")
+def _parts_of_dates(text: pa.Array) -> tuple[Array, Array, Array]:
+    """The three numbers of each date, float64 (N,) each, NaN where it is missing."""
+    parts = pc.extract_regex(text, r"^(?P<a>\d{1,2})[./-](?P<b>\d{1,2})[./-](?P<year>\d{4})$")
     a, b, year = (
         np.asarray(pc.struct_field(parts, part).cast(pa.float64()).to_numpy(zero_copy_only=False))
         for part in ("a", "b", "year")
     )
-    dotted = bool(pc.any(pc.equal(pc.struct_field(parts, "sign"), ".")).as_py())
-    day_first, month_first = np.nanmax(a) > 12 or dotted, np.nanmax(b) > 12
-    if day_first == month_first:
+    return a, b, year
+
+
+def _order(text: pa.Array) -> str | None:
+    """DAY_FIRST or MONTH_FIRST, where the dates show one of them."""
+    a, b, _ = _parts_of_dates(text)
+    day_first, month_first = np.nanmax(a) > 12 or _any_matches(text, r"^\d+\."), np.nanmax(b) > 12
+    return None if day_first == month_first else DAY_FIRST if day_first else MONTH_FIRST
+
+
+def _other_dates(name: str, text: pa.Array, form: str) -> Array:
+    """Dates such as 31.12.2020, 31/12/2020 or 12/31/2020. Raises DataError where day and month may be either."""
+    a, b, year = _parts_of_dates(text)
+    order = form if form in (DAY_FIRST, MONTH_FIRST) else _order(text)
+    if order is None:
         example = next(value for value in text.to_pylist() if value is not None)
         raise DataError(
-            f"column {name!r} has dates such as {example!r}, which do not tell day and month apart: write them as "
-            f"YYYY-MM-DD, or leave the column out (--drop {name!r})"
+            f"column {name!r} has dates such as {example!r}, which do not tell day and month apart: {_way_out(name)}"
         )
-    day, month = (a, b) if day_first else (b, a)
+    day, month = (a, b) if order == DAY_FIRST else (b, a)
     moments = np.full(len(a), np.datetime64("NaT"), "datetime64[us]")
     for row in np.flatnonzero(~np.isnan(year)):
         written = f"{int(year[row]):04d}-{int(month[row]):02d}-{int(day[row]):02d}"
         try:
             moments[row] = np.datetime64(written, "us")
         except ValueError as error:
-            raise DataError(f"column {name!r} has no date in row {row + 1}: {text[int(row)].as_py()!r}") from error
+            raise DataError(_no_date(name, int(row), text[int(row)].as_py())) from error
     return moments
+
+
+def _way_out(name: str) -> str:
+    return f"write them as YYYY-MM-DD, or leave the column out (--drop {name!r})"
+
+
+def _no_date(name: str, row: int, value: str) -> str:
+    return f"column {name!r} has no date in row {row + 1}: {value!r}; leave the cell empty if there is none"
 
 
 def objects(text: pa.Array) -> Array:
@@ -142,8 +235,3 @@ def _all_match(text: pa.Array, pattern: str) -> bool:
 
 def _any_matches(text: pa.Array, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
-
-
-def _only(text: pa.Array, values: tuple[str, ...]) -> bool:
-    there = pc.drop_null(text)
-    return bool(pc.all(pc.is_in(there, value_set=pa.array(values, text.type))).as_py())
