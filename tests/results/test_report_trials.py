@@ -183,3 +183,9 @@ def test_hyperparameters_without_a_column_are_counted(tmp_path: Path) -> None:
     demo.attempt(record, 1, 0.5)
     record.close()
     assert "6 more hyperparameters have no column here" in render(tmp_path / "run")
+
+
+def test_the_panel_says_of_a_completed_trial_what_it_reached(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run", 20)
+    confirmed = panel_data(snapshot(run), run)["trials"][21]  # the record has no reason of it
+    assert dict(confirmed["about"])["why it ended"] == "it reached 9 epochs"
