@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support import demo, showcase
@@ -13,6 +16,7 @@ from rungwise.results.record.types import State, SweepState
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.plots.space.pairs import plot_pairs
 from rungwise.results.report.plots.space.parallel import NOT_SEARCHED, plot_parallel
+from rungwise.results.report.plots.space.scales import NumericScale, scale_of
 from rungwise.results.report.plots.timeline import RESUMED, assign_slots, machine_of, plot_timeline
 from rungwise.results.report.report import render
 from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
@@ -189,3 +193,18 @@ def test_the_panel_says_of_a_completed_trial_what_it_reached(tmp_path: Path) -> 
     run = showcase.sweep(tmp_path / "run", 20)
     confirmed = panel_data(snapshot(run), run)["trials"][21]  # the record has no reason of it
     assert dict(confirmed["about"])["why it ended"] == "it reached 9 epochs"
+
+
+def test_a_grid_of_one_arm_and_a_range_of_another_share_a_numeric_scale() -> None:
+    """sweeps/search_methods.py: each number was a category of its own."""
+    ranged = {"name": "FloatDistribution", "attributes": {"low": 1e-3, "high": 1.0, "log": True, "step": None}}
+    listed = {"name": "CategoricalDistribution", "attributes": {"choices": [1e-4, 1e-2]}}
+
+    def entry(distribution: dict[str, Any], value: float) -> Any:
+        trial = SimpleNamespace(distributions={"lr": json.dumps(distribution)}, params={"lr": value})
+        return SimpleNamespace(trial=trial)
+
+    scale = scale_of([entry(listed, 1e-4), entry(ranged, 0.3)], "lr")
+    assert isinstance(scale, NumericScale)
+    assert (scale.low, scale.high, scale.log) == (1e-4, 1.0, True)
+    assert not scale_of([entry(listed, 1e-4), entry(listed, 1e-2)], "lr").numeric
