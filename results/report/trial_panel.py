@@ -43,7 +43,10 @@ def panel_data(snapshot: Snapshot, run: Path) -> dict[str, Any]:
 
 def _about(entry: Entry, snapshot: Snapshot) -> list[tuple[str, str]]:
     trial = entry.trial
-    rows = [("arm", trial.arm), ("state", trial.state.lower()), ("why it ended", trial.reason or "")]
+    reason = trial.reason
+    if reason is None and trial.state is State.COMPLETED and entry.epochs is not None:
+        reason = f"it reached {epochs(entry.epochs)}"
+    rows = [("arm", trial.arm), ("state", trial.state.lower()), ("why it ended", reason or "")]
     if trial.phase == "search":
         rows.append(("search", str(trial.search)))
     else:

@@ -189,6 +189,12 @@ def test_hyperparameters_without_a_column_are_counted(tmp_path: Path) -> None:
     assert "6 more hyperparameters have no column here" in render(tmp_path / "run")
 
 
+def test_the_panel_says_of_a_completed_trial_what_it_reached(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run", 20)
+    confirmed = panel_data(snapshot(run), run)["trials"][21]  # the record has no reason of it
+    assert dict(confirmed["about"])["why it ended"] == "it reached 9 epochs"
+
+
 def test_a_grid_of_one_arm_and_a_range_of_another_share_a_numeric_scale() -> None:
     """sweeps/search_methods.py: each number was a category of its own."""
     ranged = {"name": "FloatDistribution", "attributes": {"low": 1e-3, "high": 1.0, "log": True, "step": None}}
