@@ -56,8 +56,11 @@ def session_table(snapshot: Snapshot) -> Table:
     rows = []
     for session, (start, end) in zip(snapshot.sessions, snapshot.spans, strict=True):
         state = session.state.lower()
-        if session is snapshot.sessions[-1] and session.state != snapshot.state:
-            state = f"{snapshot.state.lower()} (its driver died)"
+        latest = session is snapshot.sessions[-1]
+        if session.state == SweepState.RUNNING and not (latest and snapshot.state == SweepState.RUNNING):
+            state = "interrupted (its driver died or was stopped at once)"
+        elif latest and session.state != snapshot.state:
+            state = snapshot.state.lower()
         host = session.info.get("host")
         rows.append((session.session, state, moment(session.started), duration(end - start), host))
     return Table("driver sessions", ("session", "state", "started", "wall time", "host"), rows)

@@ -145,7 +145,7 @@ def test_curves_that_cross_by_chance_decide_nothing(tmp_path: Path) -> None:
     other = [[0.972, 0.979], [0.969, 0.984], [0.975, 0.981], [0.972, 0.980]]
     folder = searched(tmp_path / "run", {"no L2": control, "L2": other})
     assert decisions_of(folder) == []
-    assert "With no number of trials up to 2 are L2 and no L2 apart beyond chance." in render(folder)
+    assert "At no number of trials up to 2 do L2 and no L2 differ beyond chance." in render(folder)
 
 
 def test_an_arm_that_is_ahead_with_every_budget_is_named_without_a_note(tmp_path: Path) -> None:

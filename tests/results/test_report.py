@@ -24,6 +24,7 @@ from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Decision, State, SweepState
 from rungwise.results.record.writer import Record
+from rungwise.results.report.cost import session_table
 from rungwise.results.report.error_gallery import data_uri
 from rungwise.results.report.glossary import GLOSSARY, link_first_uses
 from rungwise.results.report.importance import analyse
@@ -474,6 +475,8 @@ def test_nights_between_two_sessions_are_no_work(tmp_path: Path, monkeypatch: py
     now = snapshot(tmp_path / "run")
     assert now.spans == [(1_000_000.0, 1_000_010.0), (1_040_010.0, 1_040_015.0)]
     assert now.worked(1_040_012.0) == 12.0
+    states = [row[1] for row in session_table(now).rows]
+    assert states == ["interrupted (its driver died or was stopped at once)", "finished"]
 
 
 def test_the_same_record_gives_the_same_page_but_for_its_date(run: Path) -> None:

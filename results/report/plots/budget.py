@@ -58,7 +58,7 @@ def _leads(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Findings
         control, last = curves[0].arm, leads[-1][0] if leads else 0
         ahead = [trials for trials, lead in leads if lead]
         if not ahead:
-            texts.append(f"With no number of trials up to {last} are {arm} and {control} apart beyond chance.")
+            texts.append(f"At no number of trials up to {last} do {arm} and {control} differ beyond chance.")
             continue
         winner = arm if any(lead > 0 for _, lead in leads) else control
         where = f"with {ahead[0]}" if len(ahead) == 1 else f"with {ahead[0]} to {ahead[-1]}"

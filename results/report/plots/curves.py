@@ -51,7 +51,7 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
         "One line per trial. Dashed vertical lines are rungs, where ASHA compares trials; curves that end on one were "
         "stopped there."
         + (f" Curves are thinned to {each} points each." if thinned else "")
-        + (f" Partly off this range: {off} curves." if off else "")
+        + (f" Partly off this range: {off} {'curve' if off == 1 else 'curves'}." if off else "")
         + (f" Not drawn: {blank} trials without a finite score." if blank else ""),
         height=430,
     )

@@ -45,7 +45,7 @@ def plot_pairs(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | Non
         "pairs",
         f"{label.capitalize()} at {epochs(analysis.rung)} over two hyperparameters of your choice.",
         [View("pairs", data, layout)],
-        f"A dot is a trial, coloured by its score at {epochs(analysis.rung)}; a form is an arm. "
+        f"A dot is a trial, coloured by its score at {epochs(analysis.rung)}; its shape shows the arm. "
         + (f"Open grey ones: {len(others)} trials that were stopped earlier or have no score there." if others else ""),
         height=460,
         axes=axes,
