@@ -27,7 +27,13 @@ class CommandLineError(RungwiseError, ValueError):
 
 
 def parse(
-    target: Callable[..., T], arguments: Sequence[str], prog: str = "", *, flags: Mapping[str, Any], **options: Any
+    target: Callable[..., T],
+    arguments: Sequence[str],
+    prog: str = "",
+    *,
+    flags: Mapping[str, Any],
+    hints: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> T:
     """Read a command line.
 
@@ -36,6 +42,7 @@ def parse(
         arguments: The words of the command line.
         prog: The command as the user types it; "" for the running script.
         flags: {name of a flag, as a Python name: its default}.
+        hints: {name of something that is no flag, as a Python name: what to do instead}.
         **options: Further arguments of `tyro.cli`.
 
     Returns:
@@ -46,7 +53,7 @@ def parse(
         SystemExit: For --help, with code 0.
     """
     see = f"(see {prog} --help)" if prog else "(see --help)"
-    if problem := _unknown_flags(arguments, flags):
+    if problem := _unknown_flags(arguments, flags, hints or {}):
         raise CommandLineError(f"{problem} {see}")
     is_function = inspect.isfunction(target)
     printed = io.StringIO()
@@ -77,17 +84,20 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
     return read
 
 
-def _unknown_flags(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:
-    """The flags that do not exist, each with the nearest one that does. What is on by default has --no-FLAG."""
-    known = [f"--{'no-' if default is True else ''}{name.replace('_', '-')}" for name, default in flags.items()]
+def _unknown_flags(words: Sequence[str], flags: Mapping[str, Any], hints: Mapping[str, str]) -> str | None:
+    """The flags that do not exist, each with its hint, or with the nearest flag that does exist.
+
+    What is on by default has --no-FLAG.
+    """
+    known = [f"{'no-' if default is True else ''}{name.replace('_', '-')}" for name, default in flags.items()]
     problems = []
     for word in words:
-        flag = word.partition("=")[0].replace("_", "-")
-        if word.startswith("--") and flag not in (*known, "--help", "--"):
-            nearest = difflib.get_close_matches(flag, known, 1, cutoff=0.5)
-            problems.append(
-                f"unknown flag {word.partition('=')[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
-            )
+        flag = word.partition("=")[0]
+        name = flag.removeprefix("--").replace("_", "-")
+        if word.startswith("--") and name not in (*known, "help", ""):
+            nearest = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+            hint = hints.get(name.replace("-", "_")) or (f"did you mean --{nearest[0]}?" if nearest else "")
+            problems.append(f"unknown flag {flag}" + (f"; {hint}" if hint else ""))
     return " ".join(problems) or None
 
 

@@ -65,5 +65,9 @@ def run(text: str, tables: Mapping[str, pa.Table], *, external: bool = False) ->
         except duckdb.PermissionException as error:
             line = str(error).splitlines()[0].removeprefix("Permission Error: ")
             raise SqlError(f"{line}; a query sees the run's tables only, unless you --allow-external") from error
+        except duckdb.CatalogException as error:  # its "did you mean" names tables of DuckDB's own
+            line = str(error).splitlines()[0].removeprefix("Catalog Error: ")
+            known = f" The tables are {', '.join(tables)}." if line.startswith("Table with name") else ""
+            raise SqlError(f"{line}{known}") from error
         except (duckdb.Error, pa.ArrowException) as error:
             raise SqlError(str(error).strip()) from error

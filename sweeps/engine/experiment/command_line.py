@@ -46,6 +46,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
         _form(default, COMMON if short else GROUPS),
         ["--help"] if every else _with_number(given, "--until-sure", UNTIL_SURE),
         flags={each.name: getattr(default, each.name) for each in fields(Options)},
+        hints=_hints(sweep),
         description=_description(sweep) + (f"\n\n{HELP_ALL} shows all flags." if short else ""),
     )
     groups = [getattr(filled, group.name) for group in fields(filled)]
@@ -64,6 +65,16 @@ def _description(sweep: Sweep) -> str:
     ]
     question = " ".join(str(sweep.question or "").split()) or f"Sweep {sweep.name}."
     return f"{question}\n\nSet in the script: {'; '.join(parts)}."
+
+
+def _hints(sweep: Sweep) -> dict[str, str]:
+    """{what is no flag, although one may expect it: where it is set}."""
+    searched = map(str, sweep.space) if isinstance(sweep.space, Mapping) else ()
+    return {
+        **{each.name: "it is set in the script." for each in fields(Sweep)},
+        **{name: f"{name} is searched as the script says; --enqueue names a value to try first." for name in searched},
+        "resume": "a run that exists resumes without a flag.",
+    }
 
 
 def _current_flag(argument: str) -> str:
