@@ -105,6 +105,8 @@ def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
         raise DataError(
             f"{str(path)!r} must have the columns that were trained on, but lacks {', '.join(map(repr, absent))}"
         )
+    if not len(next(iter(file.columns.values()))):
+        raise DataError(f"a table must have rows, but {str(path)!r} has column names alone")
     decimal = _decimal_of(file, encoder)
     table = {feature.name: _of_kind(file, feature, decimal) for feature in encoder.features}
     notes = [f"decimals are read with {decimal!r}, unlike those trained on"] if decimal != encoder.decimal else []
