@@ -43,6 +43,18 @@ Searched = tuple[list[list[float]], int, dict[str, Any]]  # curves of trials; th
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a sweep spends on each arm."""
+
+    searches: int = SEARCHES
+    trials: int | None = None  # of each search; None: the main job's
+    seeds: int = SEEDS  # fresh ones, on which each search's winner is confirmed
+
+
+DEFAULT = Effort()
+
+
+@dataclass(frozen=True)
 class Simulated:
     """What one sweep said."""
 
@@ -53,9 +65,9 @@ class Simulated:
     budget_decides: bool  # whether it says that the answer depends on the budget
 
 
-def simulated(seed: int, planted: float = 0.0, searches: int = SEARCHES, trials: int | None = None) -> Simulated:
+def simulated(seed: int, planted: float = 0.0, effort: Effort = DEFAULT) -> Simulated:
     """One sweep, whose second arm is better by `planted`."""
-    found, truths = simulated_answer(seed, planted, searches, trials)
+    found, truths = simulated_answer(seed, planted, effort)
     (comparison,) = found.comparisons
     said = comparison.difference
     assert said is not None
@@ -65,18 +77,16 @@ def simulated(seed: int, planted: float = 0.0, searches: int = SEARCHES, trials:
     return Simulated(comparison.verdict, said.mean, (said.high - said.low) / 2, truths, depends)
 
 
-def simulated_answer(
-    seed: int, planted: float, searches: int, trials: int | None = None
-) -> tuple[Answer, tuple[tuple[float, ...], ...]]:
+def simulated_answer(seed: int, planted: float, effort: Effort) -> tuple[Answer, tuple[tuple[float, ...], ...]]:
     """The whole answer, and the true accuracies of the winners of each arm."""
     found: dict[str, list[Search]] = {arm: [] for arm in ARMS}
     truths: dict[str, list[float]] = {arm: [] for arm in ARMS}
     split = SyntheticSplit(SAMPLES, np.random.default_rng(derived_seed(seed, "samples")))
-    for study, (curves, winner, config) in searched(seed, searches, trials).items():
+    for study, (curves, winner, config) in searched(seed, effort.searches, effort.trials).items():
         gain = planted if study.arm == ARMS[1] else 0.0
         draw = np.random.default_rng(derived_seed(seed, "test", *study))
         models = []
-        for each in range(SEEDS):
+        for each in range(effort.seeds):
             training = landscape().draw(config, derived_seed(seed, "confirm", *study, each))
             shift = shift_for(training.truth + gain) + draw.normal(0, SEED_SD / 100 / slope())
             models.append((float(training.accuracy[-1]) + gain, split.right(study.arm, shift)))
@@ -123,17 +133,17 @@ def search(experiment: Experiment, key: StudyKey, rungs: Rungs) -> Searched:
     return curves, winner, configs[winner]
 
 
-def outcomes(seed: int, searches: int = SEARCHES, trials: int | None = None) -> dict[float, Simulated]:
+def outcomes(seed: int, effort: Effort) -> dict[float, Simulated]:
     """{planted gain: what is said} of one sweep."""
-    return {planted: simulated(seed, planted, searches, trials) for planted in (0.0, PLANTED)}
+    return {planted: simulated(seed, planted, effort) for planted in (0.0, PLANTED)}
 
 
-def compare(sweeps: int, pairs: int, processes: int, searches: int = SEARCHES, trials: int | None = None) -> int:
+def compare(sweeps: int, pairs: int, processes: int, effort: Effort) -> int:
     """Say how often identical arms are told apart, how often a planted gain is seen, and how often two sweeps that
     differ by their seed agree. The exit code is not 0 when the answer errs too often, misses too much, or contradicts
     itself."""
     with ProcessPoolExecutor(processes) as pool:
-        run = partial(outcomes, searches=searches, trials=trials)
+        run = partial(outcomes, effort=effort)
         found = list(pool.map(run, range(max(sweeps, 2 * pairs)), chunksize=4))
     good = _say_errors(found[:sweeps]) if sweeps else True
     for planted in (0.0, PLANTED) if pairs else ():
@@ -167,11 +177,17 @@ def _say_agreement(verdicts: Sequence[Verdict], planted: float) -> tuple[int, in
     same, contradictory = agreement(verdicts[::2], verdicts[1::2])
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
     count = len(verdicts) // 2
+    alike = sum(side(a) is side(b) for a, b in zip(verdicts[::2], verdicts[1::2], strict=True))
     print(
-        f"of {count} pairs of sweeps with a difference of {100 * planted:.2f} points, {same} had the same verdict and "
-        f"{contradictory} contradicted each other ({counts})"
+        f"of {count} pairs of sweeps with a difference of {100 * planted:.2f} points, {same} had the same verdict, "
+        f"{alike} agreed on helps, hurts or neither, and {contradictory} contradicted each other ({counts})"
     )
     return same, contradictory
+
+
+def side(verdict: Verdict) -> Verdict | None:
+    """The verdict where it claims a direction; None for "no difference worth having" and "cannot tell"."""
+    return verdict if verdict in (Verdict.HELPS, Verdict.HURTS) else None
 
 
 def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> tuple[int, int]:

@@ -266,6 +266,8 @@ class Options:
     """Instead: so many pairs of sweeps that differ by their seed, without a difference and with one."""
     searches: int = 5
     """Of each arm, with --aa and --pairs, whose `trials` are the main job's by default."""
+    confirm_seeds: int = 2
+    """Of each search's winner, with --aa and --pairs."""
     seeds: int = 200
     processes: int = int(granted.cpus())
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -360,7 +362,8 @@ def main() -> None:
         import identical_arms
 
         trials = None if options.trials == (Setting.trials,) else options.trials[0]
-        sys.exit(identical_arms.compare(options.aa, options.pairs, options.processes, options.searches, trials))
+        effort = identical_arms.Effort(options.searches, trials, options.confirm_seeds)
+        sys.exit(identical_arms.compare(options.aa, options.pairs, options.processes, effort))
     settings = options.settings()
     started = time.monotonic()
     titles = ["setting", *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
     from rungwise.trainable.data.table.columns import Columns
+    from rungwise.trainable.own.trial import TrialStopped
 
 _HOMES = {
     "CategoricalDistribution": "rungwise.engine",
@@ -29,6 +30,7 @@ _HOMES = {
     "Run": "rungwise.results.run",
     "RungwiseError": "rungwise.errors",
     "Sweep": "rungwise.engine",
+    "TrialStopped": "rungwise.trainable.own.trial",
     "main": "rungwise.engine",
     "report": "rungwise.reporting",
     "run": "rungwise.engine",
@@ -43,6 +45,7 @@ __all__ = [
     "Run",
     "RungwiseError",
     "Sweep",
+    "TrialStopped",
     "__version__",
     "main",
     "open_run",

@@ -63,7 +63,7 @@ def size_problem(value: Any, levels: int = DEEPEST) -> str | None:
     if levels == 0:
         return f"must be nested at most {DEEPEST} levels deep"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return "must hold whole numbers of 64 bits, but one is larger"
+        return "must contain integers of 64 bits, but one is larger"
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return next(filter(None, (size_problem(part, levels - 1) for part in parts)), None)
 

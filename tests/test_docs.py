@@ -16,6 +16,7 @@ from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import rungwise
@@ -108,6 +109,29 @@ def test_every_block_of_the_page_runs(page: str, folder: Path) -> None:
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euc", text]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, f"block {index} of {page}.md:\n{text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_notebook_is_stored_with_its_outputs_and_without_traces_of_a_machine() -> None:
+    text = (ROOT / "docs" / "notebook.ipynb").read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in cells if not cell.outputs] == []
+    assert {output.output_type for cell in cells for output in cell.outputs} == {
+        "stream", "execute_result", "display_data"
+    }  # fmt: skip
+    pictures = [cell for cell in cells if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert len(pictures) == 2
+    assert re.findall(r"/(?:tmp|home|root|work|Users)/| at 0x[0-9a-f]{6}", text) == []
+
+
+@pytest.mark.long
+def test_the_notebook_runs_on_a_fresh_run_of_its_sweep(folder: Path) -> None:
+    few = ("--trials", "2", "--searches", "1", "--epochs", "1", "--confirm-configs", "1", "--confirm-seeds", "1")
+    runs = folder / "notebook"
+    for command in (["sweeps/mnist_l2.py", *few, "--out", str(runs)], ["scripts/notebook.py", str(runs), "--check"]):
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=3600)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def test_the_readme_links_the_index_and_the_index_every_page() -> None:

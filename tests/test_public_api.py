@@ -35,7 +35,7 @@ def section(docstring: str, title: str) -> str:
 
 def undocumented_parameters(name: str, value: object) -> list[str]:
     """Parameters of a function or class that its docstring does not describe; of an exception none are expected."""
-    if inspect.isclass(value) and issubclass(value, Exception):
+    if inspect.isclass(value) and issubclass(value, BaseException):
         return []
     arguments = section(inspect.getdoc(value) or "", "Args")
     parameters = inspect.signature(value).parameters  # type: ignore[arg-type]

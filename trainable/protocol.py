@@ -150,6 +150,10 @@ class Training(ABC):
 
     # -- training, in a worker process -------------------------------------------------------------------------
 
+    def as_sent(self, data: Any) -> Any:
+        """`SweepData.search` as a worker process gets it, in this one: arrays can be read and not written to."""
+        return data
+
     @abstractmethod
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         """Set up this process, once. Returns what its trials share, and the device that they train on.

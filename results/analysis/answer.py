@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -63,6 +63,7 @@ from rungwise.results.analysis.findings import (
     SupersededSeeds,
     UntilSure,
     WinnersCurse,
+    are_alternatives,
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
@@ -198,7 +199,11 @@ def answer(reader: Reader) -> Answer:
         arm.arm: sample_matrix(arm, sample_scores, measured, constant_score, samples) if sample_scores else None
         for arm in arms
     }
-    comparisons = compare_arms(arms, family, matrices)
+    fixes = definition.arms
+    comparisons = tuple(
+        replace(one, alternatives=are_alternatives(fixes.get(one.against, {}), fixes.get(one.arm, {})))
+        for one in compare_arms(arms, family, matrices)
+    )
     untuned = collect_untuned(trials, superseded, curves, tested, definition, constant_score)
     gain = None
     if untuned and split == "test" and arms and arms[0].chosen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,14 @@ def _scores(curve: Mapping[int, ReportRow], metric: str, sign: float) -> dict[fl
 
 
 def _rung(epoch: float, full: Mapping[int, Mapping[float, float]], last: Mapping[int, float]) -> Rung:
+    pairs = [(scores[epoch], last[number]) for number, scores in full.items() if epoch in scores]
+    return Rung(epoch, len(pairs), rank_correlation(pairs))
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's rho; None for fewer than FEWEST pairs, or when all values of one side are equal."""
     from scipy.stats import spearmanr
 
-    pairs = [(scores[epoch], last[number]) for number, scores in full.items() if epoch in scores]
     if len(pairs) < FEWEST or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
-        return Rung(epoch, len(pairs), None)
-    return Rung(epoch, len(pairs), float(spearmanr(*zip(*pairs, strict=True)).statistic))
+        return None
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic)

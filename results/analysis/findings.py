@@ -34,6 +34,16 @@ class Verdict(StrEnum):
     BOTH_FAILED = "both failed"
 
 
+_OF_ALTERNATIVES = {Verdict.HELPS: "is better", Verdict.HURTS: "is worse"}
+_OFF: tuple[Any, ...] = (0, None, "", "none", "no", "off", (), [])  # what a control fixes in place of a treatment
+
+
+def are_alternatives(control: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:
+    """Whether two arms, given as what they fix, choose between values of one hyperparameter that both of them need,
+    such as two models: then neither is the other one's treatment."""
+    return any(control[name] not in _OFF and arm[name] != control[name] for name in control.keys() & arm.keys())
+
+
 def verdict_of(difference: Difference, replicate: Replicate, higher: bool, worth: float | None = None) -> Verdict:
     """HELPS or HURTS when the interval over searches leaves 0 out; the difference is arm minus control. NO_DIFFERENCE
     when it does not, and the difference is smaller than `worth` (two one-sided tests; Schuirmann 1987)."""
@@ -113,6 +123,12 @@ class Comparison:
     won: int | None = None  # searches of the arm that scored better than the control's search of the same number
     pairs: int | None = None  # of such searches
     needed: int | None = None  # searches of each arm that would show a difference that is worth having
+    alternatives: bool = False  # whether the arms are alternatives, as two models, and not a treatment and its control
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict in words: only a treatment helps or hurts."""
+        return _OF_ALTERNATIVES.get(self.verdict, str(self.verdict)) if self.alternatives else str(self.verdict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def list_runs(out: Annotated[Path, arg(metavar="[OUT]")] = RUNS, /) -> int:
 
     folders = find_runs(out)
     if not folders:
-        raise RecordError(f"a folder of runs holds RUN/{FILE}, but {out} has none")
+        raise RecordError(f"a folder of runs contains RUN/{FILE}, but {out} has none")
     console().print_whole(run_table(folders), ["time", "started", "sweep", "trials"], prose=ANSWER)
     return 0
 

@@ -73,7 +73,7 @@ def _unknown_command(name: str) -> str:
 
 def _current_flag(word: str) -> str:
     if word in RENAMED:
-        say(f"note: {word} is now {RENAMED[word]}; the old name goes with version 0.3", sys.stderr)
+        say(f"note: {word} is now {RENAMED[word]}; the old name will be removed in version 0.3", sys.stderr)
     return RENAMED.get(word, word)
 
 

@@ -20,7 +20,7 @@ TrackingUri = Annotated[
     str | None,
     arg(
         metavar="URI",
-        help="MLflow store. A URI with a password belongs in the variable: command lines are public.",
+        help="MLflow store. Put a URI with a password into the variable: other users can see command lines.",
         help_behavior_hint="(default: RUNGWISE_TRACKING_URI, MLFLOW_TRACKING_URI, or mlflow.db beside the run)",
     ),
 ]
@@ -56,7 +56,7 @@ def doctor(run: OptionalRun = None, /, *, fix: bool = False, tracking_uri: Track
     The exit status is 1 while there is a problem that was not fixed.
 
     Args:
-        fix: Make again from the record what can be made again.
+        fix: Rebuild from the record what can be rebuilt.
     """
     from rungwise.results.cli.doctor import examine
 

@@ -15,7 +15,7 @@ RUNS = Path("runs")  # where sweeps leave their runs, unless told otherwise
 LISTED = 10  # runs that an error lists
 RUN_FIELD = arg(
     metavar="[RUN]",
-    help=f"The run's folder, which holds {FILE}, or its name in {RUNS}/.",
+    help=f"The run's folder, which contains {FILE}, or its name in {RUNS}/.",
     help_behavior_hint=f"(default: the newest in {RUNS}/)",
 )
 OptionalRun = Annotated[Path | None, RUN_FIELD]
@@ -35,7 +35,7 @@ def newest_run(besides: Path | None = None) -> Path:
     there = [run for run in find_runs(RUNS) if besides is None or run.resolve() != besides.resolve()]
     if not there:
         held = "no run" if besides is None else f"no run besides {besides.name}"
-        raise RecordError(f"a RUN must be given, because {RUNS}/ in the working folder holds {held}")
+        raise RecordError(f"a RUN must be given, because {RUNS}/ in the working folder contains {held}")
     return max(there, key=_started)
 
 
@@ -51,7 +51,7 @@ def find_run(run: Path | None) -> Path:
         if (folder / FILE).exists():
             return folder
     there = next(filter(None, map(find_runs, (run, run.parent, RUNS))), [])
-    raise RecordError(f"a run's folder holds {FILE}, but {run} has none{_list(there)}")
+    raise RecordError(f"a run's folder contains {FILE}, but {run} has none{_list(there)}")
 
 
 def _started(run: Path) -> float:

@@ -118,11 +118,11 @@ class Mirror:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(self._folder.read(name))
             except UnsafeName as error:
-                raise MirrorError(f"{self.place} holds what no run has: {error}") from None
+                raise MirrorError(f"{self.place} contains what no run has: {error}") from None
             except OSError as error:
                 raise MirrorError(f"{self.place} cannot be read: {redacted(str(error))}") from error
             if not (copy / FILE).exists():
-                raise MirrorError(f"{self.place} holds no {FILE}")
+                raise MirrorError(f"{self.place} contains no {FILE}")
 
     def require_ours(self, run: Path) -> None:
         """Raises MirrorError when the copy is of another run, or ahead of the one in `run`."""
@@ -200,7 +200,7 @@ def pull(source: str, name: str, out: Path) -> Path:
     except UnsafeName as error:
         raise MirrorError(str(error)) from None
     if (folder / FILE).exists():
-        raise MirrorError(f"{folder} holds a run; choose another --out, or move it away")
+        raise MirrorError(f"{folder} contains a run; choose another --out, or move it away")
     if not source.endswith((".yaml", ".yml")):
         Mirror(source, name).fetch(folder)
         return folder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.exporters.legal_names import LegalNames, legal_name
-from rungwise.results.io.formatting import exact
+from rungwise.results.io.formatting import exact, format_metric
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
@@ -159,7 +159,11 @@ def _description(trial: Trial, definition: Definition) -> str:
     """Why a trial ended before its time."""
     if trial.state is State.STOPPED:
         where = "" if trial.stop_rung is None else f" at epoch {trial.stop_rung:g}"
-        cutoff = "" if trial.cutoff is None else f": {definition.metric} did not reach {trial.cutoff:.4g}"
+        cutoff = (
+            ""
+            if trial.cutoff is None
+            else f": {definition.metric} did not reach {format_metric(trial.cutoff, definition.metric)}"
+        )
         return f"Stopped early{where}{cutoff}. MLflow calls such a run KILLED."
     return trial.reason or ""
 

@@ -60,7 +60,7 @@ def name_problem(name: str) -> str | None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "a name must be relative, without a drive letter"
     if "\\" in name or any(unicodedata.category(character) == "Cc" for character in name):
-        return "a name must hold no backslash and no control character"
+        return "a name must not contain a backslash or a control character"
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "a name must have parts other than '', '.' and '..'"
     try:

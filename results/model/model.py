@@ -82,7 +82,9 @@ def load(run: str | Path, trust: bool = False) -> Model:
     description = described(folder)
     if description.get("kind") == OWN:
         saved = ", ".join(sorted(description["sha256"])) or "nothing"
-        raise ModelError(f"{folder} holds what the run's own training saved ({saved}): load it as that training does")
+        raise ModelError(
+            f"{folder} contains what the run's own training saved ({saved}): load it as that training does"
+        )
     try:
         description["highest"] = float(description.get("highest", 255.0))
         return Model(
@@ -99,7 +101,7 @@ def load(run: str | Path, trust: bool = False) -> Model:
         raise
     except Exception as error:  # a hostile description may be anything
         text = one_line(error)  # torch's own may hold a stack of C++
-        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {text}") from error
+        raise ModelError(f"{folder} must contain a complete model, but {type(error).__name__}: {text}") from error
 
 
 def _network(folder: Path, description: dict[str, Any], trust: bool) -> torch.nn.Module:

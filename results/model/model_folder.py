@@ -38,15 +38,15 @@ def difference(reader: Reader, answer: Answer) -> str | None:
         content = _read_config(folder)
         holds, trained = content["about"].get("trial"), dict(content["config"])
     except FileNotFoundError:
-        return f"{folder} holds no model, but the answer's is that of trial {trial}"
+        return f"{folder} contains no model, but the answer's is that of trial {trial}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{folder / CONFIG} cannot be read ({type(error).__name__}: {error})"
     if holds != trial:
-        return f"{folder} holds the model of trial {holds}, but the answer's is that of trial {trial}"
+        return f"{folder} contains the model of trial {holds}, but the answer's is that of trial {trial}"
     (config,) = (trial_row.config for trial_row in reader.trials() if trial_row.trial == trial)
     names = (config.keys() & trained.keys()) - {"model"}  # a function's file lies elsewhere on other machines
     if wrong := sorted(name for name in names if trained[name] != config[name]):
-        return f"{folder} holds the model of another trial {trial}, with another {', '.join(wrong)}"
+        return f"{folder} contains the model of another trial {trial}, with another {', '.join(wrong)}"
     return None
 
 
@@ -75,7 +75,7 @@ def described(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{folder} must hold a whole model, but {type(error).__name__}: {error}") from error
+        raise ModelError(f"{folder} must contain a complete model, but {type(error).__name__}: {error}") from error
     return content
 
 

@@ -84,7 +84,7 @@ class RowCountFile:
         held = counted(db)
         if held[0] >= expected[0] and held[1] >= expected[1]:
             return None
-        return f"must hold {expected[0]} trials and {expected[1]} reports, but holds {held[0]} and {held[1]}"
+        return f"must contain {expected[0]} trials and {expected[1]} reports, but contains {held[0]} and {held[1]}"
 
     def close(self) -> None:
         if self._file is not None:

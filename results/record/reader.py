@@ -36,7 +36,7 @@ class Reader:
         self.folder = folder
         path = folder / FILE
         if not path.is_file():
-            raise RecordError(f"a run's folder holds {FILE}, but {folder} has none")
+            raise RecordError(f"a run's folder contains {FILE}, but {folder} has none")
         if not path.stat().st_size:  # opening it would make SQLite remove its write-ahead log
             raise broken(path, "it is empty")
         with reading(path):

@@ -47,7 +47,7 @@ def require_tables(db: sqlite3.Connection) -> None:
     kinds = dict(db.execute("SELECT name, type FROM main.sqlite_master WHERE type <> 'index'"))
     for name, kind in kinds.items():
         if kind != "table":
-            raise Invalid(f"it must hold tables only, but {printable(name)!r} is a {kind}")
+            raise Invalid(f"it must contain tables only, but {printable(name)!r} is a {kind}")
     for table, columns in COLUMNS.items():
         has = {row[1] for row in db.execute(f"PRAGMA main.table_info({table})")}
         if missing := columns - has:
@@ -275,7 +275,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
             "Test",
             {},
             {"arm": str, "trial": int, "confusion": list[list[Annotated[int, Field(ge=0)]]], "classes": list[str]}
-            | {"mistakes": list[anything]},
+            | {"mistakes": list[anything], "true": list[finite], "predicted": list[finite], "samples": samples},
         ),
         "mistakes": form("Mistake", {}, {"probability": finite}),
         "earlier": TypeAdapter(dict[str, list[anything]], config=strict),

@@ -31,7 +31,7 @@ def arm_table(snapshot: Snapshot, answer: Answer) -> Table:
 def comparison_table(answer: Answer) -> Table:
     """Each comparison of arms in words."""
     rows = [
-        (f"{comparison.arm} against {comparison.against}", comparison.verdict, answer.comparison_text(comparison))
+        (f"{comparison.arm} against {comparison.against}", comparison.verdict_text, answer.comparison_text(comparison))
         for comparison in answer.comparisons
     ]
     return Table("comparisons of arms", ("comparison", "verdict", "in words"), rows, figures=False)

@@ -114,7 +114,13 @@ def _importance(empty: Importance, level: Level, snapshot: Snapshot) -> Importan
     if len({value for _, value in level}) < 2:
         return replace(empty, why="all trials have the same value")
     trials = _frozen_trials(level)
-    shares = _shares(trials, snapshot.sign) if any(trial.params for trial in trials) else {}
+    values: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            values.setdefault(name, set()).add(str(value))
+    if not any(len(different) > 1 for different in values.values()):
+        return replace(empty, why="no hyperparameter has two values")  # PED-ANOVA would say something nonetheless
+    shares = _shares(trials, snapshot.sign)
     if not shares:
         return replace(empty, why="no hyperparameter tells the best tenth from the rest")
     return replace(empty, shares=shares, intervals=_bootstrap_intervals(trials, snapshot.sign, shares))

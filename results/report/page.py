@@ -28,6 +28,7 @@ from rungwise.results.report.snapshot import by_state
 from rungwise.text import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("plots.js", "pairs.js", "brush.js", "panel.js", "table.js", "start.js")  # one after the other, one script
 _NAMES = {"seconds": "wall time", "seconds_an_epoch": "time an epoch", "device_hours": "device-hours", "bytes": "disk"}
 
 
@@ -90,19 +91,22 @@ def states(entries: Sequence[Any]) -> str:
     return ", ".join(f"{len(members)} {state.lower()}" for state, members in by_state(entries).items())
 
 
-def render_page(figures: Iterable[Figure], hover: Mapping[int, str], **context: Any) -> str:
+def render_page(figures: Iterable[Figure], hover: Mapping[int, str], panel: Mapping[str, Any], **context: Any) -> str:
     """The whole document.
 
     Args:
-        figures: What page.js draws.
+        figures: What plots.js draws.
         hover: Trial -> what a plot says of it under the pointer, in plotly.js's markup.
+        panel: What panel.js shows of a trial (`trial_panel.panel_data`).
         context: The values of page.html.jinja.
     """
     from plotly.offline import get_plotlyjs
 
-    script, library = ((TEMPLATES / "page.js").read_text("utf-8"), get_plotlyjs())
+    parts = "\n".join((TEMPLATES / name).read_text("utf-8") for name in _SCRIPTS)
+    script, library = f'"use strict";\n(() => {{\n{parts}}})();\n', get_plotlyjs()
     compressor = zlib.compressobj(5, zlib.DEFLATED, 31)  # 31: in gzip's format, without a date
     zipped = compressor.compress(library.encode()) + compressor.flush()
+    plots = {drawn.key: _plot_data(drawn) for drawn in figures}
     page = (
         environment()
         .get_template("page.html.jinja")
@@ -113,7 +117,7 @@ def render_page(figures: Iterable[Figure], hover: Mapping[int, str], **context: 
             script=script,
             library=base64.b64encode(zipped).decode(),
             digests=f"{_digest(script)} {_digest(library)}",
-            data=embedded({"plots": {drawn.key: _plot_data(drawn) for drawn in figures}, "hover": hover}),
+            data=embedded({"plots": plots, "hover": hover, "panel": panel}),
         )
     )
     body, start, rest = page.lstrip().partition('<section id="glossary"')
@@ -129,7 +133,7 @@ def _plot_data(drawn: Figure) -> dict[str, Any]:
             shared.append(view.data)
         index = next(i for i, data in enumerate(shared) if data is view.data)
         views.append({"data": index, "layout": view.layout})
-    return {"data": shared, "views": views}
+    return {"data": shared, "views": views} | ({"axes": drawn.axes} if drawn.axes else {})
 
 
 def embedded(data: object) -> str:

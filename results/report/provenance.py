@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rungwise.results.io.formatting import assignments, moment, short, size
@@ -29,21 +29,35 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
     space = definition.space if isinstance(definition.space, Mapping) else {}
     ranges = [(name, *_range(value), *_meaning(snapshot, name)) for name, value in space.items()]
     fixed = [(name, _text(value), *_meaning(snapshot, name)) for name, value in definition.fixed.items()]
-    arms = [(name, _text(fixes) or "nothing more") for name, fixes in definition.arms.items()]
+    arms = [(name, describe_settings(values) or "nothing more") for name, values in definition.arms.items()]
     meaning = ("unit", "meaning")
     return {
         "about": [(name, value) for name, value in about if value not in (None, "")],
         "space": Table("searched hyperparameters", ("hyperparameter", "from", "to", "scale", *meaning), ranges, False),
-        "arms": Table("arms and what they fix", ("arm", "fixes"), arms, False),
+        "arms": Table("arms and what they set", ("arm", "sets"), arms, False),
         "fixed": Table("fixed hyperparameters", ("hyperparameter", "value", *meaning), fixed, False),
         "data": [(name, _text(value)) for name, value in definition.data.to_json().items() if name != "columns"],
         "columns": Table("columns of the table", ("column", "what was done"), _columns(definition.data), False),
-        "sessions": [_session(session) for session in snapshot.sessions[-_SESSIONS:]],
+        "shown": min(_SESSIONS, len(snapshot.sessions)),
+        "sessions": _sessions(snapshot.sessions[-_SESSIONS:]),
     }
 
 
 def _columns(data: DatasetSummary) -> list[tuple[str, str]]:
     return list((data.columns or {}).items())
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """What an arm says of hyperparameters: values, and ranges of its own."""
+    return assignments({name: _ranged(value) for name, value in settings.items()})
+
+
+def _ranged(value: Any) -> Any:
+    """A value as it is; the range or the choices of a distribution in words."""
+    if not (isinstance(value, str) and value.startswith("{") and '"attributes"' in value):
+        return value
+    low, high, scale = _range(value)
+    return f"one of {low}" if scale == "choices" else f"{low} to {high} ({scale})"
 
 
 def _range(value: Any) -> tuple[str, str, str]:
@@ -66,6 +80,13 @@ def _range(value: Any) -> tuple[str, str, str]:
 def _meaning(snapshot: Snapshot, name: str) -> tuple[str, str]:
     about = snapshot.about.get(name, {})
     return str(about.get("unit", "")), str(about.get("help", ""))
+
+
+def _sessions(sessions: Sequence[Session]) -> list[list[tuple[str, str]]]:
+    """What the record says about each driver; what is the same of all of them, once and first."""
+    each = [_session(session) for session in sessions]
+    common = [row for row in each[0] if all(row in rows for rows in each)] if len(each) > 1 else []
+    return [rows for rows in (common, *([row for row in rows if row not in common] for rows in each)) if rows]
 
 
 def _session(session: Session) -> list[tuple[str, str]]:

@@ -28,11 +28,16 @@ from rungwise.results.report.plots.curves import plot_curves
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.plots.pareto import pareto_table, plot_pareto
 from rungwise.results.report.plots.primitives import safe
+from rungwise.results.report.plots.residuals import plot_residuals
+from rungwise.results.report.plots.rungs import plot_rungs
 from rungwise.results.report.plots.space.hyperparameters import plot_contour, plot_slices
 from rungwise.results.report.plots.space.importances import list_missing, plot_importances
+from rungwise.results.report.plots.space.pairs import plot_pairs
 from rungwise.results.report.plots.space.parallel import plot_parallel
+from rungwise.results.report.plots.timeline import plot_timeline
 from rungwise.results.report.provenance import provenance
 from rungwise.results.report.snapshot import Entry, FrozenReader, Snapshot, read
+from rungwise.results.report.trial_panel import panel_data
 from rungwise.results.tables.schema import PHASE_ORDER
 
 MOST_COLUMNS = 14  # of hyperparameters
@@ -72,15 +77,21 @@ def render(run: Path, renewed: int | None = None) -> str:
         "pareto": plot_pareto(points, snapshot.arms),
         "history": plot_history(snapshot),
         "curves": plot_curves(snapshot),
+        "rungs": plot_rungs(snapshot),
         "importances": plot_importances(analysis),
         "contour": plot_contour(analysis, snapshot),
+        "pairs": plot_pairs(analysis, snapshot),
         "parallel": plot_parallel(analysis, snapshot),
+        "timeline": plot_timeline(snapshot),
         "confusion": error_gallery.confusion_plot(snapshot),
+        "residuals": plot_residuals(snapshot.meta["test"] or {}),
     }
+    searched = _searched(snapshot)
     title, lead = summary.title_and_lead(snapshot)
     return render_page(
         [plot for plot in (*plots.values(), *slices) if plot],
         _hover(snapshot),
+        panel_data(snapshot, run),
         snapshot=snapshot,
         answer=findings,
         title=title,
@@ -95,7 +106,8 @@ def render(run: Path, renewed: int | None = None) -> str:
         comparison_table=comparison_table(findings),
         pareto_table=pareto_table(points),
         ranked=sorted(snapshot.entries, key=_rank_order),
-        searched=_searched(snapshot),
+        searched=searched[:MOST_COLUMNS],
+        columns_left_out=max(0, len(searched) - MOST_COLUMNS),
         mistakes=error_gallery.gallery(snapshot),
         forecast_table=cost.forecast_table(snapshot, _bytes(run)),
         audit=audit_result,
@@ -113,7 +125,7 @@ def _searched(snapshot: Snapshot) -> list[str]:
     """Names of the hyperparameters that any trial's sampler chose, in the order of the space."""
     space = snapshot.definition.space
     names = [*({} if isinstance(space, str) else space), *(name for e in snapshot.entries for name in e.trial.params)]
-    return list(dict.fromkeys(names))[:MOST_COLUMNS]
+    return list(dict.fromkeys(names))
 
 
 def _rank_order(entry: Entry) -> tuple[Any, ...]:

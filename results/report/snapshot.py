@@ -15,7 +15,7 @@ from typing import Any
 from rungwise.results.record.definition import Definition, rung_steps
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.record.types import NEVER_BEST, Session, State, SweepState, Trial
+from rungwise.results.record.types import NEVER_BEST, ReportRow, Session, State, SweepState, Trial
 from rungwise.results.tables.tables import tables
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
@@ -64,6 +64,21 @@ class Entry:
         return self.curve[index][1]
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a trial, from its start to its end; seconds since the epoch."""
+
+    trial: Trial
+    attempt: int  # 1 for the first
+    start: float
+    end: float
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the trial ended with it; an earlier one was resumed by the next."""
+        return self.attempt >= self.trial.attempts
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What the page is made of."""
@@ -77,6 +92,7 @@ class Snapshot:
     ended: float | None  # seconds since the epoch: the last session's end, or its last sign of life
     report_times: Sequence[float]  # times of all reports, in order
     reports: int
+    attempts: Sequence[Attempt] = ()
 
     @property
     def name(self) -> str:
@@ -153,7 +169,13 @@ def read(reader: Reader) -> Snapshot:
     curves: dict[int, list[tuple[float, float, float]]] = {}
     report_times = []
     reports = 0
-    for number, curve in reader.curves().items():
+    last_reports: dict[int, dict[int, ReportRow]] = {}  # trial -> step -> the last attempt's report, as Reader.curves
+    spans: dict[tuple[int, int], tuple[float, float]] = {}  # (trial, attempt) -> its start and its last report
+    for row in sorted(reader.reports(), key=lambda row: (row.attempt, row.step)):
+        last_reports.setdefault(row.trial, {})[row.step] = row
+        begun = row.at - row.metrics.get("seconds", 0.0)
+        spans[row.trial, row.attempt] = (spans.get((row.trial, row.attempt), (begun, 0.0))[0], row.at)
+    for number, curve in last_reports.items():
         reports += len(curve)
         points = [
             (row.metrics.get("epoch", float(step)), row.metrics.get(definition.metric, math.nan), row.at)
@@ -162,10 +184,12 @@ def read(reader: Reader) -> Snapshot:
         curves[number] = sorted(point for point in points if math.isfinite(point[0]))
         report_times += [point[2] for point in points]
     entries = []
-    for trial in reader.trials():
+    trials = reader.trials()
+    for trial in trials:
         row = rows.get(trial.trial, {})
         summary = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
         entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **summary))
+    ended = ended_at(reader)
     return Snapshot(
         definition=definition,
         about=reader.meta("hyperparameters") or {},
@@ -173,10 +197,28 @@ def read(reader: Reader) -> Snapshot:
         entries=entries,
         sessions=reader.sessions(),
         state=sweep_state(reader),
-        ended=ended_at(reader),
+        ended=ended,
         report_times=sorted(report_times),
         reports=reports,
+        attempts=list(_attempts(trials, spans, ended)),
     )
+
+
+def _attempts(
+    trials: Iterable[Trial], spans: Mapping[tuple[int, int], tuple[float, float]], ended: float | None
+) -> Iterator[Attempt]:
+    """Every attempt that is known: the record dates the start of a trial's first and the end of its last; between them
+    an attempt lasts from its first report's training to its last report."""
+    for trial in trials:
+        for attempt in range(1, trial.attempts + 1):
+            start, end = spans.get((trial.trial, attempt), (None, None))
+            if attempt == 1:
+                start = trial.started or start
+            if attempt == trial.attempts:
+                end = trial.ended or ended or end
+                start = end if start is None else start
+            if start is not None:
+                yield Attempt(trial, attempt, start, max(start, end or start))
 
 
 def first_ranked(entries: Iterable[Entry]) -> Entry | None:

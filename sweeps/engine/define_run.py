@@ -22,16 +22,16 @@ from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.protocol import SweepData
 
 PROGRAM_REFUSAL = (
-    "--name {name!r} holds trials of another program. Choose another --name, or --fresh; --accept-changed-model "
-    "continues with both in one run, and trains again what is confirmed. What changed:"
+    "--name {name!r} contains trials of another program. Choose another --name, or --fresh; --accept-changed-model "
+    "continues with both in one run, and retrains what was confirmed. What changed:"
 )
 MODEL_REFUSAL = (
-    "--name {name!r} holds trials of another network. Choose another --name, or --fresh; --accept-changed-model "
+    "--name {name!r} contains trials of another network. Choose another --name, or --fresh; --accept-changed-model "
     "continues with both in one run. What changed:"
 )
 REFUSAL = (
-    "--name {name!r} holds a run of another definition. Choose another --name, or --fresh; --widen continues when the "
-    "new space contains the old one. What changed:"
+    "--name {name!r} contains a run of another definition. Choose another --name, or --fresh; --widen continues when "
+    "the new space contains the old one. What changed:"
 )
 
 
@@ -51,7 +51,7 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
         kept, before, trials = reader.meta("definition"), reader.definition(), reader.trials("search")
     begun = kept is not None
     if trials and len(before.arms) > 1 and "searches" not in kept:
-        note = "--trials is now of each search of each arm, --searches asks for several; this run holds one search"
+        note = "--trials is now of each search of each arm, --searches asks for several; this run contains one search"
         print_notes(options, [f"{note} of {before.trials} trials of each arm"])
     if not begun:
         record.set_meta("id", uuid.uuid4().hex)

@@ -34,7 +34,7 @@ def train_one(experiment: Experiment, options: Options) -> int:
     refuse(training.unfit(values, data))
     refuse(training.rehearse(values, data))
     hints.print_notes(options, training.export_notes([values], data))
-    prepared, device = training.prepare(data.search, options.resources)
+    prepared, device = training.prepare(training.as_sent(data.search), options.resources)
     with tempfile.TemporaryDirectory() as scratch:
         context = WorkerContext(
             prepared, tuple(experiment.objectives), experiment.max_parameters, scratch, math.inf, device, Path(scratch)

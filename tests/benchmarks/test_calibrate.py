@@ -68,7 +68,7 @@ def test_the_samples_are_those_of_real_trainings() -> None:
 
 @pytest.mark.parametrize("planted", [0.0, 0.01])
 def test_a_simulated_sweep_of_real_studies_and_rungs_has_a_verdict(planted: float) -> None:
-    found, _ = identical_arms.simulated_answer(1, planted, searches=4)
+    found, _ = identical_arms.simulated_answer(1, planted, identical_arms.Effort(searches=4))
     (comparison,) = found.comparisons
     assert comparison.difference is not None
     assert comparison.pairs == 4
@@ -79,6 +79,8 @@ def test_a_simulated_sweep_of_real_studies_and_rungs_has_a_verdict(planted: floa
 def test_sweeps_that_differ_by_their_seed_are_compared_by_their_verdicts() -> None:
     helps, hurts, unknown = Verdict.HELPS, Verdict.HURTS, Verdict.CANNOT_TELL
     assert identical_arms.agreement([helps, hurts, helps, unknown], [helps, helps, unknown, unknown]) == (2, 1)
+    sides = [identical_arms.side(one) for one in (helps, hurts, unknown, Verdict.NO_DIFFERENCE)]
+    assert sides == [helps, hurts, None, None]
     assert identical_arms.simulated(1) != identical_arms.simulated(2)
     assert identical_arms.simulated(1) == identical_arms.simulated(1)
 

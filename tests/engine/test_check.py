@@ -60,11 +60,11 @@ BAD_FLAGS = [
     (["--eta", "1"], ["--eta must be a number from 1.1 up", "got 1.0"]),
     (["--eta", "1.0000001"], ["--eta must be a number from 1.1 up", "got 1.0000001"]),
     (["--eta", "inf"], ["--eta must be a number from 1.1 up", "got inf"]),
-    (["--seed", str(2**63)], ["--seed must lie from 0 to 2**63 - 1", f"got {2**63}"]),
+    (["--seed", str(2**63)], ["--seed must be from 0 to 2**63 - 1", f"got {2**63}"]),
     (["--price-per-hour", "-1"], ["--price-per-hour must be at least 0", "got -1.0"]),
     (["--model", "os:system"], ["must be a function of a Config, but 'os:system' is a builtin_function_or_method"]),
     (["--eta", "nan"], ["--eta must be a number from 1.1 up", "got nan"]),
-    (["--seed", "-1"], ["--seed must lie from 0 to 2**63 - 1", "got -1"]),
+    (["--seed", "-1"], ["--seed must be from 0 to 2**63 - 1", "got -1"]),
     (["--concurrency", "-2"], ["--concurrency must be at least 0", "got -2"]),
     (["--confirm-configs", "0"], ["--confirm-configs must be at least 1 (or --no-confirm)", "got 0"]),
     (["--confirm-seeds", "0"], ["--confirm-seeds must be at least 1 (or --no-confirm)", "got 0"]),
@@ -106,9 +106,9 @@ BAD_FLAGS = [
     (["--precision", "fp16"], ["precision: ", "'fp32' or 'bf16'", "got 'fp16'"]),
     (["--patience", "0"], ["--patience must be greater than 0", "got 0.0"]),
     (["--max-parameters", "0"], ["--max-parameters must be at least 1", "got 0"]),
-    (["--enqueue", '{"lr": 5}'], ["--enqueue must lie in the space", "got {\"lr\": 5}"]),
+    (["--enqueue", '{"lr": 5}'], ["--enqueue must be within the space", "got {\"lr\": 5}"]),
     (["--enqueue", "lr=5"], ["--enqueue takes a JSON object, but got 'lr=5'"]),
-    (["--enqueue", '{"lr": "fast"}'], ["--enqueue must lie in the space", 'got {"lr": "fast"}']),
+    (["--enqueue", '{"lr": "fast"}'], ["--enqueue must be within the space", 'got {"lr": "fast"}']),
     (["--enqueue", '{"l1": 0.1}'], ["--enqueue: unknown hyperparameter of the space 'l1'; did you mean"]),
     (["--warm-start", "no/such/run"], ["--warm-start takes the folder of a run", "no/such/run"]),
     (["--scheduler", "asah"], ["unknown --scheduler 'asah'", "did you mean 'asha'?", "none"]),
@@ -154,7 +154,7 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
         ({"space": {"lr": FloatDistribution(0.0, 0.1, log=True)}}, ["lr: a log range cannot contain 0", "low=0.0"]),
         ({"space": {"lr": FloatDistribution(0.2, 0.1)}}, ["lr: low must be at most high", "low=0.2, high=0.1"]),
         ({"space": {"lr": CategoricalDistribution([])}}, ["lr: choices must not be empty"]),
-        ({"space": {}}, ["a space holds at least one hyperparameter"]),
+        ({"space": {}}, ["a space must contain at least one hyperparameter"]),
         ({"space": lambda _: {"lr": -1.0}}, ["lr: ", "greater than 0", "got -1.0"]),
         ({"arms": {}}, ["a sweep has at least one arm"]),
         ({"arms": {"a": {"batch": 8}}}, ["unknown hyperparameter 'batch'", "did you mean 'batch_size'?"]),
@@ -373,8 +373,8 @@ def test_an_unreadable_data_file_is_refused(refused: Any, tmp_path: Path, conten
 def test_a_data_file_without_labels_is_refused(refused: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.zeros((8, 3)))
     (line,) = refused(SWEEP, "--data", str(tmp_path / "data.npz"))
-    assert "must hold the arrays x, y" in line
-    assert "but holds x" in line
+    assert "must contain the arrays x, y" in line
+    assert "but contains x" in line
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(refused: Any, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(refused: Any, tmp_p
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("years of work")
     (line,) = refused(SWEEP)
-    assert "holds thesis.tex but no sweep.sqlite; choose another --name" in line
+    assert "contains thesis.tex but no sweep.sqlite; choose another --name" in line
     assert [child.name for child in folder.iterdir()] == ["thesis.tex"]
 
 
@@ -474,15 +474,18 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     [
         (["--scheduler", "none", "--eta", "2"], "--eta has no effect here: --scheduler none has no rungs"),
         (["--scheduler", "median", "--eta", "2"], "--eta has no effect here: --scheduler median has no rungs"),
-        (["--scheduler", "none", "--grace", "2"], "--grace has no effect here: --scheduler none stops no trial"),
-        (["--no-confirm", "--confirm-seeds", "2"], "--confirm-seeds has no effect here: --no-confirm trains nothing"),
+        (
+            ["--scheduler", "none", "--grace", "2"],
+            "--grace has no effect here: with --scheduler none no trial is stopped",
+        ),
+        (["--no-confirm", "--confirm-seeds", "2"], "--confirm-seeds has no effect here: --no-confirm retrains nothing"),
         (
             ["--no-confirm", "--confirm-configs", "2"],
-            "--confirm-configs has no effect here: --no-confirm trains nothing",
+            "--confirm-configs has no effect here: --no-confirm retrains nothing",
         ),
         (["--scheduler", "none", "--audit", "0.5"], "--audit has no effect here: no trial is stopped early"),
         (["--price-per-hour", "2"], "--price-per-hour has no effect here: it is for --plan"),
-        (["--fresh", "--widen"], "--widen has no effect here: --fresh begins a run of its own"),
+        (["--fresh", "--widen"], "--widen has no effect here: --fresh starts a new run"),
     ],
 )
 def test_a_flag_that_does_nothing_beside_others_is_told(flags: list[str], says: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def test_the_sampler_is_told_by_how_much_and_a_later_driver_rebuilds_it(loop: Lo
     assert [trial.constraints for trial in loop.rebuilt()] == [pytest.approx(one) for one in wanted]
 
 
+def test_the_progress_names_no_trial_that_breaks_one_as_best(loop: Loop) -> None:
+    assert loop.board.best == {"all": (0.7, 3)}
+    with Reader(loop.record.path.parent) as reader:
+        later = replace(loop.board, scores={}, running={})
+        later.replay(reader.trials(), reader.curves(), resolve(SWEEP))
+    assert later.best == {"all": (0.7, 3)}
+
+
 def test_a_trial_that_breaks_one_says_it_and_is_neither_ranked_nor_confirmed_nor_best(loop: Loop) -> None:
     reasons = [row.reason for row in loop.rows().values()]
     assert reasons == ["seconds must be at most 5, but got 7", "val_loss must be at least 0.5, but got 0.4", None, None]
@@ -103,4 +112,5 @@ def test_an_arm_that_breaks_a_constraint_on_most_seeds_is_not_best_and_the_model
     assert any("breaks a constraint on 2 of 3 fresh seeds" in note for note in found.note_texts)
     with Reader(tmp_path / "run") as reader:
         summary = summarise(reader, tmp_path / "run", {"mlflow": "complete"}, None)
-    assert "note    Trial 5 of L2 breaks a constraint on 2 of 3 fresh seeds: val_accuracy must be at most" in summary
+    words = " ".join(summary.split())  # lines are as long as the terminal is wide
+    assert "note Trial 5 of L2 breaks a constraint on 2 of 3 fresh seeds: val_accuracy must be at most" in words

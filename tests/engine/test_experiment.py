@@ -128,7 +128,8 @@ def test_a_run_of_two_arms_of_an_earlier_version_goes_on_with_one_search_and_is_
         definition, trials = reader.definition(), reader.trials()
     assert (definition.trials, definition.searches, definition.order) == (4, 1, "arrival")
     told = (
-        "--trials is now of each search of each arm, --searches asks for several; this run holds one search of 4 trials"
+        "--trials is now of each search of each arm, --searches asks for several; this run contains one search of 4 "
+        "trials"
     )
     assert told in capsys.readouterr().err
     numbering = Numbering(replace(experiment, trials=5, searches=2), [], trials)
@@ -240,7 +241,7 @@ def test_a_dict_never_contains_the_space_that_a_function_was(digits: Dataset) ->
     assert widening_problems(SPACE, before, []) == ["the old space is a function, the new one must be one too"]
 
 
-OLD_FLAG = "note: --like is now --warm-start; the old name goes with version 0.3\n"
+OLD_FLAG = "note: --like is now --warm-start; the old name will be removed in version 0.3\n"
 
 
 @pytest.mark.parametrize("arguments", [["--like", "runs/a", "runs/b"], ["--like=runs/a", "runs/b"]])
@@ -305,7 +306,8 @@ def test_the_old_name_of_objectives_works_and_a_note_says_the_new_one(
     assert capsys.readouterr().err == ""
     old = Sweep(name="s", space={}, also=also)
     assert (
-        capsys.readouterr().err == "note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3\n"
+        capsys.readouterr().err
+        == "note: `also` of a Sweep is now `objectives`; the old name will be removed in version 0.3\n"
     )
     assert replace(old, trials=3).all_objectives == new.all_objectives == {"val_accuracy": "max", "parameters": "min"}
     assert capsys.readouterr().err == ""

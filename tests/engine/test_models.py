@@ -155,7 +155,7 @@ def test_another_class_in_the_same_function_is_another_network_until_it_is_accep
             go_on(record, changed, digits)
         assert refusal.value.code == 2
         lines = str(refusal.value).splitlines()
-        assert lines[0].startswith("--name 'own' holds trials of another network")
+        assert lines[0].startswith("--name 'own' contains trials of another network")
         assert "  model net at lr=0.001, width=4: last.bias: float32 (10,) -> absent" in lines
         assert any(
             "width=8: last: Linear(in_features=8, out_features=10, bias=True) -> Linear(" in line for line in lines
@@ -172,7 +172,7 @@ def test_a_wider_space_still_compares_what_was_built_at_the_old_one(tmp_path: Pa
     with begin(tmp_path, sweep_of(tmp_path / "a", TOP + PLAIN), digits) as record:
         wider = {**SPACE, "width": IntDistribution(2, 16)}
         go_on(record, sweep_of(tmp_path / "b", TOP + PLAIN, space=wider), digits, "--widen")
-        with pytest.raises(CannotRun, match="holds trials of another network"):
+        with pytest.raises(CannotRun, match="contains trials of another network"):
             go_on(record, sweep_of(tmp_path / "c", OTHER + PLAIN, space=wider), digits, "--widen")
 
 

@@ -196,7 +196,7 @@ def test_a_board_shows_what_an_earlier_driver_reached(tmp_path: Path) -> None:
         record.end_trial(2, State.STOPPED)
     seen = board()
     with Reader(tmp_path) as reader:
-        seen.replay(reader.trials(), reader.curves())
+        seen.replay(reader.trials(), reader.curves(), reader.definition())
     assert (seen.done, seen.running, seen.epochs, seen.epochs_here) == (1, {}, 4, 0)
     assert seen.best == {"a": (0.75, 1)}
     assert seen.reached == Counter({1.0: 3, 2.0: 1})

@@ -303,8 +303,8 @@ def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Pat
     [
         ("lr=1", "--enqueue takes a JSON object, but got 'lr=1'"),
         ("[1]", "--enqueue takes a JSON object such as"),
-        ('{"lr": 5}', "--enqueue must lie in the space, but got"),
-        ('{"lr": "high"}', "--enqueue must lie in the space, but got"),
+        ('{"lr": 5}', "--enqueue must be within the space, but got"),
+        ('{"lr": "high"}', "--enqueue must be within the space, but got"),
         ('{"rl": 0.1}', "unknown hyperparameter of the space 'rl'; did you mean 'lr'?"),
     ],
 )

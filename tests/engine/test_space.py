@@ -107,7 +107,7 @@ def test_a_hyperparameter_is_searched_or_fixed_but_not_both() -> None:
 
 
 def test_an_empty_space_is_refused() -> None:
-    assert problems({}, {}) == ["a space holds at least one hyperparameter, but got an empty dict"]
+    assert problems({}, {}) == ["a space must contain at least one hyperparameter, but got an empty dict"]
 
 
 # -- functions -------------------------------------------------------------------------------------------------

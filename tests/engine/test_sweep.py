@@ -185,7 +185,7 @@ def test_a_stopped_trial_is_told_with_its_rung_and_cutoff_everywhere(
         assert len(curve) == trial.stop_rung * 2  # stopped where it was judged, not later
         assert trial.cutoff is not None
         assert curve[-1] < trial.cutoff
-        assert f"against a cutoff of {trial.cutoff:.6g} at epoch {trial.stop_rung:g}" in (trial.reason or "")
+        assert f"against a cutoff of {trial.cutoff:.2%} at epoch {trial.stop_rung:g}" in (trial.reason or "")
         assert study[trial.trial].state is TrialState.PRUNED
         assert list(study[trial.trial].intermediate_values.values()) == curve
         assert mlflow_runs[trial.trial].info.status == "KILLED"
@@ -441,7 +441,7 @@ def test_a_run_is_not_continued_with_another_space_and_other_data(ends: Command,
         check=False,
     )
     assert done.returncode == 2
-    assert "--name 'ends' holds a run of another definition" in done.stderr
+    assert "--name 'ends' contains a run of another definition" in done.stderr
     for line in ("data.name: digits -> mnist", "data.train: 1078 -> 50000"):
         assert line in done.stderr
     assert re.search(r'space.dropout: .*"low": 0.0.* -> .*"low": 0.1', done.stderr)

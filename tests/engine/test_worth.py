@@ -122,14 +122,14 @@ def test_a_test_split_of_one_class_is_refused_before_ray(tmp_path: Path, monkeyp
     monkeypatch.setattr(dataset, "load", lambda *_: one)
     options = parse(SWEEP, ["--out", str(tmp_path / "runs")])
     way = "; split the data otherwise (docs/data.md)"
-    problem = f"the test split must hold samples of two classes, but holds only '3'{way}"
+    problem = f"the test split must contain samples of two classes, but contains only '3'{way}"
     assert problem in check.problems(resolve(SWEEP, options), options)
     for lacking in (
         replace(whole, test=None),
         replace(one, test=replace(one.test, x=one.test.x[:0], y=one.test.y[:0])),
     ):
         monkeypatch.setattr(dataset, "load", lambda *_, lacking=lacking: lacking)
-        problem = f"the test split must hold samples of two classes, but holds none{way}"
+        problem = f"the test split must contain samples of two classes, but contains none{way}"
         assert problem in check.problems(resolve(SWEEP, options), options)
 
 

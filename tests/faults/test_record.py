@@ -116,13 +116,13 @@ def test_a_record_without_its_log_is_refused_and_the_doctor_makes_the_rest_usabl
     folder = copied(killed, tmp_path)
     (folder / WAL).unlink()
     with pytest.raises(
-        RecordError, match=r"must hold 16 trials and 48 reports, but holds 8 and 24: .*-wal was removed"
+        RecordError, match=r"must contain 16 trials and 48 reports, but contains 8 and 24: .*-wal was removed"
     ):
         Record(folder)
     assert main(["doctor", str(folder)]) == 1
-    assert "but holds 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
+    assert "but contains 8 and 24 (to fix it: --fix)" in capsys.readouterr().out
     assert main(["doctor", str(folder), "--fix"]) == 0
-    assert "but holds 8 and 24 (fixed)" in capsys.readouterr().out
+    assert "but contains 8 and 24 (fixed)" in capsys.readouterr().out
     identity, trials, reports = held(folder)
     assert (identity, trials, reports) == (truth[0], truth[1][:8], truth[2][:24])
     with Record(folder) as record, Reader(folder) as reader:
@@ -274,6 +274,6 @@ def test_a_driver_of_a_damaged_record_exits_1_and_names_it_before_ray_starts(run
     before = (run.folder / FILE).read_bytes()
     assert run.finish() == 1
     (line,) = run.said.splitlines()
-    assert line.startswith(f"error: {run.folder / FILE} must hold 16 trials and 48 reports, but holds 8 and 24")
+    assert line.startswith(f"error: {run.folder / FILE} must contain 16 trials and 48 reports, but contains 8 and 24")
     assert list(run.temporary.iterdir()) == []
     assert (run.folder / FILE).read_bytes() == before

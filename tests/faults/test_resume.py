@@ -100,7 +100,7 @@ def test_the_same_command_goes_on_as_if_uninterrupted_and_more_trials_in_a_wider
     command = ["--out", str(run.out), "--no-confirm", *more]
     assert refused(respaced(run, "FloatDistribution(1e-4, 1.0, log=True)"), command) == 2
     told = capsys.readouterr().err
-    assert "holds a run of another definition" in told
+    assert "contains a run of another definition" in told
     assert '"high": 0.1' in told.replace("\\", "")  # the difference
     assert refused(respaced(run, "FloatDistribution(1e-2, 1.0, log=True)"), [*command, "--widen"]) == 2
     must = "lr: FloatDistribution(high=1.0, log=True, low=0.01, step=None) must contain"

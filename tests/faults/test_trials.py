@@ -112,7 +112,7 @@ def test_an_objective_that_is_not_reported_fails_the_trial_and_names_what_is(
 ) -> None:
     (result,) = run_out(worker({}, objectives=("val_f1",)))
     assert (result.state, result.failure.kind) == (TrialEnd.FAILED, FailureKind.EXCEPTION)
-    assert "the objective 'val_f1' is not in the report, which holds epoch, train_loss" in result.failure.message
+    assert "the objective 'val_f1' is not in the report, which contains epoch, train_loss" in result.failure.message
     assert "KeyError" in result.failure.error
 
 

@@ -219,7 +219,7 @@ def test_a_number_that_no_reader_of_the_record_takes_is_refused_before_ray(large
     is_range = isinstance(large, IntDistribution | CategoricalDistribution)
     where: dict[str, Any] = {"space": space | {"n": large}} if is_range else {"space": space, "fixed": {"n": large}}
     lines = refused(Sweep("own", train=train, metric="loss", mode="min", **where))
-    assert "values of n must hold whole numbers of 64 bits, but one is larger" in lines
+    assert "values of n must contain integers of 64 bits, but one is larger" in lines
 
 
 def generator_objective(trial):
@@ -289,3 +289,16 @@ def test_a_path_is_a_word_of_a_command() -> None:
     sweep = Sweep(name="own", program=["python", Path("fit.py")], test=[Path("score")], metric="loss", mode="min")
     assert (sweep.program, sweep.test) == (["python", "fit.py"], ["score"])
     assert fields.problems(sweep) == []
+
+
+def test_annotations_that_only_a_type_checker_resolves_are_no_problem() -> None:
+    """As after `if TYPE_CHECKING: from collections.abc import Iterator`."""
+    source = "def train(config: Mapping, trial: Trial) -> Iterator: ..."
+    space: dict[str, Any] = {}
+    exec(f"from __future__ import annotations\n{source}", space)
+    assert Arguments(space["train"]).problems({"lr": 1}) == []
+    exec("from __future__ import annotations\ndef train(lr: float, trial: Trial) -> Iterator: ...", space)
+    assert Arguments(space["train"]).problems({"lr": "x"}) != []
+    exec("from __future__ import annotations\ndef train(lr: Rate, trial: Trial): ...", space)
+    with pytest.raises(FunctionError, match="the parameters of train must be known, but NameError"):
+        Arguments(space["train"])

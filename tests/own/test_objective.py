@@ -232,7 +232,7 @@ def test_what_an_arm_fixes_is_returned_without_a_question(tmp_path: Path) -> Non
     assert results[-1].notes == ("layered returned without asking for 'depth', which the sweep fixes",)
     state, why = ends(list(Process(layered, tmp_path, config={"layers": 7}).results(VALUES)))
     assert state is TrialEnd.FAILED
-    assert "layers must lie in IntDistribution(low=1, high=3" in why
+    assert "layers must be within IntDistribution(low=1, high=3" in why
     assert "but 7 was given" in why
 
 
@@ -275,10 +275,10 @@ def test_what_is_returned_must_be_a_number_for_each_objective(
         (lambda t: t.suggest_int("epochs", 1, 9), "'epochs' belongs to the sweep"),
         (lambda t: t.suggest_int("a\nb", 1, 9), "must be one line of printable characters"),
         (lambda t: t.suggest_int("", 1, 9), "must be one line of printable characters"),
-        (lambda t: t.suggest_int("x", 0, 2**63), "x: high must hold whole numbers of 64 bits, but one is larger"),
-        (lambda t: t.suggest_int("x", -1e30, 1), "x: low must hold whole numbers of 64 bits, but one is larger"),
-        (lambda t: t.suggest_categorical("x", [2**64]), "x: choices must hold whole numbers of 64 bits"),
-        (lambda t: t.set_user_attr("n", [2**64]), "the attribute 'n' must hold whole numbers of 64 bits"),
+        (lambda t: t.suggest_int("x", 0, 2**63), "x: high must contain integers of 64 bits, but one is larger"),
+        (lambda t: t.suggest_int("x", -1e30, 1), "x: low must contain integers of 64 bits, but one is larger"),
+        (lambda t: t.suggest_categorical("x", [2**64]), "x: choices must contain integers of 64 bits"),
+        (lambda t: t.set_user_attr("n", [2**64]), "the attribute 'n' must contain integers of 64 bits"),
         (lambda t: t.set_user_attr("n", nested(63)), "the attribute 'n' must be nested at most"),
         (lambda t: (t.suggest_int("y", 1, 9), t.suggest_float("y", 1, 9)), "y: the range must stay"),
         (lambda t: t.study, "trial.study is not known here"),

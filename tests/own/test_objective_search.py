@@ -227,7 +227,7 @@ def test_enqueued_points_are_tried_first_and_must_lie_in_the_range(tmp_path: Pat
         train(loop, trial, layered, tmp_path)
     first, second, third = loop.rows().values()
     assert (first.params["layers"], first.params["width_1"]) == (2, 0.25)
-    assert "--enqueue: layers must lie in IntDistribution(high=3" in (second.reason or "")
+    assert "--enqueue: layers must be within IntDistribution(high=3" in (second.reason or "")
     assert third.state is not State.FAILED
 
 

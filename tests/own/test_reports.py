@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.own import Trials, losses
 
+import rungwise
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
@@ -85,16 +86,16 @@ class Odd:
     [
         (None, "a report must be a mapping of names to numbers, but got NoneType None"),
         (0.5, "a report must be a mapping of names to numbers, but got float 0.5"),
-        ({}, "a report must hold the objective 'loss', but got nothing"),
-        ({"los": 1.0}, "a report must hold the objective 'loss', but got 'los'"),
-        ({"loss": None}, "a report must hold numbers, but loss is NoneType None"),
-        ({"loss": "0.5"}, "a report must hold numbers, but loss is str '0.5'"),
-        ({"loss": 1.0, "extra": [1]}, "a report must hold numbers, but extra is list [1]"),
-        ({"loss": torch.ones(2)}, "a report must hold numbers, but loss is not a single one"),
-        ({"loss": Odd()}, "a report must hold numbers, but loss is Odd xxxx"),
-        ({"loss": 1j}, "a report must hold numbers, but loss is complex 1j"),
+        ({}, "a report must contain the objective 'loss', but got nothing"),
+        ({"los": 1.0}, "a report must contain the objective 'loss', but got 'los'"),
+        ({"loss": None}, "a report must contain numbers, but loss is NoneType None"),
+        ({"loss": "0.5"}, "a report must contain numbers, but loss is str '0.5'"),
+        ({"loss": 1.0, "extra": [1]}, "a report must contain numbers, but extra is list [1]"),
+        ({"loss": torch.ones(2)}, "a report must contain numbers, but loss is not a single one"),
+        ({"loss": Odd()}, "a report must contain numbers, but loss is Odd xxxx"),
+        ({"loss": 1j}, "a report must contain numbers, but loss is complex 1j"),
         ({1: 1.0, "loss": 1.0}, "a report's names must be text, but got int 1"),
-        ({"loss": np.ones(0)}, "a report must hold numbers, but loss is not a single one"),
+        ({"loss": np.ones(0)}, "a report must contain numbers, but loss is not a single one"),
         ({"loss": Unprintable()}, "but loss is Unprintable whose repr raised ValueError"),
         ({"loss": 1.0, "": 1.0}, "a report's names must be one line of 1 to 250 printable characters, but got str ''"),
         ({"loss": 1.0, "a\nb": 1.0}, "a report's names must be one line"),
@@ -103,9 +104,12 @@ class Odd:
         ({"loss": 1.0, "a" * 251: 1.0}, "a report's names must be one line"),
         ({"loss": 1.0, "f1": 1.0, "F1": 1.0}, "in more than upper and lower case, but 'f1' and 'F1' are both 'f1'"),
         ({"loss": 1.0, "epoch": 1.0, "reported_epoch": 1.0}, "'epoch' and 'reported_epoch' are both 'reported_epoch'"),
-        ({"loss": 1.0} | {f"k{n}": n for n in range(1000)}, "a report must hold at most 1,000 numbers, but got 1,001"),
-        ({"loss": 1.0, "Test_loss": 1.0}, "a report must not hold test scores, but got 'Test_loss'"),
-        ({"loss": 1.0, "test_loss": 1.0}, "a report must not hold test scores, but got 'test_loss'"),
+        (
+            {"loss": 1.0} | {f"k{n}": n for n in range(1000)},
+            "a report must contain at most 1,000 numbers, but got 1,001",
+        ),
+        ({"loss": 1.0, "Test_loss": 1.0}, "a report must not contain test scores, but got 'Test_loss'"),
+        ({"loss": 1.0, "test_loss": 1.0}, "a report must not contain test scores, but got 'test_loss'"),
     ],
 )
 def test_what_is_no_report_is_a_failed_trial_with_a_line(door: Any, report: Any, says: str, tmp_path: Path) -> None:
@@ -415,3 +419,15 @@ def test_the_unit_of_a_loss_of_the_users_own_is_not_claimed_to_be_known() -> Non
     own, ours = (Definition(training={"kind": kind}) for kind in ("function", "built-in"))
     assert [metric_about("val_loss", definition)[0] for definition in (own, ours)] == ["", "nats/sample"]
     assert metric_about("seconds", own)[0] == "s"
+
+
+def test_a_single_trial_cannot_write_into_its_data_either(tmp_path: Path) -> None:
+    """As in a sweep, where all trials share it."""
+
+    def train(config: Any, trial: Any) -> Any:
+        yield {"score": float(trial.data["x"][0])}
+        trial.data["x"][0] = 1.0
+
+    sweep = Sweep("shared", train=train, data=lambda: {"x": np.zeros(3)}, metric="score", mode="max", epochs=1)
+    with pytest.raises(ValueError, match="read-only"):
+        rungwise.main(sweep, ["--out", str(tmp_path), "--one", "{}"])

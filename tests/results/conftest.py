@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import browser, show  # noqa: F401
 from support.demo import Rows, begin, fill
 
 from rungwise.results.record.types import SweepState

@@ -482,23 +482,23 @@ def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"lr": 0.08}, "The best configuration of L2 lies at the edge of lr (0.08 of 0.0001 to 0.1): another range"),
-        ({"lr": 0.00013}, "The best configuration of L2 lies at the edge of lr (0.00013 of 0.0001 to 0.1): another"),
+        ({"lr": 0.08}, "The best configuration of L2 is at the edge of lr (0.08 of 0.0001 to 0.1): another range"),
+        ({"lr": 0.00013}, "The best configuration of L2 is at the edge of lr (0.00013 of 0.0001 to 0.1): another"),
         ({"lr": 0.01}, ""),
         (
             {"l2": 4e-7},
             "The l2 that was found with L2 (4e-07 of 1e-07 to 0.01) is as good as none, which is what no L2",
         ),
         ({"l2": 3e-5}, ""),
-        ({"l2": 9e-3}, "The best configuration of L2 lies at the edge of l2 (0.009 of 1e-07 to 0.01): another range"),
+        ({"l2": 9e-3}, "The best configuration of L2 is at the edge of l2 (0.009 of 1e-07 to 0.01): another range"),
         ({"dropout": 0.007}, "The best configuration of L2 has next to no dropout (0.007 of 0 to 0.5)."),
         (
             {"dropout": 0.49},
-            "The best configuration of L2 lies at the edge of dropout (0.49 of 0 to 0.5): another range",
+            "The best configuration of L2 is at the edge of dropout (0.49 of 0 to 0.5): another range",
         ),
         ({"hidden": "128-64"}, ""),  # choices have no edge
         ({"layers": 3}, ""),  # of 1, 2 and 3 one is an end two times in three
-        ({"width": 512}, "The best configuration of L2 lies at the edge of width (512 of 32 to 512): another range"),
+        ({"width": 512}, "The best configuration of L2 is at the edge of width (512 of 32 to 512): another range"),
     ],
 )
 def test_where_a_configuration_lies_in_its_space_is_noted(tmp_path: Path, params: dict[str, Any], said: str) -> None:

@@ -163,7 +163,7 @@ def test_the_flags_old_name_fixes_and_says_the_new_one(well: Path, capsys: pytes
     (well / parquet.TRIALS).unlink()
     assert main(["doctor", "--mend", str(well)]) == 0
     said = capsys.readouterr()
-    assert said.err == "note: --mend is now --fix; the old name goes with version 0.3\n"
+    assert said.err == "note: --mend is now --fix; the old name will be removed in version 0.3\n"
     assert said.out.endswith("is missing (fixed)\n" + f"{well}: no problems found\n")
     assert (well / parquet.TRIALS).is_file()
 
@@ -194,7 +194,7 @@ def test_what_is_confirmed_and_not_scored_or_not_kept_is_said_with_the_way_out(
     export(run)
     code, (line,) = doctor(run, capsys)
     assert code == 1
-    assert line.endswith("holds no model, but the answer's is that of trial 16: give the sweep's command again")
+    assert line.endswith("contains no model, but the answer's is that of trial 16: give the sweep's command again")
     folder = keep_model(run, exported)
     parquet.export(run)
     export(run)
@@ -204,7 +204,9 @@ def test_what_is_confirmed_and_not_scored_or_not_kept_is_said_with_the_way_out(
     config.write_text(json.dumps(content | {"about": {"trial": 15}}))
     code, (line,) = doctor(run, capsys, "--fix")
     assert code == 1
-    assert "holds the model of trial 15, but the answer's is that of trial 16: give the sweep's command again" in line
+    assert (
+        "contains the model of trial 15, but the answer's is that of trial 16: give the sweep's command again" in line
+    )
     config.write_text(json.dumps(content))
     (folder / "weights.safetensors").write_bytes(b"torn")
     code, (line,) = doctor(run, capsys)
@@ -212,7 +214,7 @@ def test_what_is_confirmed_and_not_scored_or_not_kept_is_said_with_the_way_out(
     assert line.endswith("(to fix it: --fix)")
     config.write_text(json.dumps(content | {"config": content["config"] | {"lr": 0.9}}))
     code, lines = doctor(run, capsys)
-    assert "holds the model of another trial 16, with another lr" in lines[1]
+    assert "contains the model of another trial 16, with another lr" in lines[1]
     with closing(sqlite3.connect(run / FILE)) as db:
         db.execute("DELETE FROM scores WHERE trial = (SELECT max(trial) FROM scores)")
         db.commit()

@@ -131,7 +131,7 @@ def test_a_killed_drivers_follower_makes_the_last_export(out: Path, rows: Rows) 
 def test_a_folder_without_a_record_is_an_answer_not_an_exception(tmp_path: Path) -> None:
     answer = Follower.start(tmp_path).finish(timeout=600)
     assert answer["parquet"] == answer["mlflow"]
-    assert "holds sweep.sqlite" in answer["mlflow"]
+    assert "contains sweep.sqlite" in answer["mlflow"]
 
 
 def test_a_damaged_record_is_an_answer_not_an_exception(run: Path) -> None:

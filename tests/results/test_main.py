@@ -83,7 +83,7 @@ def test_a_folder_without_a_record_is_refused_with_2(
     folder = tmp_path / "none"
     folder.mkdir()
     assert main([command, str(folder)]) == 2
-    assert capsys.readouterr().err == f"error: a run's folder holds sweep.sqlite, but {folder} has none\n"
+    assert capsys.readouterr().err == f"error: a run's folder contains sweep.sqlite, but {folder} has none\n"
 
 
 def test_a_damaged_record_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_a_trial_in_flight_runs_while_its_sweep_does(out: Path, capsys: pytest.C
 
 def test_list_of_nothing_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", str(tmp_path)]) == 2
-    assert "holds RUN/sweep.sqlite" in capsys.readouterr().err
+    assert "contains RUN/sweep.sqlite" in capsys.readouterr().err
 
 
 def test_show_puts_the_best_first_and_shows_what_varies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +234,7 @@ def test_a_command_without_a_run_takes_the_newest_and_a_name_stands_for_its_fold
     main(["compare", "newest"])
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()][:2] == ["newest", "second"]
     assert main(["show", "frist"]) == 2
-    expected = "error: a run's folder holds sweep.sqlite, but frist has none; runs in runs: first, newest, second\n"
+    expected = "error: a run's folder contains sweep.sqlite, but frist has none; runs in runs: first, newest, second\n"
     assert capsys.readouterr().err == expected
 
 
@@ -243,7 +243,9 @@ def test_without_any_run_a_run_must_be_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["show"]) == 2
-    assert capsys.readouterr().err == "error: a RUN must be given, because runs/ in the working folder holds no run\n"
+    assert (
+        capsys.readouterr().err == "error: a RUN must be given, because runs/ in the working folder contains no run\n"
+    )
 
 
 def test_help_is_quick_and_names_every_command() -> None:

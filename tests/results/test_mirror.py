@@ -167,7 +167,7 @@ def test_a_head_killed_while_it_brings_the_run_home_does_so_again(tmp_path: Path
     flags = ["--out", str(home.parent), "--name", "r"]
     assert problems(resolve(sweep), parse(sweep, [*flags, "--mirror", where])) == []
     (problem,) = problems(resolve(sweep), parse(sweep, flags))
-    assert problem == f"{home} holds half of a run, and --mirror brings all of it; or choose another --name"
+    assert problem == f"{home} contains half of a run, and --mirror brings all of it; or choose another --name"
     assert fetch_if_absent(where, home)
     assert sorted(path.name for path in home.iterdir()) == ["model", "report.html", FILE]
     assert (home / FILE).read_bytes() == (tmp_path / "m" / "r" / FILE).read_bytes()
@@ -218,8 +218,8 @@ def test_pull_brings_a_run_home_from_its_mirror_and_overwrites_nothing(
     assert main(["pull", str(tmp_path / "no.yaml"), "other", "--out", str(tmp_path / "home")]) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line.split(" ", 1)[1] for line in said] == [
-        f"{tmp_path / 'home' / 'r'} holds a run; choose another --out, or move it away",
-        f"{tmp_path / 'm'}/nobody holds no {FILE}",
+        f"{tmp_path / 'home' / 'r'} contains a run; choose another --out, or move it away",
+        f"{tmp_path / 'm'}/nobody contains no {FILE}",
         f"a cluster's YAML file must exist, but {tmp_path / 'no.yaml'} does not",
     ]
 
@@ -301,7 +301,7 @@ def test_runs_below_one_uri_with_a_query_do_not_collide_and_no_key_leads_out_of_
         bucket.put(key, b"evil")
         assert main(["pull", bucket.where, "one", "--out", str(tmp_path / "other")]) == 2
         said = capsys.readouterr().err
-        assert said.startswith("error: s3://lab/runs/one holds what no run has: a name must")
+        assert said.startswith("error: s3://lab/runs/one contains what no run has: a name must")
         assert list((tmp_path / "other").iterdir()) == []
         bucket.client.delete_object(Bucket="lab", Key=key)
     assert sorted(path.name for path in tmp_path.rglob("*evil*")) == []

@@ -517,5 +517,5 @@ def test_an_early_stopped_run_says_why_it_is_killed(run: Path, rows: Rows) -> No
     export(run)
     tags = children(rows)[2]["tags"]
     assert tags["mlflow.note.content"] == (
-        "Stopped early at epoch 1: val_accuracy did not reach 0.5. MLflow calls such a run KILLED."
+        "Stopped early at epoch 1: val_accuracy did not reach 50.00%. MLflow calls such a run KILLED."
     )

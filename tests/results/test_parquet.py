@@ -186,7 +186,7 @@ def test_tables_of_several_runs_are_joined_and_a_column_of_a_later_run_is_kept(o
 
 
 def test_a_folder_without_a_record_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"holds sweep\.sqlite"):
+    with pytest.raises(RecordError, match=r"contains sweep\.sqlite"):
         parquet.export(tmp_path)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rungwise.results.cli.main import main
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Decision, State, SweepState
+from rungwise.results.record.writer import Record
 from rungwise.results.report.error_gallery import data_uri
 from rungwise.results.report.glossary import GLOSSARY, link_first_uses
 from rungwise.results.report.importance import analyse
@@ -53,6 +54,15 @@ def payload(page: str) -> Any:
         raise AssertionError(f"{constant} is no JSON")
 
     return json.loads(found[1], parse_constant=refused)
+
+
+def texts(data: Any) -> Iterator[str]:
+    """All texts that are values of JSON."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from texts(value)
 
 
 def words(page: str) -> str:
@@ -245,6 +255,17 @@ def test_too_few_trials_have_no_importances_but_words(tmp_path: Path, run: Path)
     assert [bool(analyse(snapshot(one)).importances[0].shares) for one in barely] == [False, True]
 
 
+def test_hyperparameters_without_two_values_have_no_importance(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run", arms={"all": {}})
+    for number in range(1, 31):
+        demo.add(record, number, arm="all")
+        demo.attempt(record, number, *(number / 100 + epoch / 50 for epoch in range(4)))
+        record.end_trial(number, State.COMPLETED)
+    record.close()
+    (only,) = analyse(snapshot(tmp_path / "run")).importances
+    assert (only.n, only.shares, only.why) == (30, {}, "no hyperparameter has two values")
+
+
 def test_pooled_arms_are_a_hyperparameter_and_what_one_arm_searches_counts_there(tmp_path: Path) -> None:
     found = analyse(snapshot(showcase.sweep(tmp_path / "run", 300)))
     completed, pooled = (one for one in found.importances if one.view == "all arms")
@@ -292,6 +313,19 @@ def test_mistakes_are_images_in_the_page(tmp_path: Path) -> None:
     assert all(source.startswith("data:image/png;base64,") for source, _ in images)
 
 
+def test_a_regression_shows_predicted_against_true_and_residuals(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run", confirmed=False)
+    with Record(run) as record:
+        record.set_meta("test", {"trial": 1, "samples": 10, "true": [1.0, 2.0, 4.0], "predicted": [1.5, 2.0, 3.0]})
+    page = render(run)
+    drawn = payload(page)["plots"]["residuals"]
+    assert [data[1]["x"] for data in drawn["data"]] == [[1.0, 2.0, 4.0]] * 2
+    assert [data[1]["y"] for data in drawn["data"]] == [[1.5, 2.0, 3.0], [0.5, 0.0, -1.0]]
+    told = words(page)
+    assert "Mean absolute error 0.5; predictions are 0.167 too low on average." in told
+    assert "(3 of 10 shown)" in told
+
+
 def test_a_png_holds_the_pixels_it_was_given() -> None:
     import io
 
@@ -311,7 +345,7 @@ def test_a_png_holds_the_pixels_it_was_given() -> None:
 def test_the_first_use_of_a_term_leads_to_the_glossary_and_no_later_one_does(tmp_path: Path) -> None:
     page = render(showcase.sweep(tmp_path / "run"))
     links = re.findall(r'<a class="term" href="#([^"]*)" title="([^"]*)">([^<]*)</a>', page)
-    assert {"term-rung", "term-arm", "term-trial", "term-confirmation", "term-interval", "term-importance"} <= {
+    assert {"term-rung", "term-arm", "term-trial", "term-interval", "term-importance"} <= {
         anchor for anchor, _, _ in links
     }
     assert len({anchor for anchor, _, _ in links}) == len(links)
@@ -359,8 +393,10 @@ def test_no_text_of_the_record_becomes_html(tmp_path: Path) -> None:
     assert page.count("onerror=") == page.count("onerror=&#34;window.pwned=1&#34;") + page.count(
         'onerror=\\"window.pwned=1\\"'
     )
-    drawn = json.dumps(payload(page))
-    assert "<img" not in drawn  # plotly.js would read the tag
+    data = payload(page)
+    drawn = list(texts([data["plots"], data["hover"], data["panel"]["metric"]]))
+    assert any("&lt;img" in text for text in drawn)
+    assert not any("<img" in text for text in drawn)  # plotly.js would read the tag; the rest of a panel is text
 
 
 def test_only_our_two_scripts_may_run_and_nothing_may_be_fetched(run: Path) -> None:
@@ -502,3 +538,20 @@ def test_the_answer_draws_the_difference_that_it_claims(tmp_path: Path) -> None:
     assert [shape["x0"] for shape in drawn["views"][0]["layout"]["shapes"] if shape["type"] == "line"] == [0]
     assert "best validation accuracy" not in words(page).partition("Before you believe it")[0]  # the luckiest trial's
     assert f"test accuracy {found.format.value(found.arm(found.best or '').score.mean)}" in words(page)  # type: ignore[union-attr]
+
+
+def test_the_provenance_says_once_what_all_drivers_have_in_common(run: Path) -> None:
+    with Record(run) as record:
+        for pid in (11, 12, 13):
+            record.start_session({"host": "only-one", "pid": pid, "commit": "abc123" if pid < 13 else "def456"})
+    text = section(run, "made")
+    assert text.count("only-one") == 1
+    assert text.count("abc123") == 2
+    assert all(text.count(f">{pid}<") == 1 for pid in (11, 12, 13))
+    assert "The last 3 of 4 sessions are shown." in text
+
+
+def section(run: Path, name: str) -> str:
+    """The markup of a section of the run's report."""
+    page = render(run)
+    return page[page.index(f'<section id="{name}"') :].partition("</section>")[0]

@@ -16,7 +16,7 @@ from support import confirmed
 from support.confirmed import DATA, HIGH, LOW, asked, begun, searched
 
 from rungwise.results.analysis.answer import LOOKS, Answer
-from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict
+from rungwise.results.analysis.findings import Comparison, FailedSearches, Replicate, Verdict, are_alternatives
 from rungwise.results.analysis.phrasing.notes import FALSE_VERDICTS, IDENTICAL_SWEEPS
 from rungwise.results.analysis.statistics import Difference, crossed_difference, searches_needed
 from rungwise.results.record.reader import Reader
@@ -110,6 +110,30 @@ def test_the_budget_of_a_verdict_is_in_epochs_where_it_was_dealt_so(tmp_path: Pa
     assert "with 96 epochs each. 5 independent searches per arm" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("control", "arm", "alternatives"),
+    [
+        ({"l2": 0.0}, {}, False),
+        ({"l2": 0.0}, {"l2": 1e-4}, False),
+        ({"augment": "none"}, {"augment": "flip"}, False),
+        ({}, {"dropout": 0.1}, False),
+        ({"hidden": []}, {"hidden": [16]}, False),
+        ({"batch_norm": False}, {"batch_norm": True}, False),
+        ({"model": "lstm", "l2": 0.0}, {"model": "lstm", "l2": 1e-4}, False),
+        ({"model": "lstm"}, {"model": "transformer"}, True),
+        ({"hidden": [64]}, {"hidden": [64, 64]}, True),
+    ],
+)
+def test_only_a_treatment_helps_or_hurts(control: dict[str, Any], arm: dict[str, Any], alternatives: bool) -> None:
+    assert are_alternatives(control, arm) is alternatives
+
+
+def test_the_verdict_of_two_models_is_that_one_is_better(tmp_path: Path) -> None:
+    arms = {"no L2": {"model": "lstm"}, "L2": {"model": "transformer"}}
+    found = two_arms(tmp_path / "run", LOW, HIGH, arms=arms)
+    assert found.sentence.startswith("L2 is better: ")
+
+
 def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     found = replace(two_arms(tmp_path / "run", LOW, HIGH), worth=0.001)
     seen = Difference(8, 8, 0.0021, 0.00091, 0.0033, 0.001, 1, 0.0012, 0.0030, 1e-7, 0.0, 12.0)
@@ -124,6 +148,8 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
         "L2 hurts: 0.21 points less test accuracy than no L2 (95% interval 0.09 to 0.33 less), with 16 trials each. "
         "8 independent searches per arm, 2 fresh seeds each; L2 won 1 of 8."
     )
+    for verdict, words in ((helps, "L2 is better: 0.21 points more"), (hurts, "L2 is worse: 0.21 points less")):
+        assert found.comparison_text(replace(verdict, alternatives=True)).startswith(words)
     little = replace(helps, difference=replace(seen, mean=0.0005, low=0.0001, high=0.0009), small=True)
     assert found.comparison_text(little) == (
         "L2 helps, but by less than the 0.10 points that were worth having: 0.05 (95% interval 0.01 to 0.09), with 16 "

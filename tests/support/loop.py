@@ -90,7 +90,7 @@ class Loop:
             if before:
                 self.rungs.replay(before, reader.reports(), sweep.metric)
                 self.recorder.replay(curves)
-                self.board.replay(before, curves)
+                self.board.replay(before, curves, experiment)
 
     def deal(self) -> Trial | str | None:
         """Tune asks for a trial and starts it; None or FINISHED when it gets none."""

@@ -128,8 +128,8 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "float images": ({"x": IMAGES / 255, "y": Y}, r"x must be uint8 \(N, C, H, W\) .* float64"),
     "complex": ({"x": X * 1j, "y": Y}, "x must be uint8 .* or numbers"),
     "text": ({"x": X.astype(str), "y": Y}, "x must be uint8 .* or numbers"),
-    "unknown array": ({"x": X, "y": Y, "z": Y}, "must hold the arrays x, y or .*, but holds x, y, z"),
-    "half a split": ({"x": X, "y": Y, "x_test": X, "y_test": Y}, "must hold the arrays"),
+    "unknown array": ({"x": X, "y": Y, "z": Y}, "must contain the arrays x, y or .*, but contains x, y, z"),
+    "half a split": ({"x": X, "y": Y, "x_test": X, "y_test": Y}, "must contain the arrays"),
     "pickled objects": ({"x": np.array([{}] * 200), "y": Y}, "must be readable and whole"),
     "other shape in test": (
         {"x": X, "y": Y, "x_validation": X, "y_validation": Y, "x_test": X[:, 1:], "y_test": Y},
@@ -208,7 +208,7 @@ def test_boolean_columns_are_features_of_zeros_and_ones(parquet: Write, others: 
 
 
 def test_wrong_columns_and_arrays_are_known_before_anything_is_read_whole(npz: Write, parquet: Write) -> None:
-    assert "must hold the arrays" in problems(npz(a=X))[0]
+    assert "must contain the arrays" in problems(npz(a=X))[0]
     assert "--target must name the column" in problems(parquet({"a": X[:, 0]}))[0]
     assert problems(npz(x=X, y=Y)) == []
     assert problems(parquet(image_table())) == []

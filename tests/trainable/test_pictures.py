@@ -147,8 +147,8 @@ print(faults())
 def test_uneven_classes_and_the_range_of_targets_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x=RNG.normal(size=(1000, 2)), y=(np.arange(1000) % 10 == 0).astype(int))
     (note,) = notes(load(str(tmp_path / "own.npz")))
-    assert "classes are uneven: of 700 training samples" in note
-    assert "'0'; to say '0' always is" in note
+    assert "imbalanced classes: of 700 training samples" in note
+    assert "'0'; always predicting '0' would be" in note
     assert notes(load("digits")) == []
     assert notes(load("diabetes"))[0].startswith("targets from 25 to 346, mean")
 
@@ -208,7 +208,11 @@ def test_a_regression_learns_and_is_measured_in_its_own_unit(line: str, tmp_path
     assert scores(restored.model, tensors) == scores(state.model, tensors)
     values = config.model_dump(mode="json")
     assert score({1: (path, digest)}, {1: values}, data, "cpu")[1]["r2"] > 0.99
-    assert diagnose((path, digest), values, data, "cpu") == {"classes": [], "samples": len(data.test)}
+    found = diagnose((path, digest), values, data, "cpu")
+    assert (found["classes"], found["samples"]) == ([], len(data.test))
+    assert found["true"] == pytest.approx(data.test.y.tolist())
+    predictions = classifier((path, digest), config, data)(torch.tensor(data.test.x))
+    assert found["predicted"] == pytest.approx(predictions.flatten().tolist(), rel=1e-4, abs=1e-4)
     export((path, digest), values, data, tmp_path / "model")
     predicted = classifier((path, digest), config, data)(torch.tensor(data.test.x))
     program = torch.export.load(tmp_path / "model" / "model.pt2").module()

@@ -296,7 +296,7 @@ def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
     data = load(table(tmp_path, columns))
     assert data.offset is not None
     assert data.offset[1] == 0
-    assert any("1 of 2 columns hold numbers so large beside their spread" in note for note in notes(data))
+    assert any("1 of 2 columns contain numbers so large beside their spread" in note for note in notes(data))
     scaled = (data.train.x - np.array(data.mean)) / np.array(data.std)
     assert np.abs(scaled[:, 0] - scaled[:, 1]).max() < 1e-5
     assert load(table(tmp_path, {"time": 1000 + exact, "a": exact, "label": np.arange(80) % 2})).offset is None

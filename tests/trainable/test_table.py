@@ -258,8 +258,12 @@ def test_rows_without_a_target_are_left_out_and_said(tmp_path: Path) -> None:
 TARGETS: dict[str, tuple[list[Any], Columns, str]] = {
     "one class": ([1] * 40, Columns(target="y"), "must have two values or more, but is always 1"),
     "many whole numbers": (list(range(40)), Columns(target="y"), "say --task regression or --task classification"),
-    "text for a regression": (["a", "b"] * 20, Columns(target="y", task="regression"), "must hold numbers, but row 1"),
-    "dates": (["2020-01-01", "2020-01-02"] * 20, Columns(target="y"), "holds dates"),
+    "text for a regression": (
+        ["a", "b"] * 20,
+        Columns(target="y", task="regression"),
+        "must contain numbers, but row 1",
+    ),
+    "dates": (["2020-01-01", "2020-01-02"] * 20, Columns(target="y"), "contains dates"),
     "all different": ([f"t{n}" for n in range(40)], Columns(target="y"), "has 40 classes in 40 rows"),
     "nothing": ([""] * 40, Columns(target="y"), "has no value"),
     "a column that is not there": ([0, 1] * 20, Columns(target="Y"), "did you mean 'y'"),

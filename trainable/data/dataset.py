@@ -152,7 +152,7 @@ def load(
     splits, offset = in_float32(splits) if preprocess == STANDARDISE else (splits, None)
     if offset is not None:
         changes.append(
-            f"{np.count_nonzero(offset)} of {len(offset)} columns hold numbers so large beside their spread that "
+            f"{np.count_nonzero(offset)} of {len(offset)} columns contain numbers so large beside their spread that "
             "float32 would lose their digits: their mean is taken away first"
         )
     if preprocess == STANDARDISE:
@@ -194,9 +194,9 @@ def notes(dataset: Dataset) -> list[str]:
         return lines
     return [
         *lines,
-        f"classes are uneven: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
-        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; to say "
-        f"{dataset.classes[commonest]!r} always is {counts[commonest] / len(dataset.train):.1%} right",
+        f"imbalanced classes: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
+        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; always "
+        f"predicting {dataset.classes[commonest]!r} would be {counts[commonest] / len(dataset.train):.1%} accurate",
     ]
 
 

@@ -159,4 +159,6 @@ def _read_npz(path: Path) -> Raw:
 def _check_keys(path: Path, keys: Iterable[str]) -> None:
     if set(keys) not in [set(allowed) for allowed in NPZ_KEYS]:
         allowed = " or ".join(", ".join(keys) for keys in NPZ_KEYS)
-        raise DataError(f"{str(path)!r} must hold the arrays {allowed}, but holds {', '.join(sorted(keys)) or 'none'}")
+        raise DataError(
+            f"{str(path)!r} must contain the arrays {allowed}, but contains {', '.join(sorted(keys)) or 'none'}"
+        )

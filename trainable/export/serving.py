@@ -112,7 +112,7 @@ def _numbers(values: Sequence[float], count: int) -> list[float]:
 def _require_size(weights: Path, expected: int) -> None:
     size = weights.stat().st_size
     if not expected <= size <= expected + HEADER:
-        raise ValueError(f"{weights.name} must hold {expected:,} bytes of weights, but has {size:,} bytes")
+        raise ValueError(f"{weights.name} must contain {expected:,} bytes of weights, but has {size:,} bytes")
     free = memory.free()
     if free is not None and size > memory.SHARE * free:
         raise ValueError(f"weights must fit into half of the free memory, but {weights.name} has {size:,} bytes")

@@ -23,6 +23,7 @@ from rungwise.trainable.faults import ordinary
 from rungwise.trainable.train import outputs_of, scores
 from rungwise.trainable.training.state import State
 
+PREDICTIONS = 1000  # of a regression that are kept for the report
 File = tuple[str | Path, str]  # what `State.save` wrote, and its SHA-256
 
 
@@ -61,12 +62,14 @@ def diagnose(
 
     confusion[i][j]: samples of class i that were called j; class_accuracy[i]: share of class i that was right, None
     without samples; mistakes: the `worst` most confident ones, first the most confident, with the raw uint8 image
-    in base64 (None for data that is not images). A regression has none of these. Raises as `score` does.
+    in base64 (None for data that is not images). A regression has instead, in the target's unit, true[i] and
+    predicted[i] of `PREDICTIONS` test samples, evenly spaced, or of all if there are fewer. Raises as `score` does.
     """
     test = _test(data, device)
     checked = parse_config(config)
     if test.target is not None:
-        return {"classes": [], "samples": len(test.y_validation)}
+        predictions = _predictions(load(file, checked, test), test, checked.precision)
+        return {"classes": [], "samples": len(test.y_validation)} | predictions
     probabilities = _probabilities(load(file, checked, test), test, checked.precision)  # (N, K)
     true, classes = test.y_validation.cpu(), test.classes
     confidence, predicted = probabilities.max(1)
@@ -106,6 +109,18 @@ def _test(data: Dataset, device: torch.device | str) -> Tensors:
         raise ValueError(f"the final step must be given the test split, but the dataset {data.name!r} has none")
     nothing = Split(data.train.x[:0], data.train.y[:0])
     return Tensors.of(replace(data, train=nothing, validation=data.test, test=None), device)
+
+
+@torch.no_grad()
+def _predictions(model: nn.Module, test: Tensors, precision: str) -> dict[str, list[float]]:
+    assert test.target is not None
+    mean, sd = test.target
+    true = test.y_validation.double().cpu()
+    outputs = outputs_of(model, test.x_validation, test.mean, test.std, precision)
+    predicted = outputs[:, 0].double().cpu() * sd + mean
+    chosen = torch.linspace(0, len(true) - 1, min(PREDICTIONS, len(true))).round().long()
+    finite = chosen[predicted[chosen].isfinite()]
+    return {"true": true[finite].tolist(), "predicted": predicted[finite].tolist()}
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
@@ -82,7 +83,7 @@ class Arguments:
         self._function = function
         try:
             parameters = inspect.signature(function).parameters
-            hints = typing.get_type_hints(_annotated(function), include_extras=True)
+            hints = _hints(function, [name for name in parameters if name != TRIAL])
         except Exception as error:  # an annotation that does not resolve, or no signature at all
             raise FunctionError(f"the parameters of {name_of(function)} must be known, but {reason(error)}") from error
         self._takes_trial = TRIAL in parameters
@@ -192,6 +193,23 @@ class Arguments:
     def _names(self) -> list[str]:
         assert self.model is not None
         return list(self.model.model_fields)
+
+
+def _hints(function: Callable[..., Any], names: Sequence[str]) -> dict[str, Any]:
+    """The annotations of these parameters. What else is annotated may have been imported for type checkers alone, and
+    so may that of a configuration: then it is taken as a mapping.
+
+    Raises NameError, or what else an annotation raises, for one that does not resolve.
+    """
+    annotated = inspect.unwrap(_annotated(function))
+    given = {name: each for name, each in inspect.get_annotations(annotated).items() if name in names}
+    holder = types.SimpleNamespace(__annotations__=given)
+    try:
+        return typing.get_type_hints(holder, getattr(annotated, "__globals__", {}), include_extras=True)
+    except NameError:
+        if len(names) == 1 and names[0] in CONFIG_NAMES:
+            return {}
+        raise
 
 
 def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -131,7 +131,7 @@ class ObjectiveTrial:
             raise ObjectiveError(f"{name!r} belongs to the sweep; give the hyperparameter another name, as 'n_{name}'")
         value = self._value(name, distribution)
         if not contains(distribution, value):
-            raise ObjectiveError(f"{name} must lie in {distribution}, but {value!r} was given")
+            raise ObjectiveError(f"{name} must be within {distribution}, but {value!r} was given")
         self.distributions[name], self.params[name] = distribution, value
         return value
 

@@ -42,15 +42,15 @@ def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str
     if not isinstance(report, Mapping):
         raise ReportError(f"a report must be a mapping of names to numbers, but got {_words(report)}")
     if len(report) > MOST_NAMES:
-        raise ReportError(f"a report must hold at most {MOST_NAMES:,} numbers, but got {len(report):,}")
+        raise ReportError(f"a report must contain at most {MOST_NAMES:,} numbers, but got {len(report):,}")
     found: dict[str, float] = {}
     names: dict[str, str] = {}  # as SQL compares them
     for name, value in report.items():
         _require_name(name)
         if name.lower().startswith("test") and phase != "test":
             raise ReportError(
-                f"a report must not hold test scores, but got {name!r}: the search would be fitted to them; report a "
-                "validation score, and give the test split to Sweep(test=...)"
+                f"a report must not contain test scores, but got {name!r}: the search would be fitted to them; report "
+                "a validation score, and give the test split to Sweep(test=...)"
             )
         column = f"reported_{name}" if name.lower() in OUR_NAMES else str(name)
         if (other := names.setdefault(column.lower(), name)) is not name:
@@ -61,7 +61,7 @@ def numbers(report: object, objectives: tuple[str, ...], phase: str) -> dict[str
         found[column] = _number(name, value)
     if missing := [name for name in objectives if name not in found]:
         raise ReportError(
-            f"a report must hold the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
+            f"a report must contain the objective {missing[0]!r}, but got {', '.join(map(repr, found)) or 'nothing'}"
         )
     require_shares(found, objectives)
     return found
@@ -99,9 +99,11 @@ def _number(name: str, value: Any) -> float:
         try:
             value = value.item()
         except (ValueError, RuntimeError):
-            raise ReportError(f"a report must hold numbers, but {name} is not a single one: {_words(value)}") from None
+            raise ReportError(
+                f"a report must contain numbers, but {name} is not a single one: {_words(value)}"
+            ) from None
     if not isinstance(value, Real):
-        raise ReportError(f"a report must hold numbers, but {name} is {_words(value)}")
+        raise ReportError(f"a report must contain numbers, but {name} is {_words(value)}")
     try:
         return float(value)
     except OverflowError:

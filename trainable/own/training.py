@@ -113,13 +113,18 @@ class OwnTraining(Training):
         loaded = load(self.data.load)
         try:
             with ordinary():
-                nbytes = _size(loaded)
+                pickled, buffers = _pickled(loaded)
         except Exception as error:
             raise FunctionError(
                 f"data: what {name} returned must be sent to the processes that train, but {reason(error)}; with "
                 "data_per_worker=True each of them calls it"
             ) from error
+        nbytes = len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
         return SweepData(loaded, loaded, nbytes, {"name": name})
+
+    def as_sent(self, data: Any) -> Any:
+        pickled, buffers = _pickled(data)
+        return pickle.loads(pickled, buffers=[buffer.raw().toreadonly() for buffer in buffers])
 
     def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         from rungwise.trainable.train import prepare_process
@@ -134,7 +139,7 @@ class OwnTraining(Training):
         self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
     ) -> tuple[list[float], list[int]]:
         """By the first reports of each: the second one, where there is one, tells no longer of a start."""
-        prepared, device = self.prepare(self.load(data_root).search, resources)
+        prepared, device = self.prepare(self.as_sent(self.load(data_root).search), resources)
         seconds, sizes = [], []
         for config in configs:
             with tempfile.TemporaryDirectory() as scratch:
@@ -242,13 +247,13 @@ class OwnTraining(Training):
         return SavedModel({**files, CONFIG: (json.dumps(described, indent=1) + "\n").encode()})
 
 
-def _size(value: Any) -> int:
-    """Bytes that `value` takes when it is sent; arrays are counted and not copied."""
+def _pickled(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """`value` as it is sent: the memory of its arrays apart, which is not copied."""
     import cloudpickle
 
     buffers: list[pickle.PickleBuffer] = []
     pickled = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
-    return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)
+    return pickled, buffers
 
 
 def searched(values: Mapping[str, Any]) -> list[str]:

@@ -95,11 +95,13 @@ class BuiltInTraining(Training):
         if not regression and len(held) < 2:
             which = f"only {data.classes[held.pop()]!r}" if held else "none"
             lines.append(
-                f"the test split must hold samples of two classes, but holds {which}; split the data otherwise "
+                f"the test split must contain samples of two classes, but contains {which}; split the data otherwise "
                 "(docs/data.md)"
             )
         if regression and not held:
-            lines.append("the test split must hold samples, but holds none; split the data otherwise (docs/data.md)")
+            lines.append(
+                "the test split must contain samples, but contains none; split the data otherwise (docs/data.md)"
+            )
         if regression and packed:
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return lines
@@ -142,7 +144,7 @@ class BuiltInTraining(Training):
 
         problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data.full)))
         return [
-            f"the model can be trained and scored, but torch.export refuses it, so model/ will hold its weights and "
+            f"the model can be trained and scored, but torch.export refuses it, so model/ will contain its weights and "
             f"no program: {problem}"
             for problem in problems
         ]

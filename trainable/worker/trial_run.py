@@ -100,7 +100,7 @@ class TrialRun(ABC):
         objectives = self._context.objectives
         for name in objectives:
             if name not in metrics:
-                raise KeyError(f"the objective {name!r} is not in the report, which holds {', '.join(metrics)}")
+                raise KeyError(f"the objective {name!r} is not in the report, which contains {', '.join(metrics)}")
         return TrialResult(
             self.assignment.trial,
             self.assignment.attempt,

@@ -78,14 +78,16 @@ def _nothing_confirmed(findings: Findings) -> str:
 
 def _limits(findings: Findings) -> list[str]:
     """What the comparisons do not tell, once for all of them."""
-    arms = [comparison.arm for comparison in findings.comparisons if comparison.verdict is Verdict.ONE_SEARCH]
+    open_ones = [comparison for comparison in findings.comparisons if comparison.verdict is Verdict.ONE_SEARCH]
+    arms = [comparison.arm for comparison in open_ones]
     if not arms:
         return []
     several = len(arms) > 1
     arm_text = "any of them" if several else arms[0]
+    helps = "is better" if any(comparison.alternatives for comparison in open_ones) else "helps"
     texts = [
-        f"Whether {arm_text} helps cannot be told from one search per arm: another search finds other configurations. "
-        "--searches 5 tells."
+        f"Whether {arm_text} {helps} cannot be told from one search per arm: another search finds other "
+        "configurations. --searches 5 tells."
     ]
     if several:
         texts.insert(0, f"The {PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")

@@ -59,7 +59,7 @@ def note_text(note: Note, findings: Findings) -> str:
             if low == 0 and value < high / 2:  # there is no less
                 return f"The best configuration of {arm} has next to no {name} ({value:.3g} of 0 to {high:.3g})."
             return (
-                f"The best configuration of {arm} lies at the edge of {name} ({value:.3g} of {low:.3g} to {high:.3g}): "
+                f"The best configuration of {arm} is at the edge of {name} ({value:.3g} of {low:.3g} to {high:.3g}): "
                 "another range may change this answer."
             )
         case AsGoodAsNone(arm, name, value, low, high, control):

@@ -66,11 +66,10 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
     interval = f"({PERCENT} interval {first} to {last}{' less' if found.mean < 0 else ''})"
     if comparison.small:
         little = f"but by less than the {worth} that were worth having: {score.change(abs(found.mean))}"
-        text = f"{arm} {comparison.verdict}, {little} {interval}, {budget}. {searches}"
+        text = f"{arm} {comparison.verdict_text}, {little} {interval}, {budget}. {searches}"
     else:
-        text = (
-            f"{arm} {comparison.verdict}: {signed(found.mean, score)} than {control} {interval}, {budget}. {searches}"
-        )
+        size = signed(found.mean, score)
+        text = f"{arm} {comparison.verdict_text}: {size} than {control} {interval}, {budget}. {searches}"
     seeds = {len(one.values) + len(one.failed) for each in findings.arms for one in each.winners.values()}
     if len(seeds) == 1:
         text += f", {plural(seeds.pop(), 'fresh seed')} each"

@@ -37,8 +37,8 @@ def plot_budget(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Fin
         f"Best {metric_label(snapshot.metric)} to expect. {'; '.join(ends)}. {leads}".strip(),
         views,
         "Line: the best validation score after so many trials, mean over the searches of an arm. Band: its 95% "
-        f"t-interval, at each number of trials by itself.{pooled} A best of many noisy scores flatters, in all arms "
-        "alike.",
+        f"t-interval, separately at each number of trials.{pooled} The best of many noisy scores is optimistic, in "
+        "all arms alike.",
     )
 
 

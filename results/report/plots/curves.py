@@ -39,6 +39,8 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
             for arm in snapshot.arms
             if (arm_entries := [entry for entry in drawn if entry.trial.arm == arm])
         ]
+    off = sum(any(math.isfinite(v) and not whole[0] <= v <= whole[1] for _, v, _ in entry.curve) for entry in drawn)
+    blank = len(snapshot.search) - len(drawn)
     counts = ", ".join(f"{len(members)} {state.lower()}" for state, members in by_state(snapshot.search).items())
     rungs = ", ".join(f"{rung:g}" for rung in snapshot.rungs[:-1])
     return Figure(
@@ -46,8 +48,11 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
         f"{metric_label(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
         + (f" Rungs at epoch {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
-        "One line a trial. Dashed uprights are the rungs at which ASHA compares trials; a line that ends at one was "
-        "stopped there." + (f" Curves are thinned to {each} points each." if thinned else ""),
+        "One line per trial. Dashed vertical lines are rungs, where ASHA compares trials; curves that end on one were "
+        "stopped there."
+        + (f" Curves are thinned to {each} points each." if thinned else "")
+        + (f" Partly off this range: {off} curves." if off else "")
+        + (f" Not drawn: {blank} trials without a finite score." if blank else ""),
         height=430,
     )
 

@@ -16,7 +16,7 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
         return None
     views = []
     low, high = _upper([entry.best for entry in rankable if entry.best is not None], snapshot.sign)
-    unit, seconds = _unit(max(snapshot.worked(entry.curve[-1][2]) for entry in rankable if entry.curve))
+    unit, seconds = unit_of(max(snapshot.worked(entry.curve[-1][2]) for entry in rankable if entry.curve))
     for label, title in (("by trial", "trial"), ("by time", f"{unit} of work"), ("all scores", "trial")):
         data: list[Json] = []
         for index, arm in enumerate(snapshot.arms):
@@ -45,8 +45,8 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
         "history",
         f"Best {metric_label(snapshot.metric)} so far. " + "; ".join(best_texts) + ".",
         views,
-        "Line: the best validation score so far in each arm. Dots: the best score of every trial. A best of many "
-        "noisy scores flatters: the more trials, the more."
+        "Line: the best validation score so far in each arm. Dots: the best score of every trial. The best of "
+        "many noisy scores is optimistic, increasingly so with more trials."
         + (f" Off this range: {worse} worse; “all scores” shows every trial." if worse else ""),
     )
 
@@ -77,7 +77,8 @@ def _upper(values: Sequence[float], sign: float) -> tuple[float, float]:
     return padded(low, high)
 
 
-def _unit(seconds: float) -> tuple[str, float]:
+def unit_of(seconds: float) -> tuple[str, float]:
+    """(name, seconds) of the unit in which so long a time is drawn."""
     if seconds > 2 * 3600:
         return "hours", 3600.0
     return ("minutes", 60.0) if seconds > 120 else ("seconds", 1.0)

@@ -7,7 +7,7 @@ the record that becomes text is escaped here: plotly.js reads tags in it.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class Figure:
     note: str = ""
     height: int = 380  # CSS pixels
     min_width: int = 0  # CSS pixels; a narrower page scrolls within the frame
+    hint: str = ""  # what a reader can do with it on a screen
+    axes: Mapping[str, Json] = field(default_factory=dict)  # what the reader may choose as x and y: layout, values
 
 
 def safe(value: object) -> str:

@@ -11,6 +11,7 @@ from ray.tune import Callback
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.terminal.live_view import View
+from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State, outcome
 from rungwise.results.record.writer import MOST_METRICS, Record
@@ -33,7 +34,7 @@ class Unreachable(Unusable):
     def __init__(self, trial: int, why: str, worker: WorkerAddress | None) -> None:
         machine = worker.node_ip if worker else "a machine"
         super().__init__(
-            f"checkpoints must lie where all machines reach them, but {machine}, where trial {trial} was "
+            f"checkpoints must be where all machines can reach them, but {machine}, where trial {trial} was "
             f"to run, does not: {why}; name a shared folder or an s3:// URI with --mirror"
         )
 
@@ -53,6 +54,7 @@ class Recorder(Callback):
     ) -> None:
         """`checkpoints`: the path or URI below which trials keep theirs; `gpus`: trials are given GPUs."""
         self._record, self._rungs, self._view, self._ended = record, rungs, view, ended
+        self.metric = ""  # the objective's name, which says how scores are written
         self.breach: Callable[[Mapping[str, float]], str | None] = lambda _: None  # the constraint that a report breaks
         self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
         self._checkpoints, self._gpus = checkpoints, gpus
@@ -97,7 +99,8 @@ class Recorder(Callback):
                 self._note(
                     number, f"reports have more than {MOST_METRICS:,} different names; further ones are not kept"
                 )
-            self._view.reported(number, result.metrics["epoch"], result.objective)
+            feasible = self.breach(result.metrics) is None
+            self._view.reported(number, result.metrics["epoch"], result.objective, feasible=feasible)
         if over:
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
         elif result.checkpoint is not None:
@@ -162,7 +165,8 @@ class Recorder(Callback):
         if decision and decision.why:
             reason = decision.why
         elif decision and decision.cutoff is not None:
-            reason = f"{result.objective:.6g} against a cutoff of {decision.cutoff:.6g} at epoch {decision.rung:g}"
+            score, cutoff = (format_metric(value, self.metric) for value in (result.objective, decision.cutoff))
+            reason = f"{score} against a cutoff of {cutoff} at epoch {decision.rung:g}"
         if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
             reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(

@@ -106,7 +106,7 @@ class Session:
             recorder = Recorder(
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
-            recorder.breach = experiment.breach
+            recorder.metric, recorder.breach = experiment.metric, experiment.breach
             recorder.ending = lambda: self.stop.interrupted
             search = Search(experiment, self.record, self._limit, self._repeats, recorder.refused)
             from rungwise.results.exporters.optuna_study import studies
@@ -114,7 +114,7 @@ class Session:
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
             rungs.budget = search.budget
             if trials:
-                board.replay(current_trials(reader), curves)
+                board.replay(current_trials(reader), curves, experiment)
                 self.stop.replay(trials)
                 recorder.replay(curves)
                 rungs.replay(trials, reader.reports(), experiment.metric)

@@ -27,8 +27,8 @@ class Stop(Stopper):
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
 
     def __getstate__(self) -> dict[str, object]:
-        """Tune pickles its stopper into a snapshot that is never read; a terminal and a hook cannot be pickled."""
-        return {}
+        """Tune pickles whom it asks, and a terminal cannot be pickled."""
+        return self.__dict__ | {"notice": None}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False

@@ -172,13 +172,13 @@ class Confirmation:
             except (Unmade, OSError) as problem:
                 if isinstance(problem, Unfit):
                     self._record.event("unfit", trials=[trial])
-                yield f"the answer stands, but the model of trial {trial} could not be kept: {problem}"
+                yield f"the answer is complete, but the model of trial {trial} could not be kept: {problem}"
         for trial, file in left.diagnosis.items():
             try:
                 if diagnosis := self._on_worker(self._training.diagnose, file, configs[trial]):
                     self._record.set_meta("test", {"arm": arm, "trial": trial, **diagnosis})
             except Unmade as problem:
-                yield f"the answer stands, but where the model of trial {trial} errs could not be said: {problem}"
+                yield f"the answer is complete, but where the model of trial {trial} errs could not be said: {problem}"
         self._record.commit()
 
     def _record_lacks_constant_scores(self) -> bool:

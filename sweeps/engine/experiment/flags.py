@@ -237,5 +237,5 @@ def current_name(name: str) -> str:
     if name not in RENAMED:
         return name
     old, new = (f"--{each.replace('_', '-')}" for each in (name, RENAMED[name]))
-    say(f"note: {old} is now {new}; the old name goes with version 0.3", sys.stderr)
+    say(f"note: {old} is now {new}; the old name will be removed in version 0.3", sys.stderr)
     return RENAMED[name]

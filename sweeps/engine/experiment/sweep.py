@@ -146,7 +146,7 @@ class Sweep:
             object.__setattr__(self, "mode", _mode(self.metric))
         object.__setattr__(self, "mode", _short(self.mode))
         if also is not None:
-            say("note: `also` of a Sweep is now `objectives`; the old name goes with version 0.3", sys.stderr)
+            say("note: `also` of a Sweep is now `objectives`; the old name will be removed in version 0.3", sys.stderr)
             object.__setattr__(self, "objectives", plain(also))
         names = dict.fromkeys(self.objectives) if isinstance(self.objectives, list | tuple) else self.objectives
         if isinstance(names, Mapping):

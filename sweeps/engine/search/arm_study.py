@@ -161,7 +161,7 @@ class ArmStudy(OptunaSearch):
         shared, own = compat.study_attributes(self.study), compat.trial_attributes(self.study, trial)
         enqueued = own.get("fixed_params", {})
         if name in enqueued and not contains(distribution, enqueued[name]):
-            raise ValueError(f"--enqueue: {name} must lie in {distribution}, but got {enqueued[name]!r}")
+            raise ValueError(f"--enqueue: {name} must be within {distribution}, but got {enqueued[name]!r}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler = self._samplers[trial_id]

@@ -61,12 +61,12 @@ def _checked(space: Space, point: dict[str, Any]) -> dict[str, Any]:
             if callable(space):
                 space(trial)
     except Exception as error:
-        raise WarmStartError(f"--enqueue must lie in the space, but got {json.dumps(point)}: {error}") from None
+        raise WarmStartError(f"--enqueue must be within the space, but got {json.dumps(point)}: {error}") from None
     if foreign := [name for name in point if name not in trial.params]:
         raise WarmStartError(f"--enqueue: {unknown('hyperparameter of the space', foreign[0], list(trial.params))}")
     for name, value in point.items():
         if not contains(trial.distributions[name], value):
-            raise WarmStartError(f"--enqueue: {name} must lie in {trial.distributions[name]}, but got {value!r}")
+            raise WarmStartError(f"--enqueue: {name} must be within {trial.distributions[name]}, but got {value!r}")
     return point
 
 

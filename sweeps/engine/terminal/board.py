@@ -11,6 +11,7 @@ from itertools import count
 from math import isfinite, nan
 
 from rungwise.results.io.formatting import duration, format_metric
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import ReportRow, State, Trial
 
 RECENT = 12  # trials, or twice as many as run at once: how fast a busy machine trains changes
@@ -67,7 +68,8 @@ class Board:
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
-        """{arm: (objective, trial)}; a diverged, failed or lost trial is never best."""
+        """{arm: (objective, trial)}; a diverged, failed or lost trial is never best, nor one whose last report breaks a
+        constraint."""
         best: dict[str, tuple[float, int]] = {}
         for number, (arm, score) in self.scores.copy().items():
             if arm not in best or self.sign * (score - best[arm][0]) > 0:
@@ -80,7 +82,8 @@ class Board:
         trial.since, trial.last, trial.first = self.now(), self.now(), trial.epoch
         self.widest = max(self.widest, len(self.running))
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        """`objective`: None where it is no number; `feasible`: whether the report keeps the constraints."""
         trial = self.running[number]
         gained = max(0.0, epoch - trial.epoch)
         self.epochs += gained
@@ -90,7 +93,9 @@ class Board:
         if trial.phase != "search":
             return
         self.reached.update(rung for rung in self.rungs if before < rung <= epoch)
-        if objective is not None:
+        if not feasible:
+            self.scores.pop(number, None)
+        elif objective is not None:
             score = self.scores.get(number, (trial.arm, objective))[1]
             self.scores[number] = (trial.arm, max(score, objective, key=lambda value: self.sign * value))
 
@@ -108,13 +113,16 @@ class Board:
         if state in (State.DIVERGED, State.FAILED, State.LOST):
             self.scores.pop(number, None)
 
-    def replay(self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]]) -> None:
+    def replay(
+        self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition
+    ) -> None:
         """Count what the record holds, as if it had happened under this driver."""
         for trial in trials:
             self.started(trial.trial, trial.arm, trial.phase)
             for _, report in sorted(curves.get(trial.trial, {}).items()):
                 score = report.metrics.get(self.metric, nan)
-                self.reported(trial.trial, report.metrics["epoch"], score if isfinite(score) else None)
+                known, feasible = score if isfinite(score) else None, definition.breach(report.metrics) is None
+                self.reported(trial.trial, report.metrics["epoch"], known, feasible=feasible)
             if trial.state.ended:
                 self.ended(trial.trial, trial.state)
         self.waiting, self.running, self.epochs_here = self.running, {}, 0.0

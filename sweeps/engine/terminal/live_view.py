@@ -43,8 +43,8 @@ class View:
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         self.board.started(number, arm, phase)
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        self.board.reported(number, epoch, objective)
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        self.board.reported(number, epoch, objective, feasible=feasible)
 
     def ended(self, number: int, state: State) -> None:
         self.board.ended(number, state)
@@ -55,8 +55,8 @@ class PlainView(View):
 
     _last = 0.0
 
-    def reported(self, number: int, epoch: float, objective: float | None) -> None:
-        super().reported(number, epoch, objective)
+    def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
+        super().reported(number, epoch, objective, feasible=feasible)
         if self.board.now() - self._last >= PLAIN_SECONDS:
             self._last = self.board.now()
             self.note(self.board.line())

@@ -81,10 +81,11 @@ def summarise(
 
 
 def _wrapped(line: str) -> str:
-    """A line broken at words where the terminal ends, except for commands, which are copied whole."""
-    if line.startswith(("mlflow", "resume")):
-        return line
+    """A line broken at words where the terminal ends, except for commands, which are copied whole; in a log, only the
+    answer is broken."""
     label = re.match(r"[a-z]+ {2,}", line)
+    if line.startswith(("mlflow", "resume")) or (label and not sys.stdout.isatty()):
+        return line
     columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
     return textwrap.fill(
         line,

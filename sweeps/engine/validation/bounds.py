@@ -30,7 +30,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         (experiment.epochs >= 1, "--epochs must be at least 1", experiment.epochs),
         (LEAST_ETA <= experiment.eta < math.inf, f"--eta must be a number from {LEAST_ETA} up",
          experiment.eta),
-        (0 <= experiment.seed < 2**63, "--seed must lie from 0 to 2**63 - 1", experiment.seed),
+        (0 <= experiment.seed < 2**63, "--seed must be from 0 to 2**63 - 1", experiment.seed),
         (options.concurrency >= 0, "--concurrency must be at least 0 (0 = as many as fit)", options.concurrency),
         (options.retries >= 0, "--retries must be at least 0", options.retries),
         (experiment.confirm_configs >= 1, "--confirm-configs must be at least 1 (or --no-confirm)",

@@ -56,19 +56,19 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
     rungs, stops = options.scheduler, options.scheduler != "none" or options.patience is not None
     idle = [
         (options.eta != sweep.eta and rungs in ("median", "none"), "--eta", f"--scheduler {rungs} has no rungs"),
-        (options.grace != sweep.grace and rungs == "none", "--grace", "--scheduler none stops no trial"),
+        (options.grace != sweep.grace and rungs == "none", "--grace", "with --scheduler none no trial is stopped"),
         (options.confirm_seeds != sweep.confirm_seeds and not options.confirm, "--confirm-seeds",
-         "--no-confirm trains nothing again"),
+         "--no-confirm retrains nothing"),
         (options.confirm_configs != sweep.confirm_configs and not options.confirm, "--confirm-configs",
-         "--no-confirm trains nothing again"),
+         "--no-confirm retrains nothing"),
         (options.refit_seeds != sweep.refit_seeds and not options.confirm, "--refit-seeds",
-         "--no-confirm trains nothing again"),
+         "--no-confirm retrains nothing"),
         (options.untuned_seeds != sweep.untuned_seeds and not options.confirm, "--untuned-seeds",
-         "--no-confirm trains nothing again"),
+         "--no-confirm retrains nothing"),
         (options.audit > 0 and not stops, "--audit", "no trial is stopped early"),
         (options.price_per_hour is not None and not options.plan, "--price-per-hour", "it is for --plan"),
-        (options.widen and options.fresh, "--widen", "--fresh begins a run of its own"),
-        (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh begins a run of its own"),
+        (options.widen and options.fresh, "--widen", "--fresh starts a new run"),
+        (options.accept_changed_model and options.fresh, "--accept-changed-model", "--fresh starts a new run"),
     ]  # fmt: skip
     return [f"{flag} has no effect here: {why}" for does_nothing, flag, why in idle if does_nothing]
 

@@ -41,11 +41,11 @@ def folder_problems(experiment: Experiment, options: Options) -> list[str]:
         return []
     if not (folder / FILE).exists():
         if (folder / HALF).is_dir():  # its head was killed while it brought the run home
-            again = f"{folder} holds half of a run, and --mirror brings all of it; or choose another --name"
+            again = f"{folder} contains half of a run, and --mirror brings all of it; or choose another --name"
             return [] if options.mirror else [again]
         # A killed driver may leave the lock, and a record that was never finished: neither is anybody's work.
         foreign = sorted(child.name for child in folder.iterdir() if child.name not in (LOCK, f".{FILE}.tmp"))
-        return [f"{folder} holds {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
+        return [f"{folder} contains {foreign[0]} but no {FILE}; choose another --name"] if foreign else []
     try:
         with Reader(folder) as reader:
             owner = reader.definition().sweep or experiment.sweep

@@ -40,7 +40,7 @@ def problems(space: Space, given: Mapping[str, Any], training: Training) -> list
         return _probe(space, given, training)
     lines: list[str] = []
     if not space:
-        lines.append("a space holds at least one hyperparameter, but got an empty dict")
+        lines.append("a space must contain at least one hyperparameter, but got an empty dict")
     whole = training.whole_numbers(given)
     for name, distribution in space.items():
         if name in given:

@@ -153,7 +153,7 @@ def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     if is_missing(values).all():
         return np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
     if values.dtype.kind != "M":
-        raise DataError(f"column {name!r} must hold dates, as it did when the model was trained")
+        raise DataError(f"column {name!r} must contain dates, as it did when the model was trained")
     return values
 
 
@@ -168,10 +168,10 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
     """Labels 0..K-1 and the names of the classes; or targets float64 and no classes. Raises DataError."""
     name = roles.label
     if target.dtype.kind == "M":
-        raise DataError(f"the target {name!r} holds dates: give the number to predict, days until then for example")
+        raise DataError(f"the target {name!r} contains dates: give the number to predict, days until then for example")
     if roles.task == "regression":
         if target.dtype == object:
-            raise DataError(f"the target {name!r} must hold numbers for a regression, but holds text")
+            raise DataError(f"the target {name!r} must contain numbers for a regression, but contains text")
         return target, ()
     distinct = np.unique(target)
     if len(distinct) < 2:

@@ -218,7 +218,7 @@ def _header(text: str, path: Path) -> tuple[list[str], str, int]:
         raise DataError(f"columns of {str(path)!r} must have different names, but {', '.join(twice)} comes twice")
     if all(text_columns.NUMBER_LIKE.match(name) for name in names):
         raise DataError(
-            f"the first line of {str(path)!r} must name the columns, but holds numbers: {', '.join(names[:5])}"
+            f"the first line of {str(path)!r} must name the columns, but contains numbers: {', '.join(names[:5])}"
         )
     return names, delimiter, before + rows.line_num
 

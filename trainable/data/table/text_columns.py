@@ -138,7 +138,7 @@ def _require_numbers(name: str, text: pa.Array, plain: pa.Array, decimal: str) -
     rows = np.flatnonzero(np.asarray(wrong.fill_null(False)))
     if len(rows):
         raise DataError(
-            f"column {name!r} must hold numbers, but row {rows[0] + 1} has {text[int(rows[0])].as_py()!r}"
+            f"column {name!r} must contain numbers, but row {rows[0] + 1} has {text[int(rows[0])].as_py()!r}"
             f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
         )
 

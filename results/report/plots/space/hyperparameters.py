@@ -38,12 +38,13 @@ def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure
                 x, trials = [scale.tick(setting) for setting in settings], [entry.number for entry in entries]
                 data.append(arm_markers(index, arm, x, values, trials, size=8, opacity=0.7))
         best = max(points, key=lambda point: snapshot.sign * point[2])
-        layout = {
-            "xaxis": scale.axis(_with_unit(name, snapshot)),
-            "yaxis": axis(snapshot.metric, range=_robust([value for _, _, value in points], snapshot.sign)),
-        }
+        low, high = robust_range([value for _, _, value in points], snapshot.sign)
+        off = sum(not low <= value <= high for _, _, value in points)
+        xaxis = scale.axis(title_with_unit(name, snapshot))
+        layout = {"xaxis": xaxis, "yaxis": axis(snapshot.metric, range=[low, high])}
         alt = f"{metric_label(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
         alt += f"Best: {format_metric(best[2], snapshot.metric)} at {name} = {short(best[1])}."
+        alt += f" Off this range: {off} worse." if off else ""
         figures.append(Figure(f"slice-{len(figures)}", alt, [View(name, data, layout)], height=300))
     return figures
 
@@ -83,11 +84,9 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
     weights = np.exp(-distance / (2 * wide**2))
     mass = weights.sum(axis=2)
     surface = np.where(mass > 0.3, (weights @ z) / np.maximum(mass, 1e-12), np.nan)
-    low, high = _robust(z.tolist(), snapshot.sign)
-    scale: list[list[Any]] = [[i / 4, colour(f"map-{i if snapshot.sign > 0 else 4 - i}")] for i in range(5)]
+    low, high = robust_range(z.tolist(), snapshot.sign)
+    scale = colour_scale(snapshot.sign)
     look = {"colorscale": scale, "zmin": low, "zmax": high}
-    bar = {"title": {"text": safe(metric_label(snapshot.metric)), "side": "right"}, "thickness": 12}
-    bar |= {"tickformat": ".4~%"} if "accuracy" in snapshot.metric else {}
     surface_trace = look | {
         "type": "contour",
         "x": [a.at(u) for u in grid],
@@ -96,7 +95,7 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
         "connectgaps": False,
         "contours": {"coloring": "heatmap", "showlines": True},
         "line": {"width": 0.5, "color": colour("panel")},
-        "colorbar": bar,
+        "colorbar": colour_bar(snapshot.metric),
         "hoverinfo": "skip",
     }
     dots: Json = {"mode": "markers", "showlegend": False}
@@ -110,12 +109,23 @@ def _contour(points: Sequence[tuple[Entry, float]], pair: tuple[str, str], snaps
         "marker": marker | {"line": {"width": 1, "color": "#000000"}},
         "meta": {"trials": [e.number for e in entries]},
     }
-    axes = {"xaxis": a.axis(_with_unit(a.name, snapshot)), "yaxis": b.axis(_with_unit(b.name, snapshot))}
+    axes = {"xaxis": a.axis(title_with_unit(a.name, snapshot)), "yaxis": b.axis(title_with_unit(b.name, snapshot))}
     label = f"{a.name} × {b.name}"  # noqa: RUF001
     return View(label, [surface_trace, halo, dots], axes | {"hovermode": "closest"})
 
 
-def _robust(values: Sequence[float], sign: float) -> list[float]:
+def colour_scale(sign: float) -> list[list[Any]]:
+    """plotly.js' colorscale of scores: the better, the brighter."""
+    return [[i / 4, colour(f"map-{i if sign > 0 else 4 - i}")] for i in range(5)]
+
+
+def colour_bar(metric: str) -> Json:
+    """The legend of such a scale."""
+    bar: Json = {"title": {"text": safe(metric_label(metric)), "side": "right"}, "thickness": 12}
+    return bar | ({"tickformat": ".4~%"} if "accuracy" in metric else {})
+
+
+def robust_range(values: Sequence[float], sign: float) -> list[float]:
     """An axis' ends that a few very bad trials do not stretch."""
     ranked = sorted(values)
     low, high = ranked[0], ranked[-1]
@@ -128,6 +138,7 @@ def _robust(values: Sequence[float], sign: float) -> list[float]:
     return [low - room, high + room]
 
 
-def _with_unit(name: str, snapshot: Snapshot) -> str:
+def title_with_unit(name: str, snapshot: Snapshot) -> str:
+    """The title of a hyperparameter's axis."""
     unit = snapshot.about.get(name, {}).get("unit", "")
     return brief(f"{name} ({unit})" if unit else name, TITLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rungwise.results.io.formatting import epochs, percent
 from rungwise.results.report.importance import (
+    ALL_ARMS,
     CONFIDENCE,
     EVALUATOR,
     LEAST,
@@ -27,7 +28,7 @@ def plot_importances(analysis: ImportanceAnalysis) -> Figure | None:
         "importances",
         " ".join(_finding(importance) for importance in computed),
         views,
-        f"How much each hyperparameter decides whether a trial is among the best {percent(TARGET_QUANTILE)} "
+        f"Importance: how much a hyperparameter decides whether a trial is among the best {percent(TARGET_QUANTILE)} "
         f"({EVALUATOR}, Optuna's default; of completed trials the figures of optuna-dashboard). Whisker: "
         f"{percent(CONFIDENCE)} bootstrap interval over trials. Where whiskers overlap, the order is not known. Early "
         "stopping lets only good trials complete, among which what decided before may count little."
@@ -39,14 +40,15 @@ def plot_importances(analysis: ImportanceAnalysis) -> Figure | None:
 def list_missing(analysis: ImportanceAnalysis) -> list[str]:
     """Words for what has no importances, and for what has them at a rung because too few trials completed."""
     lines = []
+    firsts = {importance.view: importance for importance in reversed(analysis.importances)}
     for importance in analysis.importances:
         view = _label(importance)
         if importance.why:
             lines.append(f"{view}: {importance.why}.")
-        elif importance.rung is not None and importance.completed < LEAST:
+        elif importance.completed < LEAST and importance is firsts[importance.view]:
             lines.append(
                 f"{view}: of completed trials there are too few to say (n={importance.completed}, {LEAST} are needed); "
-                f"the figure compares the {importance.n} trials that reached {epochs(importance.rung)}."
+                f"the figure compares the {importance.n} trials that reached {epochs(importance.rung or 0)}."
             )
     return lines
 
@@ -79,4 +81,4 @@ def _finding(importance: Importance) -> str:
 
 
 def _label(importance: Importance) -> str:
-    return "All trials" if importance.view == "all" else importance.view
+    return {"all": "All trials", ALL_ARMS: "All arms"}.get(importance.view, importance.view)

@@ -9,6 +9,8 @@ from rungwise.results.report.plots.space.scales import ChoiceScale, scale_of
 from rungwise.results.report.snapshot import Snapshot
 
 AXES = 8
+NOT_SEARCHED = -0.3  # the place of a trial without the hyperparameter: a band of its own below the scale
+_DIVIDE = -0.17  # between the scale and that band
 _LINES = ("q-1", "q-2", "q-3", "q-4", "q-5")  # worst fifth to best fifth
 
 
@@ -16,7 +18,9 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
     """Every trial as a line over its hyperparameters, coloured by the fifth its score falls into."""
     if analysis.rung is None or len(analysis.level) < 2:
         return None
-    names = [*([ARM] if len(snapshot.arms) > 1 else []), *analysis.names[: AXES - 1]]
+    shown = analysis.names[: AXES - 1]
+    names = [*([ARM] if len(snapshot.arms) > 1 else []), *shown]
+    cut, beyond = len(shown) < len(analysis.names), len(snapshot.search) - len(analysis.level)
     entries = [entry for entry, _ in analysis.level]
     scales = [ChoiceScale(ARM, snapshot.arms) if name == ARM else scale_of(entries, name) for name in names]
     values = [value for _, value in analysis.level]
@@ -33,7 +37,7 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
             for i, scale in enumerate(scales):
                 setting = entry.trial.arm if scale.name == ARM else entry.trial.params.get(scale.name)
                 x.append(i)
-                y.append(-0.12 if setting is None else scale.place(setting))
+                y.append(NOT_SEARCHED if setting is None else scale.place(setting))
             x += [len(scales), None]
             y += [(value - low) / (high - low) if high > low else 0.5, None]
             trials += [entry.number] * (len(scales) + 1) + [None]
@@ -46,24 +50,36 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         data.append(trace | look | {"meta": {"trials": trials}})
     notes = [_label(i, place, text) for i, scale in enumerate(scales) for place, text in scale.labels()]
     notes += [_label(len(scales), i, format_metric(end, snapshot.metric)) for i, end in enumerate((low, high))]
-    notes += [
-        _label(i, -0.12, "not searched")
+    lacking = [
+        i
         for i, scale in enumerate(scales)
         if scale.name != ARM and any(scale.name not in entry.trial.params for entry in entries)
+    ]
+    notes += [_label(i, NOT_SEARCHED, "not searched") for i in lacking]
+    bands: list[Json] = [
+        {"type": "rect", "x0": i - 0.3, "x1": i + 0.3, "y0": NOT_SEARCHED - 0.1, "y1": _DIVIDE, "layer": "below"}
+        | {"fillcolor": colour("wash"), "line": {"width": 1, "color": colour("faint"), "dash": "dot"}}
+        for i in lacking
     ]
     titles = [brief(name) for name in names] + [safe(metric_label(snapshot.metric))]
     xaxis = {"tickvals": list(range(len(titles))), "ticktext": titles, "range": [-0.35, len(titles) - 0.55]}
     xaxis |= {"side": "top", "showgrid": True, "gridcolor": colour("faint"), "gridwidth": 1.5, "zeroline": False}
-    layout = {"xaxis": xaxis, "yaxis": {"visible": False, "range": [-0.18, 1.08]}, "annotations": notes}
+    bottom = NOT_SEARCHED - 0.12 if lacking else -0.08
+    layout: Json = {"xaxis": xaxis, "yaxis": {"visible": False, "range": [bottom, 1.08]}}
+    layout |= {"annotations": notes, "shapes": bands}
     layout["hovermode"] = "closest"
     return Figure(
         "parallel",
         f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
         f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
-        "One line a trial, from hyperparameter to hyperparameter, to its score at the right. The legend's "
-        "buttons hide and show a part of the trials.",
-        height=440,
+        "One line per trial, from hyperparameter to hyperparameter, to its score at the right."
+        + (" A trial that did not search a hyperparameter passes the box below its axis." if lacking else "")
+        + (f" Left out: {len(analysis.names) - len(shown)} less important hyperparameters." if cut else "")
+        + (f" Left out: {beyond} trials of the search that did not reach {epochs(analysis.rung)}." if beyond else ""),
+        height=480 if lacking else 440,
+        hint="Drag over a part of an axis to keep only the trials that pass there; a double click keeps all again. The "
+        "legend's buttons hide and show a part of the trials. A click on a point opens its trial.",
         min_width=96 * len(titles),
     )
 

@@ -78,12 +78,15 @@ class ChoiceScale:
 
 
 def scale_of(entries: Sequence[Entry], name: str) -> NumericScale | ChoiceScale:
-    """The scale that holds everything that was tried, from the distributions and the values."""
+    """The scale that holds everything that was tried, from the distributions and the values.
+
+    Numbers are on a numeric scale where one arm searches a range of them, even if another chooses among a few.
+    """
     distributions = [json.loads(text) for e in entries if (text := e.trial.distributions.get(name))]
     values = [e.trial.params[name] for e in entries if name in e.trial.params]
     bounds = [distribution["attributes"] for distribution in distributions if "low" in distribution["attributes"]]
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
-    if len(numbers) == len(values) and values and len(bounds) == len(distributions):
+    if len(numbers) == len(values) and values and (bounds or not distributions):
         low = min([float(v) for v in numbers] + [float(b["low"]) for b in bounds])
         high = max([float(v) for v in numbers] + [float(b["high"]) for b in bounds])
         return NumericScale(name, low, high, low > 0 and any(b.get("log") for b in bounds))
