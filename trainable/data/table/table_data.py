@@ -88,6 +88,11 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
         raise DataError(f"{wrong_size}, since its columns become {len(encoder.names):,} columns of numbers")
     x = encoder.encode(table)
     notes += _notes(encoder)
+    if any(feature.kind != "category" for feature in encoder.features) and (copies := split.count_copies(x, y, parts)):
+        notes.append(
+            f"{copies:,} of {int((parts == split.TEST).sum()):,} test rows equal a training row in features and target: "
+            "if they are copies, keep one of each, or keep them together with --group"
+        )
     train, validation, test = (
         (x[parts == part], y[parts == part]) for part in (split.TRAIN, split.VALIDATION, split.TEST)
     )
