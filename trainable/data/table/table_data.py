@@ -90,8 +90,8 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     notes += _notes(encoder)
     if any(feature.kind != "category" for feature in encoder.features) and (copies := split.count_copies(x, y, parts)):
         notes.append(
-            f"{copies:,} of {int((parts == split.TEST).sum()):,} test rows equal a training row in features and target: "
-            "if they are copies, keep one of each, or keep them together with --group"
+            f"{copies:,} of {int((parts == split.TEST).sum()):,} test rows equal a training row in features and "
+            "target: if they are copies, keep one of each, or keep them together with --group"
         )
     train, validation, test = (
         (x[parts == part], y[parts == part]) for part in (split.TRAIN, split.VALIDATION, split.TEST)
