@@ -187,6 +187,8 @@ def test_on_paper_no_text_lies_over_other_text_and_none_is_cut(name: str, tmp_pa
     texts, clashes = shown(CLASHES)
     assert texts > 200
     assert clashes == []
+    lines = shown("Math.max(...[...document.querySelectorAll('.sortable .state')].map(e => e.getClientRects().length))")
+    assert lines == 1  # a state and its dot
     if name == "sweep":  # a browser makes a wider page smaller
         assert shown("document.documentElement.scrollWidth") == 690
 
