@@ -17,7 +17,7 @@ from rich.table import Table
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.pareto import amount
-from rungwise.results.io.formatting import duration, format_metric, short
+from rungwise.results.io.formatting import duration, format_metric, setting, short
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state, trial_state_text
@@ -155,6 +155,7 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
     `brief`: long reasons are cut, as a terminal has little room.
     """
     definition, curves, sweep = reader.definition(), reader.curves(), sweep_state(reader)
+    chosen = {trial.trial: trial.params for trial in reader.trials()}  # a column has the same null for None as for none
     metric = definition.metric
     varied = [name for name in (rows[0] if rows else {}) if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
@@ -181,11 +182,15 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
             *("yes" if row["pareto"] else "" for _ in front),
             short(row["epochs"]),
             sparkline(_values(curves.get(row["trial"], {}), metric)),
-            *(short(row[name]) for name in varied),
+            *(_setting_text(name, row, chosen[row["trial"]]) for name in varied),
             one_line(row["reason"] or "", _REASON if brief else REASON_LENGTH),
             style=_COLOURS[State(row["state"])],
         )
     return table
+
+
+def _setting_text(column: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    return (setting if column.removeprefix("params_") in params else short)(row[column])
 
 
 def sparkline(values: Sequence[float], width: int = _CURVE) -> str:
