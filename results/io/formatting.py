@@ -44,12 +44,12 @@ def percent(share: float) -> str:
 
 
 def short(value: object) -> str:
-    """Any cell of a table as text; None is an empty cell. A number has four digits, or up to six where they are exact:
+    """Any cell of a table as text; None is an empty cell. A number has four digits, or five where they are exact:
     a discount of 0.99995 is not 1."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return text if float(text := f"{value:.6g}") == value else f"{value:.4g}"
+        return text if float(text := f"{value:.5g}") == value else f"{value:.4g}"
     return exact(value)
 
 
