@@ -55,7 +55,7 @@ def parse(
             value: Any = tyro.cli(
                 _deferred(target) if is_function else target,
                 prog=prog or None,
-                args=list(arguments),
+                args=_joined(arguments, flags),
                 config=(tyro.conf.FlagCreatePairsOff,),
                 **options,
             )
@@ -75,6 +75,29 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
         return functools.partial(function, *args, **kwargs)
 
     return read
+
+
+def _joined(words: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
+    """The words, of which a flag of several values that is given twice (--drop A --drop B) is one: --drop A B.
+
+    tyro would take the last one, and lose the others in silence.
+    """
+    several = {f"--{name.replace('_', '-')}" for name, default in flags.items() if isinstance(default, tuple)}
+    rest: list[str] = []
+    values: dict[str, list[str]] = {}
+    times, current = 0, None
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in several:
+            times += flag in values
+            values.setdefault(flag, []).extend([value] if equals else [])
+            current = flag
+        elif current and not word.startswith("--"):
+            values[current].append(word)
+        else:
+            current = None
+            rest.append(word)
+    return [*rest, *(word for flag, named in values.items() for word in (flag, *named))] if times else list(words)
 
 
 def _unknown_flags(words: Sequence[str], flags: Mapping[str, Any]) -> str | None:

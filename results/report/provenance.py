@@ -29,12 +29,12 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
     space = definition.space if isinstance(definition.space, Mapping) else {}
     ranges = [(name, *_range(value), *_meaning(snapshot, name)) for name, value in space.items()]
     fixed = [(name, _text(value), *_meaning(snapshot, name)) for name, value in definition.fixed.items()]
-    arms = [(name, _text(fixes) or "nothing more") for name, fixes in definition.arms.items()]
+    arms = [(name, describe_settings(values) or "nothing more") for name, values in definition.arms.items()]
     meaning = ("unit", "meaning")
     return {
         "about": [(name, value) for name, value in about if value not in (None, "")],
         "space": Table("searched hyperparameters", ("hyperparameter", "from", "to", "scale", *meaning), ranges, False),
-        "arms": Table("arms and what they fix", ("arm", "fixes"), arms, False),
+        "arms": Table("arms and what they set", ("arm", "sets"), arms, False),
         "fixed": Table("fixed hyperparameters", ("hyperparameter", "value", *meaning), fixed, False),
         "data": [(name, _text(value)) for name, value in definition.data.to_json().items() if name != "columns"],
         "columns": Table("columns of the table", ("column", "what was done"), _columns(definition.data), False),
@@ -45,6 +45,19 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
 
 def _columns(data: DatasetSummary) -> list[tuple[str, str]]:
     return list((data.columns or {}).items())
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """What an arm says of hyperparameters: values, and ranges of its own."""
+    return assignments({name: _ranged(value) for name, value in settings.items()})
+
+
+def _ranged(value: Any) -> Any:
+    """A value as it is; the range or the choices of a distribution in words."""
+    if not (isinstance(value, str) and value.startswith("{") and '"attributes"' in value):
+        return value
+    low, high, scale = _range(value)
+    return f"one of {low}" if scale == "choices" else f"{low} to {high} ({scale})"
 
 
 def _range(value: Any) -> tuple[str, str, str]:

@@ -259,6 +259,19 @@ def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--drop", "a", "b", "--trials", "3"],
+        ["--drop", "a", "--trials", "3", "--drop", "b"],
+        ["--drop=a", "--drop", "b", "--trials=3"],
+    ],
+)
+def test_columns_may_be_named_behind_one_flag_or_several(words: list[str]) -> None:
+    options = parse(Sweep(name="s", space={"lr": FloatDistribution(1e-3, 1e-1)}, data="t.csv"), words)
+    assert (options.drop, options.trials) == (("a", "b"), 3)
+
+
+@pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["--trails", "8"], "unknown flag --trails; did you mean --trials?"),

@@ -19,6 +19,7 @@ from rungwise.results.report.plots.space.pairs import plot_pairs
 from rungwise.results.report.plots.space.parallel import NOT_SEARCHED, plot_parallel
 from rungwise.results.report.plots.space.scales import NumericScale, scale_of
 from rungwise.results.report.plots.timeline import RESUMED, assign_slots, machine_of, plot_timeline
+from rungwise.results.report.provenance import describe_settings
 from rungwise.results.report.report import render
 from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
 from rungwise.results.report.trial_panel import panel_data
@@ -281,3 +282,10 @@ def test_a_grid_of_one_arm_and_a_range_of_another_share_a_numeric_scale() -> Non
     assert isinstance(scale, NumericScale)
     assert (scale.low, scale.high, scale.log) == (1e-4, 1.0, True)
     assert not scale_of([entry(listed, 1e-4), entry(listed, 1e-2)], "lr").numeric
+
+
+def test_an_arms_own_range_is_in_words() -> None:
+    ranged = json.dumps({"name": "FloatDistribution", "attributes": {"low": 1e-3, "high": 1.0, "log": True}})
+    listed = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": [0.0, 0.5]}})
+    found = describe_settings({"lr": ranged, "dropout": listed, "note": "{no range}"})
+    assert found == "lr = 0.001 to 1 (logarithmic), dropout = one of 0, 0.5, note = {no range}"

@@ -210,6 +210,15 @@ def test_a_column_split_assigns_the_rows(tmp_path: Path) -> None:
     assert len(data.validation) == len(data.test) == 20
 
 
+def test_copies_of_training_rows_in_the_test_split_are_said(tmp_path: Path, random: np.random.Generator) -> None:
+    rows: Rows = [[random.normal(), n % 2] for n in range(50)]
+    said = "12 of 15 test rows equal a training row in features and target"
+    twice = load(write(tmp_path / "twice.csv", ["x", "y"], rows + rows), columns=Columns(target="y"))
+    assert any(note.startswith(said) for note in notes(twice)), notes(twice)
+    once = load(write(tmp_path / "once.csv", ["x", "y"], rows), columns=Columns(target="y"))
+    assert not any("equal a training row" in note for note in notes(once))
+
+
 def test_numbers_that_are_categories_when_named(tmp_path: Path) -> None:
     name = write(tmp_path / "t.csv", ["zone", "y"], [[n % 3, n % 2] for n in range(60)])
     assert encoder_of(load(name, columns=Columns(target="y"))).names == ["zone"]

@@ -223,6 +223,12 @@ def test_a_share_without_its_percent_sign_is_refused(tmp_path: Path, trained: Ta
         rows_of(tmp_path, trained, "3/4/2020;$3;5 %;1;True")
 
 
+def test_a_file_without_rows_is_not_predicted_in_silence(tmp_path: Path, trained: TableEncoder) -> None:
+    (tmp_path / "new.csv").write_text("day,amount,share,code,flag\n")
+    with pytest.raises(DataError, match="must have rows"):
+        read_rows(tmp_path / "new.csv", trained)
+
+
 def test_gaps_where_training_had_none_are_said(tmp_path: Path, trained: TableEncoder) -> None:
     row, said = rows_of(tmp_path, trained, ";;;;")
     assert row["amount"] == 4.125

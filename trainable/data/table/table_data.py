@@ -88,6 +88,11 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
         raise DataError(f"{wrong_size}, since its columns become {len(encoder.names):,} columns of numbers")
     x = encoder.encode(table)
     notes += _notes(encoder)
+    if any(feature.kind != "category" for feature in encoder.features) and (copies := split.count_copies(x, y, parts)):
+        notes.append(
+            f"{copies:,} of {int((parts == split.TEST).sum()):,} test rows equal a training row in features and "
+            "target: if they are copies, keep one of each, or keep them together with --group"
+        )
     train, validation, test = (
         (x[parts == part], y[parts == part]) for part in (split.TRAIN, split.VALIDATION, split.TEST)
     )
@@ -105,6 +110,8 @@ def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
         raise DataError(
             f"{str(path)!r} must have the columns that were trained on, but lacks {', '.join(map(repr, absent))}"
         )
+    if not len(next(iter(file.columns.values()))):
+        raise DataError(f"a table must have rows, but {str(path)!r} has column names alone")
     decimal = _decimal_of(file, encoder)
     table = {feature.name: _of_kind(file, feature, decimal) for feature in encoder.features}
     notes = [f"decimals are read with {decimal!r}, unlike those trained on"] if decimal != encoder.decimal else []

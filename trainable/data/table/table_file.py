@@ -109,7 +109,7 @@ def nbytes(path: Path) -> int:
     if path.suffix == PARQUET or path.is_dir():
         footers = [pq.read_metadata(part) for part in _parts(path)]
         return sum(f.row_group(index).total_byte_size for f in footers for index in range(f.num_row_groups))
-    return path.stat().st_size * (3 if path.suffix in TEXT else 1)  # text, its columns, and their numbers
+    return path.stat().st_size * (4 if path.suffix in TEXT else 1)  # text, its columns, and their numbers
 
 
 def _read_text(path: Path) -> TableFile:

@@ -222,10 +222,11 @@ def _no_date(name: str, row: int, value: str) -> str:
 
 
 def objects(text: pa.Array) -> Array:
-    """Text as objects (N,); None where it is missing."""
-    values: Any = np.empty(len(text), object)
-    values[:] = text.to_pylist()
-    return cast(Array, values)
+    """Text as objects (N,); None where it is missing. Equal texts are one object, which a million rows must share."""
+    coded = pc.dictionary_encode(text)
+    values: Any = np.empty(len(coded.dictionary) + 1, object)
+    values[:-1] = coded.dictionary.to_pylist()
+    return cast(Array, values[np.asarray(coded.indices.fill_null(len(coded.dictionary)))])
 
 
 def _all_match(text: pa.Array, pattern: str) -> bool:
