@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rungwise.results.io.formatting import format_metric, short
+from rungwise.results.io.formatting import format_metric, setting
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial, last_metrics
@@ -79,7 +79,7 @@ def lines(found: Sequence[Point]) -> list[str]:
     """The front for the terminal, a line each."""
     return [
         f"front   {', '.join(f'{name} {amount(value, name)}' for name, value in point.values.items())} "
-        f"(trial {point.trial.trial}) with {', '.join(f'{k}={short(v)}' for k, v in point.trial.params.items())}"
+        f"(trial {point.trial.trial}) with {', '.join(f'{k}={setting(v)}' for k, v in point.trial.params.items())}"
         for point in found
         if point.front
     ]

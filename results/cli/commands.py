@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import sys
@@ -86,29 +87,40 @@ def report(run: OptionalRun = None, /, *, open: bool = False, watch: bool = Fals
         open: Show it in the browser.
         watch: Write it again and again until the sweep ends; the page in the browser renews itself.
     """
-    from rungwise.results.record.sessions import sweep_state
-    from rungwise.results.record.types import SweepState
+    from rungwise.results.report.report import FILE as REPORT
     from rungwise.results.report.report import ReportError, write
 
     folder = find_run(run)
-    shown = False
-    while True:
+    try:
+        _write_report(folder, open, watch)
+    except ReportError as error:
+        say(f"error: {error}", sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        if watch and (folder / REPORT).exists():
+            write(folder)  # a page that does not load itself again for ever
+        raise
+    return 0
+
+
+def _write_report(folder: Path, show: bool, watch: bool) -> None:
+    """Write the page, and with `watch` again until the sweep ends. `show`: in the browser, once. Raises ReportError."""
+    from rungwise.results.record.sessions import sweep_state
+    from rungwise.results.record.types import SweepState
+    from rungwise.results.report.report import write
+
+    for pages in itertools.count(1):
         with Reader(folder) as reader:
             running = watch and sweep_state(reader) is SweepState.RUNNING
-        try:
-            path = write(folder, renewed=WATCH_SECONDS if running else None)
-        except ReportError as error:
-            say(f"error: {error}", sys.stderr)
-            return 1
-        if not shown:
+        path = write(folder, renewed=WATCH_SECONDS if running else None)
+        if pages == 1:
             say(path)
-            if open:
+            if show:
                 import webbrowser
 
                 webbrowser.open(path.absolute().as_uri())
-            shown = True
         if not running:
-            return 0
+            return
         time.sleep(WATCH_SECONDS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import signal
 import sqlite3
 import sys
 
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # | head
         sys.stderr.close()
         return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _print_help() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from rich.table import Table
 from rungwise.errors import RungwiseError
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.pareto import amount
-from rungwise.results.io.formatting import duration, format_metric, short
+from rungwise.results.io.formatting import duration, format_metric, setting, short
 from rungwise.results.io.terminal import Terminal
+from rungwise.results.io.text import can_encode
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, sweep_state, trial_state_text
 from rungwise.results.record.types import RecordError, ReportRow, State
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BARS = "▁▂▃▄▅▆▇█"
+_ASCII_BARS = "_.-~=+*#"  # where the terminal's encoding has no blocks
 _CURVE = 24  # characters a curve takes
 CURVE, REASON = "curve", "reason"  # columns that give way on a narrow terminal
 ANSWER = "answer"  # a column of `rungwise list`
@@ -155,11 +158,13 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
     `brief`: long reasons are cut, as a terminal has little room.
     """
     definition, curves, sweep = reader.definition(), reader.curves(), sweep_state(reader)
+    chosen = {trial.trial: trial.params for trial in reader.trials()}  # a column has the same null for None as for none
     metric = definition.metric
     varied = [name for name in (rows[0] if rows else {}) if name.startswith("params_") and _varies(rows, name)]
     others = list(definition.objectives)[1:]
     front = ["front"] if others else []
     table = Table("rank", "trial", "arm", "state", metric, *others, *front, "epochs", box=None, header_style="bold")
+    bars = _BARS if can_encode(_BARS, sys.stdout) else _ASCII_BARS
     table.add_column(CURVE)
     for name in varied:
         table.add_column(name.removeprefix("params_"))
@@ -180,22 +185,26 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
             *("" if row.get(f"last_{name}") is None else amount(row[f"last_{name}"], name) for name in others),
             *("yes" if row["pareto"] else "" for _ in front),
             short(row["epochs"]),
-            sparkline(_values(curves.get(row["trial"], {}), metric)),
-            *(short(row[name]) for name in varied),
+            sparkline(_values(curves.get(row["trial"], {}), metric), bars=bars),
+            *(_setting_text(name, row, chosen[row["trial"]]) for name in varied),
             one_line(row["reason"] or "", _REASON if brief else REASON_LENGTH),
             style=_COLOURS[State(row["state"])],
         )
     return table
 
 
-def sparkline(values: Sequence[float], width: int = _CURVE) -> str:
+def _setting_text(column: str, row: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    return (setting if column.removeprefix("params_") in params else short)(row[column])
+
+
+def sparkline(values: Sequence[float], width: int = _CURVE, bars: str = _BARS) -> str:
     """A curve in one line of at most `width` characters, lowest to highest value; a non-finite value is an x."""
     if len(values) > width:
         values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "x" for value in values)
+    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
+    return "".join(bars[round((value - low) * scale)] if math.isfinite(value) else "x" for value in values)
 
 
 def _values(curve: Mapping[int, ReportRow], metric: str) -> list[float]:

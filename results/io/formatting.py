@@ -44,12 +44,18 @@ def percent(share: float) -> str:
 
 
 def short(value: object) -> str:
-    """A hyperparameter's value, or any cell of a table, as text."""
+    """Any cell of a table as text; None is an empty cell. A number has four digits, or five where they are exact:
+    a discount of 0.99995 is not 1."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return text if float(text := f"{value:.5g}") == value else f"{value:.4g}"
     return exact(value)
+
+
+def setting(value: object) -> str:
+    """A hyperparameter's value as text; None is a value like any other."""
+    return "None" if value is None else short(value)
 
 
 def exact(value: object) -> str:
@@ -59,12 +65,12 @@ def exact(value: object) -> str:
 
 def settings(params: Mapping[str, Any]) -> str:
     """'lr=0.00312, l2=3e-05'"""
-    return ", ".join(f"{name}={short(value)}" for name, value in params.items()) or "fixed settings"
+    return ", ".join(f"{name}={setting(value)}" for name, value in params.items()) or "fixed settings"
 
 
 def assignments(params: Mapping[str, Any]) -> str:
     """'lr = 0.00312, l2 = 3e-05'"""
-    return ", ".join(f"{name} = {short(value)}" for name, value in params.items())
+    return ", ".join(f"{name} = {setting(value)}" for name, value in params.items())
 
 
 def conjunction(words: Sequence[str]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
-from rich.padding import Padding
 from rich.segment import Segment, Segments
 from rich.table import Column, Table
 from rich.text import Text
 
-from rungwise.text import printable
+from rungwise.text import printable, printable_name
 
 _WIDEST = 10_000  # characters
 INDENT = 4  # of the columns that have no room, below their row
@@ -27,17 +27,26 @@ class Terminal(Console):
 
     def __init__(self, **how: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **how)
+        self._escape: Callable[[str], str] = printable
 
     def render_str(self, text: str, **how: Any) -> Text:
-        return super().render_str(printable(text), **how)
+        return super().render_str(self._escape(text), **how)
 
     def print_whole(self, table: Table, spare: Iterable[object] = (), prose: object = None) -> None:
-        """Print a table of which no cell is cut or broken: half a number is another number.
+        """Print a table of which no cell is cut or broken: half a number is another number. A line break in a cell is
+        shown as \\n, so that a row is one line.
 
         While it is too wide, the columns with the headers `spare` are left out, in that order; if it still is, the
         last columns go below each row, as NAME=VALUE. The column with the header `prose` is broken at words, where it
         has room.
         """
+        self._escape = printable_name
+        try:
+            self._print_whole(table, spare, prose)
+        finally:
+            self._escape = printable
+
+    def _print_whole(self, table: Table, spare: Iterable[object], prose: object) -> None:
         for column in table.columns:
             column.no_wrap = column.header != prose
         needed = self._needed(table)
@@ -62,9 +71,10 @@ class Terminal(Console):
         self.print(Segments([*header, Segment.line()]), end="")
         for row, *cells in zip(rows, *(column.cells for column in below), strict=True):
             self.print(Segments([*row, Segment.line()]), end="")
-            values = [f"{column.header}={cell}" for column, cell in zip(below, cells, strict=True) if cell]
             if all(isinstance(cell, str) for cell in cells):  # and no rule between phases
-                self.print(Padding(Text("  ".join(values)), (0, 0, 0, INDENT)), style="dim")
+                values = [f"{column.header}={cell}" for column, cell in zip(below, cells, strict=True) if cell]
+                for line in _packed([printable_name(value) for value in values], self.width - INDENT):
+                    self.print(" " * INDENT + line, style="dim", crop=False, no_wrap=True, overflow="ignore")
 
     def fits(self, table: Table) -> bool:
         """Whether the terminal is as wide as the table."""
@@ -77,3 +87,19 @@ class Terminal(Console):
 
     def _needed(self, table: Table) -> int:
         return Measurement.get(self, self.options.update(width=_WIDEST), table).maximum
+
+
+def styled(text: object, style: str = "") -> Text:
+    """Printable text in a style of rich's."""
+    return Text(printable(text), style)
+
+
+def _packed(texts: Sequence[str], width: int) -> list[str]:
+    """Lines of whole texts, with two spaces between them; a text longer than `width` has a line of its own."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and cell_len(lines[-1]) + 2 + cell_len(text) <= width:
+            lines[-1] += f"  {text}"
+        else:
+            lines.append(text)
+    return lines

@@ -36,6 +36,15 @@ def print_anything() -> None:
             stream.reconfigure(errors="replace")
 
 
+def can_encode(text: str, stream: TextIO) -> bool:
+    """Whether the stream's encoding has every character of `text`; a stream without an encoding takes all."""
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Dropping(FileIO):
     """A file that takes everything, and drops what the system refuses."""
 

@@ -63,7 +63,7 @@ def environment() -> Environment:
         finalize=_printable,
         extensions=["jinja2.ext.do"],
     )
-    names = ("change", "count", "duration", "epochs", "metric_label", "moment", "percent", "short")
+    names = ("change", "count", "duration", "epochs", "metric_label", "moment", "percent", "setting", "short")
     made.filters |= {name: getattr(formatting, name) for name in names}
     made.filters |= {function.__name__: function for function in (label, repr, states, values)}
     made.filters["metric"] = formatting.format_metric

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rungwise.results.io.formatting import assignments, moment, short, size
+from rungwise.results.io.formatting import assignments, moment, setting, short, size
 from rungwise.results.io.redaction import redacted
 from rungwise.results.record.definition import DatasetSummary
 from rungwise.results.record.types import Session
@@ -66,7 +66,7 @@ def _range(value: Any) -> tuple[str, str, str]:
         read = json.loads(value) if isinstance(value, str) else value
         attributes = read["attributes"]
         if "choices" in attributes:
-            return ", ".join(map(short, attributes["choices"])), "", "choices"
+            return ", ".join(map(setting, attributes["choices"])), "", "choices"
     except (ValueError, KeyError, TypeError):  # the source of a function
         return str(value), "", ""
     whole = read.get("name", "").startswith("Int")

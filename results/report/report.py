@@ -6,7 +6,9 @@ script, plotly.js and its data, and asks no other place for anything.
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import answer
 from rungwise.results.analysis.audit import audit
 from rungwise.results.analysis.budget.curves import read_budget_curves
-from rungwise.results.io.formatting import short
+from rungwise.results.io.formatting import setting
 from rungwise.results.record.types import State
 from rungwise.results.report import cost, error_gallery, summary
 from rungwise.results.report.arm_table import arm_table, comparison_table
@@ -141,7 +143,7 @@ def _hover(snapshot: Snapshot) -> dict[int, str]:
     for entry in snapshot.entries:
         trial = entry.trial
         lines = [f"trial {trial.trial} · {trial.arm} · {trial.state.lower()}"]
-        lines += [f"{name} = {short(trial.params[name])}"[:80] for name in names if name in trial.params]
+        lines += [f"{name} = {setting(trial.params[name])}"[:80] for name in names if name in trial.params]
         if trial.reason:
             lines.append(trial.reason[:80])
         texts[trial.trial] = "<br>".join(map(safe, lines))
@@ -149,5 +151,10 @@ def _hover(snapshot: Snapshot) -> dict[int, str]:
 
 
 def _bytes(run: Path) -> int:
-    """What the run's folder takes on the disk, but for this page."""
-    return sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.name != FILE)
+    """What the run's folder takes on the disk, but for this page. A sweep renames and removes files meanwhile."""
+    total = 0
+    for folder, _, names in os.walk(run):
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size if name != FILE else 0
+    return total

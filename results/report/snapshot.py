@@ -29,6 +29,13 @@ class FrozenReader(Reader):
         """Raises RecordError when there is no whole record in `folder`."""
         super().__init__(folder)
         self._db.execute("BEGIN")
+        self._trials: list[Trial] | None = None
+
+    def trials(self, phase: str | None = None) -> list[Trial]:
+        """All trials, by number; read once, as every part of the page asks for them."""
+        if self._trials is None:
+            self._trials = super().trials()
+        return [trial for trial in self._trials if phase in (None, trial.phase)]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

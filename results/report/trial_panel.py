@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rungwise.results.io.formatting import duration, epochs, format_metric, metric_label, short
+from rungwise.results.io.formatting import duration, epochs, format_metric, metric_label, setting, short
 from rungwise.results.io.redaction import redacted
 from rungwise.results.record.types import State
 from rungwise.results.report.plots.primitives import safe, state_colour
@@ -19,7 +20,9 @@ from rungwise.text import printable, tail
 POINTS = 40  # of a curve in the panel
 LOGS = 200  # trials whose log is in the page: failed ones first, then the best
 LOG_LINES = 20
-LOG_BYTES = 4000
+LOG_LENGTH = 4000  # characters
+LOG_READ = 5 * LOG_LENGTH  # bytes at the end of a log: no secret that reaches into what is shown begins before them
+_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _FAILURES = (State.FAILED, State.LOST, State.DIVERGED)
 
 
@@ -65,7 +68,7 @@ def _about(entry: Entry, snapshot: Snapshot) -> list[tuple[str, str]]:
 def _settings(entry: Entry) -> dict[str, str]:
     """Name -> value as text of everything that was set; what the sampler chose comes first."""
     values = {**entry.trial.params, **entry.trial.config}
-    return {printable(name): printable(short(value)) for name, value in values.items()}
+    return {printable(name): printable(setting(value)) for name, value in values.items()}
 
 
 def _shared(configs: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -94,9 +97,18 @@ def _logs(entries: Sequence[Entry], folder: Path) -> dict[int, str]:
             break
         try:
             with (folder / f"{entry.number}-{entry.trial.attempts}.log").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_READ))
                 text = file.read().decode(errors="replace")
         except OSError:
             continue
-        found[entry.number] = redacted(printable("\n".join(text.splitlines()[-LOG_LINES:])))
+        found[entry.number] = printable(_end_of_log(text))
     return found
+
+
+def _end_of_log(text: str) -> str:
+    """The last lines as a terminal would show them: without colours, and of a progress bar its last state.
+
+    Secrets are replaced before anything is cut: the rest of a secret whose beginning is cut off is not known as one.
+    """
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in _ESCAPE_SEQUENCE.sub("", text).rstrip().split("\n")]
+    return "\n".join(redacted("\n".join(lines)).split("\n")[-LOG_LINES:])[-LOG_LENGTH:]

@@ -140,9 +140,9 @@ def test_on_60_columns_each_part_of_the_view_has_lines_of_its_own_and_the_sweep_
 
 @pytest.mark.parametrize("screen", [100], indirect=True)
 def test_on_100_columns_a_second_ctrl_c_leaves_a_clean_screen(run: Run, screen: Screen) -> None:
-    run.allow(5)
+    run.allow(2)  # of two trials in flight, the first of their arms: both go on
     screen.start()
-    text = screen.await_text(r"trial \d +search +(plain|L2) +1 +\d")
+    text = screen.await_text(r"trial \d +search +(plain|L2) +[12] +\d")
     rows = tables(text)
     assert any(row[0] == "tiny_sweep_with_a_long_name on data.npz" and re.match(CLOCK, row[1]) for row in rows), text
     rungs = rows.index(["compared at", "reached it", "stopped there"])
@@ -165,9 +165,9 @@ def test_on_100_columns_a_second_ctrl_c_leaves_a_clean_screen(run: Run, screen: 
 def test_on_200_columns_the_tables_stand_beside_each_other_and_ctrl_c_tells_how_to_resume(
     run: Run, screen: Screen
 ) -> None:
-    run.allow(5)
+    run.allow(2)  # of two trials in flight, the first of their arms: both go on
     screen.start()
-    text = screen.await_text(r"trial \d +search +(plain|L2) +1 +\d")
+    text = screen.await_text(r"trial \d +search +(plain|L2) +[12] +\d")
     heads = [row for row in tables(text) if row[0] == "arm"]
     assert heads == [["arm", "best val_accuracy", "trial", "compared at", "reached it", "stopped there",
                       "running", "phase", "arm", "epoch", "val_accuracy"]]  # fmt: skip

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -452,3 +453,31 @@ def test_report_watch_writes_the_page_until_the_sweep_ends(out: Path, monkeypatc
     assert main(["report", str(out / "alive"), "--watch"]) == 0
     last = (out / "alive" / "report.html").read_text()
     assert ['http-equiv="refresh"' in page for page in (*pages, last)] == [True, True, False]
+
+
+def test_ctrl_c_ends_report_watch_and_the_renewal_of_its_page(out: Path) -> None:
+    record, _ = begin(out / "alive")  # this process is its driver
+    add(record, 1)
+    record.commit()
+    words = [sys.executable, "-m", "rungwise.results", "report", str(out / "alive"), "--watch"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert "report.html" in command.stdout.readline()
+        assert 'http-equiv="refresh"' in (out / "alive" / "report.html").read_text()
+        command.send_signal(signal.SIGINT)
+        assert "Traceback" not in command.communicate()[1]
+    assert command.returncode == 130
+    assert 'http-equiv="refresh"' not in (out / "alive" / "report.html").read_text()
+    record.close()
+
+
+def test_a_curve_has_no_question_marks_where_the_encoding_has_no_blocks(two_arms: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "rungwise.results", "show", str(two_arms), "--top", "2"],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        encoding="latin-1",
+        check=True,
+    )
+    assert "?" not in shown.stdout.partition(" rank ")[2]
+    assert sparkline([0.0, 1.0, float("nan"), 0.5], bars="_.-~=+*#") == "_#x="

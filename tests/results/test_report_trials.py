@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,11 +162,83 @@ def test_the_panel_holds_outcome_settings_curve_and_the_end_of_the_log(tmp_path:
     assert fourth["error"] == "Traceback\nZeroDivisionError: 1 / 0"
     assert "log" not in fourth
     assert "secret" not in sixth["log"]
-    assert "\\x1b[31mred" in sixth["log"]
+    assert sixth["log"].endswith("db red")
     assert dict(sixth["about"])["attempts"] == "2"
     assert ("optimizer", "sgd") in sixth["settings"]
     assert ("batch_norm", "True") in told["shared"]
     assert {name for name, _ in told["shared"]}.isdisjoint(name for name, _ in sixth["settings"])
+
+
+def test_no_end_of_a_secret_is_left_where_a_log_is_cut(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run")
+    with record:
+        demo.add(record, 1)
+        demo.attempt(record, 1)
+    (tmp_path / "run" / "logs").mkdir()
+    found, secret = snapshot(tmp_path / "run"), "hunter2" * 9
+    for length in range(3900, 4000):
+        text = "x" * 30_000 + f" postgresql://me:{secret}@host/ " + "y" * length
+        (tmp_path / "run" / "logs" / "1-1.log").write_text(text)
+        log = panel_data(found, tmp_path / "run")["trials"][1]["log"]
+        assert "unter" not in log
+        assert len(log) == 4000
+
+
+def test_a_log_is_shown_as_a_terminal_shows_it(tmp_path: Path) -> None:
+    """Without colours, and of a progress bar its last state: else the bar is all of the last lines."""
+    record, _ = demo.begin(tmp_path / "run")
+    with record:
+        demo.add(record, 1)
+        demo.attempt(record, 1)
+    (tmp_path / "run" / "logs").mkdir()
+    bar = "".join(f"\r{percent}%" for percent in range(101))
+    (tmp_path / "run" / "logs" / "1-1.log").write_bytes(
+        f"\x1b[1;31mwarning\x1b[0m: slow\r\n\x1b]0;title\x07{bar}\nend\x07\n".encode()
+    )
+    log = panel_data(snapshot(tmp_path / "run"), tmp_path / "run")["trials"][1]["log"]
+    assert log.splitlines() == ["warning: slow", "100%", "end\\x07"]
+
+
+def test_none_is_a_choice_like_any_other_and_not_the_absence_of_one(tmp_path: Path) -> None:
+    record, _ = demo.begin(tmp_path / "run", arms={"one": {}})
+    choices = [None, 0.99995, 1.0, "a"]
+    space = {"c": json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": choices}})}
+    for number in range(1, 17):
+        params = {"c": choices[number % 4]}
+        record.add_trial(
+            number, arm="one", phase="search", config=demo.config(number), params=params, distributions=space
+        )
+        demo.attempt(record, number, 0.5, 0.5, 0.5, 0.5 + number / 100)
+        record.end_trial(number, State.COMPLETED)
+    record.close()
+    found = snapshot(tmp_path / "run")
+    drawn = plot_parallel(analyse(found), found)
+    assert drawn is not None
+    assert NOT_SEARCHED not in [y for trace in drawn.views[0].data for y in trace["y"]]
+    assert scale_of(found.search, "c").labels() == [(0, "None"), (1 / 3, "0.99995"), (2 / 3, "1"), (1, "a")]
+    page = render(tmp_path / "run")
+    assert "<td>None</td>" in page
+    assert "c = None" in page
+
+
+def test_a_file_that_a_sweep_removes_meanwhile_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, _ = demo.begin(tmp_path / "run")
+    record.close()
+    renamed = tmp_path / "run" / ".temporary"
+    renamed.touch()
+    stat = os.stat
+
+    def stat_or_rename(path: Any, **how: Any) -> os.stat_result:
+        """The file is renamed between two looks at it."""
+        found = stat(path, **how)
+        if os.fspath(path) == os.fspath(renamed):
+            renamed.unlink()
+            stat(path)
+        return found
+
+    monkeypatch.setattr(os, "stat", stat_or_rename)
+    assert "Does L2 help?" in render(tmp_path / "run")
+    assert not renamed.exists()
 
 
 def test_a_curve_in_the_panel_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:

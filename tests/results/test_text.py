@@ -152,6 +152,21 @@ def test_a_terminal_shows_cells_heads_and_lines_as_text() -> None:
         assert text in shown.getvalue()
 
 
+@pytest.mark.parametrize("width", [20, 34, 500])
+def test_a_row_is_one_line_and_no_value_is_broken(width: int) -> None:
+    from rich.table import Table
+
+    shown = io.StringIO()
+    table = Table("trial", "prompt", "score", "lr", box=None)
+    table.add_row("1", "Answer:\n", "98.6412%", "0.00552512")
+    table.add_row("2", "Say\nit", "97.5%", "0.1")
+    Terminal(file=shown, width=width).print_whole(table)
+    words = shown.getvalue().replace("=", " ").split()
+    first, second = words.index("1"), words.index("2")
+    assert first < words.index("Answer:\\n") < words.index("98.6412%") < words.index("0.00552512") < second
+    assert second < words.index("Say\\nit") < words.index("97.5%") < words.index("0.1")
+
+
 def test_a_record_that_holds_raw_control_characters_is_shown_without_them(
     odd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,7 +54,7 @@ function drawCurve(at, trial) {
   const view = { layout: { xaxis: { title: { text: "epochs" } }, yaxis: { title: { text: page.panel.metric } } } };
   if (page.panel.metric.includes("accuracy")) view.layout.yaxis.tickformat = ".4~%";
   const trace = { x: trial.curve[0], y: trial.curve[1], mode: "lines+markers", line: { color: paint } };
-  Plotly.react(at, [trace], { ...layoutOf({ at }, view, style), height: 240, width: undefined }, { displayModeBar: false, responsive: true });
+  Plotly.react(at, [trace], { ...layoutOf({ at }, view, style), height: 240, width: undefined }, { displayModeBar: false, responsive: true, typesetMath: false });
 }
 
 document.addEventListener("click", (event) => {

@@ -75,7 +75,7 @@ function tracesOf(plot, style) {
 function draw(plot) {
   const style = getComputedStyle(root);
   const view = plot.told.views[plot.view];
-  const config = { displaylogo: false, responsive: true, displayModeBar: touch.matches ? false : "hover" };
+  const config = { displaylogo: false, typesetMath: false, responsive: true, displayModeBar: touch.matches ? false : "hover" };
   if (printing) config.responsive = false;
   config.modeBarButtonsToRemove = ["select2d", "lasso2d", "autoScale2d"];
   legend(plot, style);

@@ -9,13 +9,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from rungwise.engine.terminal.board import Board
 from rungwise.results.io.formatting import format_metric
-from rungwise.results.io.terminal import Terminal
+from rungwise.results.io.terminal import Terminal, styled
 from rungwise.results.record.types import State
-from rungwise.text import printable
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
 WIDE = 110  # columns of a terminal on which the tables stand side by side
@@ -87,9 +85,9 @@ class LiveView(View):
 
     def _head(self) -> RenderableType:
         """Title and clock in one line, where it is wide enough for both."""
-        title, clock = Text(printable(self.board.title), style="bold"), Text(self.board.clock())
+        title, clock = styled(self.board.title, "bold"), styled(self.board.clock())
         if title.cell_len + GAP + clock.cell_len <= self.console.width:
-            return title + Text(" " * GAP) + clock
+            return title + styled(" " * GAP) + clock
         return Group(title, clock)
 
     def _arms(self) -> Table:

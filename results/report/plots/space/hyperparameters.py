@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rungwise.results.io.formatting import epochs, format_metric, metric_label, short
+from rungwise.results.io.formatting import epochs, format_metric, metric_label, setting
 from rungwise.results.report.importance import LEAST_OF_LEVEL, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, arm_markers, axis, brief, colour, safe
 from rungwise.results.report.plots.space.scales import scale_of
@@ -43,7 +43,7 @@ def plot_slices(analysis: ImportanceAnalysis, snapshot: Snapshot) -> list[Figure
         xaxis = scale.axis(title_with_unit(name, snapshot))
         layout = {"xaxis": xaxis, "yaxis": axis(snapshot.metric, range=[low, high])}
         alt = f"{metric_label(snapshot.metric).capitalize()} over {name} at {epochs(analysis.rung)}, n={len(points)}. "
-        alt += f"Best: {format_metric(best[2], snapshot.metric)} at {name} = {short(best[1])}."
+        alt += f"Best: {format_metric(best[2], snapshot.metric)} at {name} = {setting(best[1])}."
         alt += f" Off this range: {off} worse." if off else ""
         figures.append(Figure(f"slice-{len(figures)}", alt, [View(name, data, layout)], height=300))
     return figures

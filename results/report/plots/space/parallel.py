@@ -35,9 +35,9 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
         trials: list[int | None] = []
         for entry, value in members:
             for i, scale in enumerate(scales):
-                setting = entry.trial.arm if scale.name == ARM else entry.trial.params.get(scale.name)
+                settings = {ARM: entry.trial.arm} if scale.name == ARM else entry.trial.params
                 x.append(i)
-                y.append(NOT_SEARCHED if setting is None else scale.place(setting))
+                y.append(scale.place(settings[scale.name]) if scale.name in settings else NOT_SEARCHED)
             x += [len(scales), None]
             y += [(value - low) / (high - low) if high > low else 0.5, None]
             trials += [entry.number] * (len(scales) + 1) + [None]

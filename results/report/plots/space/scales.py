@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.results.io.formatting import short
+from rungwise.results.io.formatting import setting
 from rungwise.results.report.plots.primitives import Json, category, safe
 from rungwise.results.report.snapshot import Entry
 
@@ -62,13 +62,13 @@ class ChoiceScale:
     numeric = False
 
     def place(self, value: Any) -> float:
-        return self.choices.index(short(value)) / max(1, len(self.choices) - 1) if len(self.choices) > 1 else 0.5
+        return self.choices.index(setting(value)) / max(1, len(self.choices) - 1) if len(self.choices) > 1 else 0.5
 
     def at(self, place: float) -> float:
         raise NotImplementedError("a name lies at no place between two names")
 
     def tick(self, value: Any) -> str:
-        return safe(short(value))
+        return safe(setting(value))
 
     def labels(self) -> list[tuple[float, str]]:
         return [(self.place(choice), choice) for choice in self.choices[:12]]
@@ -91,7 +91,7 @@ def scale_of(entries: Sequence[Entry], name: str) -> NumericScale | ChoiceScale:
         high = max([float(v) for v in numbers] + [float(b["high"]) for b in bounds])
         return NumericScale(name, low, high, low > 0 and any(b.get("log") for b in bounds))
     choices = [choice for distribution in distributions for choice in distribution["attributes"].get("choices", [])]
-    return ChoiceScale(name, list(dict.fromkeys(short(v) for v in [*choices, *values])))
+    return ChoiceScale(name, list(dict.fromkeys(setting(v) for v in [*choices, *values])))
 
 
 def _rounded(value: float) -> str:
