@@ -43,6 +43,7 @@ def test_a_name_that_only_begins_alike_is_kept() -> None:
 
 
 def test_settings_and_words_are_listed() -> None:
-    assert settings({"lr": 0.0052761, "hidden": (128, 64), "name": "a"}) == "lr=0.005276, hidden=128-64, name=a"
+    assert settings({"lr": 0.00527614, "hidden": (128, 64), "name": "a"}) == "lr=0.005276, hidden=128-64, name=a"
+    assert settings({"momentum": 0.99995}) == "momentum=0.99995"  # not 1, which may be another choice
     assert settings({}) == "fixed settings"
     assert [conjunction(["a", "b", "c"][:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
