@@ -32,6 +32,7 @@ from rungwise.trainable.data.samples import (
     require_one_shape,
 )
 from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
+from rungwise.trainable.data.table.split import FEWEST, SHARE, random_ranks
 from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 SPLIT_SEED = 20_210_511
 VALIDATION_OF_PUBLISHED = 1 / 6  # 10,000 of MNIST's 60,000
 VALIDATION_OF_DIGITS = 0.2
-VALIDATION_OF_FILE = 0.15
-FEWEST = 2  # samples of a split: one alone has no spread, and r2 none either
+VALIDATION_OF_FILE = SHARE
 FEW_OF_A_CLASS = 4  # samples on average
 UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest are worth a note
 
@@ -228,8 +228,7 @@ def problems(
     if name in DATASETS:
         root = _root(data_root)
         if columns:
-            flags = ", ".join(dict.fromkeys([*columns.named().values(), *(["--task"] if columns.task else [])]))
-            return [f"{flags}: for tables of your own, and {name} is a dataset with a name"]
+            return [f"{', '.join(columns.flags)}: for tables of your own, and {name} is a dataset with a name"]
         if name not in TORCHVISION:
             return []
         wrong = memory.problem(name, TORCHVISION[name][1])
@@ -246,12 +245,9 @@ def _root(data_root: str | Path | None) -> Path:
 
 
 def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Split off a random `share`; both parts keep the original order.
-
-    Ranks PCG64's raw stream, which NumPy keeps for ever; `Generator.permutation` may change (NEP 19).
-    """
+    """Split off a random `share`; both parts keep the original order."""
     count = max(round(len(split) * share), FEWEST)
-    order = np.argsort(np.random.PCG64(seed).random_raw(len(split)), kind="stable")
+    order = np.argsort(random_ranks(len(split), seed), kind="stable")
     drawn, rest = np.sort(order[:count]), np.sort(order[count:])
     return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
 

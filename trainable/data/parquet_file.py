@@ -95,7 +95,7 @@ def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
     index = [name for name in index_columns(table.schema) if name not in ("label", "split")]
     notes = []
     if index:
-        notes.append(f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}")
+        notes.append(index_note(index))
     for name in names:
         if _numeric(table.schema.field(name).type) and len(table) > FEW_ROWS:
             numbers = np.sort(table[name].to_numpy())
@@ -106,6 +106,10 @@ def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
                     "it out of the file if it is an index"
                 )
     return notes
+
+
+def index_note(names: list[str]) -> str:
+    return f"left out, because they are the index of a pandas table: {', '.join(map(repr, names))}"
 
 
 def index_columns(schema: pa.Schema) -> list[str]:

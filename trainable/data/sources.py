@@ -82,9 +82,7 @@ def file_problems(path: Path, columns: Columns, *, as_they_are: bool = False) ->
         except (OSError, pa.ArrowException) as error:
             return [unreadable(path, error)]
     if columns:
-        return [
-            f"{', '.join(dict.fromkeys(columns.named().values())) or '--task'}: for tables, and {str(path)!r} is none"
-        ]
+        return [f"{', '.join(columns.flags)}: for tables, and {str(path)!r} is none"]
     wrong = _file_problem(path)
     return [wrong] if wrong else []
 

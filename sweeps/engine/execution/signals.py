@@ -31,7 +31,6 @@ class Signals:
     _first: int | None = None  # that the pipe has told
     _pipe: tuple[int, int] | None = None  # in which Python writes numbers as they come, whatever its main thread does
     _deferred = False
-    _unraisable_before: Callable[..., Any] | None = None  # until `defer`: Tune pickles what the sweep holds
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles whom it asks to stop; handlers, hooks and pipes are this process's and cannot be pickled."""
@@ -61,7 +60,6 @@ class Signals:
     def defer(self) -> None:
         """From now on the sweep looks at `caught` and ends in order. Raises Interrupted when it comes too late."""
         self._deferred = True
-        self._restore_unraisablehook()
         if self.caught is not None:
             raise Interrupted
 
@@ -71,7 +69,7 @@ class Signals:
             signal.signal(signal.SIGTERM, self._handle)
 
     def __exit__(self, *_: object) -> None:
-        self._restore_unraisablehook()
+        sys.unraisablehook = self._unraisable_before
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._pipe is not None:
@@ -97,12 +95,8 @@ class Signals:
             number, self.caught = self.caught, None
             main = threading.main_thread().ident
             threading.Timer(RAISE_AGAIN, signal.pthread_kill, (main, number)).start()
-        elif self._unraisable_before is not None:
+        else:
             self._unraisable_before(unraisable)
-
-    def _restore_unraisablehook(self) -> None:
-        if self._unraisable_before is not None:
-            sys.unraisablehook, self._unraisable_before = self._unraisable_before, None
 
 
 def _nohup(number: int) -> bool:

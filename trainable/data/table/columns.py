@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["classification", "regression"]
@@ -51,14 +51,23 @@ class Columns:
         """Name of the target's column."""
         return self.target or TARGET
 
-    def named(self) -> dict[str, str]:
-        """{column: the flag that names it}; a column that two flags name has the last one."""
-        named: dict[str, str] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "task" and value:
-                named |= dict.fromkeys((value,) if isinstance(value, str) else value, f"--{field.name}")
-        return named
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(flag, column that it names)."""
+        values = {"target": self.target, "drop": self.drop, "categorical": self.categorical, "numeric": self.numeric}
+        values |= {"group": self.group, "time": self.time}
+        named = {flag: (value,) if isinstance(value, str) else value or () for flag, value in values.items()}
+        return [(f"--{flag}", column) for flag, columns in named.items() for column in columns]
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags that say something."""
+        return list(dict.fromkeys([*(flag for flag, _ in self.pairs), *(["--task"] if self.task else [])]))
+
+    @property
+    def named(self) -> set[str]:
+        """The columns that a flag names."""
+        return {column for _, column in self.pairs}
 
     def problems(self) -> list[str]:
         """What contradicts itself, a line each."""
@@ -67,13 +76,10 @@ class Columns:
             lines.append(f"--task must be {' or '.join(TASKS)}, but is {self.task!r}")
         if self.group and self.time:
             lines.append("--group and --time both say how the rows are split: give one of them")
-        for name, flag in self.named().items():
-            others = {"--group": self.group, "--time": self.time, "--target": self.target}
-            others |= {"--drop": name if name in self.drop else None}
-            others |= {"--categorical": name if name in self.categorical else None}
-            others |= {"--numeric": name if name in self.numeric else None}
-            if clash := [other for other, column in others.items() if column == name and other != flag]:
-                lines.append(f"column {name!r} is named by {' and '.join([*clash, flag])}: one of them must go")
+        for column in dict.fromkeys(column for _, column in self.pairs):
+            flags = list(dict.fromkeys(flag for flag, other in self.pairs if other == column))
+            if len(flags) > 1:
+                lines.append(f"column {column!r} is named by {' and '.join(flags)}: one of them must go")
         return lines
 
 

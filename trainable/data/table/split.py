@@ -10,13 +10,13 @@ import numpy as np
 from rungwise.trainable.data.raw import Array, DataError
 
 SHARE = 0.15  # of the rows, for the validation split, and for the test split
-FEWEST = 2  # rows of a split
-NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+FEWEST = 2  # rows of a split: one alone has no spread, and r2 none either
 TRAIN, VALIDATION, TEST = range(3)  # the parts, as the functions here return them for each row
+NAMES = {
+    "train": TRAIN, "training": TRAIN,
+    "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "dev": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
 
 
 def draw_stratified(strata: Array, seed: int) -> Array:
@@ -27,7 +27,7 @@ def draw_stratified(strata: Array, seed: int) -> Array:
         seed: of the draw.
     """
     count = len(strata)
-    order = np.lexsort((_ranks(count, seed), strata))  # stratum after stratum, each in random order
+    order = np.lexsort((random_ranks(count, seed), strata))  # stratum after stratum, each in random order
     parts = np.full(count, TRAIN)
     test = _spread(count, SHARE)
     parts[order[test]] = TEST
@@ -48,7 +48,7 @@ def draw_groups(groups: Array, seed: int) -> Array:
         raise DataError(f"--group must make three groups or more, one for each split, but makes {len(sizes)}")
     wanted = max(SHARE * len(groups), FEWEST)
     part_of = np.full(len(sizes), TRAIN)
-    waiting = [group for group in np.argsort(_ranks(len(sizes), seed), kind="stable") if group != sizes.argmax()]
+    waiting = [group for group in np.argsort(random_ranks(len(sizes), seed), kind="stable") if group != sizes.argmax()]
     for part in (TEST, VALIDATION):
         filled = 0
         while filled < wanted and len(waiting) > (part == TEST):
@@ -74,17 +74,19 @@ def cut_by_time(moments: Array) -> Array:
 
 def parts_of_names(values: Array) -> Array | None:
     """Parts (N,) that a column says, such as "train", "val" and "test"; None when it says something else."""
-    texts = [str(value).strip().casefold() for value in values.tolist()]
-    if not set(texts) <= set(NAMES) or {NAMES[text] for text in texts} != {"train", "validation", "test"}:
-        return None
-    number = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-    return np.array([number[NAMES[text]] for text in texts])
+    parts = [_named(value) for value in values.tolist()]
+    return np.array(parts) if set(parts) == {TRAIN, VALIDATION, TEST} else None
 
 
 def names_splits(values: Iterable[object]) -> bool:
     """Whether a column names splits and nothing else, "train" among them."""
-    texts = {str(value).strip().casefold() for value in values}
-    return texts <= set(NAMES) and "train" in {NAMES[text] for text in texts}
+    parts = {_named(value) for value in values}
+    return TRAIN in parts and None not in parts
+
+
+def _named(value: object) -> int | None:
+    """The part that a cell names."""
+    return NAMES.get(str(value).strip().casefold())
 
 
 def require_rows(name: str, parts: Array) -> None:
@@ -116,6 +118,7 @@ def _spread(count: int, share: float, rows: float | None = None) -> Array:
     return np.floor((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(np.int64)
 
 
-def _ranks(count: int, seed: int) -> Array:
-    """PCG64's raw stream, which NumPy keeps for ever."""
+def random_ranks(count: int, seed: int) -> Array:
+    """Numbers (count,) whose order is random: PCG64's raw stream, which NumPy keeps for ever;
+    `Generator.permutation` may change (NEP 19)."""
     return np.asarray(np.random.PCG64(seed).random_raw(count))

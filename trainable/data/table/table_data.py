@@ -26,7 +26,7 @@ def problems(path: Path, roles: Columns) -> list[str]:
     try:
         names = column_names(path)
         lines = roles.problems()
-        for name, flag in roles.named().items():
+        for name, flag in {column: flag for flag, column in roles.pairs}.items():
             if name not in names:
                 lines.append(f"{flag} must name a column: {unknown('column', name, names)}")
         if roles.target is None and roles.label not in names:
@@ -232,7 +232,7 @@ def _parts(file: TableFile, roles: Columns, known: Array, strata: Array, seed: i
 
 def _has_split(file: TableFile, roles: Columns) -> bool:
     """Whether the table assigns its rows itself: a column `split`, unless it has another role, that names splits."""
-    if SPLIT not in file.columns or SPLIT in roles.named() or roles.label == SPLIT:
+    if SPLIT not in file.columns or SPLIT in roles.named or roles.label == SPLIT:
         return False
     return split.names_splits(file.columns[SPLIT].to_pylist())
 

@@ -236,7 +236,7 @@ def _arrow_reader(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader | pa.ip
 
 
 def _read_binary(path: Path) -> TableFile:
-    from rungwise.trainable.data.parquet_file import index_columns, read_table
+    from rungwise.trainable.data.parquet_file import index_columns, index_note, read_table
 
     if path.suffix in ARROW:
         with pa.memory_map(str(path)) as source:
@@ -246,7 +246,7 @@ def _read_binary(path: Path) -> TableFile:
     if len(set(table.column_names)) < len(table.column_names):
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(table.column_names)}")
     index = index_columns(table.schema)
-    notes = (f"left out, because they are the index of a pandas table: {', '.join(map(repr, index))}",) if index else ()
+    notes = (index_note(index),) if index else ()
     names = [name for name in table.column_names if name not in index]
     return TableFile({name: _one_array(table[name]) for name in names}, False, notes=notes)
 
