@@ -169,16 +169,22 @@ def test_the_panel_holds_outcome_settings_curve_and_the_end_of_the_log(tmp_path:
     assert {name for name, _ in told["shared"]}.isdisjoint(name for name, _ in sixth["settings"])
 
 
-def test_no_end_of_a_secret_is_left_where_a_log_is_cut(tmp_path: Path) -> None:
-    record, _ = demo.begin(tmp_path / "run")
+def begin_logged_trial(run: Path) -> Path:
+    """A run with one trial in its first attempt; the path of the log of that."""
+    record, _ = demo.begin(run)
     with record:
         demo.add(record, 1)
         demo.attempt(record, 1)
-    (tmp_path / "run" / "logs").mkdir()
-    found, secret = snapshot(tmp_path / "run"), "hunter2" * 9
+    (run / "logs").mkdir()
+    return run / "logs" / "1-1.log"
+
+
+def test_no_end_of_a_secret_is_left_where_a_log_is_cut(tmp_path: Path) -> None:
+    log_file, secret = begin_logged_trial(tmp_path / "run"), "hunter2" * 9
+    found = snapshot(tmp_path / "run")
     for length in range(3900, 4000):
         text = "x" * 30_000 + f" postgresql://me:{secret}@host/ " + "y" * length
-        (tmp_path / "run" / "logs" / "1-1.log").write_text(text)
+        log_file.write_text(text)
         log = panel_data(found, tmp_path / "run")["trials"][1]["log"]
         assert "unter" not in log
         assert len(log) == 4000
@@ -186,15 +192,9 @@ def test_no_end_of_a_secret_is_left_where_a_log_is_cut(tmp_path: Path) -> None:
 
 def test_a_log_is_shown_as_a_terminal_shows_it(tmp_path: Path) -> None:
     """Without colours, and of a progress bar its last state: else the bar is all of the last lines."""
-    record, _ = demo.begin(tmp_path / "run")
-    with record:
-        demo.add(record, 1)
-        demo.attempt(record, 1)
-    (tmp_path / "run" / "logs").mkdir()
+    log_file = begin_logged_trial(tmp_path / "run")
     bar = "".join(f"\r{percent}%" for percent in range(101))
-    (tmp_path / "run" / "logs" / "1-1.log").write_bytes(
-        f"\x1b[1;31mwarning\x1b[0m: slow\r\n\x1b]0;title\x07{bar}\nend\x07\n".encode()
-    )
+    log_file.write_bytes(f"\x1b[1;31mwarning\x1b[0m: slow\r\n\x1b]0;title\x07{bar}\nend\x07\n".encode())
     log = panel_data(snapshot(tmp_path / "run"), tmp_path / "run")["trials"][1]["log"]
     assert log.splitlines() == ["warning: slow", "100%", "end\\x07"]
 
