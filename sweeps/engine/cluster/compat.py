@@ -72,7 +72,8 @@ def class_cache_module() -> Any:
 
 def controller_class() -> Any:
     """`ray.tune.execution.tune_controller.TuneController`, Tune's loop. None when it is gone: a trial that is
-    given to a process that has died while it waited is LOST, whatever its retries."""
+    given to a process that has died while it waited is LOST, whatever its retries, and of two processes only one may
+    train while trials are shorter than the start of a process."""
     try:
         from ray.tune.execution.tune_controller import TuneController
     except ImportError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from rungwise.engine.cluster import dead_actors
+from rungwise.engine.cluster import dead_actors, starting_actors
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.cluster.local_ray import Ray
 from rungwise.engine.errors import CannotRun
@@ -248,7 +248,7 @@ class Session:
         gc.enable()
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in the record
         try:
-            with ray.lighten_tune(), dead_actors.counted_once():
+            with ray.lighten_tune(), dead_actors.counted_once(), starting_actors.kept():
                 tuner.fit()
         except (TuneError, SamplerError, RayError, RecordError, sqlite3.Error, OSError) as error:
             raise CannotRun(_cause(error)) from error
