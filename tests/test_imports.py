@@ -161,6 +161,7 @@ def test_results_import_neither_ray_nor_another_room_but_for_what_must_be_the_sa
         "results/model/model.py",
         "results/model/tables.py",
         "results/exporters/optuna_study.py",
+        "results/progress/summary.py",
         "results/record/definition.py",
         "results/record/reader.py",
         "results/record/types.py",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -218,7 +219,7 @@ def answer(reader: Reader) -> Answer:
         split=split,
         format=score_format,
         objective_format=MetricFormat(metric, "validation", mode == "max", unitless),
-        budget=_budget(definition),
+        budget=_budget(definition, trials),
         worth=worth,
         until_sure=most,
         control=names[0] if names else None,
@@ -323,11 +324,20 @@ def _budget_notes(definition: Definition, trials: Sequence[Trial], curves: Curve
     return find_budget_decisions(budget_curves(definition, trials, curves), definition, samples)
 
 
-def _budget(definition: Definition) -> str:
-    count, what = definition.trials, "trial"
+def _budget(definition: Definition, trials: Sequence[Trial]) -> str:
+    """What each search of each arm had: '16 trials', or '3 to 4 of 16 trials' where the time budget ended it."""
+    count = definition.trials
     if definition.budget == "epochs":
-        count, what = definition.epochs_of_search, "epoch"
-    return plural(count, what) if count else ""
+        return plural(definition.epochs_of_search, "epoch") if definition.epochs_of_search else ""
+    if not count:
+        return ""
+    had = Counter(trial.study for trial in trials if trial.phase == "search")
+    counts = [had[study] for study in definition.studies]
+    fewest, most = min(counts, default=count), max(counts, default=count)
+    if fewest >= count:
+        return plural(count, "trial")
+    some = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{some} of {plural(count, 'trial')}"
 
 
 def _spent(trials: Sequence[Trial], curves: Curves) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import sqlite3
 import sys
 
 from rungwise.errors import RungwiseError
-from rungwise.results.cli import commands, maintenance
+from rungwise.results.cli import commands, maintenance, running
 from rungwise.results.io.command_line import CommandLineError, parse
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.types import FILE
 
-COMMANDS = commands.COMMANDS | maintenance.COMMANDS
+COMMANDS = commands.COMMANDS | running.COMMANDS | maintenance.COMMANDS
 RENAMED = {"--mend": "--fix"}  # flags of version 0.1 -> now; understood until version 0.3
 
 

@@ -34,6 +34,7 @@ from rungwise.results.io.paths import run_name_problem, working_folder_problems
 from rungwise.results.io.redaction import redacted_uri, remember
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.stop_requests import StopRequests
 from rungwise.results.record.types import RecordError, SweepState
 from rungwise.results.record.writer import Record
 from rungwise.trainable.import_path import ModelError
@@ -206,7 +207,10 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
 
-            session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
+            requests = StopRequests(folder)
+            requests.clear()  # those to a driver that is gone
+            deadline = None if options.time_budget is None else started + 60 * options.time_budget
+            session = Session(asked, options, record, Stop(signals, deadline, requests), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started if work else None)
@@ -233,7 +237,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
 
 def _print_summary(options: Options, exported: Mapping[str, Any], started: float | None) -> None:
     """`started`: when this command was; None when it found nothing to do."""
-    from rungwise.engine.terminal.summary import summarise
+    from rungwise.results.progress.summary import summarise
 
     folder, seconds = options.out / options.name, None if started is None else time.monotonic() - started
     with Reader(folder) as reader:

@@ -13,8 +13,8 @@ from support.loop import Loop
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.search.reruns import best_of
-from rungwise.engine.terminal.summary import summarise
 from rungwise.results.analysis.answer import answer
+from rungwise.results.progress.summary import summarise
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import SweepState

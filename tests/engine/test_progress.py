@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rungwise.engine.terminal.board import Board
-from rungwise.engine.terminal.live_view import LiveView, PlainView, View, view
 from rungwise.results.io.terminal import Terminal as Plain
+from rungwise.results.progress.board import Board
+from rungwise.results.progress.live_view import LiveView, PlainView, View, view
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.confirmed import L2, NO_L2, sweep, two_arms
 
-from rungwise.engine.terminal.summary import summarise
+from rungwise.results.progress.summary import summarise
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
 

@@ -181,8 +181,8 @@ def test_tune_can_pickle_the_stopper_while_signals_are_caught() -> None:
 def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back() -> None:
     script = """
 import os, signal
-from rungwise.engine.terminal.board import Board
-from rungwise.engine.terminal.live_view import view
+from rungwise.results.progress.board import Board
+from rungwise.results.progress.live_view import view
 from rungwise.engine.execution.signals import Signals
 
 with Signals() as signals:

@@ -23,9 +23,9 @@ from rungwise.engine.schedulers.base import RungSchedule
 from rungwise.engine.schedulers.per_arm import Rungs
 from rungwise.engine.search.dispatcher import Search
 from rungwise.engine.search.reruns import Repeat
-from rungwise.engine.terminal.board import Board
-from rungwise.engine.terminal.live_view import View
 from rungwise.results.exporters.optuna_study import studies
+from rungwise.results.progress.board import Board
+from rungwise.results.progress.live_view import View
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.types import Trial as Row

@@ -10,9 +10,9 @@ from ray.tune import Callback
 
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.schedulers.per_arm import Rungs
-from rungwise.engine.terminal.live_view import View
 from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.redaction import Verbatim
+from rungwise.results.progress.live_view import View
 from rungwise.results.record.types import ATTRIBUTES, Decision, ReportRow, State, outcome
 from rungwise.results.record.writer import MOST_METRICS, Record
 from rungwise.storage import is_uri

@@ -51,14 +51,17 @@ def studies_in(folder: Path, experiment: Experiment) -> list[StudyKey]:
     return list(dict.fromkeys([*experiment.studies, *held]))
 
 
-def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str) -> list[Repeat]:
+def missing_repeats(reader: Reader, experiment: Experiment, checkpoints: str, *, is_over: bool = False) -> list[Repeat]:
     """The reruns that the record does not hold yet. Those that follow from the answer, which takes a while to compute,
-    come when all others have ended: the refits, and what the answer needs whose model is gone."""
+    come when all others have ended: the refits, and what the answer needs whose model is gone.
+
+    `is_over`: the time budget has ended all searches.
+    """
     from rungwise.engine.search.reruns import repeats
 
     trials = {trial.trial: trial for trial in current_trials(reader)}
     names = models.names(experiment, trials.values())
-    wanted = repeats(experiment, trials.values(), reader.curves(), reader.superseded())
+    wanted = repeats(experiment, trials.values(), reader.curves(), reader.superseded(), is_over=is_over)
     if not wanted and experiment.confirmations and all(trial.state.ended for trial in trials.values()):
         wanted = _repeats_for_answer(reader, experiment, checkpoints, trials)
     return [replace(repeat, config=models.trusted(repeat.config, names)) for repeat in wanted]

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from rungwise.engine.schedulers.per_arm import Rungs
     from rungwise.engine.search.dispatcher import Search
     from rungwise.engine.search.reruns import Repeat
-    from rungwise.engine.terminal.live_view import View
+    from rungwise.results.progress.board import Board
+    from rungwise.results.progress.live_view import View
     from rungwise.trainable.protocol import SweepData
 
 PACK_RETRIES = 10  # times those of a trial: a process that trains packs outlives its trials
@@ -81,8 +83,9 @@ class Session:
         from rungwise.engine.execution.recorder import Recorder
         from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
         from rungwise.engine.search.dispatcher import Search
-        from rungwise.engine.terminal.board import Board
-        from rungwise.engine.terminal.live_view import view
+        from rungwise.results.progress.board import Board
+        from rungwise.results.progress.live_view import view
+        from rungwise.results.progress.recorded import META, Expected
 
         experiment, options = self.experiment, self.options
         rungs = Rungs(
@@ -91,15 +94,18 @@ class Session:
             experiment.mode,
             oldest_first=experiment.order == "fixed",
         )
+        expected = Expected(rungs.schedule.epochs(), experiment.repeats, closing_seconds(experiment.repeats))
+        self.record.set_meta(META, expected._asdict())
         board = Board(
             0 if experiment.budget == "epochs" else experiment.all_trials,
             list(experiment.arms),
-            rungs.schedule.epochs(),
+            expected.rungs,
             experiment.sign,
             experiment.metric,
             title=" on ".join(filter(None, (options.name, Path(experiment.data.name).name))),
-            repeats=experiment.repeats,
-            closing=closing_seconds(experiment.repeats),
+            repeats=expected.repeats,
+            closing=expected.closing,
+            deadline=self.stop.deadline,
         )
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), experiment), reader.curves()
@@ -112,7 +118,9 @@ class Session:
             from rungwise.results.exporters.optuna_study import studies
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
-            rungs.budget = search.budget
+            rungs.budget, rungs.unwanted = search.budget, self.stop.trials
+            self.stop.seconds_after_search = partial(self._seconds_after_search, search, board)
+            self.stop.on_search_over = partial(self._end_search, search, shown)
             if trials:
                 board.replay(current_trials(reader), curves, experiment)
                 self.stop.replay(trials)
@@ -126,6 +134,15 @@ class Session:
             self._tune(started, data, search, rungs, recorder)
         if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
             raise CannotRun(failure)
+
+    def _seconds_after_search(self, search: Search, board: Board) -> float | None:
+        """What follows the search takes, about; None while it is not known, or a search has no winner yet."""
+        return board.seconds_after_search if search.budget.all_have_reported else None
+
+    def _end_search(self, search: Search, view: View) -> None:
+        search.budget.is_over = view.board.is_confirming = True
+        self.record.event("time budget", after="search")
+        view.note("the time budget ends the search; what it found is confirmed now. The same command searches on.")
 
     def _attach_cluster(self, view: View) -> None:
         """Inspect the cluster at --address. Raises CannotRun when it cannot serve this sweep."""
@@ -186,6 +203,8 @@ class Session:
 
     def add_search(self) -> bool:
         """Ask for another search of each arm when the answer is open (--until-sure); returns whether there is one."""
+        if self.stop.interrupted:
+            return False
         more = add_search(self.record, self.experiment)
         self.experiment = more or self.experiment
         return more is not None
@@ -206,7 +225,7 @@ class Session:
         """The reruns of the searches that have ended."""
         self.record.commit()
         with Reader(self.folder) as reader:
-            return missing_repeats(reader, self.experiment, self.checkpoints)
+            return missing_repeats(reader, self.experiment, self.checkpoints, is_over=self.stop.search_over)
 
     def _tune(self, ray: Ray, data: SweepData, search: Search, rungs: Rungs, recorder: Recorder) -> None:
         from ray import tune

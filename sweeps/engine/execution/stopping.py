@@ -1,7 +1,9 @@
-"""When a sweep ends before its last trial: a signal, the time budget, or trials that all fail the same way."""
+"""When a sweep ends before its last trial: a signal, `rungwise stop`, the time budget, or trials that all fail the same
+way."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterable
 from ray.tune import Stopper
 
 from rungwise.engine.execution.signals import Signals
+from rungwise.results.record.stop_requests import StopRequests
 from rungwise.results.record.types import State, Trial
 from rungwise.trainable.messages import Failure
 
@@ -18,35 +21,60 @@ ALL_FAILED = 10  # trials; when the first ten all FAILED, the eleventh would too
 class Stop(Stopper):
     """Tune's stopper, called at every turn of its loop."""
 
-    def __init__(self, signals: Signals, time_budget: float | None) -> None:
-        """`time_budget` in minutes; None = none."""
+    def __init__(self, signals: Signals, deadline: float | None, requests: StopRequests | None = None) -> None:
+        """`deadline`: when the sweep shall have ended, in seconds of `time.monotonic`; None = never."""
         self.signals = signals
+        self.trials: set[int] = set()  # that `rungwise stop` named
+        self.on_search_over: Callable[[], None] | None = None  # called once, when the time left is what follows needs
+        self.seconds_after_search: Callable[[], float | None] = lambda: None  # what follows needs; None: not known yet
+        self._requests = requests
         self.failure: str | None = None  # why the sweep could not finish
         self.notice: Callable[[str], None] | None = None  # gets a line once, when a signal was seen
-        self._deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
+        self.search_over = False  # because of the time budget
+        self.deadline = deadline
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
 
     def __getstate__(self) -> dict[str, object]:
         """Tune pickles whom it asks, and a terminal cannot be pickled."""
-        return self.__dict__ | {"notice": None}
+        return self.__dict__ | {"notice": None, "on_search_over": None, "seconds_after_search": None}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        self._take_requests()
+        self._look_at_clock()
         if self.notice and self.signals.caught is not None:
             notice, self.notice = self.notice, None
             notice("stopping; Ctrl-C once more quits at once. The same command resumes.")
-        return self.signals.caught is not None or self.failure is not None or self.out_of_time
+        if self.signals.caught is not None or self.failure is not None:
+            return True
+        return self.out_of_time and not self.search_over
+
+    def _take_requests(self) -> None:
+        for trial in self._requests.take() if self._requests else ():
+            if trial is not None:
+                self.trials.add(trial)
+            elif self.signals.caught is None:
+                self.signals.caught = signal.SIGINT  # as Ctrl-C would
+
+    def _look_at_clock(self) -> None:
+        """End the search when the time left is what must follow it. What follows is not cut short: it is the answer."""
+        if self.deadline is None or self.search_over or self.on_search_over is None:
+            return
+        needed = self.seconds_after_search()
+        if needed is not None and time.monotonic() + needed >= self.deadline:
+            self.search_over = True
+            self.on_search_over()
 
     @property
     def out_of_time(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     @property
     def interrupted(self) -> bool:
         """Whether the sweep was stopped, so that the same command resumes it."""
-        return self.signals.caught is not None or self.out_of_time
+        return self.signals.caught is not None or self.out_of_time or self.search_over
 
     def replay(self, trials: Iterable[Trial]) -> None:
         """Know whether any trial of an earlier driver did not fail. Those that did may have had another reason."""

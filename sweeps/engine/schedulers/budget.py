@@ -3,6 +3,8 @@
 By trials, searches train as many epochs as early stopping leaves them. By epochs, each search trains what `trials`
 trainings to the end would take: what early stopping saves goes into further trials. The trial that reaches the budget
 is stopped there, so that all searches train equally many epochs.
+
+Where the time budget is over (`--time-budget`), every search has had its budget.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class SearchBudget:
         self._by_epochs, self._trials = experiment.budget == "epochs", experiment.trials
         self._reports = experiment.epochs_of_search * experiment.reports_per_epoch
         self._steps: dict[StudyKey, dict[int, int]] = {}  # study -> trial -> last step
+        self.is_over = False  # whether no search may go on, whatever it has had
 
     @classmethod
     def of_record(cls, experiment: Experiment, trials: Iterable[Trial], steps: Mapping[int, int]) -> Self:
@@ -41,14 +44,21 @@ class SearchBudget:
     def is_spent(self, study: StudyKey) -> bool:
         """Whether the search may have no further trial."""
         steps = self._steps.get(study, {})
+        if self.is_over:
+            return True
         if not self._by_epochs:
             return len(steps) >= self._trials
         # A trial counts as an epoch at least: a search whose trials all fail at once must end, too.
         return sum(max(step, self._per_epoch) for step in steps.values()) >= self._reports
 
+    @property
+    def all_have_reported(self) -> bool:
+        """Whether each search has a trial with a report, so that it could end now."""
+        return all(any(self._steps.get(study, {}).values()) for study in self._studies)
+
     def is_cut(self, study: StudyKey) -> bool:
         """Whether the search's trial in flight must stop."""
-        return self._by_epochs and self.is_spent(study)
+        return self.is_over or (self._by_epochs and self.is_spent(study))
 
     def ended_studies(self, in_flight: Container[StudyKey]) -> list[StudyKey]:
         """The searches that have spent their budgets, and have no trial in flight."""

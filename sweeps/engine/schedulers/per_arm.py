@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,7 @@ class Rungs(FIFOScheduler):
             for rules in self._rules.values():
                 rules.append(Patience(schedule, mode))
         self.budget: SearchBudget | None = None  # at whose end a trial is stopped
+        self.unwanted: Set[int] = frozenset()  # trials that a user has stopped
         self._decisions: dict[int, Decision] = {}
         self._pending: dict[StudyKey, list[PendingReport]] = {}  # registered and not judged yet
 
@@ -89,15 +90,21 @@ class Rungs(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def _is_cut(self, assignment: TrialAssignment, result: TrialResult) -> bool:
-        """Whether the budget of the trial's search ends here; it is then the reason."""
+        """Whether the trial ends here for another reason than its score, which is then entered."""
         if self.budget is None or not result.is_judged:
             return False
         self.budget.report(assignment.study, assignment.trial, result.step)
         decision = self._decisions.get(assignment.trial)
-        if not self.budget.is_cut(assignment.study) or (decision and decision.stopped):
+        if decision and decision.stopped:
+            return False
+        if assignment.trial in self.unwanted:
+            why = "rungwise stop"
+        elif self.budget.is_cut(assignment.study):
+            why = "the time budget ended the search" if self.budget.is_over else "its search has trained all its epochs"
+        else:
             return False
         rung = result.step / self.schedule.reports_per_epoch
-        self._decisions[assignment.trial] = Decision(rung, None, True, "its search has trained all its epochs")
+        self._decisions[assignment.trial] = Decision(rung, None, True, why)
         return True
 
     # -- Tune's side -------------------------------------------------------------------------------------------

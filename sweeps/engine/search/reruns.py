@@ -55,18 +55,25 @@ class Repeat:
 
 
 def repeats(
-    experiment: Experiment, trials: Iterable[Trial], curves: Curves, superseded: Set[int] = frozenset()
+    experiment: Experiment,
+    trials: Iterable[Trial],
+    curves: Curves,
+    superseded: Set[int] = frozenset(),
+    *,
+    is_over: bool = False,
 ) -> list[Repeat]:
     """All that the record `trials` ask for and do not hold yet: confirmations of the searches that have ended, seed by
     seed, the defaults, and when all have ended audits.
 
-    LOST is no outcome: such a trial is trained again.
+    LOST is no outcome: such a trial is trained again. `is_over`: the time budget has ended all searches.
     """
     trials = list(trials)
     searched = [trial for trial in trials if trial.phase == "search"]
     steps = {number: max(curve) for number, curve in curves.items() if curve}
     in_flight = {trial.study for trial in searched if not trial.state.ended}
-    ended = SearchBudget.of_record(experiment, searched, steps).ended_studies(in_flight)
+    budget = SearchBudget.of_record(experiment, searched, steps)
+    budget.is_over = is_over
+    ended = budget.ended_studies(in_flight)
     count = experiment.confirm_configs
     best = [
         (rank, trial)

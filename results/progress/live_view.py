@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from rungwise.engine.terminal.board import Board
 from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.terminal import Terminal, styled
+from rungwise.results.progress.board import Board
 from rungwise.results.record.types import State
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
@@ -38,6 +38,9 @@ class View:
         """One line that a user should see whatever the view."""
         self.console.print(line, soft_wrap=True)
 
+    def refresh(self) -> None:
+        """Show what is known now."""
+
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         self.board.started(number, arm, phase)
 
@@ -55,6 +58,9 @@ class PlainView(View):
 
     def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
         super().reported(number, epoch, objective, feasible=feasible)
+        self.refresh()
+
+    def refresh(self) -> None:
         if self.board.now() - self._last >= PLAIN_SECONDS:
             self._last = self.board.now()
             self.note(self.board.line())

@@ -15,6 +15,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import ReportRow, State, Trial
 
 RECENT = 12  # trials, or twice as many as run at once: how fast a busy machine trains changes
+SLOWER = 1.25  # as the time left is 0.77 to 0.89 of what it then takes (six sweeps by README's command)
 _GOLDEN = 0.618_033_988_749_895  # its multiples, modulo 1, are spread evenly however many there are
 
 
@@ -43,6 +44,8 @@ class Board:
     title: str = ""  # what is searched, and on which data
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
+    deadline: float | None = None  # when the command shall have ended, in seconds of `now`
+    is_confirming: bool = False  # whether no trial of the search follows, however many there were
     closing: float = 0.0  # seconds from the last report to the end of the command, about
     repeats: int = 0  # confirmations and audits to come, about
     repeated: int = 0  # of them, those that ended
@@ -120,11 +123,19 @@ class Board:
         for trial in trials:
             self.started(trial.trial, trial.arm, trial.phase)
             for _, report in sorted(curves.get(trial.trial, {}).items()):
-                score = report.metrics.get(self.metric, nan)
-                known, feasible = score if isfinite(score) else None, definition.breach(report.metrics) is None
-                self.reported(trial.trial, report.metrics["epoch"], known, feasible=feasible)
+                self.replay_report(report, definition)
             if trial.state.ended:
                 self.ended(trial.trial, trial.state)
+        self.begin_driver()
+
+    def replay_report(self, report: ReportRow, definition: Definition) -> None:
+        """Enter a report of the record."""
+        score, feasible = report.metrics.get(self.metric, nan), definition.breach(report.metrics) is None
+        known = score if isfinite(score) else None
+        self.reported(report.trial, report.metrics["epoch"], known, feasible=feasible)
+
+    def begin_driver(self) -> None:
+        """What has been entered so far happened under earlier drivers; their trials in flight are to be carried on."""
         self.waiting, self.running, self.epochs_here = self.running, {}, 0.0
         self.paces, self.widest = [], 0
 
@@ -149,11 +160,24 @@ class Board:
             left = max(0.0, self._to_come(one, next(lucks)) * own - (now - one.last))
             (search if one.phase == "search" else confirm).append(left)
         waiting = [one for one in self.waiting.copy().values() if one.phase == "search"]
-        fresh = self.trials - self.done - len(search) - len(waiting)
+        fresh = 0 if self.is_confirming else self.trials - self.done - len(search) - len(waiting)
         jobs = [self._to_come(one, next(lucks)) * pace for one in [*waiting, *[Running("")] * fresh]]
         repeats = self.repeats - self.repeated - len(confirm)
         first = _makespan(search, jobs, self.widest)
-        return first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest) + self.closing
+        left = first + _makespan(confirm, [self.rungs[-1] * pace] * repeats, self.widest) + self.closing
+        return left if self.deadline is None or self.is_confirming else min(left, max(0.0, self.deadline - now))
+
+    @property
+    def seconds_after_search(self) -> float | None:
+        """What the repeats take that have not ended, at the recent pace, and what follows; None before any report."""
+        begun = [
+            (one.last - one.since) / (one.epoch - one.first) for one in self.running.values() if one.epoch > one.first
+        ]
+        recent = self.paces[-max(RECENT, 2 * self.widest) :] or begun
+        if not recent:
+            return None
+        each = self.rungs[-1] * sum(recent) / len(recent)
+        return SLOWER * _makespan([], [each] * (self.repeats - self.repeated), self.widest) + self.closing
 
     def _to_come(self, trial: Running, luck: float) -> float:
         """Epochs that a trial still trains if rungs pass as large a share as so far; one of `luck` 0 stops first."""

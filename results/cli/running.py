@@ -1,0 +1,129 @@
+"""Commands for a sweep that runs: stop, watch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from rungwise.results.cli.runs import RUN_FIELD, OptionalRun, find_run
+from rungwise.results.io.command_line import CommandLineError
+from rungwise.results.io.text import say
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.sessions import sweep_state
+from rungwise.results.record.stop_requests import StopRequests
+from rungwise.results.record.types import RecordError, State, SweepState
+
+ANSWER_SECONDS = 30.0  # within which a driver takes notice of a request, unless it hangs
+PAUSE = 0.1  # seconds between two looks for that
+UPDATE_SECONDS = 1.0  # between two looks at the record
+PAGE_SECONDS = 5  # between two pages of `rungwise watch --page`
+
+
+def stop(
+    run_or_trial: Annotated[str, RUN_FIELD] = "",
+    trial: Annotated[int | None, arg(metavar="[TRIAL]", help_behavior_hint="(default: the whole sweep)")] = None,
+    /,
+) -> int:
+    """Stop a sweep that runs, as Ctrl-C does, or one of its trials.
+
+    The sweep's own command resumes a sweep. A trial ends at its next report and keeps its scores.
+
+    Args:
+        run_or_trial: The run's folder, or its name in runs/.
+        trial: The number of a trial of the search.
+    """
+    folder = find_run(Path(run_or_trial) if run_or_trial else None)
+    with Reader(folder) as reader:
+        if sweep_state(reader) is not SweepState.RUNNING:
+            raise RecordError(f"only a sweep that runs can be stopped, but {folder} is {sweep_state(reader).lower()}")
+        if trial is not None:
+            _require_running(reader, trial)
+    requests, what = StopRequests(folder), f"trial {trial}" if trial is not None else "the sweep"
+    requests.ask(trial)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while requests.is_pending(trial):
+        with Reader(folder) as reader:
+            gone = sweep_state(reader) is not SweepState.RUNNING
+        if gone or time.monotonic() > deadline:
+            why = "the sweep has ended by itself" if gone else f"its driver has not answered for {ANSWER_SECONDS:.0f} s"
+            if requests.withdraw(trial):
+                say(f"error: {what} was not stopped: {why}", sys.stderr)
+                return 1
+        time.sleep(PAUSE)
+    if trial is None:
+        say("the sweep is stopping; the command that started it resumes it")
+    else:
+        say(f"trial {trial} stops at its next report")
+    return 0
+
+
+def _require_running(reader: Reader, trial: int) -> None:
+    """Raise CommandLineError unless `trial` is one of the search that runs."""
+    running = [one.trial for one in reader.trials("search") if one.state is State.RUNNING]
+    if trial not in running:
+        those = ", ".join(map(str, running)) or "none"
+        raise CommandLineError(
+            f"only a trial that runs in the search can be stopped, not {trial}; now running: {those}"
+        )
+
+
+def watch(run: OptionalRun = None, /, *, page: bool = False) -> int:
+    """Watch a sweep that another process runs, until it ends.
+
+    Args:
+        run: The run's folder, or its name in runs/.
+        page: Show the report instead, on a page on this machine that renews itself; its address is printed.
+    """
+    from rungwise.results.analysis.answer import answer
+    from rungwise.results.progress.live_view import view
+    from rungwise.results.progress.recorded import RecordedProgress
+
+    folder = find_run(run)
+    with Reader(folder) as reader:
+        progress = RecordedProgress(reader)
+        if _runs(reader):
+            with _served(folder) if page else nullcontext(), view(progress.board, quiet=False) as shown:
+                while _runs(reader):
+                    progress.update()
+                    shown.refresh()
+                    time.sleep(UPDATE_SECONDS)
+        say(f"{folder.name}: {sweep_state(reader).lower()}")
+        say(answer(reader).sentence)
+    return 0
+
+
+def _runs(reader: Reader) -> bool:
+    return sweep_state(reader) is SweepState.RUNNING
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[None]:
+    """Within the block, serve the run's report on a page of this machine alone, at an address that is printed."""
+    from rungwise.results.io.page_server import serving
+    from rungwise.results.report.report import render
+
+    made: tuple[float, bytes] = (-math.inf, b"")
+    making = threading.Lock()
+
+    def page() -> bytes:
+        nonlocal made
+        with making:
+            if time.monotonic() - made[0] >= PAGE_SECONDS:
+                content = render(folder, renewed=PAGE_SECONDS).encode()
+                made = time.monotonic(), content
+            return made[1]
+
+    with serving(page) as address:
+        say(f"report  {address}")
+        yield
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"watch": watch, "stop": stop}

@@ -1,0 +1,52 @@
+"""A page on this machine: an HTTP server on the loopback interface that serves one page and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def serving(page: Callable[[], bytes]) -> Iterator[str]:
+    """Serve the HTML that `page` returns, in a thread of its own; yields the address.
+
+    Requests under another host name are refused: a website could give its own name this machine's address, and read the
+    page by the user's browser (DNS rebinding).
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (HOST, "localhost"):
+                self.send_error(403, "served under 127.0.0.1 and localhost alone")
+            elif self.path != "/":
+                self.send_error(404)
+            else:
+                self._send(page())
+
+        def _send(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            with suppress(BrokenPipeError, ConnectionResetError):  # the browser was closed
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing: a progress display is on the terminal."""
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="page", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
