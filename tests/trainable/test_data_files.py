@@ -102,8 +102,9 @@ def test_parquet_images_are_bytes_with_a_shape(parquet: Write, npz: Write) -> No
     assert load(parquet(image_table())).digest == load(npz(x=IMAGES, y=Y)).digest
 
 
-def test_a_parquet_file_may_name_its_split(parquet: Write) -> None:
-    split = np.repeat(["train", "validation", "test"], [120, 40, 40])
+@pytest.mark.parametrize("words", [("train", "validation", "test"), ("Training", " valset", "testing")])
+def test_a_parquet_file_may_name_its_split(parquet: Write, words: tuple[str, ...]) -> None:
+    split = np.repeat(words, [120, 40, 40])
     data = load(parquet({"a": X[:, 0], "label": Y, "split": split}))
     assert data.test is not None
     assert np.array_equal(data.test.x[:, 0], X[160:, 0].astype(np.float32))
