@@ -45,7 +45,7 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     """The table's samples, split and encoded.
 
     Args:
-        path: of the file, or of a folder of Parquet files.
+        path: of the file, or of a folder of Parquet files, in which `problems` finds none.
         roles: of the columns.
         seed: of the split, where rows are drawn.
 
@@ -55,8 +55,6 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(path, roles):
-        raise DataError(wrong[0])
     file = read_table_file(path)
     notes = list(file.notes)
     target = file.typed(roles.label, _target_roles(file, roles))
