@@ -114,7 +114,7 @@ def search(experiment: Experiment, key: StudyKey, rungs: Rungs) -> Searched:
     curves, configs = list[list[float]](), list[dict[str, Any]]()
     for place in range(1, experiment.trials + 1):
         name, number = str(place), 1000 * key.search + place
-        config = study.ask(name, place).values
+        config = study.ask(name, place).config
         training = landscape().draw(config, derived_seed(experiment.seed, "luck", *key, place))
         curve: list[float] = []
         for step in range(1, experiment.epochs + 1):

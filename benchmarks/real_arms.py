@@ -69,11 +69,10 @@ def run_search(
     its next report, and takes that report."""
     study = ArmStudy(experiment, key, sampler_factory(experiment, key))
     rungs = Rungs([key], rung_schedule(experiment), "max")
-    common = {**experiment.fixed, **experiment.arms[key.arm]}
     curves, configs = list[list[float]](), list[dict[str, Any]]()
     for place in range(1, experiment.trials + 1):
-        name, values = str(place), dict(study.ask(str(place), place).values)
-        configs.append({"epochs": experiment.epochs, **common, **values})
+        name = str(place)
+        configs.append({**study.ask(name, place).config, **experiment.arms[key.arm]})
         state = fresh(configs[-1], derived_seed(experiment.seed, "luck", *key, place), data)
         curve, going = list[float](), True
         while going:

@@ -180,7 +180,7 @@ class Simulation:
 
     def _deal(self, run: Run, staged: list[Trial]) -> None:
         number = len(run.trials) + 1
-        params = self._study.ask(str(number), number).values
+        params = self._study.ask(str(number), number).params
         trial = Trial(number, params, self._surrogate.draw(params, derived_seed(self._seed, "luck", number)))
         run.trials.append(trial)
         staged.append(trial)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rungwise.trainable.data.idx import read_idx
+from rungwise.trainable.data.published import read_idx
 
 SOURCE = "MNIST, Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
 OUT = Path(__file__).resolve().parents[1] / "trainable/data/mnist.parquet"

@@ -125,11 +125,11 @@ class Training(ABC):
     # -- data, on the driver -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def data_problems(self, objectives: Sequence[str], data_root: str | Path | None, *, packed: bool) -> list[str]:
+    def data_problems(self, objectives: Sequence[str], *, packed: bool) -> list[str]:
         """What is wrong with the data, or with these objectives or with packs on it, a line each."""
 
     @abstractmethod
-    def load(self, data_root: str | Path | None = None) -> SweepData:
+    def load(self) -> SweepData:
         """The data.
 
         Raises:
@@ -169,13 +169,12 @@ class Training(ABC):
 
     @abstractmethod
     def time_epochs(
-        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+        self, configs: list[dict[str, Any]], resources: TrialResources, together: int, limit: int
     ) -> tuple[list[float], list[int]]:
         """Measure, in this process, what `--plan` multiplies.
 
         Args:
             configs: Hyperparameters; `epochs` and `seed` may be absent.
-            data_root: As for `load`.
             resources: Of this process.
             together: Trials that train at once in it; 0 = as many as are fastest.
             limit: Of those.

@@ -158,7 +158,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
     from rungwise.engine.validation import hints
     from rungwise.results.analysis.epochs import trials_text
 
-    data = load_data(experiment, options)
+    data = load_data(experiment)
     with Record(options.out / options.name) as record:
         define_run(record, experiment.with_data(data), options, data)  # tries the user's own models
         hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
@@ -189,7 +189,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if options.mirror:
             _fetch(options.mirror, folder)
         record = stack.enter_context(Record(folder))  # a damaged one is refused before Ray starts
-        data = load_data(experiment, options)
+        data = load_data(experiment)
         refuse(unsuited(experiment, data))
         asked = with_added_searches(record, experiment.with_data(data))
         work = define_run(record, asked, options, data)

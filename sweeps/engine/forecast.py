@@ -128,7 +128,6 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
     common = {
         "path": list(map(str, sys.path)),
         "training": base64.b64encode(cloudpickle.dumps(experiment.trained_by)).decode(),
-        "data_root": None if options.data_root is None else str(options.data_root),
         "resources": (options.resources.cpus, options.resources.gpus),
         "together": min(options.together, share),
         "limit": share,

@@ -30,7 +30,7 @@ def train_one(experiment: Experiment, options: Options) -> int:
     training = experiment.trained_by
     values = {"seed": experiment.seed, **experiment.single, **json.loads(options.one or "{}")}
     values |= {"epochs": experiment.epochs, "reports_per_epoch": experiment.reports_per_epoch}
-    config, data = training.parse(values), load_data(experiment, options)
+    config, data = training.parse(values), load_data(experiment)
     refuse(training.unfit(values, data))
     refuse(training.rehearse(values, data))
     hints.print_notes(options, training.export_notes([values], data))
@@ -58,9 +58,9 @@ def train_one(experiment: Experiment, options: Options) -> int:
     return 0
 
 
-def load_data(experiment: Experiment, options: Options) -> SweepData:
+def load_data(experiment: Experiment) -> SweepData:
     """The data of a sweep. Raises CannotRun, with exit code 2, for data that cannot be used."""
     try:
-        return experiment.trained_by.load(options.data_root)
+        return experiment.trained_by.load()
     except RungwiseError as error:
         raise CannotRun(str(error), code=2) from None

@@ -21,6 +21,7 @@ from rungwise.engine.experiment.experiment import resolve
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.own.program.sources import BROUGHT
 from rungwise.trainable.protocol import SweepData
 from rungwise.trainable.training.builtin import BuiltInTraining
@@ -201,4 +202,4 @@ def test_code_that_is_too_large_or_is_brought_by_ray_itself(
         user_code.gather(training, tmp_path_factory.mktemp("code"))
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"working_dir": "gcs://x.zip"}}')
     assert user_code.gather(training, project / "code") is None
-    assert not BuiltInTraining("digits").files()
+    assert not BuiltInTraining(DataSource("digits")).files()

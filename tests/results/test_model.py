@@ -23,6 +23,7 @@ from support.tampering import in_expressions, tampered
 from rungwise import Columns
 from rungwise.results.model.images import ImageError, read
 from rungwise.results.model.model import ModelError, load
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import Dataset
 from rungwise.trainable.data.dataset import load as load_data
 
@@ -421,7 +422,7 @@ def test_predict_takes_the_rows_of_a_table_as_they_are(tmp_path: Path) -> None:
     colours = ["red", "green", "blue"]
     lines = [f"{n},{colours[n % 3]},{'' if n % 7 == 0 else n * n},{('low', 'high')[n % 3 == 0]}" for n in range(300)]
     (tmp_path / "t.csv").write_text("\n".join(["id,colour,size,price", *lines]))
-    trained(tmp_path, load_data(str(tmp_path / "t.csv"), columns=Columns(target="price")), epochs=8)
+    trained(tmp_path, load_data(DataSource(str(tmp_path / "t.csv"), columns=Columns(target="price"))), epochs=8)
     (tmp_path / "new.csv").write_text("size;colour\n4;blue\n;red\n")
     done = predict(tmp_path, tmp_path / "new.csv")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import pytest
 import torch
 from build_mnist import read_idx, table
 
-from rungwise import Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DATASETS, DataError, Dataset, Split, load, problems
 from rungwise.trainable.data.parquet_file import read_table
 from rungwise.trainable.data.published import MNIST, channels_first
@@ -30,7 +30,7 @@ def rows(split: Split) -> Counter[bytes]:
 
 def test_the_embedded_mnist_is_the_original_byte_for_byte(originals: Path) -> None:
     raw = originals / "MNIST" / "raw"
-    found = read("mnist", Path(), Columns(), 0)
+    found = read(DataSource("mnist"), 0)
     assert found.test is not None
     for (x, y), part in ((found.train, "train"), (found.test, "t10k")):
         assert x.tobytes() == (raw / f"{part}-images-idx3-ubyte").read_bytes()[16:]
@@ -54,7 +54,7 @@ def test_mnist_states_its_source_and_licence(mnist: Dataset) -> None:
 
 
 def test_mnists_split_holds_every_original_row_once(mnist: Dataset) -> None:
-    original = read("mnist", Path(), Columns(), 0)
+    original = read(DataSource("mnist"), 0)
     assert mnist.test is not None
     assert original.test is not None
     assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (50_000, 10_000, 10_000)
@@ -138,7 +138,7 @@ def test_digits_are_all_there_in_three_parts() -> None:
 
 
 def test_fashion_mnist_comes_from_the_data_root(originals: Path) -> None:
-    fashion = load("fashion-mnist", originals)
+    fashion = load(DataSource("fashion-mnist", root=originals))
     assert fashion.test is not None
     assert (len(fashion.train), len(fashion.validation), len(fashion.test)) == (50_000, 10_000, 10_000)
     assert fashion.classes[0] == "T-shirt/top"
@@ -165,7 +165,7 @@ def test_torchvisions_layout_is_read_without_a_download(
     for part in ("train", "t10k" if name == "kmnist" else "test"):
         write_idx(raw / (prefix.format(part) + "images-idx3-ubyte"), x)
         write_idx(raw / (prefix.format(part) + "labels-idx1-ubyte"), (np.arange(120) % classes).astype(np.uint8))
-    found = load(name, tmp_path)
+    found = load(DataSource(name, root=tmp_path))
     assert found.test is not None
     assert (len(found.train), len(found.validation), len(found.test)) == (100, 20, 120)
     assert len(found.classes) == classes
@@ -183,7 +183,7 @@ def test_cifars_channels_come_first() -> None:
 def test_a_dataset_that_cannot_be_had_says_where_it_was_sought(tmp_path: Path) -> None:
     (tmp_path / "FashionMNIST").write_text("a file where a folder must be")
     with pytest.raises(DataError, match="fashion-mnist must be under the data root or downloadable") as raised:
-        load("fashion-mnist", tmp_path)
+        load(DataSource("fashion-mnist", root=tmp_path))
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -191,12 +191,12 @@ def test_a_dataset_that_cannot_be_had_says_where_it_was_sought(tmp_path: Path) -
 def test_a_data_root_that_is_a_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     root = tmp_path / "file"
     root.touch()
-    assert problems("kmnist", root) == [f"the data root must be a folder, but {str(root)!r} is a file"]
-    assert problems("mnist", root) == []
+    assert problems(DataSource("kmnist", root=root)) == [f"the data root must be a folder, but {str(root)!r} is a file"]
+    assert problems(DataSource("mnist", root=root)) == []
 
 
 def test_an_unknown_dataset_is_refused_with_the_nearest() -> None:
-    (problem,) = problems("mnits")
+    (problem,) = problems(DataSource("mnits"))
     assert "unknown dataset 'mnits'; did you mean 'mnist'?" in problem
     assert all(name in problem for name in DATASETS)
     with pytest.raises(DataError, match="did you mean 'mnist'"):

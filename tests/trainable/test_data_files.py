@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, load, problems
 from rungwise.trainable.data.published import MNIST, read_mnist
 from rungwise.trainable.data.tensors import Tensors
@@ -102,8 +103,9 @@ def test_parquet_images_are_bytes_with_a_shape(parquet: Write, npz: Write) -> No
     assert load(parquet(image_table())).digest == load(npz(x=IMAGES, y=Y)).digest
 
 
-def test_a_parquet_file_may_name_its_split(parquet: Write) -> None:
-    split = np.repeat(["train", "validation", "test"], [120, 40, 40])
+@pytest.mark.parametrize("words", [("train", "validation", "test"), ("Training", " valset", "testing")])
+def test_a_parquet_file_may_name_its_split(parquet: Write, words: tuple[str, ...]) -> None:
+    split = np.repeat(words, [120, 40, 40])
     data = load(parquet({"a": X[:, 0], "label": Y, "split": split}))
     assert data.test is not None
     assert np.array_equal(data.test.x[:, 0], X[160:, 0].astype(np.float32))
@@ -172,21 +174,21 @@ def test_a_parquet_file_that_cannot_be_used_is_refused_in_one_line(parquet: Writ
 @pytest.mark.parametrize("name", ["own.npz", "own.parquet"])
 def test_a_file_that_is_missing_or_none_is_known_before_it_is_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    assert problems(str(path)) == [f"a data file must exist, but there is none at {str(path)!r}"]
+    assert problems(DataSource(str(path))) == [f"a data file must exist, but there is none at {str(path)!r}"]
     path.write_bytes(b"not what its name says")
-    (problem,) = problems(str(path))
+    (problem,) = problems(DataSource(str(path)))
     assert "must be readable and whole" in problem
 
 
 def test_a_file_of_another_kind_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    (problem,) = problems(str(tmp_path / "own.xlsx"))
+    (problem,) = problems(DataSource(str(tmp_path / "own.xlsx")))
     assert "data must be a file that ends in .csv, .tsv, .parquet, .arrow, .feather, .ipc or .npz" in problem
 
 
 def test_a_file_in_the_working_folder_is_no_unknown_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.txt").write_text("a,label\n")
-    (problem,) = problems("own.txt")
+    (problem,) = problems(DataSource("own.txt"))
     assert "data must be a file that ends in" in problem
 
 
@@ -208,10 +210,10 @@ def test_boolean_columns_are_features_of_zeros_and_ones(parquet: Write, others: 
 
 
 def test_wrong_columns_and_arrays_are_known_before_anything_is_read_whole(npz: Write, parquet: Write) -> None:
-    assert "must contain the arrays" in problems(npz(a=X))[0]
-    assert "--target must name the column" in problems(parquet({"a": X[:, 0]}))[0]
-    assert problems(npz(x=X, y=Y)) == []
-    assert problems(parquet(image_table())) == []
+    assert "must contain the arrays" in problems(DataSource(npz(a=X)))[0]
+    assert "--target must name the column" in problems(DataSource(parquet({"a": X[:, 0]})))[0]
+    assert problems(DataSource(npz(x=X, y=Y))) == []
+    assert problems(DataSource(parquet(image_table()))) == []
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])

@@ -17,6 +17,7 @@ from PIL import Image
 
 from rungwise.trainable.config import Config
 from rungwise.trainable.data import memory
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, load, notes, problems
 from rungwise.trainable.data.published import channels_first, labels_from_0
 from rungwise.trainable.data.tensors import Tensors
@@ -75,8 +76,8 @@ def test_a_folder_that_cannot_be_used_says_which_image(folder: Path) -> None:
     with pytest.raises(DataError, match=r"an image must be a readable picture, but .*zz\.png is not"):
         load(str(folder))
     (folder / "empty").mkdir()
-    assert "must contain one folder of images per class, but" in problems(str(folder))[0]
-    assert "empty: 0" in problems(str(folder))[0]
+    assert "must contain one folder of images per class, but" in problems(DataSource(str(folder)))[0]
+    assert "empty: 0" in problems(DataSource(str(folder)))[0]
 
 
 @pytest.mark.parametrize("kind", ["binary", "struct"])
@@ -110,10 +111,10 @@ def test_data_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     np.savez(tmp_path / "own.npz", x=np.zeros((1000, 100)), y=np.arange(1000) % 2)
     pq.write_table(pa.table({"a": RNG.normal(size=5000), "label": np.arange(5000) % 2}), tmp_path / "own.parquet")
     places = [str(folder), str(tmp_path / "own.npz"), str(tmp_path / "own.parquet"), "emnist-byclass", "cifar10"]
-    assert [problems(place) for place in places] == [[]] * 5
+    assert [problems(DataSource(place)) for place in places] == [[]] * 5
     monkeypatch.setattr(memory, "free", lambda: 3000)
     for place in places:
-        (problem,) = problems(place)
+        (problem,) = problems(DataSource(place))
         assert "a dataset must fit into half of the free memory" in problem
         assert place in problem
     free = memory.free()

@@ -12,6 +12,7 @@ from torch import nn
 
 from rungwise.results.model.model import load as load_model
 from rungwise.trainable.config import Config
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, load, notes
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.export.saved_model import export
@@ -51,7 +52,7 @@ def texts(tmp_path: Path) -> str:
 
 
 def test_token_ids_reach_an_embedding_as_they_are_in_training_and_in_use(texts: str, tmp_path: Path) -> None:
-    data = load(texts, preprocess="none")
+    data = load(DataSource(texts, preprocess="none"))
     assert (data.train.x.dtype, data.mean, data.std) == (np.int64, (), ())
     assert "samples are int64 (6,) and go to the model as they are" in notes(data)
     config = Config(model=f"{__file__}:bag", lr=0.05, epochs=5, batch_size=20)
@@ -72,7 +73,7 @@ def test_real_numbers_of_any_shape_stay_on_their_scale(tmp_path: Path) -> None:
     np.savez(tmp_path / "spectra.npz", x=x, y=np.arange(100) % 2)
     with pytest.raises(DataError, match="a model of your own takes them as they are with --preprocess none"):
         load(str(tmp_path / "spectra.npz"))
-    data = load(str(tmp_path / "spectra.npz"), preprocess="none")
+    data = load(DataSource(str(tmp_path / "spectra.npz"), preprocess="none"))
     kept = np.concatenate([data.train.x, data.validation.x, data.test.x if data.test else []])
     assert np.array_equal(np.sort(kept.ravel()), np.sort(x.astype(np.float32).ravel()))
     config = Config(model=f"{__file__}:pitch", epochs=1, batch_size=10)
@@ -84,12 +85,12 @@ def test_real_numbers_of_any_shape_stay_on_their_scale(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_refused(tmp_path: Path, value: float) -> None:
     np.savez(tmp_path / "a.npz", x=np.full((20, 2, 2), value), y=np.arange(20) % 2)
     with pytest.raises(DataError, match="80 values that are not"):
-        load(str(tmp_path / "a.npz"), preprocess="none")
+        load(DataSource(str(tmp_path / "a.npz"), preprocess="none"))
 
 
 def test_our_own_networks_standardise(texts: str) -> None:
-    training = BuiltInTraining(texts, preprocess="none")
-    data = describe_data(load(texts, preprocess="none"))
+    training = BuiltInTraining(DataSource(texts, preprocess="none"))
+    data = describe_data(load(DataSource(texts, preprocess="none")))
     values: dict[str, Any] = {"seed": 0, "epochs": 1, "reports_per_epoch": 1}
     assert training.unfit({**values, "model": f"{__file__}:bag"}, data) == []
     assert "is for a model of your own, but the model is mlp" in training.unfit(values, data)[0]
@@ -98,9 +99,9 @@ def test_our_own_networks_standardise(texts: str) -> None:
 def test_a_table_is_encoded_and_not_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,label\n1,x\n")
     with pytest.raises(DataError, match="--preprocess none is for arrays"):
-        load(str(tmp_path / "t.csv"), preprocess="none")
+        load(DataSource(str(tmp_path / "t.csv"), preprocess="none"))
 
 
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(DataError, match="unknown preprocessing 'nope'"):
-        load("digits", preprocess="nope")
+        load(DataSource("digits", preprocess="nope"))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from rungwise.results.model.images import ImageError, read
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, Dataset, load, notes, problems
 
 RNG = np.random.default_rng(5)
@@ -167,7 +168,7 @@ def test_a_bomb_and_a_torn_picture_are_one_line_that_names_the_file(
     (place / "b" / "3.png").write_bytes(whole)
     for limit in (3, 8):  # an error beyond twice the limit, a warning before
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        (problem,) = problems(str(place))
+        (problem,) = problems(DataSource(str(place)))
         assert "a/0.png is not: Image size (12 pixels) exceeds limit" in problem
 
 
@@ -203,13 +204,13 @@ def test_a_split_that_is_not_whole_or_ambiguous_is_refused(tmp_path: Path) -> No
     for name in ("train", "test"):  # as some competitions have them: images without classes
         (tmp_path / "flat" / name).mkdir(parents=True)
         grey(tmp_path / "flat" / name / "0")
-    assert "a split must contain one folder of images per class" in problems(str(tmp_path / "flat"))[0]
+    assert "a split must contain one folder of images per class" in problems(DataSource(str(tmp_path / "flat")))[0]
     for name in ("train", "test", "Testing"):
         folder_of(tmp_path / "twice" / name, grey)
-    assert "must contain one test, but" in problems(str(tmp_path / "twice"))[0]
+    assert "must contain one test, but" in problems(DataSource(str(tmp_path / "twice")))[0]
     for name in ("val", "test"):
         folder_of(tmp_path / "untrained" / name, grey)
-    assert "has no train beside test, val" in problems(str(tmp_path / "untrained"))[0]
+    assert "has no train beside test, val" in problems(DataSource(str(tmp_path / "untrained")))[0]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_names_that_are_not_utf_8_are_shown_escaped(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"caf\\xe9/0\.png is not") as raised:
         load(str(tmp_path / "drinks"))
     assert str(raised.value).encode()  # which surrogates would refuse
-    assert problems(str(tmp_path / "drinks"))[0].encode()
+    assert problems(DataSource(str(tmp_path / "drinks")))[0].encode()
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
@@ -390,4 +391,4 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: p
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert "Permission denied" in problems(str(place))[0]
+    assert "Permission denied" in problems(DataSource(str(place)))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from rungwise import Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, Dataset, load, notes
 from rungwise.trainable.data.raw import Array
 from rungwise.trainable.data.table.encoder import TableEncoder
 from rungwise.trainable.data.table.table_data import read_rows
+from rungwise.trainable.training.builtin import BuiltInTraining
 
 Rows = list[list[Any]]
 ROWS = 200
@@ -65,7 +68,7 @@ def passengers(tmp_path: Path, random: np.random.Generator) -> str:
 
 
 def test_a_csv_with_text_gaps_and_an_identifier_is_read_as_it_is(passengers: str) -> None:
-    data = load(passengers, columns=Columns(target="Survived"))
+    data = load(DataSource(passengers, columns=Columns(target="Survived")))
     assert data.classes == ("0", "1")
     assert encoder_of(data).names == ["Class", "Sex = female", "Sex = male", "Age", "Age: missing", "Fare"]
     assert [len(part) for part in (data.train, data.validation, data.test or ())] == [140, 30, 30]
@@ -75,7 +78,7 @@ def test_a_csv_with_text_gaps_and_an_identifier_is_read_as_it_is(passengers: str
 
 
 def test_whatever_is_fitted_is_fitted_on_the_training_rows(passengers: str) -> None:
-    data = load(passengers, columns=Columns(target="Survived"))
+    data = load(DataSource(passengers, columns=Columns(target="Survived")))
     place = encoder_of(data).names.index("Age")
     train, gone = data.train.x[:, place], data.train.x[:, place + 1] == 1
     assert set(train[gone]) == {np.float32(np.median(train[~gone]))}
@@ -93,10 +96,10 @@ def test_the_classes_have_the_same_shares_in_every_split(tmp_path: Path) -> None
 
 def test_the_split_does_not_depend_on_the_machine(passengers: str) -> None:
     columns = Columns(target="Survived")
-    assert load(passengers, columns=columns).digest == load(passengers, columns=columns).digest
+    assert load(DataSource(passengers, columns=columns)).digest == load(DataSource(passengers, columns=columns)).digest
     assert (
-        load(passengers, columns=Columns(target="Survived", drop="Fare")).digest
-        != load(passengers, columns=columns).digest
+        load(DataSource(passengers, columns=Columns(target="Survived", drop="Fare"))).digest
+        != load(DataSource(passengers, columns=columns)).digest
     )
 
 
@@ -110,7 +113,7 @@ def test_semicolons_decimal_commas_a_byte_order_mark_and_windows_lines(tmp_path:
     ]
     path = tmp_path / "häuser.csv"
     path.write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
-    data = load(str(path), columns=Columns(target="Preis"))
+    data = load(DataSource(str(path), columns=Columns(target="Preis")))
     assert data.target is not None
     assert sorted(raw(data, "Fläche"))[:2] == [20.5, 21.5]
     assert data.train.y.min() >= 1000.25
@@ -124,12 +127,12 @@ def test_the_encodings_of_text(tmp_path: Path, encoding: str) -> None:
     text = "Stadt,y\n" + "".join(f"{('Köln', 'Bonn')[n % 2]},{n % 2}\n" for n in range(40))
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode(encoding))
-    assert "Stadt = Köln" in encoder_of(load(str(path), columns=Columns(target="y"))).names
+    assert "Stadt = Köln" in encoder_of(load(DataSource(str(path), columns=Columns(target="y")))).names
 
 
 def test_quoted_fields_keep_delimiters_and_lines(tmp_path: Path) -> None:
     rows = [[f"a, b{n % 3}\nc", n % 2, f"{1000 + 2 * n:,}"] for n in range(40)]
-    data = load(write(tmp_path / "t.csv", ["text", "y", "amount"], rows), columns=Columns(target="y"))
+    data = load(DataSource(write(tmp_path / "t.csv", ["text", "y", "amount"], rows), columns=Columns(target="y")))
     assert "text = a, b0\nc" in encoder_of(data).names
     assert sorted(raw(data, "amount"))[:2] == [1000, 1002]
 
@@ -180,10 +183,20 @@ def test_categories_gaps_truths_and_dates_of_typed_files(
     assert int((raw(data, "size: missing") == 1).sum()) == 9
 
 
+def test_the_checks_of_a_table_and_its_search_read_it_once(passengers: str) -> None:
+    training = BuiltInTraining(DataSource(passengers, Columns(target="Survived")))
+    assert training.data_problems(["val_accuracy"], packed=False) == []
+    Path(passengers).unlink()
+    data = training.load()
+    assert data.about["train"] == len(data.search.train) > 0
+    assert data.full is training.load().full
+    assert len(pickle.dumps(training)) < 2000  # a worker is sent the data by itself
+
+
 def test_the_rows_of_a_group_are_in_one_split(tmp_path: Path, random: np.random.Generator) -> None:
     rows = [[f"p{n % 30}", random.normal(), n % 2] for n in range(ROWS)]
     name = write(tmp_path / "t.csv", ["patient", "x", "sick"], rows)
-    data = load(name, columns=Columns(target="sick", group="patient"))
+    data = load(DataSource(name, columns=Columns(target="sick", group="patient")))
     values = [{float(np.float32(row[1])) for row in rows if row[0] == f"p{patient}"} for patient in range(30)]
     assert data.test is not None
     splits = [set(part.x[:, 0].tolist()) for part in (data.train, data.validation, data.test)]
@@ -196,7 +209,7 @@ def test_a_split_by_time_tests_on_the_latest_rows(tmp_path: Path, random: np.ran
     days = np.datetime64("2020-01-01") + random.permutation(ROWS) // 2
     rows = [[str(day), (day - np.datetime64("2020-01-01")).astype(int), n % 2] for n, day in enumerate(days)]
     name = write(tmp_path / "t.csv", ["day", "age", "label"], rows)
-    data = load(name, columns=Columns(time="day"))
+    data = load(DataSource(name, columns=Columns(time="day")))
     assert data.test is not None
     assert data.train.x.max() < data.validation.x.min() <= data.validation.x.max() < data.test.x.min()
     assert [len(part) for part in (data.train, data.validation, data.test)] == [140, 30, 30]
@@ -204,7 +217,7 @@ def test_a_split_by_time_tests_on_the_latest_rows(tmp_path: Path, random: np.ran
 
 def test_a_column_split_assigns_the_rows(tmp_path: Path) -> None:
     rows = [[n, n % 2, ("train", "train", "val", "test")[n % 4], "ab"[n % 3 == 0]] for n in range(80)]
-    data = load(write(tmp_path / "t.csv", ["x", "label", "split", "z"], rows), columns=Columns(numeric="x"))
+    data = load(DataSource(write(tmp_path / "t.csv", ["x", "label", "split", "z"], rows), columns=Columns(numeric="x")))
     assert set(raw(data, "x")[: len(data.train)] % 4) == {0, 1}
     assert data.test is not None
     assert len(data.validation) == len(data.test) == 20
@@ -213,22 +226,22 @@ def test_a_column_split_assigns_the_rows(tmp_path: Path) -> None:
 def test_copies_of_training_rows_in_the_test_split_are_said(tmp_path: Path, random: np.random.Generator) -> None:
     rows: Rows = [[random.normal(), n % 2] for n in range(50)]
     said = "12 of 15 test rows equal a training row in features and target"
-    twice = load(write(tmp_path / "twice.csv", ["x", "y"], rows + rows), columns=Columns(target="y"))
+    twice = load(DataSource(write(tmp_path / "twice.csv", ["x", "y"], rows + rows), columns=Columns(target="y")))
     assert any(note.startswith(said) for note in notes(twice)), notes(twice)
-    once = load(write(tmp_path / "once.csv", ["x", "y"], rows), columns=Columns(target="y"))
+    once = load(DataSource(write(tmp_path / "once.csv", ["x", "y"], rows), columns=Columns(target="y")))
     assert not any("equal a training row" in note for note in notes(once))
 
 
 def test_numbers_that_are_categories_when_named(tmp_path: Path) -> None:
     name = write(tmp_path / "t.csv", ["zone", "y"], [[n % 3, n % 2] for n in range(60)])
-    assert encoder_of(load(name, columns=Columns(target="y"))).names == ["zone"]
-    named = load(name, columns=Columns(target="y", categorical="zone"))
+    assert encoder_of(load(DataSource(name, columns=Columns(target="y")))).names == ["zone"]
+    named = load(DataSource(name, columns=Columns(target="y", categorical="zone")))
     assert encoder_of(named).names == ["zone = 0", "zone = 1", "zone = 2"]
 
 
 def test_rare_categories_share_a_column(tmp_path: Path) -> None:
     rows = [[f"c{n % 20 if n % 2 else n}", n % 3 % 2] for n in range(600)]
-    names = encoder_of(load(write(tmp_path / "t.csv", ["c", "y"], rows), columns=Columns(target="y"))).names
+    names = encoder_of(load(DataSource(write(tmp_path / "t.csv", ["c", "y"], rows), columns=Columns(target="y")))).names
     assert "c: rarer" in names
     assert len(names) == 11
 
@@ -242,7 +255,9 @@ def test_five_thousand_columns(tmp_path: Path, random: np.random.Generator) -> N
 
 def test_a_constant_column_and_an_empty_one_are_left_out(tmp_path: Path) -> None:
     rows = [[7, "", "same", n, n % 2] for n in range(40)]
-    data = load(write(tmp_path / "t.csv", ["a", "b", "c", "x", "y"], rows), columns=Columns(target="y", numeric="x"))
+    data = load(
+        DataSource(write(tmp_path / "t.csv", ["a", "b", "c", "x", "y"], rows), columns=Columns(target="y", numeric="x"))
+    )
     assert encoder_of(data).names == ["x"]
     assert done(data)["a"] == "left out: is 7 in all training rows"
     assert done(data)["b"] == "left out: has no value in a training row"
@@ -251,15 +266,15 @@ def test_a_constant_column_and_an_empty_one_are_left_out(tmp_path: Path) -> None
 
 def test_ten_rows_are_enough_and_five_are_not(tmp_path: Path) -> None:
     rows = [[n * 1.5, n % 2] for n in range(10)]
-    data = load(write(tmp_path / "ten.csv", ["x", "y"], rows), columns=Columns(target="y"))
+    data = load(DataSource(write(tmp_path / "ten.csv", ["x", "y"], rows), columns=Columns(target="y")))
     assert [len(part) for part in (data.train, data.validation, data.test or ())] == [6, 2, 2]
     with pytest.raises(DataError, match="each split must have 2 rows or more"):
-        load(write(tmp_path / "five.csv", ["x", "y"], rows[:5]), columns=Columns(target="y"))
+        load(DataSource(write(tmp_path / "five.csv", ["x", "y"], rows[:5]), columns=Columns(target="y")))
 
 
 def test_rows_without_a_target_are_left_out_and_said(tmp_path: Path) -> None:
     rows = [[n, "" if n < 5 else "ab"[n % 2]] for n in range(60)]
-    data = load(write(tmp_path / "t.csv", ["x", "y"], rows), columns=Columns(target="y", numeric="x"))
+    data = load(DataSource(write(tmp_path / "t.csv", ["x", "y"], rows), columns=Columns(target="y", numeric="x")))
     assert raw(data, "x").min() == 5
     assert "5 of 60 rows have no 'y' and are left out" in notes(data)
 
@@ -291,7 +306,7 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(
 ) -> None:
     rows = [[n / 3, f"{n % 12 + 1}/{n % 12 + 1}/2020", y, n % 2] for n, y in enumerate(target)]
     with pytest.raises(DataError, match=said):
-        load(write(tmp_path / "t.csv", ["x", "d", "y", "y2"], rows), columns=columns)
+        load(DataSource(write(tmp_path / "t.csv", ["x", "d", "y", "y2"], rows), columns=columns))
 
 
 @pytest.mark.parametrize(
@@ -313,10 +328,10 @@ def test_a_file_that_is_no_table_is_one_line(tmp_path: Path, content: bytes, sai
 
 def test_columns_are_for_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--target: for tables of your own, and digits is a dataset with a name"):
-        load("digits", columns=Columns(target="y"))
+        load(DataSource("digits", columns=Columns(target="y")))
     np.savez(tmp_path / "a.npz", x=np.zeros((9, 2)), y=np.arange(9) % 2)
     with pytest.raises(DataError, match="--target: for tables"):
-        load(str(tmp_path / "a.npz"), columns=Columns(target="y"))
+        load(DataSource(str(tmp_path / "a.npz"), columns=Columns(target="y")))
 
 
 def test_a_parquet_file_of_numbers_alone_is_split_as_ever(tmp_path: Path) -> None:
@@ -328,7 +343,7 @@ def test_a_parquet_file_of_numbers_alone_is_split_as_ever(tmp_path: Path) -> Non
 
 
 def test_the_rows_of_another_table_are_encoded_alike(passengers: str, tmp_path: Path) -> None:
-    data = load(passengers, columns=Columns(target="Survived"))
+    data = load(DataSource(passengers, columns=Columns(target="Survived")))
     encoder = TableEncoder.from_json(json.loads(json.dumps(encoder_of(data).to_json())))
     assert encoder == encoder_of(data)
     rows: Rows = [["female", "NA", 3, "9.5", "ignored"], ["alien", 20, 1, "1,000.5", "ignored"]]
@@ -381,7 +396,7 @@ def test_our_preprocessing_is_not_worse_than_scikit_learns(tmp_path: Path, kind:
         target = round(value, 3) if kind == "amounts" else ("low", "high")[int(value > 200)]
         rows.append([f"{size:.2f}", "" if random.random() < 0.15 else age, town, target])
     names = ["size", "age", "town", "y"]
-    data = load(write(tmp_path / "t.csv", names, rows), columns=Columns(target="y"))
+    data = load(DataSource(write(tmp_path / "t.csv", names, rows), columns=Columns(target="y")))
     x, _ = read_rows(tmp_path / "t.csv", encoder_of(data))
     ours = (x - np.array(data.mean)) / np.array(data.std)
     theirs = sklearn_features(names, rows, ["size", "age"], ["town"])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rungwise import Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import DataError, Dataset, load, notes
 from rungwise.trainable.data.raw import Array
 from rungwise.trainable.data.table.encoder import TableEncoder
@@ -55,7 +56,7 @@ def column(data: Dataset, name: str) -> set[float]:
 def test_numbers_with_units_and_separated_thousands(
     tmp_path: Path, written: list[str], said: str, values: set[float]
 ) -> None:
-    data = load(table(tmp_path / "t.csv", written), columns=TARGET)
+    data = load(DataSource(table(tmp_path / "t.csv", written), columns=TARGET))
     assert done(data)["x"] == said
     assert column(data, "x") == values
 
@@ -66,24 +67,28 @@ def test_numbers_with_units_and_separated_thousands(
 )
 def test_dates_in_a_form_that_is_not_read_are_refused_by_name(tmp_path: Path, written: str) -> None:
     with pytest.raises(DataError, match=r"column 'x' has dates such as .*YYYY-MM-DD.*--drop 'x'"):
-        load(table(tmp_path / "t.csv", [written]), columns=TARGET)
-    assert "x" in done(load(table(tmp_path / "t.csv", [written]), columns=Columns(target="y", categorical="x")))
+        load(DataSource(table(tmp_path / "t.csv", [written]), columns=TARGET))
+    assert "x" in done(
+        load(DataSource(table(tmp_path / "t.csv", [written]), columns=Columns(target="y", categorical="x")))
+    )
 
 
 @pytest.mark.parametrize("day", ["2020-02-30", "0000-00-00", "0001-01-01T00:00+05:00", "2020-01-01T25:00"])
 def test_a_day_that_no_calendar_has_is_named_with_its_row(tmp_path: Path, day: str) -> None:
     with pytest.raises(DataError, match=r"column 'x' has no date in row 2: .*leave the cell empty"):
-        load(table(tmp_path / "t.csv", ["2020-01-01", day]), columns=TARGET)
+        load(DataSource(table(tmp_path / "t.csv", ["2020-01-01", day]), columns=TARGET))
 
 
 def test_a_few_words_among_numbers_are_said(tmp_path: Path) -> None:
-    data = load(table(tmp_path / "t.csv", ["1", "2.5", "unknown", "4"]), columns=TARGET)
+    data = load(DataSource(table(tmp_path / "t.csv", ["1", "2.5", "unknown", "4"]), columns=TARGET))
     assert any(
         "'x' is taken as text, since row 3 has 'unknown' where most have numbers" in line for line in notes(data)
     )
-    (said,) = (line for line in notes(load(text_in_parquet(tmp_path), columns=TARGET)) if "numbers as text" in line)
+    (said,) = (
+        line for line in notes(load(DataSource(text_in_parquet(tmp_path), columns=TARGET))) if "numbers as text" in line
+    )
     assert "--numeric 'x'" in said
-    assert column(load(text_in_parquet(tmp_path), columns=Columns(target="y", numeric="x")), "x") == {1, 2}
+    assert column(load(DataSource(text_in_parquet(tmp_path), columns=Columns(target="y", numeric="x"))), "x") == {1, 2}
 
 
 def text_in_parquet(folder: Path) -> str:
@@ -96,13 +101,13 @@ def text_in_parquet(folder: Path) -> str:
     [('"size\nof x"', "size of x"), ("size\u2028of x", "size\u2028of x"), ("size\x0bof x", "size\x0bof x")],
 )
 def test_line_ends_in_a_header(tmp_path: Path, name: str, is_called: str) -> None:
-    data = load(table(tmp_path / "t.csv", ["1", "2"], name), columns=TARGET)
+    data = load(DataSource(table(tmp_path / "t.csv", ["1", "2"], name), columns=TARGET))
     assert done(data)[is_called] == "number, standardised"
     assert len(data.train) + len(data.validation) + len(data.test or ()) == ROWS
 
 
 def test_the_line_that_excel_puts_first_names_the_delimiter(tmp_path: Path) -> None:
-    data = load(table(tmp_path / "t.csv", ["1", "2"], first="sep=,\r\n", end="\r\n"), columns=TARGET)
+    data = load(DataSource(table(tmp_path / "t.csv", ["1", "2"], first="sep=,\r\n", end="\r\n"), columns=TARGET))
     assert list(done(data)) == ["x", "number"]
 
 
@@ -110,44 +115,47 @@ def test_a_header_longer_than_what_is_looked_at_first(tmp_path: Path) -> None:
     names = [f"a_name_that_is_rather_long_{n}" for n in range(3000)]
     lines = [",".join([*names, "y"]), *(",".join([*[str(n % 7)] * 3000, "ab"[n % 2]]) for n in range(20))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    assert list(done(load(str(tmp_path / "t.csv"), columns=TARGET))) == names
+    assert list(done(load(DataSource(str(tmp_path / "t.csv"), columns=TARGET)))) == names
 
 
 def test_a_quote_that_is_not_closed_does_not_swallow_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="quote that is not closed"):
-        load(table(tmp_path / "t.csv", ['"open', "6"]), columns=TARGET)
+        load(DataSource(table(tmp_path / "t.csv", ['"open', "6"]), columns=TARGET))
 
 
 def test_a_long_text_takes_no_memory_of_all_rows(tmp_path: Path) -> None:
     long = "long" * 2**18  # as fixed-width text 4 MiB for every row
     rows = [f"{long if n % 3 == 0 and n < 60 else 's'},{n % 7},{'ab'[n % 2]}" for n in range(9000)]
     (tmp_path / "t.csv").write_text("\n".join(["x,number,y", *rows]))
-    assert done(load(str(tmp_path / "t.csv"), columns=TARGET))["x"].startswith("category")
+    assert done(load(DataSource(str(tmp_path / "t.csv"), columns=TARGET)))["x"].startswith("category")
     with pytest.raises(DataError, match="must hold names of classes, but has a text of 1,048,576 characters"):
-        load(str(tmp_path / "t.csv"), columns=Columns(target="x"))
+        load(DataSource(str(tmp_path / "t.csv"), columns=Columns(target="x")))
 
 
 def test_a_file_of_column_names_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n")
     with pytest.raises(DataError, match="has column names alone"):
-        load(str(tmp_path / "t.csv"), columns=TARGET)
+        load(DataSource(str(tmp_path / "t.csv"), columns=TARGET))
 
 
 def test_rows_are_counted_and_numbered_as_in_the_file(tmp_path: Path) -> None:
     rows = [f"{n},{'bad' if n == 30 else n % 7},{'' if n % 4 == 3 else 'ab'[n % 2]}" for n in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["Id,x,y", *rows]))
-    assert done(load(str(tmp_path / "t.csv"), columns=TARGET))["Id"] == "left out: it numbers the rows, 0 to 59"
+    assert (
+        done(load(DataSource(str(tmp_path / "t.csv"), columns=TARGET)))["Id"]
+        == "left out: it numbers the rows, 0 to 59"
+    )
     with pytest.raises(DataError, match="row 31 has 'bad'"):
-        load(str(tmp_path / "t.csv"), columns=Columns(target="y", numeric="x"))
+        load(DataSource(str(tmp_path / "t.csv"), columns=Columns(target="y", numeric="x")))
 
 
 def test_a_column_split_without_validation_is_no_feature(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", ["train", "train", "test"], "split")
     with pytest.raises(DataError, match="must say train, validation and test, but says test, train: --drop split"):
-        load(path, columns=TARGET)
-    assert done(load(path, columns=Columns(target="y", drop="split")))["split"] == "left out: by --drop"
+        load(DataSource(path, columns=TARGET))
+    assert done(load(DataSource(path, columns=Columns(target="y", drop="split"))))["split"] == "left out: by --drop"
     whole = table(tmp_path / "t.csv", ["train", "train", "val", "test"], "split")
-    drawn = load(whole, columns=Columns(target="y", drop="split"))
+    drawn = load(DataSource(whole, columns=Columns(target="y", drop="split")))
     assert len(drawn.train) == 28  # 70% of 40; by the column it would be 20
 
 
@@ -162,14 +170,14 @@ def test_a_column_split_without_validation_is_no_feature(tmp_path: Path) -> None
 )
 def test_times_of_a_day_are_numbers(tmp_path: Path, values: pa.Array) -> None:
     pq.write_table(pa.table({"x": values, "y": ["a", "b", "b"] * 20}), tmp_path / "t.parquet")
-    assert done(load(str(tmp_path / "t.parquet"), columns=TARGET))["x"] == "number, standardised"
+    assert done(load(DataSource(str(tmp_path / "t.parquet"), columns=TARGET)))["x"] == "number, standardised"
 
 
 @pytest.mark.parametrize("values", [[1.0, float("inf")], [2**60, 2**60 + 1]], ids=["infinite", "digits are lost"])
 def test_numbers_that_cannot_be_features_name_their_column(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"x": values * 30, "y": ["a", "b", "b"] * 20}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"column 'x' must hold finite numbers, but row 2|--drop 'x'"):
-        load(str(tmp_path / "t.parquet"), columns=TARGET)
+        load(DataSource(str(tmp_path / "t.parquet"), columns=TARGET))
 
 
 # -- rows for a model that was trained on another file ---------------------------------------------------------------
@@ -182,7 +190,7 @@ def trained(tmp_path: Path) -> TableEncoder:
         f"{n % 28 + 1}/{n % 12 + 1}/2020;{n % 9},125;{n % 30} %;{n % 3};{n % 2 == 0};{'ab'[n % 2]}" for n in range(80)
     ]
     (tmp_path / "trained.csv").write_text("\n".join(["day;amount;share;code;flag;y", *rows]))
-    encoder = load(str(tmp_path / "trained.csv"), columns=Columns(target="y", categorical="code")).encoder
+    encoder = load(DataSource(str(tmp_path / "trained.csv"), columns=Columns(target="y", categorical="code"))).encoder
     assert encoder is not None
     return TableEncoder.from_json(json.loads(json.dumps(encoder.to_json())))
 
@@ -210,7 +218,7 @@ def test_another_sign_of_decimals_is_recognised_and_said(tmp_path: Path, trained
 
 
 def test_a_decimal_comma_is_no_separator_of_thousands(tmp_path: Path) -> None:
-    encoder = load(table(tmp_path / "t.csv", ["1.5", "2.125"]), columns=TARGET).encoder
+    encoder = load(DataSource(table(tmp_path / "t.csv", ["1.5", "2.125"]), columns=TARGET)).encoder
     assert encoder is not None
     (tmp_path / "new.csv").write_text("x;number\n3,125;7\n")
     assert read_rows(tmp_path / "new.csv", encoder)[0].tolist() == [[3.125, 7]]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rungwise.text import unknown
 from rungwise.trainable.data import memory, sources
+from rungwise.trainable.data.data_source import PREPROCESSING, DataSource
 from rungwise.trainable.data.image_folder import DIM
 from rungwise.trainable.data.published import NAMES, SKLEARN, TORCHVISION
 from rungwise.trainable.data.raw import Array, DataError
@@ -31,20 +31,16 @@ from rungwise.trainable.data.samples import (
     note_of_whole_numbers,
     require_one_shape,
 )
-from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.data.table.split import FEWEST, SHARE, random_ranks
 from rungwise.trainable.training.loop_functions import NO_FUNCTIONS, LoopFunctions
 
 if TYPE_CHECKING:
     from rungwise.trainable.data.table.encoder import TableEncoder
 
-__all__ = ["DATASETS", "DEFAULT_ROOT", "DataError", "Dataset", "Split", "load", "problems"]
+__all__ = ["DATASETS", "DataError", "Dataset", "Split", "load", "problems"]
 
-STANDARDISE = "standardise"
-PREPROCESSING = (STANDARDISE, "none")
 DATASETS: tuple[str, ...] = NAMES
 SMALL = ("digits", *SKLEARN)  # read in no time
-DEFAULT_ROOT = Path("~/.cache/rungwise/data")
 
 # Every split without a publisher's own is drawn from this seed. Changing it changes every published number.
 SPLIT_SEED = 20_210_511
@@ -104,19 +100,11 @@ class Dataset:
         return replace(self, test=None)
 
 
-def load(
-    name: str,
-    data_root: str | Path | None = None,
-    columns: Columns = NO_COLUMNS,
-    preprocess: str = STANDARDISE,
-) -> Dataset:
+def load(source: DataSource | str) -> Dataset:
     """Load a dataset with its fixed split.
 
     Args:
-        name: one of DATASETS, or the path of a table, of an `.npz` file, or of a folder of images.
-        data_root: where torchvision's datasets are, or go when they must be downloaded; DEFAULT_ROOT by default.
-        columns: what the columns of a table are for.
-        preprocess: "standardise", or "none": samples go to a model of your own as they are.
+        source: where it is and how it is read; or its name or path alone.
 
     Returns:
         All splits; give a search `load(...).without_test()`.
@@ -124,12 +112,13 @@ def load(
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(name, data_root, columns, preprocess):
+    source = DataSource(source) if isinstance(source, str) else source
+    if wrong := problems(source):
         raise DataError(wrong[0])
-    raw = sources.read(name, _root(data_root), columns, SPLIT_SEED)
+    name, raw = source.name, sources.read(source, SPLIT_SEED)
     labels = [part[1] for part in (raw.train, raw.validation, raw.test) if part is not None]
     kind, changes = kind_of(raw, labels)
-    accepted = checked if preprocess == STANDARDISE else as_they_are
+    accepted = checked if source.is_standardised else as_they_are
     parts = [accepted(name, part, kind) if part else None for part in (raw.train, raw.validation, raw.test)]
     train, validation, test = parts
     assert train is not None
@@ -149,13 +138,13 @@ def load(
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
     require_one_shape(name, splits)
-    splits, offset = in_float32(splits) if preprocess == STANDARDISE else (splits, None)
+    splits, offset = in_float32(splits) if source.is_standardised else (splits, None)
     if offset is not None:
         changes.append(
             f"{np.count_nonzero(offset)} of {len(offset)} columns contain numbers so large beside their spread that "
             "float32 would lose their digits: their mean is taken away first"
         )
-    if preprocess == STANDARDISE:
+    if source.is_standardised:
         changes += note_of_whole_numbers(train.x)
     else:
         changes.append(f"samples are {train.x.dtype} {train.x.shape[1:]} and go to the model as they are")
@@ -165,7 +154,7 @@ def load(
         target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
     else:
         splits, classes = _classes(name, splits, raw.classes)
-    mean, std = _statistics(train.x) if preprocess == STANDARDISE else ((), ())
+    mean, std = _statistics(train.x) if source.is_standardised else ((), ())
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
     notes = (*raw.notes, *changes)
@@ -216,19 +205,15 @@ def _notes_of_classes(dataset: Dataset) -> list[str]:
     return lines
 
 
-def problems(
-    name: str,
-    data_root: str | Path | None = None,
-    columns: Columns = NO_COLUMNS,
-    preprocess: str = STANDARDISE,
-) -> list[str]:
-    """Problems that show before anything is read whole or downloaded: one line each, [] = fine. Arguments of `load`."""
-    if preprocess not in PREPROCESSING:
-        return [unknown("preprocessing", preprocess, list(PREPROCESSING))]
+def problems(source: DataSource) -> list[str]:
+    """Problems that show before anything is read whole or downloaded: one line each, [] = fine."""
+    name = source.name
+    if source.preprocess not in PREPROCESSING:
+        return [unknown("preprocessing", source.preprocess, list(PREPROCESSING))]
     if name in DATASETS:
-        root = _root(data_root)
-        if columns:
-            return [f"{', '.join(columns.flags)}: for tables of your own, and {name} is a dataset with a name"]
+        root = source.root.expanduser()
+        if source.columns:
+            return [f"{', '.join(source.columns.flags)}: for tables of your own, and {name} is a dataset with a name"]
         if name not in TORCHVISION:
             return []
         wrong = memory.problem(name, TORCHVISION[name][1])
@@ -237,11 +222,7 @@ def problems(
         return [wrong] if wrong else []
     if not sources.is_file(name):
         return [unknown("dataset", name, list(DATASETS)) + f"; or the path of {sources.KNOWN}"]
-    return sources.file_problems(Path(name), columns, as_they_are=preprocess != STANDARDISE)
-
-
-def _root(data_root: str | Path | None) -> Path:
-    return Path(data_root or DEFAULT_ROOT).expanduser()
+    return sources.file_problems(source)
 
 
 def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:

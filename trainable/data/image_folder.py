@@ -14,22 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
 from rungwise.errors import RungwiseError
+from rungwise.trainable.data.raw import PARTS, Array, part_of
 
-Array = npt.NDArray[Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-PARTS = ("train", "validation", "test")
-_ROLES = {
-    **dict.fromkeys(("train", "training", "trainset"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "valset"), "validation"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
-}
 _GREY = ("1", "L", "LA", "La", "I")
 _ALIKE = (*_GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")  # 8 bits of light, which keep their value
 DIM = 128  # below this brightest pixel, images use a range of their own, such as 0..16
@@ -262,8 +254,7 @@ def _left_out(folder: Path) -> Iterator[str]:
 
 def _role(name: str) -> str | None:
     """The split that a folder's name stands for, as in Training, seg_test and val-images."""
-    words = [_ROLES[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _ROLES]
-    return words[0] if words else None
+    return next((part for word in re.split(r"[^a-z]+", name.lower()) if (part := part_of(word))), None)
 
 
 def _classes_of(part: Path) -> Path:

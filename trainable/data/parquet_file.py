@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rungwise.text import printable_name
 from rungwise.trainable.data.image_folder import PictureError, decode_images
-from rungwise.trainable.data.raw import Array, DataError, Raw, require_exact, unreadable
+from rungwise.trainable.data.raw import PARTS, Array, DataError, Raw, part_of, require_exact, unreadable
 
 FEW_ROWS = 20
 
@@ -76,12 +76,12 @@ def read_parquet(path: Path) -> Raw:
     )
     if "split" not in table.column_names:
         return raw
-    split = np.asarray(table["split"].to_pylist())
-    wanted = ("train", "validation", "test")
-    if set(split) != set(wanted):
-        values = ", ".join(sorted({str(part) for part in split}))
-        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(wanted)}, but says {values}")
-    train, validation, test = ((x[split == part], y[split == part]) for part in wanted)
+    said = table["split"].to_pylist()
+    split = np.array([part_of(value) for value in said], object)
+    if set(split) != set(PARTS):
+        values = ", ".join(sorted({str(value) for value in said}))
+        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(PARTS)}, but says {values}")
+    train, validation, test = ((x[split == part], y[split == part]) for part in PARTS)
     return replace(raw, train=train, validation=validation, test=test)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from rungwise.trainable.data.idx import read_idx
 from rungwise.trainable.data.parquet_file import pixels_of, read_table
 from rungwise.trainable.data.raw import Array, DataError, Raw, unreadable
 
@@ -87,6 +86,16 @@ def _read_digits() -> Raw:
     x = digits.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8), 0..16
     source = "Optical Recognition of Handwritten Digits, Alpaydin, Kaynak (UCI, via scikit-learn); CC BY 4.0"
     return Raw((x, digits.target), None, None, source, tuple("0123456789"))
+
+
+def read_idx(path: Path) -> Array:
+    """Read a file in MNIST's own format (http://yann.lecun.com/exdb/mnist), of unsigned bytes: magic 00 00 08 D, D
+    big-endian sizes, then the bytes in C order. Raises ValueError for another one."""
+    content = path.read_bytes()
+    if content[:3] != b"\x00\x00\x08":
+        raise ValueError(f"an idx file of unsigned bytes starts with 00 00 08, but {path} with {content[:3].hex(' ')}")
+    sizes = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3]).reshape(sizes)
 
 
 def _read_idx_files(name: str, root: Path) -> Raw | None:

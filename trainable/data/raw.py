@@ -1,4 +1,4 @@
-"""Samples and labels as a source has them, before they are split and checked: `Raw`."""
+"""Samples and labels as a source has them, before they are split and checked: `Raw`, and the words for its parts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
 
 EXACT = 2**53  # whole numbers that float64 holds
+PARTS = ("train", "validation", "test")  # of a dataset that is split, in this order
+_PART_OF = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "valset"), "validation"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
+}
 
 
 class DataError(RungwiseError, ValueError):
@@ -39,6 +45,12 @@ class Raw:
     pictures: bool = False  # read from image files, whose range is 0..255
     regression: bool = False  # the labels are targets, though they may look like classes
     encoder: TableEncoder | None = None  # by which the columns of a table became numbers
+
+
+def part_of(word: object) -> str | None:
+    """The one of PARTS that a word means, such as "val" or "Training": a cell of a table, or a part of a folder's
+    name."""
+    return _PART_OF.get(str(word).strip().casefold())
 
 
 def unreadable(path: Path, error: Exception) -> str:

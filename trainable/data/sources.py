@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rungwise.text import printable, printable_name
 from rungwise.trainable.data import memory
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.image_folder import (
     PictureError,
     decode_images,
@@ -42,25 +43,24 @@ def is_file(name: str) -> bool:
     return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).exists())
 
 
-def read(name: str, root: Path, columns: Columns, seed: int) -> Raw:
+def read(source: DataSource, seed: int) -> Raw:
     """Read a dataset by name, or a file or folder by path.
 
     Args:
-        name: of the dataset, or the path.
-        root: where torchvision's datasets are, or go when they must be downloaded.
-        columns: what the columns of a table are for.
+        source: in which nothing is wrong, as far as `file_problems` tells.
         seed: of the split of a table's rows.
 
     Raises:
         DataError: for anything that cannot be read.
     """
+    name, path = source.name, Path(source.name)
     if name in NAMES:
-        return read_published(name, root)
-    if _is_table(Path(name), columns):
-        return table_data.read(Path(name), columns, seed)
-    if Path(name).is_dir():
-        return _read_folder(Path(name))
-    return _read_npz(Path(name)) if name.endswith(".npz") else read_parquet(Path(name))
+        return read_published(name, source.root.expanduser())
+    if _is_table(path, source.columns):
+        return table_data.read(path, source.columns, seed)
+    if path.is_dir():
+        return _read_folder(path)
+    return _read_npz(path) if name.endswith(".npz") else read_parquet(path)
 
 
 def _is_table(path: Path, columns: Columns) -> bool:
@@ -71,14 +71,14 @@ def _is_table(path: Path, columns: Columns) -> bool:
     return path.suffix == ".parquet" and (bool(columns) or not is_all_numbers_or_images(path))
 
 
-def file_problems(path: Path, columns: Columns, *, as_they_are: bool = False) -> list[str]:
-    """What is wrong with a user's file or folder, as far as its directory or footer tells. `as_they_are`: its samples
-    shall not be changed, which is no way to read a table."""
+def file_problems(source: DataSource) -> list[str]:
+    """What is wrong with a user's file or folder, as far as its directory or footer tells."""
+    path, columns = Path(source.name), source.columns
     if path.suffix in SUFFIXES or path.is_dir():
         try:
             if _is_table(path, columns):
-                refused = [f"--preprocess none is for arrays, but {str(path)!r} is a table"] if as_they_are else []
-                return [*table_data.problems(path, columns), *refused]
+                wrong_way = [f"--preprocess none is for arrays, but {str(path)!r} is a table"]
+                return [*table_data.problems(path, columns), *([] if source.is_standardised else wrong_way)]
         except (OSError, pa.ArrowException) as error:
             return [unreadable(path, error)]
     if columns:

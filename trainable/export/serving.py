@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rungwise.trainable.config import MODELS, Config
 from rungwise.trainable.data import memory
+from rungwise.trainable.data.tensors import normalise
 from rungwise.trainable.model import build
 
 MOST_LAYERS = 1000  # a description that asks for more is none of ours
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.offset is not None:
             x = x.to(torch.float64) - self.offset
-        logits: Tensor = self.model((x.to(torch.float32) - self.mean) / self.std if self.mean.numel() else x)
+        logits: Tensor = self.model(normalise(x, self.mean, self.std))
         return logits.softmax(1) if self.target is None else logits * self.target[1] + self.target[0]
 
 

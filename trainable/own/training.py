@@ -94,19 +94,18 @@ class OwnTraining(Training):
 
     # -- data --------------------------------------------------------------------------------------------------
 
-    def data_problems(self, objectives: Sequence[str], data_root: str | Path | None, *, packed: bool) -> list[str]:
-        if self.data.dataset is None:
+    def data_problems(self, objectives: Sequence[str], *, packed: bool) -> list[str]:
+        if self.data.source is None:
             return []
-        from rungwise.trainable.data import dataset
+        from rungwise.trainable.data.dataset import problems
 
-        return dataset.problems(self.data.dataset, data_root, self.data.columns, self.data.preprocess)
+        return problems(self.data.source)
 
-    def load(self, data_root: str | Path | None = None) -> SweepData:
-        if self.data.dataset is not None:
+    def load(self) -> SweepData:
+        if self.data.source is not None:
             from rungwise.trainable.training.builtin import BuiltInTraining
 
-            given = BuiltInTraining(self.data.dataset, columns=self.data.columns, preprocess=self.data.preprocess)
-            return given.load(data_root)
+            return BuiltInTraining(self.data.source).load()
         if self.data.load is None or self.data.per_worker:
             return SweepData(None, None)
         name = name_of(self.data.load)
@@ -136,10 +135,10 @@ class OwnTraining(Training):
         return OwnRun(self, assignment, context)
 
     def time_epochs(
-        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+        self, configs: list[dict[str, Any]], resources: TrialResources, together: int, limit: int
     ) -> tuple[list[float], list[int]]:
         """By the first reports of each: the second one, where there is one, tells no longer of a start."""
-        prepared, device = self.prepare(self.as_sent(self.load(data_root).search), resources)
+        prepared, device = self.prepare(self.as_sent(self.load().search), resources)
         seconds, sizes = [], []
         for config in configs:
             with tempfile.TemporaryDirectory() as scratch:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import ordinary, reason, refusing_exit
 from rungwise.trainable.own.arguments import FunctionError
 from rungwise.trainable.training.loop_functions import name_of
@@ -19,9 +19,7 @@ class OwnData:
 
     load: Callable[[], Any] | None = None  # called once on the driver
     per_worker: bool = False  # called once in each process that trains instead
-    dataset: str | None = None  # or the name of a dataset of ours, or a file
-    columns: Columns = NO_COLUMNS  # of a file that is a table
-    preprocess: str = "standardise"  # of a file
+    source: DataSource | None = None  # or a dataset of ours, or a file
 
 
 class WorkerData:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rungwise.trainable import config as hyper
-from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import reason
 from rungwise.trainable.messages import TrialAssignment
 from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 class BuiltInTraining(Training):
     """Our own loop on a classification or regression dataset."""
 
-    data: str = "mnist"  # a known name, or the path of a file or folder
+    source: DataSource = field(default_factory=DataSource)
     functions: LoopFunctions = NO_FUNCTIONS  # of the user's, in the loop
-    columns: Columns = NO_COLUMNS  # of a table
-    preprocess: str = "standardise"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "functions": self.functions}  # its data is sent by itself
 
     @property
     def metrics(self) -> dict[str, str | None]:  # type: ignore[override]
@@ -49,8 +51,8 @@ class BuiltInTraining(Training):
 
     def definition(self) -> dict[str, Any]:
         said = dict(self.functions.definition()) if self.functions else {}
-        if self.preprocess != "standardise":
-            said["preprocess"] = self.preprocess
+        if not self.source.is_standardised:
+            said["preprocess"] = self.source.preprocess
         return {"kind": "built-in", **said} if said else {}
 
     def own_problems(self) -> list[str]:
@@ -74,17 +76,17 @@ class BuiltInTraining(Training):
 
     def whole_numbers(self, values: Mapping[str, Any]) -> frozenset[str]:
         fields = hyper.config_class(values).model_fields
-        return frozenset(name for name, field in fields.items() if field.annotation is int)
+        return frozenset(name for name, each in fields.items() if each.annotation is int)
 
-    def data_problems(self, objectives: Sequence[str], data_root: str | Path | None, *, packed: bool) -> list[str]:
+    def data_problems(self, objectives: Sequence[str], *, packed: bool) -> list[str]:
         """A user's own file is read to the end, as it has not been tested."""
         from rungwise.trainable.data import dataset
 
-        lines = dataset.problems(self.data, data_root, self.columns, self.preprocess)
-        if lines or (self.data in dataset.DATASETS and self.data not in dataset.SMALL):
+        lines, name = dataset.problems(self.source), self.source.name
+        if lines or (name in dataset.DATASETS and name not in dataset.SMALL):
             return lines
         try:
-            data = dataset.load(self.data, data_root, self.columns, self.preprocess)
+            data = self._dataset
         except dataset.DataError as error:
             return [str(error)]
         regression = data.target is not None
@@ -106,15 +108,19 @@ class BuiltInTraining(Training):
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return lines
 
-    def load(self, data_root: str | Path | None = None) -> SweepData:
+    @cached_property
+    def _dataset(self) -> Dataset:
+        """Read once: by the checks before Ray starts, and for the search that follows them in this process."""
         from rungwise.trainable.data.dataset import load
 
-        loaded = load(self.data, data_root, self.columns, self.preprocess)
-        return describe_data(replace(loaded, functions=self.functions))
+        return replace(load(self.source), functions=self.functions)
+
+    def load(self) -> SweepData:
+        return describe_data(self._dataset)
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         config = hyper.parse_config(values)
-        if self.preprocess == "none" and config.model in hyper.MODELS:
+        if not self.source.is_standardised and config.model in hyper.MODELS:
             return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
         return hyper.unfit(config, tuple(data.about["shape"]))
 
@@ -164,12 +170,11 @@ class BuiltInTraining(Training):
         return StateRun(assignment, context)
 
     def time_epochs(
-        self, configs: list[dict[str, Any]], data_root: str | None, resources: TrialResources, together: int, limit: int
+        self, configs: list[dict[str, Any]], resources: TrialResources, together: int, limit: int
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        data = (self.data, data_root, self.columns, self.preprocess)
-        return probe(configs, data, (resources.cpus, resources.gpus), together, limit)
+        return probe(configs, self.source, resources, together, limit)
 
     def score(
         self,

@@ -3,8 +3,8 @@ trial's checkpoint.
 
 Run as a process of its own, one for each trial in flight, so that probes share the machine as trials will:
 
-    python -m rungwise.trainable.worker.timing < '{"path": [...], "training": "...", "data_root": null,
-    "resources": [1, 0], "configs": [{...}]}'
+    python -m rungwise.trainable.worker.timing < '{"path": [...], "training": "...", "resources": [1, 0],
+    "configs": [{...}]}'
 
 prints {"seconds": [...], "bytes": [...]}, one number a configuration: the time of an epoch on the full training split,
 validation included, and the size of a checkpoint. With `"together": N` (0: as many as train fastest, up to `"limit"`)
@@ -24,7 +24,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from rungwise.trainable.data.table.columns import Columns
+from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import ordinary, refusing_exit
 from rungwise.trainable.resources import TrialResources
 
@@ -34,8 +34,8 @@ SHARE = 8  # a probe trains on one eighth of the training split
 @ordinary()
 def probe(
     configs: list[dict[str, Any]],
-    data: tuple[str, str | None, Columns, str],
-    resources: tuple[float, float],
+    source: DataSource,
+    resources: TrialResources,
     together: int = 1,
     limit: int = 1,
 ) -> tuple[list[float], list[int]]:
@@ -43,8 +43,8 @@ def probe(
 
     Args:
         configs: hyperparameters, as JSON.
-        data: name, root, columns and preprocessing, as `load` takes them.
-        resources: CPU cores and GPUs of a trial.
+        source: of the data.
+        resources: of a trial.
         together: trials in a pack; 0 = as many as train fastest.
         limit: of those.
     """
@@ -55,9 +55,8 @@ def probe(
     from rungwise.trainable.train import prepare_process, scores, train
     from rungwise.trainable.training.state import State
 
-    limits = TrialResources(*resources)
-    device = prepare_process(limits.threads, limits.device)
-    full = load(*data).without_test()
+    device = prepare_process(resources.threads, resources.device)
+    full = load(source).without_test()
     count = max(len(full.train) // SHARE, 1)
     part = replace(full, train=Split(full.train.x[:count], full.train.y[:count]))
     tensors = Tensors.of(part, device)

@@ -173,13 +173,13 @@ def _training(sweep: Sweep, options: Options) -> Training:
     """What trains the trials: the user's function, objective or program, or the built-in network."""
     functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
     if not sweep.trainings:
-        return BuiltInTraining(options.data, functions, options.columns, options.preprocess)
+        return BuiltInTraining(options.source, functions)
     from rungwise.trainable.own.function import FunctionTraining
     from rungwise.trainable.own.program.training import ProgramTraining
     from rungwise.trainable.own.worker_data import OwnData
 
     load = sweep.data if callable(sweep.data) else None
-    data = OwnData(load, sweep.data_per_worker, options.data or None, options.columns, options.preprocess)
+    data = OwnData(load, sweep.data_per_worker, options.source if options.data else None)
     if sweep.program is not None:
         template = sweep.program_arguments
         return ProgramTraining(data, sweep.metric, sweep.test, sweep.program, template, os.getcwd())

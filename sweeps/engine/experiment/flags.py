@@ -16,6 +16,7 @@ from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
 from rungwise.results.io.text import say
 from rungwise.text import unknown
+from rungwise.trainable.data.data_source import DEFAULT_ROOT, STANDARDISE, DataSource
 from rungwise.trainable.data.table.columns import Columns
 from rungwise.trainable.resources import TrialResources
 
@@ -95,7 +96,7 @@ class Options:
     """Of a table: the column by which rows are split: the latest are the test split."""
     task: str | None = None
     """Of a table: classification or regression, where the target does not tell."""
-    preprocess: str = "standardise"
+    preprocess: str = STANDARDISE
     """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
     """Folder of all runs."""
@@ -172,9 +173,10 @@ class Options:
         return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
 
     @property
-    def columns(self) -> Columns:
-        """What the columns of a table are for."""
-        return Columns(**{each.name: getattr(self, each.name) for each in fields(Columns)})
+    def source(self) -> DataSource:
+        """Where the data is, and how it is read."""
+        columns = Columns(**{each.name: getattr(self, each.name) for each in fields(Columns)})
+        return DataSource(self.data, columns, self.preprocess, self.data_root or DEFAULT_ROOT)
 
     @property
     def together(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
 from rungwise.results.io.text import say
+from rungwise.trainable.data.data_source import STANDARDISE
 from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.import_path import import_path_of
 from rungwise.trainable.report import MODES
@@ -107,7 +108,7 @@ class Sweep:
     schedule: Callable[[float], float] | None = None
     data: str | Callable[[], Any] | None = None
     columns: Columns = NO_COLUMNS
-    preprocess: str = "standardise"
+    preprocess: str = STANDARDISE
     data_per_worker: bool = False
     metric: str = None  # type: ignore[assignment]  # filled in by __post_init__
     mode: Mode = None  # type: ignore[assignment]  # filled in by __post_init__

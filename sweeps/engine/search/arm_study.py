@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
+from pydantic import ValidationError
 from ray.tune.search.optuna import OptunaSearch
 
 from rungwise.engine.experiment.experiment import Experiment
@@ -42,12 +43,12 @@ _OPTUNA_STATE = {
 class Suggestion:
     """What a study suggests for one trial."""
 
-    values: dict[str, Any]  # hyperparameters
-    params: dict[str, Any]  # the parameters that were sampled for them
+    params: dict[str, Any]  # the parameters that were sampled
     distributions: dict[str, str]  # of params, as JSON
-    problem: Failure | None  # why there are no values
-    trial_attributes: dict[str, Any]  # what the sampler attached to this trial, for later suggestions
-    study_attributes: dict[str, Any]  # and to the study: what is new there
+    config: dict[str, Any]  # the trial's whole configuration, as JSON; {} of a trial that is trained already
+    problem: Failure | None = None  # why it cannot be trained
+    trial_attributes: dict[str, Any] = field(default_factory=dict)  # from the sampler, for later suggestions
+    study_attributes: dict[str, Any] = field(default_factory=dict)  # and of the study: what is new there
 
 
 class ArmStudy(OptunaSearch):
@@ -68,6 +69,7 @@ class ArmStudy(OptunaSearch):
         first: BaseSampler | None = None,
     ) -> None:
         """`sampler` builds the one that suggests the n-th trial; `first` suggests while the study is empty."""
+        self._experiment, self._key = experiment, key
         arm, name = key.arm, key.name(experiment.searches)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for every study and trial
         self._search_space = to_optuna(experiment.space_of(arm))
@@ -143,9 +145,31 @@ class ArmStudy(OptunaSearch):
         changed = {name: value for name, value in attributes if attributes_before.get(name) != value}
         if callable(self._search_space) and (wrong := [*misnamed(values), *misnamed(trial.distributions)]):
             # The record would hold other names, which a later driver would not recognise: it holds none.
-            return Suggestion({}, {}, {}, Failure(FailureKind.EXCEPTION, wrong[0]), {}, {})
+            config, _ = self._configuration(number, {})
+            return Suggestion({}, {}, config, Failure(FailureKind.EXCEPTION, wrong[0]))
+        config, illegal = self._configuration(number, values)
         trial_attributes = kept(compat.trial_attributes(self.study, trial))
-        return Suggestion(values, dict(trial.params), distributions, problem, trial_attributes, changed)
+        return Suggestion(dict(trial.params), distributions, config, problem or illegal, trial_attributes, changed)
+
+    def _configuration(self, number: int, values: Mapping[str, Any]) -> tuple[dict[str, Any], Failure | None]:
+        """The whole configuration of the study's trial `number`, for which `values` are suggested, and why it is not
+        legal."""
+        experiment = self._experiment
+        config = {
+            "seed": derived_seed(experiment.seed, "trial", *self._key, number),
+            **experiment.given(self._arm),
+            "epochs": experiment.epochs,
+            **values,
+            "reports_per_epoch": experiment.reports_per_epoch,
+        }
+        try:
+            return experiment.trained_by.parse(config), None
+        except ValidationError as error:
+            details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            illegal = Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {details}")
+            return {name: repr(value) for name, value in config.items()}, illegal  # as it is it may not even be JSON
+        except ValueError as error:  # a model that cannot be imported, or what the user's own checks raise
+            return config, Failure(FailureKind.EXCEPTION, str(error))
 
     def is_suggested(self, trial_id: str, name: str) -> bool:
         """Whether the trial has a value for `name` already: `suggest` then gives it again."""
@@ -170,9 +194,7 @@ class ArmStudy(OptunaSearch):
         changed = {key: value for key, value in now.items() if shared.get(key) != value}
         kept_now = kept(compat.trial_attributes(self.study, trial))
         is_new = bool(changed) or kept_now != kept(own)
-        return Suggestion(
-            {name: trial.params[name]}, dict(trial.params), _as_json(trial), None, kept_now if is_new else {}, changed
-        )
+        return Suggestion(dict(trial.params), _as_json(trial), {}, None, kept_now if is_new else {}, changed)
 
     def report(self, trial_id: str, result: TrialResult) -> None:
         """Tell the study of a trial's report."""

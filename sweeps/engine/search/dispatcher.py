@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from rungwise.engine.experiment.experiment import Experiment
@@ -26,7 +25,6 @@ from rungwise.engine.search.numbering import META as NUMBERING
 from rungwise.engine.search.numbering import Numbering
 from rungwise.engine.search.reruns import Repeat
 from rungwise.engine.search.samplers import restore_cmaes_state
-from rungwise.engine.search.seeds import derived_seed
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, State, Trial
@@ -35,7 +33,6 @@ from rungwise.trainable.messages import (
     OBJECTIVE,
     UNTUNED,
     Failure,
-    FailureKind,
     StudyKey,
     TrialAssignment,
     TrialEnd,
@@ -215,30 +212,15 @@ class Search(Searcher):
         self.budget.report(study, number)
         suggestion = self._studies[study].ask(trial_id, place + 1)
         problem = suggestion.problem
-        values = {
-            "seed": derived_seed(self._experiment.seed, "trial", *study, place + 1),
-            **self._experiment.given(study.arm),
-            "epochs": self._experiment.epochs,
-            **suggestion.values,
-            "reports_per_epoch": self._experiment.reports_per_epoch,
-        }
-        try:
-            values = self._experiment.trained_by.parse(values)
-        except ValidationError as error:
-            details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            problem = problem or Failure(FailureKind.EXCEPTION, f"illegal hyperparameters: {details}")
-            values = {name: repr(value) for name, value in values.items()}  # as they are they may not even be JSON
-        except ValueError as error:  # a model that cannot be imported, or what the user's own checks raise
-            problem = problem or Failure(FailureKind.EXCEPTION, str(error))
         self._record.add_trial(
-            number, arm=study.arm, phase="search", config=values, params=suggestion.params,
+            number, arm=study.arm, phase="search", config=suggestion.config, params=suggestion.params,
             distributions=suggestion.distributions, search=study.search,
         )  # fmt: skip
         if suggestion.trial_attributes or suggestion.study_attributes:
             kept, shared = Verbatim(suggestion.trial_attributes), Verbatim(suggestion.study_attributes)
             self._record.event("sampler", number, arm=study.arm, kept=kept, shared=shared)
         if problem is None:
-            return self._assignment(trial_id, number, study, "search", values)
+            return self._assignment(trial_id, number, study, "search", suggestion.config)
         self._record.end_trial(number, State.FAILED, failure=problem)
         self._refused(number, study.arm, problem)
         self._studies[study].complete(trial_id, TrialResult(number, state=TrialEnd.FAILED, failure=problem))

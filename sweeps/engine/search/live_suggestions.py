@@ -44,7 +44,7 @@ class LiveSuggestions:
                 kept, shared = Verbatim(suggestion.trial_attributes), Verbatim(suggestion.study_attributes)
                 self._record.event("sampler", result.trial, kept=kept, shared=shared)
             self._record.commit()  # a checkpoint may be taken of what is trained with it
-        send(SuggestionAnswer(result.trial, name, suggestion.values[name]))
+        send(SuggestionAnswer(result.trial, name, suggestion.params[name]))
 
 
 def sender(actor: Any) -> Send:

@@ -23,7 +23,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     if wrong_training := training.own_problems():
         return wrong_training  # the other checks ask it
     lines = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
-    lines += training.data_problems(list(experiment.objectives), options.data_root, packed=options.pack != "off")
+    lines += training.data_problems(list(experiment.objectives), packed=options.pack != "off")
     lines += hyperparameters.name_problems(experiment)
     lines += hyperparameters.problems(experiment)
     lines += [] if lines else choices.search_problems(experiment, options)
@@ -55,7 +55,7 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
     lines += _names_of_ours(experiment)
     values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     lines += experiment.trained_by.problems(values)
-    lines += experiment.trained_by.data_problems([], options.data_root, packed=False)
+    lines += experiment.trained_by.data_problems([], packed=False)
     if options.plan:
         lines.append("--one runs a trial and --plan none: say one of them")
     return list(dict.fromkeys([*lines, *machine.resource_problems(experiment, options)]))

@@ -29,7 +29,7 @@ class Feature:
     categories: tuple[str, ...] = ()  # those that have a column of their own
     other: bool = False  # whether rarer ones share a column
     parts: tuple[str, ...] = ()  # of a date
-    form: str = ""  # how the text was written: its unit, or the order of its dates (`text_columns.form_of`)
+    form: str = ""  # how the text was written: its unit, or the order of its dates (`TextColumn.form`)
 
     @property
     def columns(self) -> list[str]:

@@ -7,16 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rungwise.trainable.data.raw import Array, DataError
+from rungwise.trainable.data.raw import PARTS, Array, DataError, part_of
 
 SHARE = 0.15  # of the rows, for the validation split, and for the test split
 FEWEST = 2  # rows of a split: one alone has no spread, and r2 none either
-TRAIN, VALIDATION, TEST = range(3)  # the parts, as the functions here return them for each row
-NAMES = {
-    "train": TRAIN, "training": TRAIN,
-    "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION, "dev": VALIDATION,
-    "test": TEST, "testing": TEST,
-}  # fmt: skip
+TRAIN, VALIDATION, TEST = range(len(PARTS))  # as the functions here return them for each row
 
 
 def draw_stratified(strata: Array, seed: int) -> Array:
@@ -74,19 +69,14 @@ def cut_by_time(moments: Array) -> Array:
 
 def parts_of_names(values: Array) -> Array | None:
     """Parts (N,) that a column says, such as "train", "val" and "test"; None when it says something else."""
-    parts = [_named(value) for value in values.tolist()]
-    return np.array(parts) if set(parts) == {TRAIN, VALIDATION, TEST} else None
+    parts = [part_of(value) for value in values.tolist()]
+    return np.array([PARTS.index(part) for part in parts if part]) if set(parts) == set(PARTS) else None
 
 
 def names_splits(values: Iterable[object]) -> bool:
     """Whether a column names splits and nothing else, "train" among them."""
-    parts = {_named(value) for value in values}
-    return TRAIN in parts and None not in parts
-
-
-def _named(value: object) -> int | None:
-    """The part that a cell names."""
-    return NAMES.get(str(value).strip().casefold())
+    parts = {part_of(value) for value in values}
+    return "train" in parts and None not in parts
 
 
 def require_rows(name: str, parts: Array) -> None:

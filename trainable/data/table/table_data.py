@@ -10,7 +10,7 @@ import numpy as np
 from rungwise.text import printable_name, unknown
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.raw import Array, DataError, Raw
-from rungwise.trainable.data.table import split, text_columns
+from rungwise.trainable.data.table import split
 from rungwise.trainable.data.table.columns import SPLIT, Columns
 from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
 from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
@@ -45,7 +45,7 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     """The table's samples, split and encoded.
 
     Args:
-        path: of the file, or of a folder of Parquet files.
+        path: of the file, or of a folder of Parquet files, in which `problems` finds none.
         roles: of the columns.
         seed: of the split, where rows are drawn.
 
@@ -55,8 +55,6 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     Raises:
         DataError: for anything that cannot be used.
     """
-    if wrong := problems(path, roles):
-        raise DataError(wrong[0])
     file = read_table_file(path)
     notes = list(file.notes)
     target = file.typed(roles.label, _target_roles(file, roles))
@@ -79,7 +77,7 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     left_out |= {name: why for name, values in whole.items() if name not in kept and (why := _identifier(values))}
     notes += _odd_values(file, {name: values for name, values in whole.items() if name not in kept})
     table = {name: values if known.all() else values[known] for name, values in whole.items() if name not in left_out}
-    forms = {n: text_columns.form_of(text) for n in table if (text := file.texts(n)) is not None}
+    forms = {name: file.texts[name].form for name in table if name in file.texts}
     encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal, forms)
     if not encoder.features:
         why = "; ".join(f"{name!r} {reason}" for name, reason in encoder.left_out.items()) or "there is no other column"
@@ -124,11 +122,11 @@ def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
 
 def _decimal_of(file: TableFile, encoder: TableEncoder) -> str:
     """The sign of decimals of another table: the model's, unless the numbers can only be written with the other."""
-    texts = [file.texts(feature.name) for feature in encoder.features if feature.kind == "number"]
-    shown = [text for text in texts if text is not None and text.null_count < len(text)]
+    names = [feature.name for feature in encoder.features if feature.kind == "number" and feature.name in file.texts]
+    shown = [file.texts[name] for name in names if not file.texts[name].is_empty]
 
     def all_read(sign: str) -> bool:
-        return all(text_columns.is_number(text, sign) or text_columns.truths_of(text) for text in shown)
+        return all(column.is_number(sign) or column.truths for column in shown)
 
     other = {".": ",", ",": "."}[encoder.decimal]
     said = other == file.decimal == ","  # which is never taken without a sign of it
@@ -137,7 +135,7 @@ def _decimal_of(file: TableFile, encoder: TableEncoder) -> str:
 
 def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     """The column of another table as the feature takes it. Raises DataError."""
-    name, text = feature.name, file.texts(feature.name)
+    name, text = feature.name, file.texts.get(feature.name)
     if feature.kind == "category":
         values = as_text(file.typed(name, Columns(categorical=(name,)), decimal))
         for row in np.flatnonzero(~np.isin(values, ["", *feature.categories])):
@@ -146,8 +144,7 @@ def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
         values[values == ""] = None
         return values
     if feature.kind == "number":
-        unit = "" if text is None else text_columns.unit_of(text)
-        if text is not None and text.null_count < len(text) and unit != feature.form:
+        if text is not None and not text.is_empty and text.unit != feature.form:
             told = f"with {feature.form!r}" if feature.form else "without a unit"
             raise DataError(f"column {name!r} must hold numbers {told}, as it did when the model was trained")
         values = file.typed(name, Columns(numeric=(name,)), decimal)
@@ -257,15 +254,15 @@ def _odd_values(file: TableFile, table: Mapping[str, Array]) -> list[str]:
     """Notes on columns that would be numbers or dates, were it not for a few values."""
     lines = []
     for name, values in table.items():
-        text = file.texts(name)
+        text = file.texts.get(name)
         if values.dtype != object or text is None:
             continue
-        if odd := text_columns.odd_value(text):
+        if odd := text.odd_value():
             lines.append(
                 f"column {name!r} is taken as text, since row {odd[0] + 1} has {odd[1][:40]!r} where most have numbers "
                 "or dates; leave such cells empty if they mean no value"
             )
-        elif not file.is_text and text_columns.is_number(text, "."):
+        elif not file.is_text and text.is_number("."):
             lines.append(f"column {name!r} has numbers as text, and is taken as categories; --numeric {name!r} if not")
     return [*lines[:SHOWN], *([f"{len(lines) - SHOWN} more columns like these"] if len(lines) > SHOWN else [])]
 

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from rungwise.trainable.data.raw import Array, DataError, require_exact, unreadable
 from rungwise.trainable.data.table import text_columns
 from rungwise.trainable.data.table.columns import Columns
+from rungwise.trainable.data.table.text_columns import TextColumn
 
 TEXT = (".csv", ".tsv")
 ARROW = (".arrow", ".feather", ".ipc")
@@ -32,17 +34,17 @@ _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codec
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table as it was read. `columns`: text files have text only, others what they say."""
+    """A table as it was read. `columns`: text files have text only, others what they say; those of `texts` are text."""
 
-    columns: dict[str, pa.Array]
+    columns: Mapping[str, pa.Array]
+    texts: Mapping[str, TextColumn]
     is_text: bool
     decimal: str = "."
     notes: tuple[str, ...] = ()
 
     def holds_truths(self, name: str) -> bool:
         """Whether a column is of truth values."""
-        column = self.columns[name]
-        return text_columns.truths_of(column) is not None if self.is_text else pa.types.is_boolean(column.type)
+        return self.texts[name].truths is not None if self.is_text else pa.types.is_boolean(self.columns[name].type)
 
     def typed(self, name: str, roles: Columns, decimal: str | None = None, form: str = "") -> Array:
         """The column as float64 (NaN), datetime64[us] (NaT) or objects (None). Raises DataError for a type that cannot
@@ -57,11 +59,12 @@ class TableFile:
         column = self.columns[name]
         categorical, numeric = name in roles.categorical, name in roles.numeric
         if self.is_text:
-            sign = decimal or self.decimal
-            values = text_columns.typed(name, column, sign, form, categorical=categorical, numeric=numeric)
+            values = self.texts[name].typed(decimal or self.decimal, form, categorical=categorical, numeric=numeric)
+        elif name in self.texts:
+            values = self.texts[name].typed(".", form, categorical=not numeric, numeric=numeric)
         else:
             try:
-                values = _typed(name, column, form, categorical, numeric)
+                values = _typed(name, column, categorical)
             except pa.ArrowException as error:
                 raise DataError(f"column {name!r} is {column.type} and cannot be read: {error}") from error
         if values.dtype.kind == "f" and len(rows := np.flatnonzero(np.isinf(values))):
@@ -70,11 +73,6 @@ class TableFile:
                 f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
             )
         return values
-
-    def texts(self, name: str) -> pa.Array | None:
-        """The column where it is text, None standing for no value."""
-        column = self.columns[name]
-        return column if self.is_text else text_columns.clean(column) if _is_text(column.type) else None
 
 
 def is_folder_of_tables(path: Path) -> bool:
@@ -124,11 +122,11 @@ def _read_text(path: Path) -> TableFile:
         ),
     )
     _require_closed_quotes(path, encoding, table, delimiter)
-    columns = {name: text_columns.clean(table[name]) for name in names}
-    decimal = text_columns.decimal_sign(list(columns.values()), delimiter)
+    texts = {name: TextColumn(name, table[name]) for name in names}
+    decimal = text_columns.decimal_sign(texts.values(), delimiter)
     if decimal == ",":
         notes.append("decimals are written with a comma")
-    return TableFile(columns, True, decimal, tuple(notes))
+    return TableFile({name: column.text for name, column in texts.items()}, texts, True, decimal, tuple(notes))
 
 
 def _opened(path: Path) -> tuple[str, str, list[str]]:
@@ -247,8 +245,9 @@ def _read_binary(path: Path) -> TableFile:
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(table.column_names)}")
     index = index_columns(table.schema)
     notes = (index_note(index),) if index else ()
-    names = [name for name in table.column_names if name not in index]
-    return TableFile({name: _one_array(table[name]) for name in names}, False, notes=notes)
+    columns = {name: _one_array(table[name]) for name in table.column_names if name not in index}
+    texts = {name: TextColumn(name, column) for name, column in columns.items() if _is_text(column.type)}
+    return TableFile(columns, texts, False, notes=notes)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -256,14 +255,11 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
 
 
-def _typed(name: str, column: pa.Array, form: str, categorical: bool, numeric: bool) -> Array:
-    """See `TableFile.typed`, of a file that has types."""
+def _typed(name: str, column: pa.Array, categorical: bool) -> Array:
+    """See `TableFile.typed`, of a column that is no text, in a file that has types."""
     kind = column.type
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
-    if _is_text(kind):
-        text = text_columns.clean(column)
-        return text_columns.typed(name, text, ".", form, categorical=not numeric, numeric=numeric)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         if kind.tz if pa.types.is_timestamp(kind) else None:
             column = pc.cast(column, pa.timestamp("us", "UTC"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -42,94 +44,105 @@ def clean(text: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.if_else(missing, pa.scalar(None, pa.large_string()), trimmed)
 
 
-def decimal_sign(columns: list[pa.Array], delimiter: str) -> str:
+class TextColumn:
+    """A column of text, of which any value may be missing. What its values have in common is found once."""
+
+    def __init__(self, name: str, text: pa.Array | pa.ChunkedArray) -> None:
+        self.name, self.text = name, clean(text)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row has a value."""
+        return bool(self.text.null_count == len(self.text))
+
+    @cached_property
+    def unit(self) -> str:
+        """The percent sign or currency that all values have; "" when there is none."""
+        if not _any_matches(self.text, f"[{''.join(UNITS)}]"):
+            return ""
+        signs = {unit: re.escape(unit) for unit in UNITS}
+        patterns = {unit: rf"^[+-]?\s*{sign}\s*[\d.,]|\d[.,]?\s*{sign}$" for unit, sign in signs.items()}
+        return next((unit for unit, pattern in patterns.items() if _all_match(self.text, pattern)), "")
+
+    @cached_property
+    def form(self) -> str:
+        """What another file need not show of the column: the unit of its numbers, or the order of its dates."""
+        if _all_match(self.text, _OTHER_DATE):
+            return _order(self.text) or ""
+        return self.unit
+
+    @cached_property
+    def truths(self) -> tuple[str, str] | None:
+        """The words for false and true, where the column has no others."""
+        there = pc.unique(pc.drop_null(self.text)).to_pylist() if _all_match(self.text, "^[tTfF]") else []
+        return next((words for words in _TRUTH if there and set(there) <= set(words)), None)
+
+    @cached_property
+    def _plain(self) -> pa.Array:
+        """The text without the unit that all values have, and without the spaces that separate thousands."""
+        text = self.text
+        if self.unit:
+            sign = re.escape(self.unit)
+            text = pc.replace_substring_regex(text, rf"^([+-]?)\s*{sign}\s*|\s*{sign}$", r"\1")
+        if _any_matches(text, rf"\d{_SPACE}\d") and _all_match(text, rf"^[+-]?\d{{1,3}}({_SPACE}\d{{3}})*([.,]\d+)?$"):
+            text = pc.replace_substring_regex(text, _SPACE, "")
+        return text
+
+    def is_number(self, decimal: str) -> bool:
+        """Whether all that is there are numbers, none of which would lose a leading zero."""
+        return _all_match(self._plain, NUMBER[decimal]) and not _any_matches(self._plain, _LEADING_ZERO)
+
+    def typed(self, decimal: str, form: str = "", *, categorical: bool = False, numeric: bool = False) -> Array:
+        """The column as float64 (NaN: missing), datetime64[us] (NaT: missing) or objects of text (None: missing), (N,).
+
+        Raises DataError for numeric text that is no number, and for dates that cannot be told.
+
+        Args:
+            decimal: the sign of decimals.
+            form: how dates are written, where another file has shown it (see `form`); else this column must.
+            categorical: whether text is what it shall be.
+            numeric: whether numbers are what it shall be.
+        """
+        name, text = self.name, self.text
+        if categorical:
+            return objects(text)
+        if self.truths:
+            return cast(Array, pc.equal(text, self.truths[1]).cast(pa.float64()).to_numpy(zero_copy_only=False))
+        if numeric:
+            _require_numbers(name, text, self._plain, decimal)
+        if numeric or self.is_number(decimal):
+            return _numbers(self._plain, decimal)
+        if not _all_match(text, _DATE_LIKE):
+            return objects(text)
+        if _all_match(text, _ISO):
+            return _iso_dates(name, text)
+        if _all_match(text, _OTHER_DATE):
+            return _other_dates(name, text, form)
+        example = next(value for value in text.to_pylist() if value is not None and not re.match(_ISO, value))
+        raise DataError(f"column {name!r} has dates such as {example!r}, which are not read: {_way_out(name)}")
+
+    def odd_value(self) -> tuple[int, str] | None:
+        """Row and text of the first value that is neither number nor date, in a column of which most others are."""
+        there = pc.is_valid(self.text)
+        for pattern in (NUMBER_LIKE.pattern, _DATE_LIKE):
+            fits = pc.match_substring_regex(self._plain, pattern)
+            odd = np.flatnonzero(np.asarray(pc.and_kleene(there, pc.invert(fits)).fill_null(False)))
+            if 0 < 2 * len(odd) < len(self.text) - self.text.null_count:
+                return int(odd[0]), str(self.text[int(odd[0])].as_py())
+        return None
+
+
+def decimal_sign(columns: Iterable[TextColumn], delimiter: str) -> str:
     """The sign of decimals in a file: a comma only where a column shows it, and commas do not separate columns."""
     if delimiter == ",":
         return "."
-    shown = [c for c in columns if _all_match(c, NUMBER[","]) and not _all_match(c, NUMBER["."])]
-    return "," if shown or (delimiter == ";" and any(_has_comma_number(c) for c in columns)) else "."
+    texts = [column.text for column in columns]
+    shown = [text for text in texts if _all_match(text, NUMBER[","]) and not _all_match(text, NUMBER["."])]
+    return "," if shown or (delimiter == ";" and any(_has_comma_number(text) for text in texts)) else "."
 
 
-def _has_comma_number(column: pa.Array) -> bool:
-    return _all_match(column, NUMBER[","]) and bool(pc.any(pc.match_substring(column, ",")).as_py())
-
-
-def typed(
-    name: str, text: pa.Array, decimal: str, form: str = "", *, categorical: bool = False, numeric: bool = False
-) -> Array:
-    """The column as float64 (NaN: missing), datetime64[us] (NaT: missing) or objects of text (None: missing), (N,).
-
-    Raises DataError for numeric text that is no number, and for dates that cannot be told.
-
-    Args:
-        name: of the column.
-        text: of the column, (N,).
-        decimal: the sign of decimals.
-        form: how dates are written, where another file has shown it (see `form_of`); else this column must.
-        categorical: whether text is what it shall be.
-        numeric: whether numbers are what it shall be.
-    """
-    if categorical:
-        return objects(text)
-    if truths := truths_of(text):
-        return cast(Array, pc.equal(text, truths[1]).cast(pa.float64()).to_numpy(zero_copy_only=False))
-    plain = _without_unit(text)
-    if not numeric and _is_number(plain, decimal):
-        return _numbers(plain, decimal)
-    if numeric:
-        _require_numbers(name, text, plain, decimal)
-        return _numbers(plain, decimal)
-    if not _all_match(text, _DATE_LIKE):
-        return objects(text)
-    if _all_match(text, _ISO):
-        return _iso_dates(name, text)
-    if _all_match(text, _OTHER_DATE):
-        return _other_dates(name, text, form)
-    example = next(value for value in text.to_pylist() if value is not None and not re.match(_ISO, value))
-    raise DataError(f"column {name!r} has dates such as {example!r}, which are not read: {_way_out(name)}")
-
-
-def form_of(text: pa.Array) -> str:
-    """What another file need not show of a column: the unit after or before its numbers, the order of its dates."""
-    if _all_match(text, _OTHER_DATE):
-        return _order(text) or ""
-    return unit_of(text)
-
-
-def unit_of(text: pa.Array) -> str:
-    """The percent sign or currency that all values have; "" when there is none."""
-    if not _any_matches(text, f"[{''.join(UNITS)}]"):
-        return ""
-    signs = {unit: re.escape(unit) for unit in UNITS}
-    return next(
-        (u for u, sign in signs.items() if _all_match(text, rf"^[+-]?\s*{sign}\s*[\d.,]|\d[.,]?\s*{sign}$")), ""
-    )
-
-
-def odd_value(text: pa.Array) -> tuple[int, str] | None:
-    """Row and text of the first value that is neither number nor date, in a column of which most others are."""
-    there = pc.is_valid(text)
-    for pattern in (NUMBER_LIKE.pattern, _DATE_LIKE):
-        fits = pc.match_substring_regex(_without_unit(text), pattern)
-        odd = np.flatnonzero(np.asarray(pc.and_kleene(there, pc.invert(fits)).fill_null(False)))
-        if 0 < 2 * len(odd) < len(text) - text.null_count:
-            return int(odd[0]), str(text[int(odd[0])].as_py())
-    return None
-
-
-def truths_of(text: pa.Array) -> tuple[str, str] | None:
-    """The words for false and true, where the column has no others."""
-    there = pc.unique(pc.drop_null(text)).to_pylist() if _all_match(text, "^[tTfF]") else []
-    return next((words for words in _TRUTH if there and set(there) <= set(words)), None)
-
-
-def is_number(text: pa.Array, decimal: str) -> bool:
-    """Whether all that is there are numbers, none of which would lose a leading zero."""
-    return _is_number(_without_unit(text), decimal)
-
-
-def _is_number(plain: pa.Array, decimal: str) -> bool:
-    return _all_match(plain, NUMBER[decimal]) and not _any_matches(plain, _LEADING_ZERO)
+def _has_comma_number(text: pa.Array) -> bool:
+    return _all_match(text, NUMBER[","]) and bool(pc.any(pc.match_substring(text, ",")).as_py())
 
 
 def _require_numbers(name: str, text: pa.Array, plain: pa.Array, decimal: str) -> None:
@@ -150,16 +163,6 @@ def _numbers(plain: pa.Array, decimal: str) -> Array:
         plain = pc.replace_substring(plain, ",", ".")
     plain = pc.replace_substring_regex(plain, r"^\+", "")
     return cast(Array, plain.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64))
-
-
-def _without_unit(text: pa.Array) -> pa.Array:
-    """Without the unit that all values have, and without the spaces that separate thousands."""
-    if unit := unit_of(text):
-        sign = re.escape(unit)
-        text = pc.replace_substring_regex(text, rf"^([+-]?)\s*{sign}\s*|\s*{sign}$", r"\1")
-    if _any_matches(text, rf"\d{_SPACE}\d") and _all_match(text, rf"^[+-]?\d{{1,3}}({_SPACE}\d{{3}})*([.,]\d+)?$"):
-        text = pc.replace_substring_regex(text, _SPACE, "")
-    return text
 
 
 def _iso_dates(name: str, text: pa.Array) -> Array:

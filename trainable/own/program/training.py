@@ -65,7 +65,7 @@ class ProgramTraining(OwnTraining):
 
     def own_problems(self) -> list[str]:
         found = missing_files("program", self.program, self.folder) + template_problems(self.template)
-        if self.data.load is not None or self.data.dataset is not None:
+        if self.data.load is not None or self.data.source is not None:
             found.append("data: a program reads its data itself; leave `data` out")
         if isinstance(self.test, Sequence):
             return found + missing_files("test", self.test, self.folder)
