@@ -25,7 +25,7 @@ from rungwise.results.io import formatting
 from rungwise.results.report.glossary import GLOSSARY, anchor, link_first_uses
 from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import by_state
-from rungwise.text import printable
+from rungwise.text import plural, printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = (  # one after the other, one script
@@ -68,7 +68,7 @@ def environment() -> Environment:
     names = ("change", "count", "duration", "epochs", "metric_label", "moment", "percent", "setting", "short")
     made.filters |= {name: getattr(formatting, name) for name in names}
     made.filters |= {function.__name__: function for function in (label, repr, states, values)}
-    made.filters["metric"] = formatting.format_metric
+    made.filters |= {"metric": formatting.format_metric, "plural": plural}
     return made
 
 

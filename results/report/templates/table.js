@@ -36,6 +36,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
       row.hidden = !words.every((word) => text.includes(word));
       left += !row.hidden;
     }
-    count.textContent = words.length ? `${left} of ${body.rows.length} trials contain this.` : "";
+    count.textContent = words.length ? `${left} of ${body.rows.length} trials ${left === 1 ? "contains" : "contain"} this.` : "";
   });
 }
