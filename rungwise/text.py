@@ -74,6 +74,11 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
 
 
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A count with what is counted: '1 trial', '1,234 trials', '2 categories'. `nouns`: a plural without -s."""
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
 MOST_KNOWN = 100  # choices in a message
 
 

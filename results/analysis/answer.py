@@ -68,12 +68,12 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
-from rungwise.results.analysis.phrasing.parts import plural
 from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Trial, last_metrics
+from rungwise.text import plural
 
 CONSTANT_SCORES = "constant_scores"  # key of the record's meta: what a constant prediction scores on the test split
 LOOKS = "looks"  # key of the record's meta: after how many searches of each arm the test split was scored, each time

@@ -23,7 +23,15 @@ from rungwise.results.analysis.findings import (
     seeds_by_state,
     verdict_of,
 )
-from rungwise.results.analysis.statistics import Difference, crossed_difference, difference, estimate, searches_needed
+from rungwise.results.analysis.statistics import (
+    ADVISED,
+    FEWEST,
+    Difference,
+    crossed_difference,
+    difference,
+    estimate,
+    searches_needed,
+)
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import Trial
@@ -133,7 +141,9 @@ def _judged(arm: Arm, control: Arm, found: Difference, family: Family) -> Compar
     sign = 1 if family.format.higher else -1
     won = sum(sign * (arm.scores[search] - control.scores[search]) > 0 for search in pairs)
     needed = None
-    if verdict is Verdict.CANNOT_TELL and family.worth is not None:
+    if verdict is Verdict.CANNOT_TELL and min(found.n, found.n_other) < FEWEST:
+        needed = ADVISED  # how far scores spread is not known from so few
+    elif verdict is Verdict.CANNOT_TELL and family.worth is not None:
         needed = searches_needed(found, family.worth)
     small = is_small(found, family.worth)
     return Comparison(arm.arm, control.arm, verdict, found, small, won, len(pairs), needed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rungwise.results.io.formatting import count, percent
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State, Trial
+from rungwise.text import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,30 @@ def trials_text(definition: Definition) -> str:
     arms, searches = len(definition.arms), definition.searches
     if definition.budget == "epochs":
         each = definition.epochs_of_search
-        return f"as many as {each * searches * arms:,} epochs take: {each:,} in each of {searches * arms} searches"
+        of = plural(searches * arms, "search", "searches")
+        return f"as many as {each * searches * arms:,} epochs take: {each:,} in each of {of}"
     where = f"{arms} arms" if searches == 1 else f"{searches} searches"
     where += f" of {arms} arms" if searches > 1 and arms > 1 else ""
     total = f"{definition.all_trials:,}"
     return total if arms * searches <= 1 else f"{total}: {definition.trials:,} in each of {where}"
 
 
-def cost_text(search: EpochCount, again: float) -> str:
-    """'101 of 192 trained in the search (early stopping saved 47%), 180 more to confirm and audit'"""
+def again_text(trials: Iterable[tuple[Trial, float]]) -> str:
+    """'180 more to confirm and audit': epochs trained besides the search, and what for; "" without any.
+
+    Args:
+        trials: those of all phases, each with the epochs that it reached.
+    """
+    again = [(trial, reached) for trial, reached in trials if trial.phase != "search" and reached]
+    audits = [trial.phase == "audit" for trial, _ in again]
+    purposes = [*(["confirm"] if not all(audits) else []), *(["audit"] if any(audits) else [])]
+    return f"{count(sum(reached for _, reached in again))} more to {' and '.join(purposes)}" if again else ""
+
+
+def cost_text(search: EpochCount, again: str) -> str:
+    """'101 of 192 trained in the search (early stopping saved 47%), 180 more to confirm'"""
     if search.saved is None:
         return "no trial has ended yet"
     saved = f"early stopping saved {percent(search.saved)}"
     text = f"{count(search.trained)} of {count(search.full)} trained in the search ({saved})"
-    return f"{text}, {count(again)} more to confirm and audit" if again else text
+    return f"{text}, {again}" if again else text

@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 CAUTION = 0.8  # with which the standard deviation is below the one that is planned with
 FEWEST = 4  # searches of each arm from which on there is a verdict
+ADVISED = 5  # searches of each arm, where there are too few
 # Level of each look at a t-test over R = 4, 5, ..., N searches that errs in 5% over all looks (benchmarks/boundary.py).
 REPEATED_LEVELS = {8: 0.0223, 12: 0.0152, 16: 0.0125}
 MOST = 200  # searches of each arm that are looked at
@@ -211,6 +212,16 @@ def searches_needed(found: Difference, worth: float) -> int | None:
         if float(stats.nct.sf(critical, freedom, worth / math.sqrt(total))) >= POWER:
             return count
     return None
+
+
+def samples_suffice(found: Difference, worth: float) -> bool:
+    """Whether the split's samples alone, with searches without end, could show a difference of `worth` with POWER."""
+    import math
+
+    from scipy import stats
+
+    critical = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / found.comparisons / 2) + stats.norm.ppf(POWER))
+    return worth >= critical * math.sqrt(found.sample_variance)
 
 
 def _welch(

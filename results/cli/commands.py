@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from rungwise.results.cli.predict import predict
-from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run, find_runs, newest_run
+from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, Switch, find_run, find_runs, newest_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
@@ -52,8 +52,8 @@ def show(
     phase: Annotated[str | None, arg(metavar="PHASE", help_behavior_hint="")] = None,
     sort: Annotated[str | None, arg(metavar="COLUMN", help_behavior_hint="(default: by phase and rank)")] = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 (the flag's name)
-    csv: bool = False,
-    json: bool = False,
+    csv: Switch = False,
+    json: Switch = False,
 ) -> int:
     """Show the answer of a run and its trials, best first.
 
@@ -80,7 +80,7 @@ def show(
     return 0
 
 
-def report(run: OptionalRun = None, /, *, open: bool = False, watch: bool = False) -> int:  # noqa: A002 (a flag's name)
+def report(run: OptionalRun = None, /, *, open: Switch = False, watch: Switch = False) -> int:  # noqa: A002 (a flag's name)
     """Write report.html, one page with the answer first.
 
     Args:
@@ -160,7 +160,7 @@ def sql(
     query: Annotated[str | None, arg(metavar="[QUERY]", help_behavior_hint="")] = None,
     /,
     *,
-    allow_external: bool = False,
+    allow_external: Switch = False,
 ) -> int:
     """Query the tables trials, reports and answer of a run with DuckDB.
 

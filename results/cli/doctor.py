@@ -32,6 +32,7 @@ from rungwise.results.record.types import FILE, RecordError, State, SweepState
 from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
 from rungwise.results.tables.tables import tables
+from rungwise.text import plural
 
 AGAIN = "give the sweep's command again"
 CHECKPOINTS = "checkpoints"  # what rungwise.trainable.worker.checkpoints calls its folder
@@ -232,7 +233,11 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[RunInfo], 
             yield f"{'the sweep' if not number else f'trial {number}'} has {len(several)} runs", several[1:], True
     missing = [t.trial for t in trials if (t.started is not None or t.state.ended) and t.trial not in runs]
     if missing and runs:
-        yield f"{len(missing)} of {len(trials)} trials are missing, the first is {missing[0]}", [], False
+        yield (
+            f"of {plural(len(trials), 'trial')} {len(missing)} missing, the first is {missing[0]}",
+            [],
+            False,
+        )
     metric = definition.metric
     for trial in trials:
         if trial.trial not in runs:
@@ -243,4 +248,4 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[RunInfo], 
             yield f"trial {trial.trial} is {mlflow_run.status} and must be {status}", [], False
         steps = {step for step, row in curves.get(trial.trial, {}).items() if metric in row.metrics}
         if lacking := steps - store.steps(mlflow_run, legal_name(metric)):
-            yield f"trial {trial.trial} lacks {len(lacking)} of {len(steps)} reports", [mlflow_run], False
+            yield f"trial {trial.trial} lacks {len(lacking)} of {plural(len(steps), 'report')}", [mlflow_run], False

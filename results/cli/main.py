@@ -25,7 +25,7 @@ RENAMED = {"--mend": "--fix"}  # flags of version 0.1 -> now; understood until v
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0; 1 when a view could not be made; 2 when the command or the run's folder is wrong."""
     print_anything()
-    name, *words = (sys.argv[1:] if arguments is None else arguments) or [""]
+    name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         _print_help()
         return 0
@@ -70,8 +70,7 @@ def _print_help() -> None:
 
 def _unknown_command(name: str) -> str:
     near = difflib.get_close_matches(name, COMMANDS, 1)
-    problem = f"unknown command {name!r}" if name else "a COMMAND must be given"
-    return f"{problem}{f'; did you mean {near[0]}?' if near else ''} (see rungwise --help)"
+    return f"unknown command {name!r}{f'; did you mean {near[0]}?' if near else ''} (see rungwise --help)"
 
 
 def _current_flag(word: str) -> str:

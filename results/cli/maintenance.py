@@ -10,11 +10,12 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, find_run
+from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, Switch, find_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError
+from rungwise.text import plural
 
 TrackingUri = Annotated[
     str | None,
@@ -43,14 +44,14 @@ def export(run: OptionalRun = None, /, *, tracking_uri: TrackingUri = None) -> i
         status = 1
     try:
         done = mlflow.export(run, tracking_uri)
-        say(f"mlflow  {done.uri}: {done.trials} trials, {done.metrics} metrics new")
+        say(f"mlflow  {done.uri}: {plural(done.trials, 'trial')}, {plural(done.metrics, 'metric')} new")
     except ExportError as error:
         say(f"mlflow  {error}", sys.stderr)
         status = 1
     return status
 
 
-def doctor(run: OptionalRun = None, /, *, fix: bool = False, tracking_uri: TrackingUri = None) -> int:
+def doctor(run: OptionalRun = None, /, *, fix: Switch = False, tracking_uri: TrackingUri = None) -> int:
     """Check a run against its record, and fix what differs.
 
     The exit status is 1 while there is a problem that was not fixed.
@@ -115,7 +116,11 @@ def copy(
 
 
 def pull(
-    source: Annotated[str, arg(metavar="SOURCE")], name: Annotated[str, arg(metavar="NAME")], /, *, out: Path = RUNS
+    source: Annotated[str, arg(metavar="SOURCE", help_behavior_hint="")],
+    name: Annotated[str, arg(metavar="NAME", help_behavior_hint="")],
+    /,
+    *,
+    out: Path = RUNS,
 ) -> int:
     """Copy a run from a cluster's head or a mirror to this machine.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from rungwise.results.cli.runs import RUNS, newest_run
+from rungwise.results.cli.runs import RUNS, Switch, newest_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 
@@ -26,12 +26,13 @@ def predict(
     ] = (),
     /,
     *,
-    invert: bool = False,
-    trust: bool = False,
+    invert: Switch = False,
+    trust: Switch = False,
 ) -> int:
     """Classify images, or the rows of tables, with a run's confirmed model.
 
-    A line for each image, or row (FILE:1, FILE:2, ...): its name, class, probability; of a regression its name and
+    Prints columns with a header, separated by tabs: the image, or the row of a table (FILE:1, FILE:2, ...); its most
+    probable class and the probability of that class, from 0 to 1; of a regression the prediction, in the unit of the
     target. Notes go to standard error.
 
     Args:
@@ -48,7 +49,9 @@ def predict(
     if not files:
         raise CommandLineError("a FILE must be given, an image or a table (see rungwise predict --help)")
     model = load(newest_run() if run is None else run, trust)
-    names, samples = _rows(files, model) if tables.is_of_tables(model.description) else _images(files, model, invert)
+    of_tables = tables.is_of_tables(model.description)
+    names, samples = _rows(files, model) if of_tables else _images(files, model, invert)
+    say("\t".join(("row" if of_tables else "image", *(("class", "probability") if model.classes else ("prediction",)))))
     for name, row in zip(names, model.predict(samples), strict=True):
         say(f"{name}\t{model.classes[row.argmax()]}\t{row.max():.4f}" if model.classes else f"{name}\t{row[0]:.6g}")
     return 0

@@ -19,6 +19,7 @@ RUN_FIELD = arg(
     help_behavior_hint=f"(default: the newest in {RUNS}/)",
 )
 OptionalRun = Annotated[Path | None, RUN_FIELD]
+Switch = Annotated[bool, arg(help_behavior_hint="")]  # a flag that is off unless it is given: the help says no default
 
 
 def find_runs(out: Path) -> list[Path]:

@@ -22,12 +22,12 @@ from rungwise.results.io.formatting import duration, format_metric, setting, sho
 from rungwise.results.io.terminal import Terminal
 from rungwise.results.io.text import can_encode
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import ended_at, sweep_state, trial_state_text
+from rungwise.results.record.sessions import sweep_state, trial_state_text, worked_seconds
 from rungwise.results.record.types import RecordError, ReportRow, State
 from rungwise.results.tables.schema import PHASE_ORDER
 from rungwise.results.tables.tables import tables
 from rungwise.text import REASON as REASON_LENGTH
-from rungwise.text import one_line, unknown
+from rungwise.text import one_line, plural, unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ def _run_cells(folder: Path) -> list[str]:
     with Reader(folder) as reader:
         definition = reader.definition()
         trials, sessions = reader.trials(), reader.sessions()
-        state, end = sweep_state(reader), ended_at(reader)
+        state, seconds = sweep_state(reader), worked_seconds(reader)
         found = answer(reader)
     counts = Counter(trial_state_text(trial.state, state) for trial in trials if trial.phase == "search")
     states = [f"{counts[text]} {text}" for each in State if counts[text := trial_state_text(each, state)]]
@@ -79,9 +79,9 @@ def _run_cells(folder: Path) -> list[str]:
     return [
         definition.sweep,
         state,
-        "; ".join(filter(None, [", ".join(states) or "none", f"{repeats} repeats" if repeats else ""])),
+        "; ".join(filter(None, [", ".join(states) or "none", plural(repeats, "repeat") if repeats else ""])),
         "" if began is None else datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "" if began is None or end is None else duration(end - began),
+        "" if began is None else duration(seconds),
         "; ".join(line.split(". ")[0] for line in found.headlines) if found.confirmed else "none yet",
     ]
 
@@ -143,7 +143,7 @@ def show_run(reader: Reader, selection: Selection, top: int) -> None:
     shown.print(f"\n{found.sentence}\n" if found.confirmed else "\nNo answer yet: no trial was confirmed.\n")
     shown.print_whole(table, [CURVE, REASON])
     if len(rows) > top:
-        shown.print(f"{len(rows) - top} more trials: --top {len(rows)} shows all", style="dim")
+        shown.print(f"{plural(len(rows) - top, 'more trial')}: --top {len(rows)} shows all", style="dim")
 
 
 def trial_rows(reader: Reader, selection: Selection) -> tuple[list[str], list[list[Any]]]:

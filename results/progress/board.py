@@ -199,7 +199,7 @@ class Board:
         """'12/160 trials (4 completed, 8 stopped), 3 of about 22 retrained, 1.25 epochs/s'"""
         states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(self.states.items()))
         parts = [
-            f"{self.progress} trials" + (f" ({states})" if states else ""),
+            f"{self.progress} trial{'' if self.progress == '1' else 's'}" + (f" ({states})" if states else ""),
             *([f"{self.repeated} of about {self.repeats} retrained"] if self.repeated else []),
             f"{self.rate:.2f} epochs/s",
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
+from rungwise.results.analysis.epochs import again_text, cost_text, epoch_count, trials_text
 from rungwise.results.analysis.findings import (
     Arm,
     ArmBudgets,
@@ -29,7 +29,7 @@ from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracki
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import trial_state_text
+from rungwise.results.record.sessions import trial_state_text, worked_seconds
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
@@ -38,17 +38,18 @@ FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "
 
 
 def summarise(
-    reader: Reader, folder: Path, exported: Mapping[str, Any], seconds: float | None, uri: str | None = None
+    reader: Reader, folder: Path, exported: Mapping[str, Any], *, idle: bool = False, uri: str | None = None
 ) -> str:
     """Best configuration, trials by state, epochs saved, wall time, where the files are.
 
-    `seconds`: wall time; None when there was nothing to do. `uri`: --tracking-uri.
+    `idle`: there was nothing to do. `uri`: --tracking-uri.
     """
     definition = reader.definition()
     everything, curves, result = reader.trials(), reader.curves(), answer(reader)
     trials = [trial for trial in everything if trial.phase == "search"]
     state = reader.state().lower()
-    after = f"{state} after {duration(seconds)}" if seconds is not None else f"already {state}, nothing left to do"
+    worked = duration(worked_seconds(reader))
+    after = f"already {state}, nothing to do; it took {worked}" if idle else f"{state} after {worked}"
     lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", result.sentence, ""]
@@ -107,7 +108,7 @@ def _resume(command: Sequence[str]) -> str:
 def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:
     """How long the searches would take that an open comparison needs, at the pace of this run so far."""
     needed = max((one.needed for one in result.comparisons if one.needed is not None), default=0)
-    seconds = sum(session.ended - session.started for session in reader.sessions() if session.ended is not None)
+    seconds = worked_seconds(reader)
     if needed <= searches or not seconds:
         return []
     return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
@@ -133,7 +134,7 @@ def _best_line(arm: Arm, result: Answer) -> str:
 def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], budget: float) -> str:
     reached = {number: max(row.metrics["epoch"] for row in curve.values()) for number, curve in curves.items() if curve}
     search = [(trial, reached.get(trial.trial, 0.0)) for trial in trials if trial.phase == "search"]
-    again = sum(reached.get(trial.trial, 0.0) for trial in trials if trial.phase != "search")
+    again = again_text((trial, reached.get(trial.trial, 0.0)) for trial in trials)
     return cost_text(epoch_count(search, budget), again)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rungwise.files import not_following
+from rungwise.text import plural
 
 CHECKSUM = "checksum"
 SCHEMA = "schema"  # the key in `meta` of what `schema()` said when the tables were made
@@ -84,7 +85,8 @@ class RowCountFile:
         held = counted(db)
         if held[0] >= expected[0] and held[1] >= expected[1]:
             return None
-        return f"must contain {expected[0]} trials and {expected[1]} reports, but contains {held[0]} and {held[1]}"
+        must = f"{plural(expected[0], 'trial')} and {plural(expected[1], 'report')}"
+        return f"must contain {must}, but contains {held[0]} and {held[1]}"
 
     def close(self) -> None:
         if self._file is not None:

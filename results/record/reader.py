@@ -181,6 +181,11 @@ class Reader:
         ((at,),) = self._read("SELECT max(at) FROM (SELECT at FROM reports UNION ALL SELECT at FROM events)")
         return None if at is None else min(max(0.0, float(at)), validation.LATEST)
 
+    def last_report(self, before: float) -> float | None:
+        """When the last report before a time was recorded, both in seconds since the epoch; None without one."""
+        ((at,),) = self._read("SELECT max(at) FROM reports WHERE at < ?", (before,))
+        return None if at is None else max(0.0, float(at))
+
     def curves(self) -> dict[int, dict[int, ReportRow]]:
         """{trial: {step: report}}: the last attempt's report of every step, for studies, rungs and plots."""
         curves: dict[int, dict[int, ReportRow]] = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import State, SweepState
+from rungwise.results.record.types import Session, State, SweepState
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
@@ -33,6 +33,30 @@ def ended_at(reader: Reader) -> float | None:
         return sessions[-1].ended
     started = sessions[-1].started if sessions else None
     return max((at for at in (started, reader.last_at()) if at is not None), default=None)
+
+
+def session_spans(
+    sessions: Sequence[Session], ended: float | None, last_report: Callable[[float], float | None]
+) -> list[tuple[float, float]]:
+    """(start, end) of each session, seconds since the epoch; a killed one ends with its last report.
+
+    Args:
+        sessions: in order.
+        ended: when the last of them ended (`ended_at`).
+        last_report: the time of the last report before a time; None without one.
+    """
+    spans = []
+    for session, later in zip(sessions, [*sessions[1:], None], strict=False):
+        end = session.ended
+        if end is None:
+            end = ended if later is None else last_report(later.started)
+        spans.append((session.started, max(session.started, end or session.started)))
+    return spans
+
+
+def worked_seconds(reader: Reader) -> float:
+    """Seconds that drivers worked on the run, all sessions together: what the summary, `list` and the report say."""
+    return sum(end - start for start, end in session_spans(reader.sessions(), ended_at(reader), reader.last_report))
 
 
 def _gone(info: Mapping[str, Any], dead: int | None) -> bool:

@@ -25,10 +25,12 @@ from rungwise.results.io import formatting
 from rungwise.results.report.glossary import GLOSSARY, anchor, link_first_uses
 from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import by_state
-from rungwise.text import printable
+from rungwise.text import plural, printable
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SCRIPTS = ("plots.js", "pairs.js", "brush.js", "panel.js", "table.js", "start.js")  # one after the other, one script
+_SCRIPTS = (  # one after the other, one script
+    "gunzip.js", "plots.js", "pairs.js", "brush.js", "panel.js", "table.js", "state.js", "start.js",
+)  # fmt: skip
 _NAMES = {"seconds": "wall time", "seconds_an_epoch": "time an epoch", "device_hours": "device-hours", "bytes": "disk"}
 
 
@@ -66,7 +68,7 @@ def environment() -> Environment:
     names = ("change", "count", "duration", "epochs", "metric_label", "moment", "percent", "setting", "short")
     made.filters |= {name: getattr(formatting, name) for name in names}
     made.filters |= {function.__name__: function for function in (label, repr, states, values)}
-    made.filters["metric"] = formatting.format_metric
+    made.filters |= {"metric": formatting.format_metric, "plural": plural}
     return made
 
 
@@ -117,7 +119,7 @@ def render_page(figures: Iterable[Figure], hover: Mapping[int, str], panel: Mapp
             script=script,
             library=base64.b64encode(zipped).decode(),
             digests=f"{_digest(script)} {_digest(library)}",
-            data=embedded({"plots": plots, "hover": hover, "panel": panel}),
+            data=embedded({"plots": plots, "hover": hover, "panel": panel, "renewed": context["renewed"]}),
         )
     )
     body, start, rest = page.lstrip().partition('<section id="glossary"')

@@ -14,7 +14,7 @@ from typing import Any
 
 from rungwise.results.record.definition import Definition, rung_steps
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import ended_at, sweep_state
+from rungwise.results.record.sessions import ended_at, session_spans, sweep_state
 from rungwise.results.record.types import NEVER_BEST, ReportRow, Session, State, SweepState, Trial
 from rungwise.results.tables.tables import tables
 
@@ -152,17 +152,13 @@ class Snapshot:
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
-        """(start, end) of each session, seconds since the epoch; a killed one ends with its last report."""
-        spans = []
-        for session, later in zip(self.sessions, [*self.sessions[1:], None], strict=False):
-            end = session.ended
-            if end is None and later is None:
-                end = self.ended
-            elif end is None and later is not None:
-                index = bisect_left(self.report_times, later.started)
-                end = self.report_times[index - 1] if index else session.started
-            spans.append((session.started, max(session.started, end or session.started)))
-        return spans
+        """(start, end) of each session, seconds since the epoch."""
+
+        def last_report(before: float) -> float | None:
+            index = bisect_left(self.report_times, before)
+            return self.report_times[index - 1] if index else None
+
+        return session_spans(self.sessions, self.ended, last_report)
 
     def worked(self, at: float) -> float:
         """Seconds that drivers had been at work by the time `at`: nights between two sessions do not count."""

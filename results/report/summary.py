@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.analysis.answer import Answer
+from rungwise.results.analysis.epochs import again_text
 from rungwise.results.analysis.findings import Replicate
-from rungwise.results.io.formatting import assignments, count, duration, epochs, format_metric, metric_label, percent
+from rungwise.results.io.formatting import assignments, count, duration, format_metric, metric_label, percent
 from rungwise.results.report import cost
 from rungwise.results.report.page import states
 from rungwise.results.report.snapshot import Snapshot
+from rungwise.text import plural
+
+_REPLICATES = {Replicate.SEED: ("seed", "seeds"), Replicate.SEARCH: ("search", "searches")}
 
 
 def title_and_lead(snapshot: Snapshot) -> tuple[str, str]:
@@ -43,20 +47,20 @@ def headlines(snapshot: Snapshot, answer: Answer) -> tuple[Sequence[str], str]:
 def tiles(snapshot: Snapshot, answer: Answer) -> list[tuple[str, str, str]]:
     """(name, value, what explains it) of each. The score is that of the answer; before there is one, the best seen."""
     searched = cost.epochs_of(snapshot.search, snapshot.epochs)
-    again = sum(entry.epochs or 0.0 for entry in snapshot.entries if entry.trial.phase != "search")
+    again = again_text((entry.trial, entry.epochs or 0.0) for entry in snapshot.entries)
     planned = snapshot.definition.trials
     planned_text = f" of {planned}" if planned > len(snapshot.search) else ""
     made = [("search trials", f"{len(snapshot.search)}{planned_text}", states(snapshot.search))]
     if answer.best is not None and (score_of_best := answer.arm(answer.best).score):
-        over = f"mean of {score_of_best.n} {'searches' if answer.replicate is Replicate.SEARCH else 'seeds'}"
+        over = f"mean of {plural(score_of_best.n, *_REPLICATES[answer.replicate])}"
         explained = f"{answer.best}, {over}" if len(answer.arms) > 1 else over
         made.append((answer.measure, answer.format.value(score_of_best.mean), explained))
     elif best := snapshot.best:
         score = format_metric(best.best, snapshot.metric)
         made.append((f"best {metric_label(snapshot.metric)}", score, f"seen in the search, trial {best.number}"))
     if searched.saved is not None:
-        more = f"; {epochs(again)} more to confirm and audit" if again else ""
-        trained = f"{count(searched.trained)} of {count(searched.full)} trained in the search{more}"
+        trained = f"{count(searched.trained)} of {count(searched.full)} trained in the search"
+        trained += f"; {again}" if again else ""
         made.append(("epochs saved in the search", percent(searched.saved), trained))
     if snapshot.sessions:
         wall, work = duration(cost.wall_seconds(snapshot)), duration(cost.training_seconds(snapshot.entries))

@@ -18,6 +18,7 @@ from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
 from rungwise.results.record.writer import Record, to_json
+from rungwise.text import plural
 from rungwise.trainable.messages import SCORED_PHASES
 from rungwise.trainable.protocol import SweepData
 
@@ -52,7 +53,7 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
     begun = kept is not None
     if trials and len(before.arms) > 1 and "searches" not in kept:
         note = "--trials is now of each search of each arm, --searches asks for several; this run contains one search"
-        print_notes(options, [f"{note} of {before.trials} trials of each arm"])
+        print_notes(options, [f"{note} of {plural(before.trials, 'trial')} of each arm"])
     if not begun:
         record.set_meta("id", uuid.uuid4().hex)
     elif trials and (changed := [*differences(before, experiment), *worth_changed]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -133,7 +132,6 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     from rungwise.engine.execution.run_lock import Locked, locked
     from rungwise.engine.validation import check, hints
 
-    started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
     given = options
     if options.fresh and not run_name_problem(options.name):
@@ -144,7 +142,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     try:
         with locked(options.out / options.name):
             hints.print_notes(options, hints.idle_flags(sweep, options))
-            code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
+            code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals)
             return _Ended(code, options.out / options.name)
     except Locked as problem:
         if options.fresh:  # another driver took that name in the same instant
@@ -178,7 +176,7 @@ def _free_name(options: Options) -> str:
     return next(name for name in names if not (options.out / name).exists()) if taken else options.name
 
 
-def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
+def _locked_sweep(experiment: Experiment, options: Options, signals: Signals) -> int:
     from rungwise.engine.search import samplers
     from rungwise.engine.validation import hints
     from rungwise.engine.validation.data import unsuited
@@ -202,6 +200,8 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         hints.print_notes(options, notes)
         signals.defer()
         exported: dict[str, Any] = {}
+        if not work and _finished(folder):
+            return _renew_views(options)
         started_ray = _ray(options, concurrency, data, asked.trained_by, signals)
         with started_ray if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
@@ -213,7 +213,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
             session = Session(asked, options, record, Stop(signals, deadline, requests), concurrency)
             follower = Follower.start(folder, options.tracking_uri, options.mirror)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
-            summary = partial(_print_summary, options, exported, started if work else None)
+            summary = partial(_print_summary, options, exported, idle=not work)
             state = SweepState.FAILED
             try:
                 if ray and watch:
@@ -235,13 +235,30 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
     return session.exit_code()
 
 
-def _print_summary(options: Options, exported: Mapping[str, Any], started: float | None) -> None:
-    """`started`: when this command was; None when it found nothing to do."""
+def _finished(folder: Path) -> bool:
+    with Reader(folder) as reader:
+        return reader.state() is SweepState.FINISHED
+
+
+def _renew_views(options: Options) -> int:
+    """All that the command of a finished sweep does; it is no session, since nothing is trained."""
+    from rungwise.engine.execution.session import EXPORT_SECONDS
+    from rungwise.engine.validation import hints
+    from rungwise.results.exporters.live import Follower
+
+    hints.print_wait(options, "writing tables, MLflow runs and report")
+    exported = Follower.start(options.out / options.name, options.tracking_uri, options.mirror).finish(EXPORT_SECONDS)
+    _print_summary(options, exported, idle=True)
+    return 0
+
+
+def _print_summary(options: Options, exported: Mapping[str, Any], *, idle: bool) -> None:
+    """`idle`: this command found nothing to do."""
     from rungwise.results.progress.summary import summarise
 
-    folder, seconds = options.out / options.name, None if started is None else time.monotonic() - started
+    folder = options.out / options.name
     with Reader(folder) as reader:
-        say(summarise(reader, folder, exported, seconds, options.tracking_uri))
+        say(summarise(reader, folder, exported, idle=idle, uri=options.tracking_uri))
 
 
 def _abandon(

@@ -420,7 +420,9 @@ def test_a_model_of_ones_own_is_tried_only_when_there_is_work(
     with pytest.raises(SystemExit) as done:
         main(owned.bench.sweep, flags)
     assert (done.value.code, tried) == (0, [])
-    assert "tiny: already finished" in capsys.readouterr().out
+    assert "tiny: already finished, nothing to do" in capsys.readouterr().out
+    with Reader(owned.folder / "runs" / "tiny") as reader:
+        assert len(reader.sessions()) == 1  # nobody worked in a second one
 
 
 def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) -> None:

@@ -111,6 +111,6 @@ def test_an_arm_that_breaks_a_constraint_on_most_seeds_is_not_best_and_the_model
     assert (seen.value, seen.trial != broken) == (0.975, True)
     assert any("breaks a constraint on 2 of 3 fresh seeds" in note for note in found.note_texts)
     with Reader(tmp_path / "run") as reader:
-        summary = summarise(reader, tmp_path / "run", {"mlflow": "complete"}, None)
+        summary = summarise(reader, tmp_path / "run", {"mlflow": "complete"})
     words = " ".join(summary.split())  # lines are as long as the terminal is wide
     assert "note Trial 5 of L2 breaks a constraint on 2 of 3 fresh seeds: val_accuracy must be at most" in words

@@ -8,32 +8,38 @@ from pathlib import Path
 import pytest
 from support.confirmed import L2, NO_L2, sweep, two_arms
 
+from rungwise.results.cli.show import run_table
+from rungwise.results.io.formatting import duration
 from rungwise.results.progress.summary import summarise
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.sessions import worked_seconds
 from rungwise.results.record.types import State, SweepState
 
 
-def lines_of(folder: Path, seconds: float | None = 75.0) -> list[str]:
+def lines_of(folder: Path, *, idle: bool = False) -> list[str]:
     with Reader(folder) as reader:
-        return summarise(reader, folder, {"mlflow": "complete"}, seconds).splitlines()
+        return summarise(reader, folder, {"mlflow": "complete"}, idle=idle).splitlines()
 
 
 def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_cost(tmp_path: Path) -> None:
     lines = lines_of(two_arms(tmp_path / "run"))
-    assert lines[0] == "run: finished after 1 min 15 s"
+    with Reader(tmp_path / "run") as reader:
+        worked = duration(worked_seconds(reader))
+    assert lines[0] == f"run: finished after {worked}"
+    assert worked in list(run_table([tmp_path / "run"]).columns[5].cells)  # of `rungwise list`
     text = " ".join(lines)
     assert "The configuration found with L2 has 0.30 points more test accuracy than the one found with no L2" in text
     assert "best    no L2: val_accuracy 98.50% in the search (trial 1, epoch 2) with lr=0.01" in lines
     assert "best    L2: val_accuracy 99.00% in the search (trial 2, epoch 2) with lr=0.003" in lines
     assert "trials  3 completed (of 8: 4 in each of 2 arms)" in lines
     # 3 trials of 2 epochs instead of 4, and 15 confirmations of 2
-    assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm and audit" in lines
+    assert "epochs  6 of 12 trained in the search (early stopping saved 50%), 30 more to confirm" in lines
     notes = [line for line in lines if line.startswith("note")]
     assert [note.partition(". ")[0] for note in notes] == [
         "note    Budget of the searches: no L2: 1 trial, 2 epochs; L2: 2 trials, 4 epochs"
     ]
-    again = lines_of(tmp_path / "run", seconds=None)  # the same command, which found it finished
-    assert again == ["run: already finished, nothing left to do", *lines[1:]]
+    again = lines_of(tmp_path / "run", idle=True)  # the same command, which found it finished
+    assert again == [f"run: already finished, nothing to do; it took {worked}", *lines[1:]]
 
 
 def test_the_command_for_mlflow_is_as_short_as_the_runs_folder_is_near(

@@ -541,7 +541,7 @@ def test_the_main_job_answers_for_both_arms(short_folder: Path) -> None:
     assert scores.keys() == {"no L2", "L2"}
     assert all(score > 90 for score in scores.values())  # an epoch of MNIST
     assert "trials  2 completed (of 2: 1 in each of 2 arms)" in lines
-    assert "epochs  2 of 2 trained in the search (early stopping saved 0%), 2 more to confirm and audit" in lines
+    assert "epochs  2 of 2 trained in the search (early stopping saved 0%), 2 more to confirm" in lines
 
 
 @pytest.mark.long  # always: the main job

@@ -95,7 +95,7 @@ def test_what_mlflow_lost_is_exported_again_and_what_it_has_twice_is_removed(
         capsys,
         "trial 1 lacks 1 of 4 reports in sqlite:///",
         "trial 2 is RUNNING and must be KILLED in sqlite:///",
-        "1 of 8 trials are missing, the first is 6 in sqlite:///",
+        "of 8 trials 1 missing, the first is 6 in sqlite:///",
     )
     alive = "SELECT key, value, step FROM metrics JOIN runs USING (run_uuid) WHERE lifecycle_stage = 'active'"
     assert rows(f"{alive} ORDER BY 1, 3, 2") == before

@@ -60,7 +60,7 @@ def test_two_exports_that_make_the_store_at_once_both_say_what_they_did_and_noth
         said, complained = process.communicate()
         assert complained == ""
         assert said.splitlines()[0] == f"parquet {out / name / 'trials.parquet'}, reports.parquet, answer.parquet"
-        assert said.splitlines()[1].startswith(f"mlflow  sqlite:///{out / 'mlflow.db'}: 1 trials, ")
+        assert said.splitlines()[1].startswith(f"mlflow  sqlite:///{out / 'mlflow.db'}: 1 trial, ")
         assert len(said.splitlines()) == 2
         assert process.returncode == 0
     assert rows("SELECT count(*) FROM runs") == [(4,)]
@@ -260,6 +260,21 @@ def test_help_is_quick_and_names_every_command() -> None:
     assert "--version" in done.stdout
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_names_a_default_of_a_switch(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert not re.search(r"\(default: (False|True|None|'')\)|\) \(default|\.0\)", told)
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    bare = capsys.readouterr()
+    assert main(["--help"]) == 0
+    assert capsys.readouterr() == bare
+
+
 def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rungwise {rungwise.__version__}\n"
@@ -268,7 +283,6 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "a COMMAND must be given"),
         (["shwo", "runs/a"], "unknown command 'shwo'; did you mean show?"),
         (["pull"], "SOURCE and NAME must be given"),
         (["copy"], "WHERE must be given"),

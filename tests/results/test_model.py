@@ -198,7 +198,7 @@ def test_a_model_of_the_users_own_is_loaded_only_by_who_trusts_its_maker(own: Pa
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "--trust" in done.stderr
-    assert predict("--trust", own, picture).stdout.startswith(str(picture))
+    assert predict("--trust", own, picture).stdout.startswith(f"image\tclass\tprobability\n{picture}\t")
 
 
 def rewritten(folder: Path, **changed: Any) -> None:
@@ -414,7 +414,8 @@ def test_predict_prints_class_and_probability_a_line(tmp_path: Path, exported: P
     done = predict(exported.parent, *paths)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{path}\t{row.argmax()}\t{row.max():.4f}" for path, row in zip(paths, probabilities, strict=True)
+        "image\tclass\tprobability",
+        *(f"{path}\t{row.argmax()}\t{row.max():.4f}" for path, row in zip(paths, probabilities, strict=True)),
     ]
 
 
@@ -427,7 +428,11 @@ def test_predict_takes_the_rows_of_a_table_as_they_are(tmp_path: Path) -> None:
     done = predict(tmp_path, tmp_path / "new.csv")
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[:2] for row in rows] == [[f"{tmp_path / 'new.csv'}:1", "low"], [f"{tmp_path / 'new.csv'}:2", "high"]]
+    assert rows[0] == ["row", "class", "probability"]
+    assert [row[:2] for row in rows[1:]] == [
+        [f"{tmp_path / 'new.csv'}:1", "low"],
+        [f"{tmp_path / 'new.csv'}:2", "high"],
+    ]
     (tmp_path / "new.csv").write_text("colour\nblue\n")
     done = predict(tmp_path, tmp_path / "new.csv")
     assert (done.returncode, done.stdout) == (2, "")
@@ -461,7 +466,7 @@ def test_a_regression_predicts_its_target_in_its_unit(tmp_path: Path) -> None:
     Image.fromarray(x[0]).save(tmp_path / "a.png")
     done = predict(tmp_path, tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'a.png'}\t{predicted[0, 0]:.6g}\n"
+    assert done.stdout == f"image\tprediction\n{tmp_path / 'a.png'}\t{predicted[0, 0]:.6g}\n"
 
 
 def test_predict_names_every_file_that_is_no_picture(tmp_path: Path, exported: Path) -> None:

@@ -42,6 +42,8 @@ def test_the_page_is_drawn_legible_fits_and_asks_nobody(whole: Path, show: Show,
     assert shown("document.documentElement.scrollWidth") == width
     if width == 1280:
         assert shown("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.figures').parentElement)") == 0
+    else:
+        assert shown("[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length") == 0
     assert shown("document.querySelectorAll('.waiting').length") == 0
     assert shown(CONTRAST) == []
 
@@ -176,6 +178,30 @@ def test_plots_follow_the_page_into_the_dark_and_onto_paper(whole: Path, show: S
     shown.until(f"{ink} !== {light!r}")
     assert shown.page.pdf().startswith(b"%PDF")
     assert shown.problems == []
+
+
+def test_printed_as_soon_as_it_is_loaded_it_has_all_plots(whole: Path, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(whole.as_uri())
+    at_once = page.pdf()
+    page.wait_for_selector("html[data-drawn]", timeout=600_000)
+    assert len(at_once) == len(page.pdf())
+    page.close()
+
+
+def test_titles_of_axes_stay_within_a_plot_of_a_narrow_page(whole: Path, show: Show) -> None:
+    shown = show(whole, 320)
+    beyond = shown(
+        """[...document.querySelectorAll('[data-plot]')].flatMap(plot => {
+          const frame = plot.getBoundingClientRect();
+          const out = box => box.left < frame.left - 1 || box.right > frame.right + 1
+            || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+          const titles = [...plot.querySelectorAll('.xtitle, .ytitle')];
+          return titles.filter(title => out(title.getBoundingClientRect())).map(title => title.textContent);
+        })"""
+    )
+    assert beyond == []
+    assert shown("document.documentElement.scrollWidth") == 320
 
 
 @pytest.mark.parametrize("name", ["sweep", "evil"])

@@ -140,6 +140,51 @@ def test_brushing_an_axis_keeps_the_trials_that_pass_there(shown: Shown) -> None
     assert shown.problems == []
 
 
+def test_a_page_that_renews_itself_keeps_what_the_reader_chose(tmp_path: Path, show: Show) -> None:
+    run = showcase.sweep(tmp_path / "run", 40)
+    shown = show(write(run, renewed=3600))
+    click = "document.querySelector(`{}`).click()".format
+    shown(click("figure:has([data-plot=history]) .switch button:last-child"))
+    shown(click("figure:has([data-plot=arms]) .legend button, figure:has([data-plot=curves]) .legend button"))
+    shown.page.locator("select[data-axis=x]").select_option("activation")
+    shown(click("table.sortable th:nth-child(2) button"))
+    shown(click("table.sortable th:nth-child(2) button"))
+    shown.page.locator(".find").fill("completed")
+    shown("document.querySelector('#trials').scrollIntoView({behavior: 'instant'})")
+    shown(click("button.open[data-trial='7']"))
+    state = """(() => [
+      document.querySelector('#trial-panel').open && document.querySelector('#trial-panel h2').textContent,
+      [...document.querySelectorAll('[aria-pressed]')].map(button => button.getAttribute('aria-pressed')),
+      document.querySelector('select[data-axis=x]').value,
+      document.querySelector('th[aria-sort=descending]').textContent,
+      document.querySelector('.find').value,
+      document.querySelectorAll('.sortable tbody tr[hidden]').length,
+      Math.round(document.querySelector('#trials').getBoundingClientRect().top / 10),
+    ])()"""
+    before = shown(state)
+    assert before[0] == "Trial 7"
+    write(run, renewed=3600)
+    with shown.page.expect_navigation():
+        shown("location.reload()")
+    shown.page.wait_for_selector("html[data-drawn]", timeout=600_000)
+    assert shown(state) == before
+    assert shown.problems == []
+
+
+def test_a_page_that_renews_itself_waits_while_text_is_selected(tmp_path: Path, browser: Any) -> None:
+    path = write(showcase.one(tmp_path / "run"), renewed=60)
+    page = browser.new_page()
+    page.clock.install()
+    page.goto(path.as_uri())
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1')), window.kept = true")
+    page.clock.fast_forward(120_000)  # ms
+    assert page.evaluate("window.kept")
+    page.evaluate("getSelection().removeAllRanges()")
+    with page.expect_navigation():
+        page.clock.fast_forward(1_000)
+    page.close()
+
+
 def test_a_term_leads_to_its_explanation(shown: Shown) -> None:
     link = shown.page.locator("a.term").first
     target = link.get_attribute("href")

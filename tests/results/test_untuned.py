@@ -63,7 +63,7 @@ def test_three_searches_that_agree_are_said_to_be_too_few(tmp_path: Path) -> Non
     untuned(made, [score - 0.01 for score in LOW[:3]])
     found = asked(tmp_path / "run")
     assert "Cannot tell yet whether L2 makes a difference" in found.sentence
-    assert "3 searches per arm. A verdict takes 4 searches or more." in found.sentence
+    assert "3 searches per arm. A verdict takes 4 searches or more: --searches 5." in found.sentence
     assert "Cannot tell whether tuning gained anything, and a verdict takes 4 searches or more: between" in (
         found.sentence
     )

@@ -151,7 +151,7 @@ def test_an_npz_file_that_cannot_be_used_is_refused_in_one_line(npz: Write, case
 
 
 BAD_PARQUET: dict[str, tuple[Any, str]] = {
-    "no label": ({"a": X[:, 0]}, "--target must name the column to predict, since .* it has 1 columns: a"),
+    "no label": ({"a": X[:, 0]}, "--target must name the column to predict, since .* it has 1 column: a"),
     "no feature": ({"label": Y}, "must have a column beside the target .* but there is no other column"),
     "unknown split": (
         {"a": X[:, 0], "label": Y, "split": ["dev"] * 200},

@@ -276,7 +276,7 @@ def test_rows_without_a_target_are_left_out_and_said(tmp_path: Path) -> None:
     rows = [[n, "" if n < 5 else "ab"[n % 2]] for n in range(60)]
     data = load(DataSource(write(tmp_path / "t.csv", ["x", "y"], rows), columns=Columns(target="y", numeric="x")))
     assert raw(data, "x").min() == 5
-    assert "5 of 60 rows have no 'y' and are left out" in notes(data)
+    assert "5 rows have no 'y', of 60: left out" in notes(data)
 
 
 TARGETS: dict[str, tuple[list[Any], Columns, str]] = {
@@ -350,7 +350,7 @@ def test_the_rows_of_another_table_are_encoded_alike(passengers: str, tmp_path: 
     x, said = read_rows(Path(write(tmp_path / "new.csv", ["Sex", "Age", "Class", "Fare", "more"], rows)), encoder)
     median = float(raw(data, "Age")[raw(data, "Age: missing") == 1][0])
     assert x.tolist() == [[3, 1, 0, median, 1, 9.5], [1, 0, 0, 20, 0, 1000.5]]
-    assert said == ["column 'Sex': 1 rows have a category that was not trained on"]
+    assert said == ["column 'Sex': 1 row has a category that was not trained on"]
     for names, row, wrong in (
         (["Sex", "Age", "Class"], ["male", 1, 2], "lacks 'Fare'"),
         (["Sex", "Age", "Class", "Fare"], ["male", "old", 1, 2], "row 1 has 'old'"),

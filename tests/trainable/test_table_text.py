@@ -240,6 +240,6 @@ def test_a_file_without_rows_is_not_predicted_in_silence(tmp_path: Path, trained
 def test_gaps_where_training_had_none_are_said(tmp_path: Path, trained: TableEncoder) -> None:
     row, said = rows_of(tmp_path, trained, ";;;;")
     assert row["amount"] == 4.125
-    assert [line.split("'")[1] for line in said if "have no value, unlike" in line] == [
+    assert [line.split("'")[1] for line in said if "has no value, unlike" in line] == [
         "day", "amount", "share", "code", "flag"
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rungwise.text import plural
 from rungwise.trainable.data.raw import Array, DataError, Pair, Raw
 
 MOST_CHANNELS = 4  # of an image, where its shape leaves a doubt
@@ -86,7 +87,9 @@ def checked(name: str, pair: Pair, kind: str) -> Split:
     if y.ndim != 1 or not any(np.issubdtype(y.dtype, one) for one in kinds):
         raise DataError(f"y must be whole numbers, text or real numbers (N,), but {name!r} has {y.dtype} {y.shape}")
     if len(x) != len(y):
-        raise DataError(f"x and y must have one length, but {name!r} has {len(x)} samples and {len(y)} labels")
+        raise DataError(
+            f"x and y must have one length, but {name!r} has {plural(len(x), 'sample')} and {plural(len(y), 'label')}"
+        )
     if not x.size:
         raise DataError(f"a split must have a sample and a feature, but {name!r} has x of shape {x.shape}")
     if x.ndim == 2:

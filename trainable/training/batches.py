@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rungwise.text import plural
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.training.state import State, generator
@@ -19,8 +20,9 @@ def steps_per_epoch(config: Config, samples: int) -> int:
     steps = samples // min(config.batch_size, samples)
     if steps < config.reports_per_epoch:
         raise ValueError(
-            f"an epoch must have at least as many steps as reports, but got {steps} steps ({samples} samples, "
-            f"batch_size={config.batch_size}) and reports_per_epoch={config.reports_per_epoch}"
+            f"an epoch must have at least as many steps as reports, but got {plural(steps, 'step')} "
+            f"({plural(samples, 'sample')}, batch_size={config.batch_size}) and "
+            f"reports_per_epoch={config.reports_per_epoch}"
         )
     return steps
 

@@ -33,6 +33,8 @@ def _size(gain: TuningGain, found: Difference, defaults: str, findings: Findings
     if found.low is None or found.high is None:
         return f"Cannot tell whether tuning gained anything over {defaults}"
     if gain.verdict is Verdict.CANNOT_TELL:
+        if not score.tells(found.low, found.high):
+            return f"Scores differ too much to tell whether tuning gained anything over {defaults}"
         between = between_text(found.low, found.high, defaults, score)
         few = f", and {why}" if (why := few_text(found)) else ""
         return f"Cannot tell whether tuning gained anything{few}: {between} ({PERCENT} interval)"

@@ -25,10 +25,12 @@ from rungwise.results.analysis.findings import (
     UntilSure,
     WinnersCurse,
 )
-from rungwise.results.analysis.phrasing.parts import PERCENT, plural, states_text
+from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
 from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
+from rungwise.results.io.formatting import epochs as epochs_text
 from rungwise.results.record.types import State
+from rungwise.text import plural
 
 # What `python benchmarks/simulate.py --aa 200` counts: simulated sweeps of two identical arms, and those of which
 # the answer said "helps" or "hurts".
@@ -105,9 +107,11 @@ def note_text(note: Note, findings: Findings) -> str:
             )
         case FailedSearches(arm, count, searches, counted_as):
             counted = "left out" if counted_as is None else f"each counts as {score.value(counted_as)}"
-            return f"Of {searches} searches of {arm}, {count} found nothing that trains: {counted}."
+            return (
+                f"Of {plural(searches, 'search', 'searches')} of {arm}, {count} found nothing that trains: {counted}."
+            )
         case ArmBudgets(trials, epochs):
-            each = [f"{arm}: {plural(trials[arm], 'trial')}, {epochs[arm]:,.4g} epochs" for arm in trials]
+            each = [f"{arm}: {plural(trials[arm], 'trial')}, {epochs_text(epochs[arm])}" for arm in trials]
             text = f"Budget of the searches: {'; '.join(each)}."
             if max(epochs.values()) > UNEQUAL * min(epochs.values()):
                 text += " --budget epochs gives every search equally many epochs."
@@ -171,7 +175,7 @@ def is_of_winner(note: Note) -> bool:
 def seed_text(note: Note, findings: Findings) -> str:
     """Confirmations that have no score, and what follows."""
     assert isinstance(note, FailedSeeds | MissingSeeds)
-    of = f"{note.seeds} confirmations of {note.arm}"
+    of = f"{plural(note.seeds, 'confirmation')} of {note.arm}"
     if not note.chosen or findings.replicate is Replicate.SEARCH:
         of += f", trial {note.source}"
     if isinstance(note, MissingSeeds):

@@ -12,6 +12,7 @@ from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.types import State
+from rungwise.text import plural
 
 PERCENT = f"{CONFIDENCE:.0%}"
 _ENDED = {
@@ -31,10 +32,6 @@ def signed(mean: float, score_format: MetricFormat) -> str:
     return f"{score_format.amount(mean)} {'less' if mean < 0 else 'more'} {score_format.measure}"
 
 
-def plural(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("s" if count != 1 else "")
-
-
 def counted(count: int, replicate: Replicate) -> str:
     return _COUNTED[replicate][count > 1]
 
@@ -50,4 +47,4 @@ def failure_text(arm: Arm) -> str:
     what, count = ("confirmation" if arm.candidates else "trial"), sum(arm.failed.values())
     if count == 1:
         return f"its only {what} {next(iter(arm.failed)).lower()}"
-    return f"of its {count} {what}s, {states_text(arm.failed)}"
+    return f"of its {plural(count, what)}, {states_text(arm.failed)}"

@@ -7,9 +7,18 @@ from rungwise.results.analysis.findings import (
     Findings,
     Verdict,
 )
-from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, plural, signed
-from rungwise.results.analysis.statistics import CONFIDENCE, FEWEST, REPEATED_LEVELS, Difference
+from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, signed
+from rungwise.results.analysis.statistics import (
+    ADVISED,
+    CONFIDENCE,
+    FEWEST,
+    MOST,
+    REPEATED_LEVELS,
+    Difference,
+    samples_suffice,
+)
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.text import plural
 
 
 def comparison_text(comparison: Comparison, findings: Findings) -> str:
@@ -57,9 +66,11 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
         case Verdict.CANNOT_TELL:
             if found.low is None or found.high is None:
                 return f"Cannot tell yet whether {arm} makes a difference: {searches}, so no interval."
-            between = between_text(found.low, found.high, control, score)
-            text = f"Cannot tell yet whether {arm} makes a difference: {between} ({PERCENT} interval), {budget}; "
-            return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, worth)}".rstrip()
+            between = f"{between_text(found.low, found.high, control, score)} ({PERCENT} interval)"
+            if not score.tells(found.low, found.high):
+                between = "its searches score too differently for an interval"
+            text = f"Cannot tell yet whether {arm} makes a difference: {between}, {budget}; "
+            return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, findings)}".rstrip()
     assert found.low is not None
     assert found.high is not None
     first, last = score.bounds(*((-found.high, -found.low) if found.mean < 0 else (found.low, found.high)))
@@ -92,14 +103,20 @@ def few_text(found: Difference) -> str:
     return f"a verdict takes {FEWEST} searches or more" if excludes and min(found.n, found.n_other) < FEWEST else ""
 
 
-def _needed(comparison: Comparison, found: Difference, worth: str | None) -> str:
+def _needed(comparison: Comparison, found: Difference, findings: Findings) -> str:
     """What it would take, of a comparison that is open."""
-    if few := few_text(found):
-        return f"{few[0].upper()}{few[1:]}."
-    if worth is None:
-        return f"A verdict takes {FEWEST} searches or more." if min(found.n, found.n_other) < FEWEST else ""
+    if min(found.n, found.n_other) < FEWEST:
+        return f"A verdict takes {FEWEST} searches or more: --searches {comparison.needed or ADVISED}."
+    if findings.worth is None:
+        return ""
+    worth = findings.format.amount(findings.worth)
+    if comparison.needed is None and not samples_suffice(found, findings.worth):
+        return f"However many searches there are, {worth} are too little for this test split: take a larger one."
     if comparison.needed is None:
-        return f"A difference of {worth} is too small for the spread of these scores, and for this many test samples."
+        return (
+            f"Searches score too differently for {MOST} of them to show a difference of {worth}: more --trials make "
+            "them more alike, more --confirm-seeds average out the luck of a seed."
+        )
     more = comparison.needed - min(found.n, found.n_other)
     until_sure = f", or --until-sure {max(REPEATED_LEVELS)}" if comparison.needed <= max(REPEATED_LEVELS) else ""
     return (

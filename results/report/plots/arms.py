@@ -12,6 +12,7 @@ from rungwise.results.io.formatting import format_metric, metric_label
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
 from rungwise.results.report.snapshot import Snapshot
+from rungwise.text import plural
 
 _UNITS = {Replicate.SEED: "fresh seeds", Replicate.SEARCH: "searches, each with its own winner"}
 
@@ -91,7 +92,7 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
         "searched for are not a sample of what to expect."
     )
     alt = text or "Best scores of the search per arm: " + "; ".join(
-        f"{bar.arm}: {len(bar.values)} trials from {format_metric(min(bar.values), metric)} "
+        f"{bar.arm}: {plural(len(bar.values), 'trial')} from {format_metric(min(bar.values), metric)} "
         f"to {format_metric(max(bar.values), metric)}"
         for bar in bars
     )

@@ -11,6 +11,7 @@ from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.io.formatting import metric_label
 from rungwise.results.report.plots.primitives import Figure, Json, View, arm_colour, axis, safe
 from rungwise.results.report.snapshot import Snapshot
+from rungwise.text import plural
 
 _BAND = 0.16  # opacity
 
@@ -26,7 +27,8 @@ def plot_budget(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Fin
     ]
     score = findings.objective_format
     ends = [
-        f"{curve.arm}: {score.value(last.expected.mean)}{_interval(last, findings)} after {last.trials} trials"
+        f"{curve.arm}: {score.value(last.expected.mean)}{_interval(last, findings)} "
+        f"after {plural(last.trials, 'trial')}"
         for curve in averaged
         for last in curve.points[-1:]
     ]
@@ -61,8 +63,8 @@ def _leads(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Findings
             texts.append(f"At no number of trials up to {last} do {arm} and {control} differ beyond chance.")
             continue
         winner = arm if any(lead > 0 for _, lead in leads) else control
-        where = f"with {ahead[0]}" if len(ahead) == 1 else f"with {ahead[0]} to {ahead[-1]}"
-        texts.append(f"{winner} is ahead of {control if winner == arm else arm} {where} trials, beyond chance.")
+        where = f"with {plural(ahead[0], 'trial')}" if len(ahead) == 1 else f"with {ahead[0]} to {ahead[-1]} trials"
+        texts.append(f"{winner} is ahead of {control if winner == arm else arm} {where}, beyond chance.")
     return " ".join(texts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.report.plots.primitives import Figure, Json, View, category, colour, safe
+from rungwise.text import plural
 
 
 def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
@@ -30,12 +31,14 @@ def plot_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> F
             if count
         ]
     shares = [(matrix[i][i] / sum(row), i) for i, row in enumerate(matrix) if sum(row)]
-    confused = ", ".join(f"{classes[i]} taken for {classes[j]} ({count} times)" for count, i, j in worst[::-1][:3])
+    confused = ", ".join(
+        f"{classes[i]} taken for {classes[j]} ({plural(count, 'time')})" for count, i, j in worst[::-1][:3]
+    )
     axes = {"xaxis": category(classes, title={"text": "predicted"}, showgrid=False, zeroline=False)}
     axes["yaxis"] = category(classes, title={"text": "true"}, autorange="reversed", showgrid=False)
     return Figure(
         "confusion",
-        f"{right} of {total} test samples are right."
+        f"{right} of {plural(total, 'test sample')} are right."
         + (f" Most frequent mistakes: {confused}." if confused else "")
         + (f" Weakest class: {classes[min(shares)[1]]}, {100 * min(shares)[0]:.1f}% right." if shares else ""),
         [View("confusion", [cells], axes | {"annotations": notes})],

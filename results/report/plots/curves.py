@@ -9,6 +9,7 @@ from rungwise.results.io.formatting import metric_label
 from rungwise.results.record.types import State
 from rungwise.results.report.plots.primitives import Figure, Json, View, axis, colour, padded, state_colour
 from rungwise.results.report.snapshot import EPSILON, Entry, Snapshot, by_state
+from rungwise.text import plural
 
 POINTS = 24_000  # of all learning curves together: more is drawn no better, and slowly
 _MARKS = {
@@ -45,14 +46,14 @@ def plot_curves(snapshot: Snapshot) -> Figure | None:
     rungs = ", ".join(f"{rung:g}" for rung in snapshot.rungs[:-1])
     return Figure(
         "curves",
-        f"{metric_label(snapshot.metric).capitalize()} over epochs of {len(drawn)} trials: {counts}."
+        f"{metric_label(snapshot.metric).capitalize()} over epochs of {plural(len(drawn), 'trial')}: {counts}."
         + (f" Rungs at epoch {rungs}." if rungs else " No rungs: no trial was compared on the way."),
         views,
         "One line per trial. Dashed vertical lines are rungs, where ASHA compares trials; curves that end on one were "
         "stopped there."
         + (f" Curves are thinned to {each} points each." if thinned else "")
-        + (f" Partly off this range: {off} {'curve' if off == 1 else 'curves'}." if off else "")
-        + (f" Not drawn: {blank} trials without a finite score." if blank else ""),
+        + (f" Partly off this range: {plural(off, 'curve')}." if off else "")
+        + (f" Not drawn: {plural(blank, 'trial')} without a finite score." if blank else ""),
         height=430,
     )
 

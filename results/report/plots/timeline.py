@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rungwise.results.io.formatting import count, duration
+from rungwise.results.io.formatting import duration
 from rungwise.results.record.types import State
 from rungwise.results.report.plots.history import unit_of
 from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe, state_colour
 from rungwise.results.report.snapshot import Attempt, Snapshot
+from rungwise.text import plural
 
 ROW = 18  # CSS pixels of a slot
 TALLEST = 1400  # CSS pixels
@@ -104,10 +105,10 @@ def _finding(snapshot: Snapshot, slots: Sequence[tuple[str, int]]) -> str:
     machines = {machine_of(attempt) for attempt in snapshot.attempts}
     resumed = sum(not attempt.is_last for attempt in snapshot.attempts)
     waiting = sum(entry.trial.attempts == 0 for entry in snapshot.entries)
-    text = f"{count(len(trials))} trials on {len(machines)} machine{'s' if len(machines) > 1 else ''}"
+    text = f"{plural(len(trials), 'trial')} on {plural(len(machines), 'machine')}"
     text += f", at most {len(set(slots))} at a time." if len(machines) == 1 else "."
     if resumed:
-        text += f" {resumed} attempt{'s were' if resumed > 1 else ' was'} resumed by a later one."
+        text += f" {plural(resumed, 'attempt was', 'attempts were')} resumed by a later one."
     if waiting:
         text += f" Not shown: {waiting} that never started."
     return text

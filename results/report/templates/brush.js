@@ -79,4 +79,5 @@ function brushable(plot) {
     renew();
   });
   plot.at.on("plotly_deselect", clear);
+  if (brushes.length) renew(); // kept while the page was loaded again
 }

@@ -3,6 +3,9 @@ function choosable(plot) {
   if (!plot.told.axes) return;
   const names = Object.keys(plot.told.axes);
   plot.chosen = { x: names[0], y: names[1] };
+  for (const select of plot.figure.querySelectorAll("select[data-axis]")) {
+    if (names.includes(plot.kept?.[select.dataset.axis])) select.value = plot.kept[select.dataset.axis];
+  }
   const told = document.createElement("p");
   told.setAttribute("aria-live", "polite");
   plot.figure.querySelector("figcaption").append(told);

@@ -28,6 +28,7 @@ function pairsOf(rows) {
 function openTrial(number) {
   const trial = page.panel.trials[number];
   if (!trial) return;
+  panel.dataset.trial = number;
   panel.querySelector("h2").textContent = `Trial ${number}`;
   const content = panel.querySelector(".content");
   content.replaceChildren(pairsOf(trial.about));
@@ -45,7 +46,9 @@ function openTrial(number) {
   }
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
-  if (trial.curve[0].length && window.Plotly) drawCurve(curve, trial);
+  if (!trial.curve[0].length) return;
+  library();
+  drawCurve(curve, trial);
 }
 
 function drawCurve(at, trial) {

@@ -19,6 +19,20 @@ function resolved(value, style) {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
 }
 
+// The axis with its title broken into lines of at most `room` CSS pixels; plotly.js would let its ends leave the plot.
+const pen = document.createElement("canvas").getContext("2d");
+function withTitle(axis, room, font) {
+  if (!axis.title?.text) return axis;
+  pen.font = `${Math.round(1.2 * font.size)}px ${font.family}`; // plotly.js's size of a title
+  const lines = [];
+  for (const word of axis.title.text.split(" ")) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && pen.measureText(longer).width <= room) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return { ...axis, title: { ...axis.title, text: lines.join("<br>") } };
+}
+
 function layoutOf(plot, view, style) {
   const ink = style.getPropertyValue("--ink").trim();
   const lines = {
@@ -29,15 +43,18 @@ function layoutOf(plot, view, style) {
     ticks: "",
   };
   const small = narrow.matches;
+  const font = { family: getComputedStyle(document.body).fontFamily, size: small ? 12 : 13, color: ink };
+  const width = !printing ? undefined : plot.at.closest(".grid") ? PAPER / 2 - 12 : PAPER;
+  const room = [0.6 * (width ?? (plot.at.clientWidth || 400)), 0.7 * (plot.at.clientHeight || 240)]; // the rest is for the other axis
   const asked = plot.chosen ? { ...view.layout, ...chosenLayout(plot) } : view.layout;
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: small ? 12 : 13, color: ink },
+    font,
     margin: { l: small ? 8 : 16, r: small ? 8 : 16, t: 26, b: 12 },
     showlegend: false,
     autosize: true,
-    width: !printing ? undefined : plot.at.closest(".grid") ? PAPER / 2 - 12 : PAPER,
+    width,
     dragmode: touch.matches ? false : "zoom", // a finger on a plot scrolls the page
     hoverlabel: {
       bgcolor: style.getPropertyValue("--panel").trim(),
@@ -46,8 +63,8 @@ function layoutOf(plot, view, style) {
       align: "left",
     },
     ...resolved(asked, style),
-    xaxis: { ...lines, ...resolved(asked.xaxis || {}, style) },
-    yaxis: { ...lines, ...resolved(asked.yaxis || {}, style) },
+    xaxis: withTitle({ ...lines, ...resolved(asked.xaxis || {}, style) }, room[0], font),
+    yaxis: withTitle({ ...lines, ...resolved(asked.yaxis || {}, style) }, room[1], font),
   };
   if (plot.key !== "parallel") return layout;
   return { ...layout, dragmode: touch.matches ? false : "select", shapes: [...layout.shapes, ...brushShapes(style)] };
@@ -139,20 +156,24 @@ function swatch(trace, style) {
 
 function switches(plot) {
   const buttons = plot.figure.querySelectorAll(".switch button");
+  const press = () => {
+    for (const button of buttons) button.setAttribute("aria-pressed", String(Number(button.dataset.view) === plot.view));
+  };
   for (const button of buttons) {
     button.addEventListener("click", () => {
       plot.view = Number(button.dataset.view);
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      press();
       draw(plot);
     });
   }
+  press();
 }
 
-async function library() {
+// Makes Plotly of the packed text in the page, once.
+function library() {
+  if (window.Plotly) return;
   const packed = atob(document.getElementById("plotly").textContent);
-  const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
+  script.textContent = gunzip(Uint8Array.from(packed, (letter) => letter.charCodeAt(0)));
   document.head.append(script); // runs at once; the page's policy knows its SHA-256
 }

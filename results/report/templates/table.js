@@ -9,6 +9,9 @@ function compare(a, b) {
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
+  for (const row of body.rows) {
+    for (const [column, cell] of [...row.cells].entries()) cell.dataset.head = heads[column].textContent; // page.css
+  }
   heads.forEach((head, column) => {
     head.querySelector("button").addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
@@ -33,6 +36,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
       row.hidden = !words.every((word) => text.includes(word));
       left += !row.hidden;
     }
-    count.textContent = words.length ? `${left} of ${body.rows.length} trials contain this.` : "";
+    count.textContent = words.length ? `${left} of ${body.rows.length} trials ${left === 1 ? "contains" : "contain"} this.` : "";
   });
 }

@@ -181,6 +181,8 @@ class Session:
         if any(trial.state not in (State.FAILED, State.LOST) for trial in trials):
             return None
         common, times = Counter(trial.reason for trial in trials).most_common(1)[0]
+        if len(trials) == 1:
+            return f"the only trial {trials[0].state} with: {common}"
         return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
 
     def score(self, data: SweepData) -> bool:

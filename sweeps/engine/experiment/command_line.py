@@ -115,7 +115,7 @@ def _form(default: Options, grouped: Mapping[str, str]) -> type:
 
 def _default_hint(default: str) -> str:
     """What the help says of a default: nothing of one that its words explain, or of a switch."""
-    return "" if default in ("None", "", "False", "True", "'{}'") else f"(default: {default})"
+    return "" if default in ("None", "", "False", "True", "'{}'") else f"(default: {default.removesuffix('.0')})"
 
 
 def _docstrings(kind: type) -> dict[str, str]:

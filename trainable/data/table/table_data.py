@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from rungwise.text import printable_name, unknown
+from rungwise.text import plural, printable_name, unknown
 from rungwise.trainable.data import memory
 from rungwise.trainable.data.raw import Array, DataError, Raw
 from rungwise.trainable.data.table import split
@@ -33,7 +34,7 @@ def problems(path: Path, roles: Columns) -> list[str]:
             shown = ", ".join(names[-SHOWN:])
             lines.append(
                 f"--target must name the column to predict, since {str(path)!r} has no column {roles.label!r}; it has "
-                f"{len(names)} columns{', such as' if len(names) > SHOWN else ':'} {shown}"
+                f"{plural(len(names), 'column')}{', such as' if len(names) > SHOWN else ':'} {shown}"
             )
         wrong = memory.problem(str(path), nbytes(path))
         return [*lines, *([wrong] if wrong else [])]
@@ -62,7 +63,9 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
         raise DataError(f"a table must have rows, but {str(path)!r} has column names alone")
     known = ~is_missing(target)
     if not known.all():
-        notes.append(f"{int((~known).sum()):,} of {len(target):,} rows have no {roles.label!r} and are left out")
+        notes.append(
+            f"{plural(int((~known).sum()), 'row has', 'rows have')} no {roles.label!r}, of {len(target):,}: left out"
+        )
         if not known.any():
             raise DataError(f"the target {roles.label!r} of {str(path)!r} has no value")
     y, classes = _labels(roles, target[known])
@@ -114,9 +117,16 @@ def read_rows(path: Path, encoder: TableEncoder) -> tuple[Array, list[str]]:
     table = {feature.name: _of_kind(file, feature, decimal) for feature in encoder.features}
     notes = [f"decimals are read with {decimal!r}, unlike those trained on"] if decimal != encoder.decimal else []
     unseen = encoder.unseen(table)
-    notes += [f"column {name!r}: {rows} rows have a category that was not trained on" for name, rows in unseen.items()]
+    notes += [
+        f"column {name!r}: {plural(rows, 'row has', 'rows have')} a category that was not trained on"
+        for name, rows in unseen.items()
+    ]
     gaps = {f.name: is_missing(table[f.name]).sum() for f in encoder.features if not f.missing}
-    notes += [f"column {name!r}: {n} rows have no value, unlike those trained on" for name, n in gaps.items() if n]
+    notes += [
+        f"column {name!r}: {plural(int(n), 'row has', 'rows have')} no value, unlike those trained on"
+        for name, n in gaps.items()
+        if n
+    ]
     return encoder.encode(table), notes
 
 
@@ -193,8 +203,8 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
     labels = np.searchsorted(distinct, target)
     if len(distinct) * 2 > len(target):
         raise DataError(
-            f"the target {name!r} has {len(distinct)} classes in {len(target)} rows: a class must have rows to learn "
-            "from; name another target, or say --task regression if it is a number"
+            f"the target {name!r} has {plural(len(distinct), 'class', 'classes')} in {plural(len(target), 'row')}: a "
+            "class must have rows to learn from; name another target, or say --task regression if it is a number"
         )
     return labels.astype(np.int64), tuple(map(printable_name, texts))
 
@@ -264,22 +274,28 @@ def _odd_values(file: TableFile, table: Mapping[str, Array]) -> list[str]:
             )
         elif not file.is_text and text.is_number("."):
             lines.append(f"column {name!r} has numbers as text, and is taken as categories; --numeric {name!r} if not")
-    return [*lines[:SHOWN], *([f"{len(lines) - SHOWN} more columns like these"] if len(lines) > SHOWN else [])]
+    return [
+        *lines[:SHOWN],
+        *([f"{plural(len(lines) - SHOWN, 'more column')} like these"] if len(lines) > SHOWN else []),
+    ]
 
 
 def _notes(encoder: TableEncoder) -> list[str]:
     """What was done to the columns, in a few lines; the report has all of it."""
-    kinds = {"number": "numbers", "category": "categories", "date": "dates"}
-    counts = {word: [f for f in encoder.features if f.kind == kind] for kind, word in kinds.items()}
-    made = ", ".join(f"{len(features)} {word}" for word, features in counts.items() if features)
-    lines = [f"{len(encoder.features)} columns ({made}) become {len(encoder.names)} columns of numbers"]
+    kinds: Counter[str] = Counter(feature.kind for feature in encoder.features)
+    plurals = {"number": "numbers", "category": "categories", "date": "dates"}
+    made = ", ".join(plural(kinds[kind], kind, many) for kind, many in plurals.items() if kinds[kind])
+    columns = plural(len(encoder.features), "column")
+    numbers = plural(len(encoder.names), "column of numbers", "columns of numbers")
+    lines = [f"{columns} ({made}) become{'s' if len(encoder.features) == 1 else ''} {numbers}"]
     if filled := [feature.name for feature in encoder.features if feature.missing]:
         lines.append(f"missing values are marked, those of numbers and dates filled by the median: {_some(filled)}")
     for name, why in list(encoder.left_out.items())[:SHOWN]:
         if why != "by --drop":
             lines.append(f"column {name!r} is left out: {why}{_way_to_keep(why, name)}")
     if len(encoder.left_out) > SHOWN:
-        lines.append(f"{len(encoder.left_out) - SHOWN} more columns are left out; the report lists them")
+        more = plural(len(encoder.left_out) - SHOWN, "more column is", "more columns are")
+        lines.append(f"{more} left out; the report lists them")
     return lines
 
 

@@ -13,6 +13,7 @@ from rungwise.results.report.importance import (
     ImportanceAnalysis,
 )
 from rungwise.results.report.plots.primitives import Figure, Json, View, category, colour, safe
+from rungwise.text import plural
 
 MOST = 20  # bars of a view; the rest are counted in words
 
@@ -48,7 +49,7 @@ def list_missing(analysis: ImportanceAnalysis) -> list[str]:
         elif importance.completed < LEAST and importance is firsts[importance.view]:
             lines.append(
                 f"{view}: of completed trials there are too few to say (n={importance.completed}, {LEAST} are needed); "
-                f"the figure compares the {importance.n} trials that reached {epochs(importance.rung or 0)}."
+                f"the figure compares the {plural(importance.n, 'trial')} that reached {epochs(importance.rung or 0)}."
             )
     return lines
 

@@ -11,6 +11,7 @@ from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View
 from rungwise.results.report.plots.space.hyperparameters import colour_bar, colour_scale, robust_range, title_with_unit
 from rungwise.results.report.plots.space.scales import scale_of
 from rungwise.results.report.snapshot import Entry, Snapshot
+from rungwise.text import plural
 
 
 def plot_pairs(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | None:
@@ -46,7 +47,7 @@ def plot_pairs(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | Non
         f"{label.capitalize()} at {epochs(analysis.rung)} over two hyperparameters of your choice.",
         [View("pairs", data, layout)],
         f"A dot is a trial, coloured by its score at {epochs(analysis.rung)}; its shape shows the arm. "
-        + (f"Open grey ones: {len(others)} trials that were stopped earlier or have no score there." if others else ""),
+        + (f"Open grey: {plural(len(others), 'trial')} stopped earlier or without a score there." if others else ""),
         height=460,
         axes=axes,
     )

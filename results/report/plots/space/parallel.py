@@ -7,6 +7,7 @@ from rungwise.results.report.importance import ARM, ImportanceAnalysis
 from rungwise.results.report.plots.primitives import Figure, Json, View, brief, colour, safe
 from rungwise.results.report.plots.space.scales import ChoiceScale, scale_of
 from rungwise.results.report.snapshot import Snapshot
+from rungwise.text import plural
 
 AXES = 8
 NOT_SEARCHED = -0.3  # the place of a trial without the hyperparameter: a band of its own below the scale
@@ -70,13 +71,17 @@ def plot_parallel(analysis: ImportanceAnalysis, snapshot: Snapshot) -> Figure | 
     layout["hovermode"] = "closest"
     return Figure(
         "parallel",
-        f"{len(order)} trials that reached {epochs(analysis.rung)} as lines over "
+        f"{plural(len(order), 'trial')} that reached {epochs(analysis.rung)} as lines over "
         f"{', '.join(names)} and {metric_label(snapshot.metric)}.",
         [View("parallel", data, layout)],
         "One line per trial, from hyperparameter to hyperparameter, to its score at the right."
         + (" A trial that did not search a hyperparameter passes the box below its axis." if lacking else "")
-        + (f" Left out: {len(analysis.names) - len(shown)} less important hyperparameters." if cut else "")
-        + (f" Left out: {beyond} trials of the search that did not reach {epochs(analysis.rung)}." if beyond else ""),
+        + (f" Left out: {plural(len(analysis.names) - len(shown), 'less important hyperparameter')}." if cut else "")
+        + (
+            f" Left out: {plural(beyond, 'trial')} of the search that did not reach {epochs(analysis.rung)}."
+            if beyond
+            else ""
+        ),
         height=480 if lacking else 440,
         hint="Drag over a part of an axis to keep only the trials that pass there; a double click keeps all again. The "
         "legend's buttons hide and show a part of the trials. A click on a point opens its trial.",
