@@ -117,10 +117,11 @@ class SyntheticRecord:
         samples: of the test split.
         worth: the smallest difference that is worth having.
         arms: of each arm its searches.
+        until_sure: as the flag: up to how many searches are added; 0: none.
     """
 
-    def __init__(self, samples: int, worth: float, arms: Mapping[str, Sequence[Search]]) -> None:
-        self._samples, self._worth, self._arms = samples, worth, arms
+    def __init__(self, samples: int, worth: float, arms: Mapping[str, Sequence[Search]], until_sure: int = 0) -> None:
+        self._samples, self._worth, self._arms, self._until_sure = samples, worth, arms, until_sure
         self._trials, self._curves = list[Trial](), dict[int, dict[int, ReportRow]]()
         self._scores, self._packed = dict[int, dict[str, float]](), dict[int, tuple[int, bytes]]()
         for arm, searches in arms.items():
@@ -153,7 +154,15 @@ class SyntheticRecord:
         data = DatasetSummary(name="synthetic", classes=["a", "b"], test=self._samples)
         arms: Mapping[str, Any] = {arm: {} for arm in self._arms}
         searches = max(map(len, self._arms.values()))
-        return Definition(name="synthetic", trials=16, searches=searches, order="fixed", arms=arms, data=data)
+        return Definition(
+            name="synthetic",
+            trials=16,
+            searches=searches,
+            until_sure=self._until_sure,
+            order="fixed",
+            arms=arms,
+            data=data,
+        )
 
     def trials(self) -> list[Trial]:
         return self._trials

@@ -2,6 +2,7 @@
 planted, and how often two sweeps that differ by their seed agree.
 
     python benchmarks/simulate.py --aa 200 --pairs 40
+    python benchmarks/simulate.py --pairs 120 --until-sure 12 --gain 0.18    # adds searches until sure
 
 What is real: the studies (Optuna's TPE, seeded as in a sweep), the rungs (ASHA), the choice of each search's winner,
 and the answer. What is not: a trial is drawn from `curves/surrogate_l2.py`, and what a confirmed model scores on each
@@ -44,11 +45,13 @@ Searched = tuple[list[list[float]], int, dict[str, Any]]  # curves of trials; th
 
 @dataclass(frozen=True)
 class Effort:
-    """What a sweep spends on each arm."""
+    """What a sweep spends on each arm, and the difference that it looks for."""
 
     searches: int = SEARCHES
     trials: int | None = None  # of each search; None: the main job's
     seeds: int = SEEDS  # fresh ones, on which each search's winner is confirmed
+    until_sure: int = 0  # searches are added to both arms until the answer is sure, up to so many; 0: none are
+    worth: float = WORTH  # the smallest difference that is worth having
 
 
 DEFAULT = Effort()
@@ -63,6 +66,8 @@ class Simulated:
     half_width: float
     truths: tuple[tuple[float, ...], ...]  # of each arm: the test accuracy that each search's winner has on average
     budget_decides: bool  # whether it says that the answer depends on the budget
+    searches: int  # of each arm, with those that were added
+    epochs: int  # of both arms' trials and confirmations
 
 
 def simulated(seed: int, planted: float = 0.0, effort: Effort = DEFAULT) -> Simulated:
@@ -74,7 +79,8 @@ def simulated(seed: int, planted: float = 0.0, effort: Effort = DEFAULT) -> Simu
     assert said.low is not None
     assert said.high is not None
     depends = any(isinstance(note, BudgetDecides) for note in found.notes)
-    return Simulated(comparison.verdict, said.mean, (said.high - said.low) / 2, truths, depends)
+    epochs = sum(arm.epochs for arm in found.arms) + len(ARMS) * said.n * effort.seeds * main_job().epochs
+    return Simulated(comparison.verdict, said.mean, (said.high - said.low) / 2, truths, depends, said.n, epochs)
 
 
 def simulated_answer(seed: int, planted: float, effort: Effort) -> tuple[Answer, tuple[tuple[float, ...], ...]]:
@@ -82,30 +88,43 @@ def simulated_answer(seed: int, planted: float, effort: Effort) -> tuple[Answer,
     found: dict[str, list[Search]] = {arm: [] for arm in ARMS}
     truths: dict[str, list[float]] = {arm: [] for arm in ARMS}
     split = SyntheticSplit(SAMPLES, np.random.default_rng(derived_seed(seed, "samples")))
-    for study, (curves, winner, config) in searched(seed, effort.searches, effort.trials).items():
-        gain = planted if study.arm == ARMS[1] else 0.0
-        draw = np.random.default_rng(derived_seed(seed, "test", *study))
-        models = []
-        for each in range(effort.seeds):
-            training = landscape().draw(config, derived_seed(seed, "confirm", *study, each))
-            shift = shift_for(training.truth + gain) + draw.normal(0, SEED_SD / 100 / slope())
-            models.append((float(training.accuracy[-1]) + gain, split.right(study.arm, shift)))
-        truths[study.arm].append(training.truth + gain)
-        found[study.arm].append(Search(models, [[value + gain for value in curve] for curve in curves], winner))
-    record: Any = SyntheticRecord(SAMPLES, WORTH, found)
-    return answer(record), tuple(tuple(some) for some in truths.values())
+    while True:
+        number = len(found[ARMS[0]]) + 1
+        for study in (StudyKey(arm, number) for arm in ARMS):
+            curves, winner, config = searched(seed, study, effort.trials)
+            gain = planted if study.arm == ARMS[1] else 0.0
+            draw = np.random.default_rng(derived_seed(seed, "test", *study))
+            models = []
+            for each in range(effort.seeds):
+                training = landscape().draw(config, derived_seed(seed, "confirm", *study, each))
+                shift = shift_for(training.truth + gain) + draw.normal(0, SEED_SD / 100 / slope())
+                models.append((float(training.accuracy[-1]) + gain, split.right(study.arm, shift)))
+            truths[study.arm].append(training.truth + gain)
+            found[study.arm].append(Search(models, [[value + gain for value in curve] for curve in curves], winner))
+        if number < effort.searches:
+            continue
+        record: Any = SyntheticRecord(SAMPLES, effort.worth, found, effort.until_sure)
+        said = answer(record)
+        is_sure = all(one.verdict is not Verdict.CANNOT_TELL for one in said.comparisons)
+        if is_sure or number >= effort.until_sure:  # as `engine.worth.add_search` decides
+            return said, tuple(tuple(some) for some in truths.values())
+
+
+@lru_cache(maxsize=64)
+def searched(seed: int, study: StudyKey, trials: int | None) -> Searched:
+    """What a search of a sweep finds, without a gain: TPE and ASHA compare ranks, which a gain for all trials of an
+    arm does not change."""
+    experiment = experiment_of(seed, trials)
+    return search(experiment, study, Rungs([study], rung_schedule(experiment), "max"))
 
 
 @lru_cache(maxsize=1)
-def searched(seed: int, searches: int, trials: int | None) -> dict[StudyKey, Searched]:
-    """What the searches of one sweep find, without a gain: TPE and ASHA compare ranks, which a gain for all trials of
-    an arm does not change."""
+def experiment_of(seed: int, trials: int | None) -> Experiment:
+    """The sweep; its searches do not depend on how many there are."""
     sweep = main_job()
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
-    sweep = replace(sweep, arms=arms, trials=trials or sweep.trials, searches=searches)
-    experiment = resolve(sweep, replace(default_options(sweep), seed=seed))
-    rungs = Rungs(experiment.studies, rung_schedule(experiment), "max")
-    return {study: search(experiment, study, rungs) for study in experiment.studies}
+    sweep = replace(sweep, arms=arms, trials=trials or sweep.trials, searches=SEARCHES)
+    return resolve(sweep, replace(default_options(sweep), seed=seed))
 
 
 def search(experiment: Experiment, key: StudyKey, rungs: Rungs) -> Searched:
@@ -133,27 +152,27 @@ def search(experiment: Experiment, key: StudyKey, rungs: Rungs) -> Searched:
     return curves, winner, configs[winner]
 
 
-def outcomes(seed: int, effort: Effort) -> dict[float, Simulated]:
+def outcomes(seed: int, effort: Effort, gain: float) -> dict[float, Simulated]:
     """{planted gain: what is said} of one sweep."""
-    return {planted: simulated(seed, planted, effort) for planted in (0.0, PLANTED)}
+    return {planted: simulated(seed, planted, effort) for planted in (0.0, gain)}
 
 
-def compare(sweeps: int, pairs: int, processes: int, effort: Effort) -> int:
+def compare(sweeps: int, pairs: int, processes: int, effort: Effort, gain: float = PLANTED) -> int:
     """Say how often identical arms are told apart, how often a planted gain is seen, and how often two sweeps that
     differ by their seed agree. The exit code is not 0 when the answer errs too often, misses too much, or contradicts
     itself."""
     with ProcessPoolExecutor(processes) as pool:
-        run = partial(outcomes, effort=effort)
+        run = partial(outcomes, effort=effort, gain=gain)
         found = list(pool.map(run, range(max(sweeps, 2 * pairs)), chunksize=4))
-    good = _say_errors(found[:sweeps]) if sweeps else True
-    for planted in (0.0, PLANTED) if pairs else ():
-        _same, contradictory = _say_agreement([one[planted].verdict for one in found[: 2 * pairs]], planted)
+    good = _say_errors(found[:sweeps], gain) if sweeps else True
+    for planted in (0.0, gain) if pairs else ():
+        contradictory = _say_agreement([one[planted] for one in found[: 2 * pairs]], planted)
         good = good and not contradictory  # how often two agree depends on the number of searches: it is only said
     return 0 if good else 1
 
 
-def _say_errors(found: Sequence[Mapping[float, Simulated]]) -> bool:
-    same, better, count = [one[0.0] for one in found], [one[PLANTED] for one in found], len(found)
+def _say_errors(found: Sequence[Mapping[float, Simulated]], gain: float) -> bool:
+    same, better, count = [one[0.0] for one in found], [one[gain] for one in found], len(found)
     false = sum(one.verdict in (Verdict.HELPS, Verdict.HURTS) for one in same)
     seen, wrong = (sum(one.verdict is verdict for one in better) for verdict in (Verdict.HELPS, Verdict.HURTS))
     depends = sum(one.budget_decides for one in same)
@@ -163,7 +182,7 @@ def _say_errors(found: Sequence[Mapping[float, Simulated]]) -> bool:
     centre = np.mean(expected)
     covered = np.mean([abs(one.difference) <= one.half_width for one in same])
     print(f"in {count} sweeps of two identical arms the answer said otherwise {false} times")
-    print(f"a gain of {100 * PLANTED:.2f} points was seen in {seen} of {count} sweeps, and taken for a loss in {wrong}")
+    print(f"a gain of {100 * gain:.2f} points was seen in {seen} of {count} sweeps, and taken for a loss in {wrong}")
     print(f"of the identical arms it said {depends} times that the answer depends on the budget")
     print(
         f"half widths of 95% intervals: {np.median(widths):.3f} points (median; {min(widths):.3f} to "
@@ -173,16 +192,20 @@ def _say_errors(found: Sequence[Mapping[float, Simulated]]) -> bool:
     return false <= MOST_FALSE * count and seen >= LEAST_SEEN * count and not wrong
 
 
-def _say_agreement(verdicts: Sequence[Verdict], planted: float) -> tuple[int, int]:
+def _say_agreement(sweeps: Sequence[Simulated], planted: float) -> int:
+    """Say how often neighbours agree; the number of pairs that contradict each other."""
+    verdicts = [one.verdict for one in sweeps]
     same, contradictory = agreement(verdicts[::2], verdicts[1::2])
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
     count = len(verdicts) // 2
     alike = sum(side(a) is side(b) for a, b in zip(verdicts[::2], verdicts[1::2], strict=True))
     print(
         f"of {count} pairs of sweeps with a difference of {100 * planted:.2f} points, {same} had the same verdict, "
-        f"{alike} agreed on helps, hurts or neither, and {contradictory} contradicted each other ({counts})"
+        f"{alike} agreed on helps, hurts or neither, and {contradictory} contradicted each other ({counts}); "
+        f"{np.mean([one.searches for one in sweeps]):.1f} searches of each arm and "
+        f"{np.mean([one.epochs for one in sweeps]):.0f} trial-epochs on average"
     )
-    return same, contradictory
+    return contradictory
 
 
 def side(verdict: Verdict) -> Verdict | None:

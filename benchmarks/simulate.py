@@ -268,6 +268,12 @@ class Options:
     """Of each arm, with --aa and --pairs, whose `trials` are the main job's by default."""
     confirm_seeds: int = 2
     """Of each search's winner, with --aa and --pairs."""
+    until_sure: int = 0
+    """Add searches until the answer is sure, up to so many of each arm, with --aa and --pairs; 0: none."""
+    worth: float = 0.09
+    """Points that are worth having, with --aa and --pairs."""
+    gain: float = 0.2
+    """Points that are planted in one of the arms, with --aa and --pairs."""
     seeds: int = 200
     processes: int = int(granted.cpus())
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -362,8 +368,10 @@ def main() -> None:
         import identical_arms
 
         trials = None if options.trials == (Setting.trials,) else options.trials[0]
-        effort = identical_arms.Effort(options.searches, trials, options.confirm_seeds)
-        sys.exit(identical_arms.compare(options.aa, options.pairs, options.processes, effort))
+        effort = identical_arms.Effort(
+            options.searches, trials, options.confirm_seeds, options.until_sure, options.worth / 100
+        )
+        sys.exit(identical_arms.compare(options.aa, options.pairs, options.processes, effort, options.gain / 100))
     settings = options.settings()
     started = time.monotonic()
     titles = ["setting", *(f"s to {name}, median (10-90 %)" for name in TARGETS), "found, %", "epochs", "s in all"]

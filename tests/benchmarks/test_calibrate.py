@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import boundary
@@ -74,6 +75,17 @@ def test_a_simulated_sweep_of_real_studies_and_rungs_has_a_verdict(planted: floa
     assert comparison.pairs == 4
     assert found.arms[0].chosen != found.arms[1].chosen  # identical arms have searches of their own
     assert (comparison.verdict is Verdict.HELPS) == (planted > 0)
+
+
+def test_a_simulated_sweep_adds_searches_until_it_is_sure_and_keeps_those_it_had() -> None:
+    quick = identical_arms.Effort(searches=4, trials=3, until_sure=6, worth=1e-5)  # no equivalence is seen
+    found = {planted: identical_arms.simulated(1, planted, quick) for planted in (0.0, 0.01)}
+    assert (found[0.01].verdict, found[0.01].searches) == (Verdict.HELPS, 4)
+    assert (found[0.0].verdict, found[0.0].searches) == (Verdict.CANNOT_TELL, 6)
+    four = identical_arms.simulated(1, 0.0, replace(quick, until_sure=0))
+    assert [some[:4] for some in found[0.0].truths] == list(four.truths)
+    assert found[0.0].epochs > four.epochs > 2 * 4 * 2 * 6
+    assert found[0.01].half_width > identical_arms.simulated(1, 0.01, replace(quick, until_sure=0)).half_width
 
 
 def test_sweeps_that_differ_by_their_seed_are_compared_by_their_verdicts() -> None:

@@ -165,8 +165,9 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     assert found.comparison_text(open_) == (
         "Cannot tell yet whether L2 makes a difference: between 0.09 points less and 0.16 more test accuracy than no "
         "L2 (95% interval), with 16 trials each; 5 searches per arm. A difference of 0.10 points would be seen by "
-        "about 12 searches (7 more): --searches 12, or --until-sure 16."
+        "about 12 searches (7 more): --searches 12, or --until-sure 16, which stops when the answer is sure."
     )
+    assert found.comparison_text(replace(open_, needed=17)).endswith("17 searches (12 more): --searches 17.")
     assert found.comparison_text(replace(open_, needed=None)).endswith(
         "Searches score too differently for 200 of them to show a difference of 0.10 points: more --trials make them "
         "more alike, more --confirm-seeds average out the luck of a seed."

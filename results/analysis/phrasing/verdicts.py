@@ -118,7 +118,8 @@ def _needed(comparison: Comparison, found: Difference, findings: Findings) -> st
             "them more alike, more --confirm-seeds average out the luck of a seed."
         )
     more = comparison.needed - min(found.n, found.n_other)
-    until_sure = f", or --until-sure {max(REPEATED_LEVELS)}" if comparison.needed <= max(REPEATED_LEVELS) else ""
+    most = max(REPEATED_LEVELS)
+    until_sure = f", or --until-sure {most}, which stops when the answer is sure" if comparison.needed <= most else ""
     return (
         f"A difference of {worth} would be seen by about {comparison.needed} searches ({more} more): "
         f"--searches {comparison.needed}{until_sure}."
