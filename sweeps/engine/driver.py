@@ -205,9 +205,12 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         with started_ray if work else nullcontext((None, None)) as (ray, watch):
             from rungwise.engine.execution.stopping import Stop
             from rungwise.results.exporters.live import Follower  # while Ray's processes start
+            from rungwise.results.exporters.loggers.settings import LogSettings
 
             session = Session(asked, options, record, Stop(signals, options.time_budget), concurrency)
-            follower = Follower.start(folder, options.tracking_uri, options.mirror)
+            with Reader(folder) as reader:
+                logging = LogSettings.of(reader)
+            follower = Follower.start(folder, options.tracking_uri, options.mirror, logging)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, started if work else None)
             state = SweepState.FAILED
