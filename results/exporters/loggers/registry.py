@@ -38,10 +38,17 @@ def _wandb(run: Path, settings: LogSettings) -> Feed:
     return Feed(run, "wandb", lambda: WandbLogger(run, settings))
 
 
+def _optuna(run: Path, _settings: LogSettings) -> Feed:
+    from rungwise.results.exporters.loggers.optuna import StudyLogger
+
+    return Feed(run, "optuna", lambda: StudyLogger(run))
+
+
 LOGGERS = {
     MLFLOW: Entry(_mlflow),
     "tensorboard": Entry(_tensorboard, package="tensorboard"),
     "wandb": Entry(_wandb, package="wandb"),
+    "optuna": Entry(_optuna),
 }
 
 
