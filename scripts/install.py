@@ -24,13 +24,15 @@ ALONE = re.compile(
     r"|accelerate|keras|lightgbm|lightning|pytorch-lightning|tokenizers|transformers|xgboost-cpu)"
 )
 
+EXTRAS = ("dev", "docs", "cluster", "tensorboard", "wandb", "dashboard")  # `own` is in ALONE
+
 
 def in_two_parts(root: Path = ROOT) -> tuple[list[str], list[str]]:
     """(pins to install without their dependencies, the other requirements of this project and of `dev`)."""
     pins = (root / "constraints.txt").read_text().split()
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["dev"] + extras["docs"] + extras["cluster"]
+    wanted = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
     others = [line for line in wanted if not ALONE.match(line) and not line.startswith("rungwise")]
     return [pin for pin in pins if ALONE.match(pin)], others
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from rungwise.results.cli.dashboard import dashboard
 from rungwise.results.cli.predict import predict
 from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, Switch, find_run, find_runs, newest_run
 from rungwise.results.io.command_line import CommandLineError
@@ -241,4 +242,5 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "compare": compare,
     "predict": predict,
     "sql": sql,
+    "dashboard": dashboard,
 }

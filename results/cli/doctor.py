@@ -19,7 +19,8 @@ from pathlib import Path
 from rungwise.files import locked
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
-from rungwise.results.exporters.mlflow import STATUS, Exporter
+from rungwise.results.exporters.loggers.settings import LogSettings
+from rungwise.results.exporters.mlflow import STATUS, experiment_of, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import old_locations, relocate, set_aside, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
@@ -175,7 +176,7 @@ def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
         return
 
     def export() -> None:
-        Exporter(run, uri).sync()
+        mlflow_feed(run, uri).sync()
 
     if database is not None and not database.is_file():
         yield Finding("mlflow", f"{shown_uri} is missing", export)
@@ -222,7 +223,8 @@ def _differences(run: Path, store: Store) -> Iterator[tuple[str, list[RunInfo], 
         definition = reader.definition()
         trials, curves = reader.trials(), reader.curves()
         identity = str(reader.meta("id") or definition.name).replace("'", "")
-    experiment = store.experiment(definition.sweep or definition.name)
+        settings = LogSettings.of(reader)
+    experiment, _ = experiment_of(store, definition, settings)
     runs: dict[int, list[RunInfo]] = {}
     for mlflow_run in store.find(experiment, "rungwise.run", identity):
         runs.setdefault(int(mlflow_run.tags.get("rungwise.trial", 0)), []).append(mlflow_run)  # 0: the parent

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,27 +29,53 @@ TrackingUri = Annotated[
 ]
 
 
-def export(run: OptionalRun = None, /, *, tracking_uri: TrackingUri = None) -> int:
-    """Bring Parquet and MLflow up to the record."""
-    from rungwise.results.exporters import mlflow
-    from rungwise.results.exporters.mlflow_client import ExportError
+def export(
+    run: OptionalRun = None,
+    /,
+    *,
+    loggers: Annotated[tuple[str, ...], arg(metavar="LOGGER", help_behavior_hint="(default: the sweep's)")] = (),
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Bring Parquet and the loggers, such as MLflow, up to the record.
+
+    Args:
+        loggers: mlflow, tensorboard, wandb, optuna, or a function: module:function, file.py:function.
+    """
+    from rungwise.results.exporters.loggers import registry
+    from rungwise.results.exporters.loggers.logger import LoggerError
+    from rungwise.results.exporters.loggers.settings import LogSettings
+    from rungwise.results.exporters.tracking_uri import VARIABLES
     from rungwise.results.tables import parquet
 
     run, status = find_run(run), 0
+    if problem := next(registry.problems(loggers), None):
+        raise CommandLineError(problem)
     with Reader(run) as reader:
         reader.verify()  # nothing is made from a damaged record
+        kept = LogSettings.of(reader)
+    # A function is run because its user names it, never because a record does.
+    asked = LogSettings.chosen(loggers, None, (), os.getcwd(), {}).loggers
+    named = asked or tuple(name for name in kept.loggers if name in registry.LOGGERS)
     try:
         parquet.export(run)
         say(f"parquet {run / parquet.TRIALS}, {parquet.REPORTS}, {parquet.ANSWER}")
     except parquet.ParquetError as error:
         say(f"parquet {error}", sys.stderr)
         status = 1
-    try:
-        done = mlflow.export(run, tracking_uri)
-        say(f"mlflow  {done.uri}: {plural(done.trials, 'trial')}, {plural(done.metrics, 'metric')} new")
-    except ExportError as error:
-        say(f"mlflow  {error}", sys.stderr)
-        status = 1
+    if tracking_uri:
+        os.environ[VARIABLES[0]] = tracking_uri
+    for name in named:
+        label = name.rpartition(":")[2]
+        try:
+            feed = registry.feed_of(name, run, replace(kept, folder=os.getcwd()))
+            done = feed.sync()
+            feed.close()
+            say(f"{label:<7} {done.uri}: {plural(done.trials, 'trial')}, {plural(done.metrics, 'metric')} new")
+            for note in done.notes:
+                say(f"note: {name}: {note}", sys.stderr)
+        except LoggerError as error:
+            say(f"{label:<7} {error}", sys.stderr)
+            status = 1
     return status
 
 

@@ -43,6 +43,11 @@ def legal_name(name: str) -> str:
     return made if len(made) <= _LENGTH else _marked(made, name)
 
 
+def storable_name(name: str) -> str:
+    """The name of an experiment, in which MLflow takes any character, but not any number of them."""
+    return name if len(name) <= _LENGTH * 2 else f"{_marked(name[:_LENGTH], name)}"
+
+
 def _marked(made: str, name: str) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{made[: _LENGTH - 9].rstrip('/')}-{digest}"

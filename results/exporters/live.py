@@ -5,7 +5,8 @@ end, gives it so many seconds to finish. The follower lives as long as its stand
 the last export of a driver that was killed.
 
 Its whole protocol: a number of seconds on standard input, then end of file; one JSON line on standard output:
-`{"parquet": true or error text, "mlflow": "complete" or error text, "trials": 32, "metrics": 1234}`.
+`{"parquet": true or error text, "mlflow": "complete" or error text, "trials": 32, "metrics": 1234, "notes": []}`, with
+a key for each logger.
 """
 
 from __future__ import annotations
@@ -19,47 +20,65 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from rungwise.results.io.redaction import redacted, without_secrets
+from rungwise.results.exporters.loggers.settings import LogSettings
+from rungwise.results.io.redaction import redacted
 from rungwise.results.io.text import print_anything, say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError
 
+if TYPE_CHECKING:
+    from rungwise.results.exporters.loggers.feed import Feed
+
 NICENESS = 15  # trials have 5, the driver 0
-EVERY = 2.0  # seconds between two MLflow passes
+EVERY = 2.0  # seconds between two passes of a logger
 PARQUET_EVERY = 10.0  # seconds between two Parquet exports
 LIMIT = 600.0  # seconds for the last pass when the driver died and no user waits
 REPORT_LIMIT = 20.0  # seconds for the last pass below which no user waits for a report
 MIRROR_LIMIT = 10.0  # seconds that the last copy may take in any case
 _GRACE = 2.0  # of the driver's deadline: what starting and printing may take
-_SLOWEST = 60.0  # seconds between two tries while MLflow cannot be reached
+_SLOWEST = 60.0  # seconds between two tries while a logger cannot be reached
 _SHARE = 10  # an export that took t seconds is not repeated before 10 t have passed
 
 
 class Follower:
     """The driver's handle on the exporter process: `start()`, `ask()` and `finish()`, once each."""
 
-    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str], loggers: Sequence[str]) -> None:
         self._process = process
         self._errors = errors
+        self._loggers = loggers
 
     @classmethod
-    def start(cls, run: Path, tracking_uri: str | None = None, mirror: str | None = None) -> Follower:
+    def start(
+        cls,
+        run: Path,
+        tracking_uri: str | None = None,
+        mirror: str | None = None,
+        settings: LogSettings | None = None,
+    ) -> Follower:
         """Start to follow `run`; returns at once. The URI travels in the environment: `ps` shows command lines.
 
-        `mirror`: a path or URI below which a copy of the run is kept (`results.exporters.mirror`).
+        Args:
+            run: The run's folder.
+            tracking_uri: MLflow's.
+            mirror: A path or URI below which a copy of the run is kept (`results.exporters.mirror`).
+            settings: What the sweep is logged to; by default MLflow.
         """
+        settings = settings or LogSettings()
         here = str(Path(__file__).absolute().parents[3])  # through the links of rungwise/
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         if tracking_uri:
             environment["RUNGWISE_TRACKING_URI"] = tracking_uri
         environment["RUNGWISE_MIRROR"] = mirror or ""
+        environment[_SETTINGS] = json.dumps(settings.to_json())
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by finish)
         # -P: a folder `rungwise` in the user's working directory is not ours.
         # A session of its own: neither Ctrl-C nor `timeout`'s signal to the group may end it before its last pass.
@@ -74,7 +93,7 @@ class Follower:
         )
         with suppress(OSError):  # it may be gone already
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        return cls(process, errors)
+        return cls(process, errors, settings.loggers)
 
     @property
     def pid(self) -> int:
@@ -115,7 +134,7 @@ class Follower:
             return dict(json.loads(output.strip().splitlines()[-1]))
         except (IndexError, ValueError):
             reason = self._silence(self._timeout if killed else None, said)
-            return {"parquet": reason, "mlflow": reason, "trials": 0, "metrics": 0}
+            return {"parquet": reason, **dict.fromkeys(self._loggers, reason), "trials": 0, "metrics": 0}
 
     def _silence(self, waited: float | None, said: list[str]) -> str:
         """Why there was no answer."""
@@ -126,25 +145,46 @@ class Follower:
         return said[-1] if said else f"the exporter ended with exit status {self._process.returncode} and no answer"
 
 
+COMPLETE = "complete"
+_SETTINGS = "RUNGWISE_LOGGING"  # environment variable: LogSettings as JSON
+
+
+@dataclass(slots=True)
+class _Reached:
+    """What a logger has reached."""
+
+    state: str = "not reached"  # or "complete", or what went wrong
+    trials: int = 0  # that are there
+    metrics: int = 0  # that were logged
+    notes: tuple[str, ...] = ()  # what it could not take as it is
+
+
 @dataclass(slots=True)
 class _Progress:
-    """What the exporter has reached; the JSON line."""
+    """What the exporter has reached."""
 
+    loggers: dict[str, _Reached]
     parquet: bool | str = False
     report: bool | str = False
-    mlflow: str = "not reached"
     mirror: str | None = None  # why the last copy was not made
-    trials: int = 0
-    metrics: int = 0
 
-
-COMPLETE = "complete"
+    def to_json(self) -> dict[str, Any]:
+        """The JSON line."""
+        return {
+            "parquet": self.parquet,
+            "report": self.report,
+            "mirror": self.mirror,
+            **{name: reached.state for name, reached in self.loggers.items()},
+            "trials": max((reached.trials for reached in self.loggers.values()), default=0),
+            "metrics": sum(reached.metrics for reached in self.loggers.values()),
+            "notes": [f"{name}: {line}" for name, reached in self.loggers.items() for line in reached.notes],
+        }
 
 
 def follow(run: Path, every: float = EVERY) -> int:
     """Export until standard input closes, then once more; prints the JSON line. Returns the exit status.
 
-    Parquet is exported by the main thread and MLflow by another: a server that hangs holds up nothing else.
+    Parquet is exported by the main thread and each logger by another: a server that hangs holds up nothing else.
     """
     gc.disable()  # until MLflow is imported: imports leave no garbage, and looking for it takes a fifth of their time
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -153,10 +193,18 @@ def follow(run: Path, every: float = EVERY) -> int:
     limit = [LIMIT]
     threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
     threading.Thread(target=_load_report, args=(run, stop), daemon=True).start()
-    progress = _Progress()
+    settings = LogSettings.from_json(json.loads(os.environ.get(_SETTINGS) or "{}"))
+    progress = _Progress({name: _Reached() for name in settings.loggers})
     driver = os.getppid()
-    feeder = threading.Thread(target=_feed, args=(run, every, driver, files_written, progress), daemon=True)
-    feeder.start()
+    feeders = {
+        name: threading.Thread(
+            target=_feed, args=(run, partial(_open, name, run, settings), every, driver, files_written, reached)
+        )
+        for name, reached in progress.loggers.items()
+    }
+    for feeder in feeders.values():
+        feeder.daemon = True
+        feeder.start()
     where, copied = os.environ.get("RUNGWISE_MIRROR"), threading.Event()
     copier = threading.Thread(target=_copy, args=(run, where, copied, progress), daemon=True)
     if where:
@@ -166,13 +214,15 @@ def follow(run: Path, every: float = EVERY) -> int:
         _write_report(run, progress)
     files_written.set()
     copied.set()
-    feeder.join(limit[0])
+    deadline = time.monotonic() + limit[0]
+    for name, feeder in feeders.items():
+        feeder.join(max(deadline - time.monotonic(), 0.0))
+        if feeder.is_alive():
+            progress.loggers[name].state = f"no answer within {limit[0]:g} s"
     if where:
         copier.join(max(limit[0], MIRROR_LIMIT))
-    if feeder.is_alive():
-        progress.mlflow = f"no answer within {limit[0]:g} s"
-    print(json.dumps(asdict(progress)), flush=True)
-    complete = progress.parquet is True and progress.mlflow == COMPLETE
+    print(json.dumps(progress.to_json()), flush=True)
+    complete = progress.parquet is True and all(reached.state == COMPLETE for reached in progress.loggers.values())
     sys.stderr.flush()
     os._exit(0 if complete else 1)  # a thread that hangs in a request would keep the interpreter
 
@@ -246,34 +296,40 @@ def _write_report(run: Path, progress: _Progress) -> None:
         progress.report = _told(error)
 
 
-def _feed(run: Path, every: float, driver: int, stop: threading.Event, progress: _Progress) -> None:
-    """MLflow's imports wait for the first report: until then trials need the processor for their own."""
+def _open(name: str, run: Path, settings: LogSettings) -> Feed:
+    from rungwise.results.exporters.loggers.registry import feed_of
+
+    return feed_of(name, run, settings)
+
+
+def _feed(
+    run: Path, make: Callable[[], Feed], every: float, driver: int, stop: threading.Event, reached: _Reached
+) -> None:
+    """A logger's imports wait for the first report: until then trials need the processor for their own."""
     with Reader(run) as reader:
         while next(reader.reports(), None) is None and not stop.wait(every):
             pass
-    from rungwise.results.exporters.mlflow import Exporter
-    from rungwise.results.exporters.mlflow_client import ExportError
-
     try:
-        exporter = Exporter(run)
-    except ExportError as error:
-        progress.mlflow = _told(error)
+        feed = make()
+    except Exception as error:  # a user's function may raise anything, and an exporter that dies reports nothing
+        reached.state = _told(error)
         _collect_garbage()
         return
 
     def export() -> str | None:
         try:
-            done = exporter.sync(dead=driver if stop.is_set() else None)
+            done = feed.sync(dead=driver if stop.is_set() else None)
         except Exception as error:  # as above
-            progress.mlflow = without_secrets(_told(error), exporter.uri)
-            return progress.mlflow
+            reached.state = _told(error)
+            return reached.state
         finally:
             _collect_garbage()
-        progress.mlflow, progress.trials = COMPLETE, done.trials
-        progress.metrics += done.metrics
+        reached.state, reached.trials, reached.notes = COMPLETE, done.trials, done.notes
+        reached.metrics += done.metrics
         return None
 
     _repeat(run, stop, every, export)
+    feed.close()
 
 
 def _collect_garbage() -> None:

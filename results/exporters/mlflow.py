@@ -13,28 +13,29 @@ keeps NaN; its SQL stores keep an infinity as the largest float.
 
 from __future__ import annotations
 
-import os
+import math
 import shlex
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from rungwise.files import locked
+from rungwise.results.exporters.loggers.feed import Feed
+from rungwise.results.exporters.loggers.logger import Logged, RecordView
+from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import unusable
 from rungwise.results.exporters.mlflow_model import Confirmed
 from rungwise.results.exporters.mlflow_values import (
     TAG_LENGTH,
-    RecordView,
     RunNames,
     answer_metrics,
     dataset_input,
     digest_of,
     hyperparameters_read,
+    legal_tags,
     milliseconds,
     parent_params,
     parent_tags,
-    read_view,
     report_metrics,
     summary_metrics,
     texts,
@@ -42,10 +43,9 @@ from rungwise.results.exporters.mlflow_values import (
     update_best,
 )
 from rungwise.results.exporters.tracking_uri import sqlite_path, tracking_uri, valid_uri
-from rungwise.results.io.garbage import rare_collections
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model.model_folder import FOLDER, PROGRAM, difference
-from rungwise.results.record.reader import Reader
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import ReportRow, State, SweepState, Trial
 
 STATUS = {
@@ -67,13 +67,10 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What is in MLflow now, and how much of it was new."""
+class Exported(Logged):
+    """What is in MLflow now: nested runs, and how many metrics were new."""
 
-    uri: str  # without passwords
-    run_id: str  # of the parent
-    trials: int  # nested runs
-    metrics: int  # logged by this pass; 0 when all was there
+    run_id: str = ""  # of the parent
 
 
 def export(run: Path, tracking_uri: str | None = None) -> Exported:
@@ -82,67 +79,73 @@ def export(run: Path, tracking_uri: str | None = None) -> Exported:
     `tracking_uri`: as `results.exporters.tracking_uri.tracking_uri` resolves it; by default the store `mlflow.db`
     beside the run.
     """
-    return Exporter(run, tracking_uri).sync()
+    done = mlflow_feed(run, tracking_uri).sync()
+    assert isinstance(done, Exported)
+    return done
 
 
-class Exporter:
-    """Brings MLflow up to date pass by pass, and remembers between passes what is there."""
+def mlflow_feed(run: Path, uri: str | None = None, settings: LogSettings | None = None) -> Feed:
+    """What brings MLflow up to date pass by pass. Raises ExportError when the tracking URI cannot be one.
 
-    def __init__(self, run: Path, uri: str | None = None) -> None:
-        """Raises ExportError when the tracking URI cannot be one."""
+    `settings`: by default the record's.
+    """
+    resolved = tracking_uri(run, uri)
+    if problem := valid_uri(resolved):
+        raise ExportError(problem)
+    return Feed(run, "mlflow", lambda: MlflowLogger(run, resolved, settings))
+
+
+def experiment_of(store: Store, definition: Definition, settings: LogSettings) -> tuple[str, str | None]:
+    """(id of the experiment that the sweep's runs are in, the run that they are nested under)."""
+    if settings.parent and (experiment := store.experiment_of(settings.parent)):
+        return experiment, settings.parent
+    name = definition.sweep or definition.name
+    return store.experiment(settings.experiment or name, definition.question[:TAG_LENGTH] or name), None
+
+
+class MlflowLogger:
+    """Brings MLflow up to date, and remembers between passes what is there."""
+
+    def __init__(self, run: Path, uri: str, settings: LogSettings | None) -> None:
         self.run = run
-        self.uri = tracking_uri(run, uri)
-        if problem := valid_uri(self.uri):
-            raise ExportError(problem)
-        self._token = os.urandom(8).hex().encode()  # tells this exporter from others of the same run
-        self._forget()
-
-    def _forget(self) -> None:
+        self.uri = uri
+        self._settings = settings
         self._store: Store | None = None
         self._experiment = ""
+        self._nested_under: str | None = None
         self._parent: RunInfo | None = None
         self._children: dict[int, RunInfo] = {}
-        self._seq = 0  # reports up to here are in MLflow
         self._logged = 0
         self._names = RunNames()
+        self._infinite = False
         self._best: dict[int, ReportRow] = {}  # trial -> the report of its best objective, of all that was read
 
-    def sync(self, dead: int | None = None) -> Exported:
-        """One pass. `dead`: process id of a driver that is known to be gone, whatever the record says.
+    def log(self, view: RecordView) -> Exported:
+        """Bring MLflow up to `view`. Raises ExportError."""
+        try:
+            with errors(self.uri):
+                done = self._sync(view)
+                if view.state is not SweepState.RUNNING:
+                    self._add_files(view)
+            return done
+        except ExportError:
+            if (database := sqlite_path(self.uri)) and (why := unusable(database)):
+                raise ExportError(
+                    f"MLflow's {database} {why}; it is kept aside, and this run exported to a new one, by: "
+                    f"rungwise doctor --fix {shlex.quote(str(self.run))}"
+                ) from None
+            raise
 
-        Raises ExportError; the next pass then looks at MLflow afresh, as it does when another exporter was at work.
-        """
-        with Reader(self.run) as reader, locked(self.run / ".mlflow.lock") as turn:
-            if turn.read() != self._token:
-                self._forget()
-                turn.seek(0)
-                turn.write(self._token)
-                turn.truncate()
-            try:
-                with errors(self.uri), rare_collections():
-                    # All is read at one moment, and let go: MLflow may be slow, and while a reader holds a state of
-                    # the record, SQLite's log can only grow.
-                    with reader.snapshot():
-                        view = read_view(reader, dead, self._seq)
-                    done = self._sync(view)
-                    if view.state is not SweepState.RUNNING:
-                        self._add_files(view)
-                return done
-            except ExportError:
-                self._forget()
-                if (database := sqlite_path(self.uri)) and (why := unusable(database)):
-                    raise ExportError(
-                        f"MLflow's {database} {why}; it is kept aside, and this run exported to a new one, by: "
-                        f"rungwise doctor --fix {shlex.quote(str(self.run))}"
-                    ) from None
-                raise
+    def close(self) -> None:
+        """Nothing is left open."""
 
     def _sync(self, view: RecordView) -> Exported:
         if self._store is None:
             self._store = Store(self.uri)
+        if self._settings is None:
+            self._settings = LogSettings.of(view.reader)
         if self._parent is None:
-            name = view.definition.sweep or view.definition.name
-            self._experiment = self._store.experiment(name, view.definition.question[:TAG_LENGTH] or name)
+            self._experiment, self._nested_under = experiment_of(self._store, view.definition, self._settings)
             for mlflow_run in self._store.find(self._experiment, "rungwise.run", view.identity):
                 if "rungwise.trial" not in mlflow_run.tags:
                     self._parent = self._parent or mlflow_run
@@ -151,13 +154,26 @@ class Exporter:
         before = self._logged
         self._names.register(view.definition, view.trials, chain.from_iterable(view.rows.values()))
         update_best(self._best, view)
-        self._parent = self._sync_parent(view, self._store)
+        values = (value for rows in view.rows.values() for row in rows for value in row.metrics.values())
+        self._infinite = self._infinite or any(map(math.isinf, values))
+        self._parent = self._sync_parent(view, self._store, self._settings)
         for trial in view.trials:
             if trial.started is not None or trial.state.ended:
                 self._sync_trial(view, trial, self._store, self._parent.run_id)
-        self._seq = view.seq
         self._store.set_status(self._parent, SWEEP_STATUS[view.state], milliseconds(view.ended))
-        return Exported(redacted_uri(self.uri), self._parent.run_id, len(self._children), self._logged - before)
+        logged, uri = self._logged - before, redacted_uri(self.uri)
+        return Exported(uri, len(self._children), logged, self._notes(self._settings), self._parent.run_id)
+
+    def _notes(self, settings: LogSettings) -> tuple[str, ...]:
+        """What MLflow could not take as it is."""
+        lines = [*self._names.notes(), *legal_tags(settings.tags)[1]]
+        if settings.parent and self._nested_under is None:
+            lines.append(f"MLFLOW_RUN_ID is {settings.parent}, a run that this store does not have: nested under none")
+        elif settings.parent and settings.experiment:
+            lines.append("the experiment is that of MLFLOW_RUN_ID's run, under which the sweep is nested")
+        if self._infinite and not self.uri.startswith("http"):
+            lines.append("an infinite metric is there as the largest float, as SQL has no infinity")
+        return tuple(lines)
 
     def _add_files(self, view: RecordView) -> None:
         """The report and the confirmed model: last, because they are large."""
@@ -175,8 +191,10 @@ class Exporter:
             self._store.add_model(self._experiment, self._parent, confirmed)
         self._store.settle()
 
-    def _sync_parent(self, view: RecordView, store: Store) -> RunInfo:
-        tags = parent_tags(view) | self._names.as_tag()
+    def _sync_parent(self, view: RecordView, store: Store, settings: LogSettings) -> RunInfo:
+        tags = legal_tags(settings.tags)[0] | parent_tags(view) | self._names.as_tag()
+        if self._nested_under:
+            tags["mlflow.parentRunId"] = self._nested_under
         sessions, trials = view.sessions, view.trials
         if self._parent is None:
             began = sessions[0].started if sessions else min((trial.created for trial in trials), default=0.0)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rungwise.errors import RungwiseError
 from rungwise.results.exporters import mlflow_database
+from rungwise.results.exporters.legal_names import storable_name
+from rungwise.results.exporters.loggers.logger import LoggerError
 from rungwise.results.exporters.tracking_uri import sqlite_path, sqlite_uri
 from rungwise.results.io.redaction import redacted_uri, without_secrets
 from rungwise.results.model.model_folder import ModelError
@@ -39,7 +40,7 @@ _ENVIRONMENT = {
 }
 
 
-class ExportError(RungwiseError, RuntimeError):
+class ExportError(LoggerError):
     """MLflow could not be brought up to date; one line, without passwords."""
 
 
@@ -87,6 +88,7 @@ class Store:
         model training, which MLflow's page would otherwise ask about."""
         from mlflow.exceptions import MlflowException
 
+        name = storable_name(name)
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             beside = None
@@ -104,6 +106,18 @@ class Store:
         if experiment.lifecycle_stage != "active":
             raise MlflowException(f"its experiment {name!r} is deleted; restore it, or delete it for good (mlflow gc)")
         return str(experiment.experiment_id)
+
+    def experiment_of(self, run_id: str) -> str | None:
+        """The id of the experiment that a run is in; None when there is no such run."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        try:
+            return str(self._client.get_run(run_id).info.experiment_id)
+        except MlflowException as error:
+            if error.error_code in map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)):
+                return None
+            raise
 
     def find(self, experiment: str, tag: str, value: str) -> Iterator[RunInfo]:
         """All runs that are not deleted and carry the tag, the oldest first."""

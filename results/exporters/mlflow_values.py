@@ -6,17 +6,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rungwise.results.analysis.answer import Answer, answer
+from rungwise.results.analysis.answer import Answer
 from rungwise.results.exporters.legal_names import LegalNames, legal_name
+from rungwise.results.exporters.loggers.logger import RecordView
 from rungwise.results.io.formatting import exact, format_metric
 from rungwise.results.record.definition import Definition
-from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import ended_at, sweep_state
-from rungwise.results.record.types import ReportRow, Session, State, SweepState, Trial
+from rungwise.results.record.types import ReportRow, State, Trial
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -27,40 +25,6 @@ _TAGS = ("trials", "searches", "order", "sampler")
 TAG_LENGTH = 5000  # that every server accepts
 _DIGEST_LENGTH = 36  # MLflow's limit
 CNN_ONLY = ("channels", "convolutions", "kernel", "channel_dropout")  # hyperparameters that an MLP does not read
-
-
-@dataclass(frozen=True, slots=True)
-class RecordView:
-    """The sweep at one moment, as one pass sees it."""
-
-    reader: Reader
-    definition: Definition
-    identity: str  # the same for all exports of this run, of no other run
-    state: SweepState
-    ended: float | None
-    answer: Answer | None  # None while a driver works
-    sessions: Sequence[Session]
-    trials: Sequence[Trial]
-    rows: Mapping[int, Sequence[ReportRow]]  # trial -> what it reported after the last pass
-    scores: Mapping[int, Mapping[str, float]]  # trial -> what it scores on the test split
-    seq: int  # of the last report
-
-
-def read_view(reader: Reader, dead: int | None, after: int) -> RecordView:
-    """Read the record at one moment; of its reports those with seq > `after`."""
-    definition = reader.definition()
-    identity = str(reader.meta("id") or definition.name).replace("'", "")  # it is quoted in a filter
-    state = sweep_state(reader, dead)
-    result = None if state is SweepState.RUNNING else answer(reader)
-    rows: dict[int, list[ReportRow]] = {}
-    seq = after
-    for row in reader.reports(after):
-        rows.setdefault(row.trial, []).append(row)
-        seq = row.seq
-    return RecordView(
-        reader, definition, identity, state, ended_at(reader), result,
-        sessions=reader.sessions(), trials=reader.trials(), rows=rows, scores=reader.scores("test"), seq=seq,
-    )  # fmt: skip
 
 
 class RunNames:
@@ -80,6 +44,13 @@ class RunNames:
         for name in chain.from_iterable(row.metrics for row in rows):
             self.metrics.of(name)
 
+    def notes(self) -> Iterator[str]:
+        """Which names stand for others, a line each."""
+        kinds = {"arms": "arm", "fixed": "fixed hyperparameter", "params": "hyperparameter", "metrics": "metric"}
+        for kind, word in kinds.items():
+            for legal, name in getattr(self, kind).changed().items():
+                yield f"the {word} {name!r} is there as {legal!r}"
+
     def as_tag(self) -> dict[str, str]:
         """Which names stand for others, as far as a tag has room; {} when none does."""
         renamed: dict[str, dict[str, str]] = {}
@@ -90,6 +61,16 @@ class RunNames:
                 if length <= TAG_LENGTH:
                     renamed.setdefault(kind, {})[legal] = name
         return {"rungwise.names": json.dumps(renamed)} if renamed else {}
+
+
+def legal_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The user's tags as every server takes them, and what was changed, a line each."""
+    names, legal, notes = LegalNames(), {}, []
+    for key, value in tags.items():
+        legal[names.of(key)] = value[:TAG_LENGTH]
+        if len(value) > TAG_LENGTH:
+            notes.append(f"the tag {key!r} has {len(value)} characters, of which the first {TAG_LENGTH} are there")
+    return legal, notes + [f"the tag {key!r} is there as {made!r}" for made, key in names.changed().items()]
 
 
 def parent_tags(view: RecordView) -> dict[str, str]:

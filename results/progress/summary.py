@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rungwise.results.analysis.findings import (
     SeedIgnored,
 )
 from rungwise.results.analysis.phrasing.notes import note_text
+from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
@@ -34,6 +35,11 @@ from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
 WIDEST = 110  # characters of a line: longer ones are hard to read
+SHOWN_BY = {  # logger -> what shows its runs
+    "tensorboard": "tensorboard --logdir {folder}/tensorboard",
+    "wandb": "wandb sync {folder}/wandb/offline-run-* (what was logged with WANDB_MODE=offline)",
+    "optuna": "rungwise dashboard {folder}",
+}
 FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
 
@@ -70,7 +76,7 @@ def summarise(
     lines.append(f"trials  {ended} (of {asked})" if ":" in asked else f"trials  {ended}")
     lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
-    lines.append(f"mlflow  {_mlflow(folder, exported, tracking_uri(folder, uri))}")
+    lines += _logger_lines(folder, exported, LogSettings.of(reader).loggers, tracking_uri(folder, uri))
     for view in ("parquet", "report"):
         if isinstance(problem := exported.get(view), str):
             lines.append(f"{view:<7} not up to date: {problem}")
@@ -85,7 +91,7 @@ def _wrapped(line: str) -> str:
     """A line broken at words where the terminal ends, except for commands, which are copied whole; in a log, only the
     answer is broken."""
     label = re.match(r"[a-z]+ {2,}", line)
-    if line.startswith(("mlflow", "resume")) or (label and not sys.stdout.isatty()):
+    if line.startswith((*SHOWN_BY, "mlflow", "resume")) or (label and not sys.stdout.isatty()):
         return line
     columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
     return textwrap.fill(
@@ -138,11 +144,24 @@ def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], 
     return cost_text(epoch_count(search, budget), again)
 
 
-def _mlflow(folder: Path, exported: Mapping[str, Any], uri: str) -> str:
-    if exported.get("mlflow") != "complete":
-        where = "" if uri == tracking_uri(folder, None) else f" --tracking-uri {shlex.quote(redacted_uri(uri))}"
-        again = f"{shlex.quote(_beside_python('rungwise'))} export {shlex.quote(str(folder))}{where}"
-        return f"incomplete ({exported.get('mlflow')}); later: {again}"
+def _logger_lines(folder: Path, exported: Mapping[str, Any], loggers: Sequence[str], uri: str) -> Iterator[str]:
+    """For each logger what shows its runs, or what completes them; then what it could not take as it is."""
+    for name in loggers:
+        label = name.rpartition(":")[2]
+        if exported.get(name) != "complete":
+            where = f" --tracking-uri {shlex.quote(redacted_uri(uri))}" if uri != tracking_uri(folder, None) else ""
+            where = where if name == MLFLOW else f" --loggers {shlex.quote(name)}" if ":" in name else ""
+            again = f"{shlex.quote(_beside_python('rungwise'))} export {shlex.quote(str(folder))}{where}"
+            yield f"{label:<7} incomplete ({exported.get(name)}); later: {again}"
+        elif name == MLFLOW:
+            yield f"mlflow  {_mlflow(folder, uri)}"
+        else:
+            command = SHOWN_BY[name].format(folder=shlex.quote(str(folder))) if name in SHOWN_BY else "complete"
+            yield f"{label:<7} {command}"
+    yield from (f"note    {line}" for line in exported.get("notes", ()))
+
+
+def _mlflow(folder: Path, uri: str) -> str:
     if uri.startswith("http"):
         return redacted_uri(uri)
     if uri == tracking_uri(folder, None) and not folder.is_absolute() and ".." not in folder.parts:

@@ -162,6 +162,11 @@ class Definition:
         return bool(self.training.get("kind", "built-in") != "built-in")
 
     @property
+    def suggests_while_running(self) -> bool:
+        """Whether a trial asks for its hyperparameters while it runs, as an Optuna objective does."""
+        return bool(self.training.get("kind") == "objective")
+
+    @property
     def has_test(self) -> bool:
         """Whether confirmed trials are scored on a test split."""
         return bool(self.training.get("test", True))

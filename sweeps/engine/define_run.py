@@ -13,6 +13,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation.hints import print_notes
 from rungwise.engine.worth import worth_change
+from rungwise.results.exporters.loggers.settings import KEY, LogSettings
 from rungwise.results.io.redaction import Verbatim
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
@@ -69,6 +70,9 @@ def define_run(record: Record, experiment: Experiment, options: Options, data: S
     if work or options.plan:
         _define_models(record, experiment, options, data)
     described = [experiment.trained_by.describe(experiment.given(arm)) for arm in experiment.arms]
+    settings = options.log_settings()
+    with Reader(record.path.parent) as reader:
+        record.set_meta(KEY, (settings.resuming(LogSettings.of(reader)) if begun else settings).to_json())
     record.set_meta("hyperparameters", {name: about for some in described for name, about in some.items()})
     record.commit()
     return work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -41,6 +42,7 @@ from rungwise.trainable.protocol import SweepData, Training
 
 if TYPE_CHECKING:
     from rungwise.engine.execution.ray_watch import Watch
+    from rungwise.engine.execution.stopping import Stop
     from rungwise.results.exporters.live import Follower
     from rungwise.results.run import Run
 
@@ -132,6 +134,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     from rungwise.engine.execution.run_lock import Locked, locked
     from rungwise.engine.validation import check, hints
 
+    started = time.monotonic()
     gc.disable()  # until trials run: imports leave no garbage, and looking for it takes a fifth of their time
     given = options
     if options.fresh and not run_name_problem(options.name):
@@ -142,7 +145,7 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     try:
         with locked(options.out / options.name):
             hints.print_notes(options, hints.idle_flags(sweep, options))
-            code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals)
+            code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
             return _Ended(code, options.out / options.name)
     except Locked as problem:
         if options.fresh:  # another driver took that name in the same instant
@@ -176,7 +179,7 @@ def _free_name(options: Options) -> str:
     return next(name for name in names if not (options.out / name).exists()) if taken else options.name
 
 
-def _locked_sweep(experiment: Experiment, options: Options, signals: Signals) -> int:
+def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, started: float) -> int:
     from rungwise.engine.search import samplers
     from rungwise.engine.validation import hints
     from rungwise.engine.validation.data import unsuited
@@ -204,14 +207,8 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals) ->
             return _renew_views(options)
         started_ray = _ray(options, concurrency, data, asked.trained_by, signals)
         with started_ray if work else nullcontext((None, None)) as (ray, watch):
-            from rungwise.engine.execution.stopping import Stop
-            from rungwise.results.exporters.live import Follower  # while Ray's processes start
-
-            requests = StopRequests(folder)
-            requests.clear()  # those to a driver that is gone
-            deadline = None if options.time_budget is None else started + 60 * options.time_budget
-            session = Session(asked, options, record, Stop(signals, deadline, requests), concurrency)
-            follower = Follower.start(folder, options.tracking_uri, options.mirror)
+            session = Session(asked, options, record, _stop(options, signals, started), concurrency)
+            follower = _follow(options)
             stack.callback(lambda: exported.update(follower.finish(allowed=session.export_seconds)))
             summary = partial(_print_summary, options, exported, idle=not work)
             state = SweepState.FAILED
@@ -235,6 +232,26 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals) ->
     return session.exit_code()
 
 
+def _stop(options: Options, signals: Signals, started: float) -> Stop:
+    """What may end the sweep early. `started`: when the command was, in seconds of `time.monotonic`."""
+    from rungwise.engine.execution.stopping import Stop
+
+    requests = StopRequests(options.out / options.name)
+    requests.clear()  # those to a driver that is gone
+    return Stop(signals, None if options.time_budget is None else started + 60 * options.time_budget, requests)
+
+
+def _follow(options: Options) -> Follower:
+    """Start the process that brings the tables and the loggers up to the record."""
+    from rungwise.results.exporters.live import Follower
+    from rungwise.results.exporters.loggers.settings import LogSettings
+
+    folder = options.out / options.name
+    with Reader(folder) as reader:
+        logging = LogSettings.of(reader)
+    return Follower.start(folder, options.tracking_uri, options.mirror, logging)
+
+
 def _finished(folder: Path) -> bool:
     with Reader(folder) as reader:
         return reader.state() is SweepState.FINISHED
@@ -244,10 +261,9 @@ def _renew_views(options: Options) -> int:
     """All that the command of a finished sweep does; it is no session, since nothing is trained."""
     from rungwise.engine.execution.session import EXPORT_SECONDS
     from rungwise.engine.validation import hints
-    from rungwise.results.exporters.live import Follower
 
     hints.print_wait(options, "writing tables, MLflow runs and report")
-    exported = Follower.start(options.out / options.name, options.tracking_uri, options.mirror).finish(EXPORT_SECONDS)
+    exported = _follow(options).finish(EXPORT_SECONDS)
     _print_summary(options, exported, idle=True)
     return 0
 

@@ -16,7 +16,7 @@ from support.confirmed import two_arms
 from support.demo import INF, Rows, add, attempt, begin, metrics
 from support.mlflow_tables import TABLES
 
-from rungwise.results.exporters.mlflow import Exporter, export
+from rungwise.results.exporters.mlflow import export, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, Store
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
@@ -149,7 +149,7 @@ def test_a_repeat_is_told_from_a_trial_of_the_search_by_its_name(out: Path, rows
 
 
 def test_exporting_twice_changes_nothing(run: Path, rows: Rows) -> None:
-    exporter = Exporter(run)
+    exporter = mlflow_feed(run)
     exporter.sync()
     before = everything(rows)
     assert exporter.sync().metrics == 0
@@ -174,7 +174,7 @@ def test_metrics_logged_before_the_exporter_died_are_not_doubled(run: Path, rows
 
 def test_a_sweep_followed_pass_by_pass_ends_up_as_one_exported_at_the_end(out: Path, rows: Rows) -> None:
     record, session = begin(out / "demo")
-    exporter = Exporter(out / "demo")
+    exporter = mlflow_feed(out / "demo")
     with record:
         exporter.sync()
         assert parent(rows)[1:] == ("RUNNING", None)
@@ -199,7 +199,7 @@ def test_a_sweep_followed_pass_by_pass_ends_up_as_one_exported_at_the_end(out: P
 
 def test_where_a_second_attempt_differs_its_word_is_the_later_one(out: Path, rows: Rows) -> None:
     record, _ = begin(out / "demo")
-    exporter = Exporter(out / "demo")
+    exporter = mlflow_feed(out / "demo")
     with record:
         add(record, 1)
         attempt(record, 1, 0.5, 0.6)
@@ -226,7 +226,7 @@ def test_reports_finer_than_an_epoch_keep_their_epoch(out: Path, rows: Rows) -> 
 
 
 def test_interrupted_then_resumed_then_finished(run: Path, rows: Rows) -> None:
-    exporter = Exporter(run)
+    exporter = mlflow_feed(run)
     exporter.sync()
     assert children(rows)[7]["status"] == "KILLED"
     with Record(run) as record:
@@ -420,7 +420,7 @@ def test_arms_of_any_name_have_numbers_of_their_own(out: Path, rows: Rows) -> No
 
 def test_a_name_keeps_what_it_got_whoever_comes_later_and_whoever_exports(out: Path, rows: Rows) -> None:
     record, _ = begin(out / "demo")
-    exporter = Exporter(out / "demo")
+    exporter = mlflow_feed(out / "demo")
     with record:
         for number, params in enumerate(({"b[1]": 1}, {"b(1)": 1, "b_1_": 2}), 1):
             record.add_trial(number, arm="L2", phase="search", config={}, params=params, distributions={})

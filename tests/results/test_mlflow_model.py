@@ -22,7 +22,7 @@ from support.mlflow_tables import TABLES
 from support.tampering import in_expressions, tampered
 
 from rungwise.results.cli.main import main
-from rungwise.results.exporters.mlflow import Exporter, export
+from rungwise.results.exporters.mlflow import export, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError
 from rungwise.results.exporters.mlflow_model import CHAMPION
 from rungwise.results.exporters.tracking_uri import sqlite_uri
@@ -152,7 +152,7 @@ def test_artifacts_and_model_of_a_moved_folder_of_runs_are_found_again(
 
 
 def test_an_export_repeated_by_anyone_changes_nothing(confirmed: Path, rows: Rows) -> None:
-    exporter = Exporter(confirmed)
+    exporter = mlflow_feed(confirmed)
     exporter.sync()
     before = everything(rows)
     assert before["model_versions"]

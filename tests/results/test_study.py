@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -11,6 +13,8 @@ import pytest
 from optuna.trial import TrialState
 from support.demo import NAN, add, attempt, begin, metrics
 
+from rungwise.results.exporters.loggers.registry import feed_of
+from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -112,3 +116,73 @@ def test_nothing_is_said_on_the_way(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(run)], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def live(run: Path) -> dict[str, dict[int, optuna.trial.FrozenTrial]]:
+    """{study: {trial of the record: trial}} of the run's own storage."""
+    storage = f"sqlite:///{run / 'optuna.db'}"
+    return {
+        name: {trial.user_attrs["trial"]: trial for trial in optuna.load_study(study_name=name, storage=storage).trials}
+        for name in optuna.get_all_study_names(storage)
+    }
+
+
+def synced(run: Path) -> int:
+    feed = feed_of("optuna", run, LogSettings())
+    metrics = feed.sync().metrics
+    feed.close()
+    return metrics
+
+
+def values(trial: optuna.trial.FrozenTrial) -> tuple[object, ...]:
+    return trial.state, trial.values, trial.params, trial.intermediate_values, trial.user_attrs
+
+
+def test_the_live_study_follows_a_trial_from_its_start_to_its_end(tmp_path: Path) -> None:
+    record, _ = begin(tmp_path / "demo")
+    feed, run = feed_of("optuna", tmp_path / "demo", LogSettings()), tmp_path / "demo"
+    with record:
+        add(record, 1)
+        attempt(record, 1, 0.5)
+        feed.sync()
+        ((number, trial),) = live(run)["demo: L2"].items()
+        assert (number, trial.state, trial.intermediate_values) == (1, TrialState.RUNNING, {1: 0.5})
+        attempt(record, 1, 0.6, 0.7, first=2)
+        feed.sync()
+        assert live(run)["demo: L2"][1].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+        record.end_trial(1, State.COMPLETED)
+        add(record, 2)
+    feed.sync()
+    assert [values(one)[:2] for one in live(run)["demo: L2"].values()] == [
+        (TrialState.COMPLETE, [0.7]),
+        (TrialState.RUNNING, None),
+    ]
+
+
+def test_a_storage_left_in_the_middle_is_completed_and_no_trial_is_there_twice(run: Path) -> None:
+    with Reader(run) as reader:
+        expected = {
+            f"demo: {study.study_name}": {trial.user_attrs["trial"]: values(trial) for trial in study.trials}
+            for study in studies(reader).values()
+        }
+    count = synced(run)
+    assert count > 0
+    assert synced(run) == 0
+
+    def there() -> dict[str, dict[int, tuple[object, ...]]]:
+        return {name: {number: values(trial) for number, trial in each.items()} for name, each in live(run).items()}
+
+    assert there() == expected
+    parts = ("params", "values", "intermediate_values", "user_attributes", "system_attributes")
+    tables = [*(f"trial_{part}" for part in parts), "trials"]
+    for script in (  # as if killed before the last trials, in the middle of one, before the end of one
+        "".join(f"DELETE FROM {each} WHERE trial_id > 3;" for each in tables),
+        "UPDATE trials SET state = 'RUNNING' WHERE trial_id = 1;"
+        "DELETE FROM trial_intermediate_values WHERE step > 1 AND trial_id = 1",
+        "UPDATE trials SET state = 'RUNNING' WHERE trial_id = 1; DELETE FROM trial_values WHERE trial_id = 1",
+        "UPDATE trials SET state = 'PRUNED' WHERE trial_id = 4",  # of a run that went on otherwise, elsewhere
+    ):
+        with closing(sqlite3.connect(run / "optuna.db")) as database, database:
+            database.executescript(script)
+        synced(run)
+        assert there() == expected

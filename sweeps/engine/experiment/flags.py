@@ -14,6 +14,7 @@ import tyro
 
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
+from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.io.text import say
 from rungwise.text import unknown
 from rungwise.trainable.data.data_source import DEFAULT_ROOT, STANDARDISE, DataSource
@@ -133,6 +134,14 @@ class Options:
     run in OUT resumes from that copy. By default RUNGWISE_MIRROR."""
     tracking_uri: Annotated[str | None, tyro.conf.arg(metavar="URI")] = None
     """MLflow store: sqlite:///file or http(s)://server; by default sqlite:///OUT/mlflow.db."""
+    loggers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOGGER")] = ("mlflow",)
+    """What the sweep is logged to while it runs: mlflow, tensorboard, wandb, optuna, or a function of your own
+    (module:function, or file.py:function). Without a value: nothing."""
+    experiment: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Experiment of MLflow and project of W&B; by default MLFLOW_EXPERIMENT_NAME or WANDB_PROJECT, or the script's
+    name. With MLFLOW_RUN_ID, the sweep is nested under that run."""
+    tags: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    """Tags of the sweep in MLflow and W&B: team=vision data=v2."""
     data_root: Path | None = None
     """Folder of torchvision datasets; missing ones are downloaded to it."""
     time_budget: float | None = None
@@ -171,6 +180,11 @@ class Options:
     def resources(self) -> TrialResources:
         """What a process that trains takes."""
         return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
+
+    def log_settings(self) -> LogSettings:
+        """What the sweep is logged to, of the flags and the environment."""
+        script = Path(getattr(sys.modules["__main__"], "__file__", None) or "script").absolute()
+        return LogSettings.chosen(self.loggers, self.experiment, self.tags, str(script.parent), os.environ)
 
     @property
     def source(self) -> DataSource:

@@ -9,6 +9,8 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import BUDGETS, ORDERS, OWN, SCHEDULERS, Options
 from rungwise.engine.search import samplers, warm_start
 from rungwise.engine.search.samplers import SAMPLERS, SearchConditions
+from rungwise.results.exporters.loggers import registry
+from rungwise.results.exporters.loggers.settings import tag_problems
 from rungwise.results.io.paths import run_name_problem, shown
 from rungwise.text import unknown
 from rungwise.trainable import config as hyper
@@ -42,6 +44,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
                 "--trial-timeout ends the process of a trial, and with --pack that of all others in it, too: say one "
                 f"of them, but got --trial-timeout {options.trial_timeout:g} and --pack {options.pack}"
             )
+    lines += [*registry.problems(options.loggers), *tag_problems(options.tags)]
     if problem := run_name_problem(options.name):
         lines.append(f"--name: {problem}, but got {shown(options.name)}")
     return lines
