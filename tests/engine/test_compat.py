@@ -153,6 +153,7 @@ second.stop()
 """
 
 
+@pytest.mark.long
 def test_private_rays_start_and_end_one_after_the_other_without_any_private_name() -> None:
     done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ from rungwise.results.analysis.answer import answer
 from rungwise.results.record.reader import Reader
 from rungwise.results.tables import parquet
 
-FLAGS = ("--searches", "2", "--trials", "4", "--epochs", "3", "--order", "fixed", "--checkpoint-seconds", "0")
-CONFIRMED = ("--confirm-seeds", "2")
+FLAGS = ("--searches", "2", "--trials", "2", "--epochs", "3", "--order", "fixed", "--checkpoint-seconds", "0")
+CONFIRMED = ("--confirm-seeds", "2", "--refit-seeds", "1", "--untuned-seeds", "1")
 LONGEST_PAUSE = "0.1"  # seconds before a report
 
 
@@ -45,13 +45,13 @@ def test_concurrency_pauses_and_a_kill_change_neither_the_tables_nor_the_sentenc
     with stopping(Run(tmp_path, script=SCRIPT)) as run:
         run.environment["JITTER"] = LONGEST_PAUSE
         assert run.finish(*FLAGS, *CONFIRMED, "--concurrency", "1", "--name", "at-1") == 0, run.said
-        kill(run, 14, *FLAGS, *CONFIRMED, "--concurrency", "2")  # of some 40 reports
+        kill(run, 9, *FLAGS, *CONFIRMED, "--concurrency", "2")  # of some 50 reports
         assert run.finish(*FLAGS, *CONFIRMED, "--concurrency", "2") == 0, run.said
         with Reader(run.folder) as reader:
             assert any(trial.attempts > 1 for trial in reader.trials())
             assert reader.definition().order == "fixed"
         wanted = identity(run.out / "at-1")
-        assert [trial["search"] for trial in wanted[0] if trial["phase"] == "search"].count(2) == 2 * 4
+        assert [trial["search"] for trial in wanted[0] if trial["phase"] == "search"].count(2) == 2 * 2
         assert identity(run.folder) == wanted
         assert sentence(run.folder) == sentence(run.out / "at-1")
         for folder in (run.folder, run.out / "at-1"):

@@ -93,6 +93,7 @@ def test_a_script_survives_a_killed_worker_and_a_killed_driver(run: Run) -> None
     run.await_silence()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", ["torchrun_digits.py"], indirect=True)
 def test_ctrl_c_ends_torchrun_and_the_processes_of_both_ranks(run: Run) -> None:
     driver = run.start("--name", "tiny", "--trials", "4", "--epochs", "1000000", "--concurrency", "1")
