@@ -39,10 +39,8 @@ def kept() -> Iterator[None]:
             or (other := _trial_without_process(self, resources)) is None  # at the end of a search, say
         ):
             return bool(original(self, trial))
-        if other not in self._staged_trials:
-            self._staged_trials.add(other)
-            self._actor_cache.increase_max(resources)
-        original(self, other)
+        if other in self._staged_trials:  # else Tune's next step schedules it, and gives it the process
+            original(self, other)
         return False
 
     with patch.object(controller, _REUSE, reuse):
