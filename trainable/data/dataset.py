@@ -20,9 +20,8 @@ from rungwise.trainable.data import memory, sources
 from rungwise.trainable.data.data_source import PREPROCESSING, DataSource
 from rungwise.trainable.data.image_folder import DIM
 from rungwise.trainable.data.published import NAMES, SKLEARN, TORCHVISION
-from rungwise.trainable.data.raw import Array, DataError
+from rungwise.trainable.data.raw import MOST_CLASSES, Array, DataError
 from rungwise.trainable.data.samples import (
-    MOST_CLASSES,
     Split,
     as_they_are,
     checked,

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from rungwise.text import printable_name
 from rungwise.trainable.data.image_folder import PictureError, decode_images
-from rungwise.trainable.data.raw import PARTS, Array, DataError, Raw, part_of, require_exact, unreadable
-
-FEW_ROWS = 20
+from rungwise.trainable.data.raw import FEW_ROWS, PARTS, Array, DataError, Raw, part_of, require_exact, unreadable
+from rungwise.trainable.data.table.columns import SPLIT, TARGET
 
 
 def read_table(path: Path) -> pa.Table:
@@ -43,7 +42,7 @@ def pixels_of(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
 def read_parquet(path: Path) -> Raw:
     table = read_table(path)
     names = check_columns(path, table.schema)
-    used = [*names, *(name for name in ("label", "split") if name in table.column_names)]
+    used = [*names, *(name for name in (TARGET, SPLIT) if name in table.column_names)]
     for name in used:
         if table[name].null_count:
             raise DataError(f"columns of {str(path)!r} must have no nulls, but {name!r} has {table[name].null_count}")
@@ -62,7 +61,7 @@ def read_parquet(path: Path) -> Raw:
         notes += changes
     else:
         x = np.column_stack([require_exact(path, name, _numbers(table[name])) for name in names])
-    y = table["label"].to_numpy()
+    y = table[TARGET].to_numpy()
     if y.dtype == object:  # text
         y = y.astype(str)
     raw = Raw(
@@ -72,15 +71,15 @@ def read_parquet(path: Path) -> Raw:
         f"{printable_name(path.name)}, the user's file",
         notes=tuple(notes),
         pictures=pictures,
-        regression=(table.schema.field("label").metadata or {}).get(b"kind") == b"target",
+        regression=(table.schema.field(TARGET).metadata or {}).get(b"kind") == b"target",
     )
-    if "split" not in table.column_names:
+    if SPLIT not in table.column_names:
         return raw
-    said = table["split"].to_pylist()
+    said = table[SPLIT].to_pylist()
     split = np.array([part_of(value) for value in said], object)
     if set(split) != set(PARTS):
         values = ", ".join(sorted({str(value) for value in said}))
-        raise DataError(f"column 'split' of {str(path)!r} must say {', '.join(PARTS)}, but says {values}")
+        raise DataError(f"column {SPLIT!r} of {str(path)!r} must say {', '.join(PARTS)}, but says {values}")
     train, validation, test = ((x[split == part], y[split == part]) for part in PARTS)
     return replace(raw, train=train, validation=validation, test=test)
 
@@ -92,7 +91,7 @@ def _numbers(column: pa.ChunkedArray) -> Array:
 
 def _notes_of_columns(table: pa.Table, names: list[str]) -> list[str]:
     """Notes for the user: columns of pandas' index are left out, and a column may number the rows."""
-    index = [name for name in index_columns(table.schema) if name not in ("label", "split")]
+    index = [name for name in index_columns(table.schema) if name not in (TARGET, SPLIT)]
     notes = []
     if index:
         notes.append(index_note(index))
@@ -125,21 +124,21 @@ def index_columns(schema: pa.Schema) -> list[str]:
 def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """The feature columns: `image` alone, or every column but `label` and `split`: numbers or booleans."""
     index = index_columns(schema)
-    names = [name for name in schema.names if name not in ("label", "split", *index)]
+    names = [name for name in schema.names if name not in (TARGET, SPLIT, *index)]
     unsuited = [name for name in names if not _is_feature(schema.field(name).type)]
     image = names == ["image"] and _is_image(schema.field("image").type)
     if len(set(schema.names)) != len(schema.names):
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(schema.names)}")
-    label = schema.field("label").type if "label" in schema.names else None
+    label = schema.field(TARGET).type if TARGET in schema.names else None
     if label is None or not (_numeric(label) or pa.types.is_string(label) or pa.types.is_large_string(label)):
         raise DataError(
-            f"{str(path)!r} must have a column 'label' of whole numbers or text (classes) or real numbers (targets), "
-            f"but has {', '.join(f'{field.name}: {field.type}' for field in schema)}"
+            f"{str(path)!r} must have a column {TARGET!r} of whole numbers or text (classes) or real numbers "
+            f"(targets), but has {', '.join(f'{field.name}: {field.type}' for field in schema)}"
         )
     if not names or (unsuited and not image):
         found = ", ".join(f"{name}: {schema.field(name).type}" for name in unsuited) or "no other column"
         raise DataError(
-            f"beside 'label' and 'split', {str(path)!r} must have number columns only (leave out names and "
+            f"beside {TARGET!r} and {SPLIT!r}, {str(path)!r} must have number columns only (leave out names and "
             f"identifiers, one-hot encode categories) or one binary column 'image', but has {found}"
         )
     if image and pa.types.is_fixed_size_binary(schema.field("image").type):

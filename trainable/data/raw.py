@@ -17,6 +17,8 @@ Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
 
 EXACT = 2**53  # whole numbers that float64 holds
+MOST_CLASSES = 20  # whole numbers among the labels that are taken as classes unasked
+FEW_ROWS = 20  # below which values that are all different mean nothing
 PARTS = ("train", "validation", "test")  # of a dataset that is split, in this order
 _PART_OF = {
     **dict.fromkeys(("train", "training", "trainset"), "train"),

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rungwise.text import plural
-from rungwise.trainable.data.raw import Array, DataError, Pair, Raw
+from rungwise.trainable.data.raw import MOST_CLASSES, Array, DataError, Pair, Raw
 
 MOST_CHANNELS = 4  # of an image, where its shape leaves a doubt
-MOST_CLASSES = 20  # that labels such as 0.0, 1.0, 2.0 may mean
 DIGITS_LOST = 1e-3  # standard deviations by which float32 may move a number
 
 

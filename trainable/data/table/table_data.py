@@ -10,15 +10,13 @@ import numpy as np
 
 from rungwise.text import plural, printable_name, unknown
 from rungwise.trainable.data import memory
-from rungwise.trainable.data.raw import Array, DataError, Raw
+from rungwise.trainable.data.raw import FEW_ROWS, MOST_CLASSES, Array, DataError, Raw
 from rungwise.trainable.data.table import split
 from rungwise.trainable.data.table.columns import SPLIT, Columns
 from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
 from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
 
-MOST_CLASSES = 20  # whole numbers in a target that are taken as classes unasked
 LONGEST_CLASS = 200  # characters of a class's name: it is shown everywhere
-FEW_ROWS = 20  # below which values that are all different mean nothing
 SHOWN = 5  # names in a message
 
 
