@@ -288,7 +288,7 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
         (["copy"], "WHERE must be given"),
         (["predict"], "a FILE must be given, an image or a table"),
         (["show", "runs/a", "--tops", "3"], "unknown flag --tops; did you mean --top?"),
-        (["show", "runs/a", "--top", "x"], "--top must be a whole number, but got 'x'"),
+        (["show", "runs/a", "--top", "x"], "--top must be a whole number (got 'x')"),
         (["show", "runs/a", "--top"], "--top needs a value"),
         (["export", "runs/a", "runs/b"], "unexpected argument 'runs/b'"),
         (["follow", "runs/a"], "unknown command 'follow'"),
