@@ -25,7 +25,8 @@ from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
 
 COMMANDS = (
-    "compare", "copy", "dashboard", "doctor", "export", "list", "predict", "pull", "report", "show", "sql", "stop", "study", "watch"
+    "compare", "copy", "dashboard", "doctor", "export", "list", "predict", "pull", "report", "show", "sql",
+    "stop", "study", "watch",
 )  # fmt: skip
 
 
