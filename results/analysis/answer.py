@@ -69,6 +69,7 @@ from rungwise.results.analysis.findings import (
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
 from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
+from rungwise.results.io.formatting import without_split
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
@@ -159,6 +160,10 @@ def answer(reader: Reader) -> Answer:
     searches = max([definition.searches, *(trial.search for trial in trials)])
     replicate = Replicate.SEED if searches == 1 else Replicate.SEARCH
 
+    # The built-in training's losses are squared errors and cross-entropies; a loss of one's own may be negative.
+    least = 0.0 if not definition.is_own and without_split(metric) == "loss" else -math.inf
+    bounds: dict[str, Any] = {"share": score_format.share, "samples": samples, "least": least}
+    bounds["most"] = score_format.most
     arms = []
     for name in names:
         chosen = next(iter(rank_candidates(list(winners[name].values()), mode)), None)
@@ -174,9 +179,7 @@ def answer(reader: Reader) -> Answer:
                 winners=winners[name],
                 chosen=chosen,
                 scores=values,
-                score=estimate(list(values.values()), share=score_format.share, samples=samples, most=score_format.most)
-                if values
-                else None,
+                score=estimate(list(values.values()), **bounds) if values else None,
                 best_seen=best_report(name, current, curves, definition),
                 optimism=compute_optimism(chosen, mode),
                 failed={} if chosen else count_failed(by_arm[name]),

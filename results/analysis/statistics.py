@@ -80,7 +80,12 @@ def discordance(difference: float, samples: int) -> float:
 
 
 def estimate(
-    values: Sequence[float], *, share: bool = False, samples: int | None = None, most: float = math.inf
+    values: Sequence[float],
+    *,
+    share: bool = False,
+    samples: int | None = None,
+    least: float = -math.inf,
+    most: float = math.inf,
 ) -> Estimate:
     """Mean, standard deviation (n - 1) and 95% t-interval.
 
@@ -88,6 +93,7 @@ def estimate(
         values: one a seed, or one a search.
         share: they are shares; the interval stays within 0..1.
         samples: on how many samples a share was counted; the interval is then never narrower than these allow.
+        least: what no score can be below, such as 0 for a squared error.
         most: what no score can exceed, such as 1 for the explained share of a variance.
 
     Raises:
@@ -109,7 +115,7 @@ def estimate(
         low, high = _on_logits(mean, margin)
     elif share:
         low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(n, mean, sd, low, max(mean, min(high, most)))
+    return Estimate(n, mean, sd, min(mean, max(low, least)), max(mean, min(high, most)))
 
 
 def difference(

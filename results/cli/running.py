@@ -13,7 +13,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from rungwise.results.cli.runs import RUN_FIELD, OptionalRun, find_run
+from rungwise.results.cli.runs import RUN_FIELD, OptionalRun, Switch, find_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
@@ -75,7 +75,7 @@ def _require_running(reader: Reader, trial: int) -> None:
         )
 
 
-def watch(run: OptionalRun = None, /, *, page: bool = False) -> int:
+def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
     """Watch a sweep that another process runs, until it ends.
 
     Args:

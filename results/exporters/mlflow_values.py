@@ -24,6 +24,9 @@ _PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "sch
 _TAGS = ("trials", "searches", "order", "sampler")
 TAG_LENGTH = 5000  # that every server accepts
 _DIGEST_LENGTH = 36  # MLflow's limit
+LEFT_OUT = "left out: "  # begins what the record says of a table's column that is no feature
+MOST_COLUMNS = 300  # of a table in a dataset's schema, for which MLflow has 64 kB
+_TYPES = {"number": "double", "date": "datetime"}  # of a column, by the first word of what was done to it
 CNN_ONLY = ("channels", "convolutions", "kernel", "channel_dropout")  # hyperparameters that an MLP does not read
 
 
@@ -102,7 +105,16 @@ def parent_params(view: RecordView, names: RunNames) -> dict[str, str]:
     definition = view.definition.to_json()
     params = {key: definition[key] for key in _PARAMS if key in definition}
     fixed = {f"fixed.{names.fixed.of(key)}": value for key, value in view.definition.fixed.items()}
-    return texts(params | fixed)
+    used, left_out = _columns(view.definition.data.columns or {})
+    columns = {"data.columns_used": [*used], "data.columns_left_out": [*left_out]}
+    listed = {key: ", ".join(names)[:TAG_LENGTH] for key, names in columns.items() if names}
+    return texts(params | fixed) | listed
+
+
+def _columns(columns: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of a table: {column that is a feature: what it becomes}, {column that is none: why}."""
+    left_out = {name: why.removeprefix(LEFT_OUT) for name, why in columns.items() if why.startswith(LEFT_OUT)}
+    return {name: words for name, words in columns.items() if name not in left_out}, left_out
 
 
 def trial_tags(view: RecordView, trial: Trial, state: str, parent: str) -> dict[str, str]:
@@ -248,14 +260,22 @@ def _same(a: float, b: float) -> bool:
 
 
 def dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+    """The data of a run as MLflow shows it: of a table with its columns as the schema, and in the profile what was done
+    to each."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
+    columns = dict(list((data.get("columns") or {}).items())[:MOST_COLUMNS])
+    used, left_out = _columns(columns)
+    spec = [{"type": _TYPES.get(words.partition(",")[0], "string"), "name": name} for name, words in used.items()]
+    profile = {key: data[key] for key in ("train", "validation", "test") if key in data}
+    profile |= {key: value for key, value in (("columns_used", used), ("columns_left_out", left_out)) if value}
     entity = Dataset(
         name=str(data.get("name", "data")),
         digest=str(data.get("digest", ""))[:_DIGEST_LENGTH],
         source_type="local",
         source=json.dumps({"uri": str(data.get("source", ""))}),
-        profile=json.dumps({key: data[key] for key in ("train", "validation", "test") if key in data}),
+        schema=json.dumps({"mlflow_colspec": spec}) if spec else None,
+        profile=json.dumps(profile),
     )
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
 

@@ -145,7 +145,7 @@ def _problem(box: str) -> str:
         return f"{alone[1]} needs a value"
     if bad := re.match(r"Error parsing (\S+): (.*)", text):
         if none := re.match(r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]", bad[2]):
-            return f"{bad[1]} must be {_OPTIONAL.get(none[1], none[1])}, but got {none[2]!r}"
+            return f"{bad[1]} must be {_OPTIONAL.get(none[1], none[1])} (got {none[2]!r})"
         kind = next((kind for start, kind in _KINDS.items() if bad[2].startswith(start)), None)
-        return f"{bad[1]} must be {kind}, but got {bad[2].rpartition(': ')[2]}" if kind else f"{bad[1]}: {bad[2]}"
+        return f"{bad[1]} must be {kind} (got {bad[2].rpartition(': ')[2]})" if kind else f"{bad[1]}: {bad[2]}"
     return text

@@ -59,8 +59,8 @@ def setting(value: object) -> str:
 
 
 def exact(value: object) -> str:
-    """A value as text with all its digits; layer widths are '128-64'."""
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    """A value as text with all its digits; layer widths are '128-64', and '()' where there are none."""
+    return "-".join(map(str, value)) or "()" if isinstance(value, list | tuple) else str(value)
 
 
 def settings(params: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rungwise.results.report.page import Table
 from rungwise.results.report.plots.confusion import plot_confusion
 from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
@@ -43,9 +44,18 @@ def gallery(snapshot: Snapshot) -> list[dict[str, Any]]:
     for mistake in sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]:
         actual, predicted = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
         sure = f"{float(mistake.get('probability') or 0.0):.1%}"
-        words = f"test image {mistake.get('index', '?')}: is {actual}, taken for {predicted} with probability {sure}"
-        shown.append({"actual": actual, "predicted": predicted, "sure": sure, "text": words, "uri": _uri(mistake)})
+        index = mistake.get("index", "?")
+        words = f"test image {index}: is {actual}, taken for {predicted} with probability {sure}"
+        about = {"index": index, "actual": actual, "predicted": predicted, "sure": sure}
+        shown.append({**about, "text": words, "uri": _uri(mistake)})
     return shown
+
+
+def mistake_table(mistakes: Sequence[Mapping[str, Any]]) -> Table:
+    """The mistakes of `gallery` in words, for samples that are no images; empty when there is an image to show."""
+    rows = [] if any(one["uri"] for one in mistakes) else mistakes
+    cells = [(one["index"], one["predicted"], one["actual"], one["sure"]) for one in rows]
+    return Table("most confident mistakes", ("test sample", "predicted", "true", "probability"), cells, figures=False)
 
 
 def _uri(mistake: Mapping[str, Any]) -> str | None:

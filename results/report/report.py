@@ -88,7 +88,7 @@ def render(run: Path, renewed: int | None = None) -> str:
         "confusion": error_gallery.confusion_plot(snapshot),
         "residuals": plot_residuals(snapshot.meta["test"] or {}),
     }
-    searched = _searched(snapshot)
+    searched, mistakes = _searched(snapshot), error_gallery.gallery(snapshot)
     title, lead = summary.title_and_lead(snapshot)
     return render_page(
         [plot for plot in (*plots.values(), *slices) if plot],
@@ -110,7 +110,8 @@ def render(run: Path, renewed: int | None = None) -> str:
         ranked=sorted(snapshot.entries, key=_rank_order),
         searched=searched[:MOST_COLUMNS],
         columns_left_out=max(0, len(searched) - MOST_COLUMNS),
-        mistakes=error_gallery.gallery(snapshot),
+        mistakes=mistakes,
+        mistake_table=error_gallery.mistake_table(mistakes),
         forecast_table=cost.forecast_table(snapshot, _bytes(run)),
         audit=audit_result,
         audit_table=cost.audit_table(audit_result),

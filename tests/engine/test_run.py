@@ -34,7 +34,7 @@ QUICK = {"confirm": False, "quiet": True, "concurrency": 1}
         ({"trails": 3}, "unknown option 'trails'; did you mean 'trials'?"),
         ({"trials": "many"}, "trials: Input should be a valid integer"),
         ({"one": "{}"}, "unknown option 'one'"),
-        ({"trials": 0}, "--trials must be at least 1, but got 0"),
+        ({"trials": 0}, "--trials must be at least 1 (got 0)"),
     ],
 )
 def test_a_wrong_option_is_an_error_of_code_2_that_names_it(

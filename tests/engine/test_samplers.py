@@ -301,7 +301,7 @@ def test_points_to_try_first_are_tried_first_in_every_arm_that_can(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("lr=1", "--enqueue takes a JSON object, but got 'lr=1'"),
+        ("lr=1", "--enqueue takes a JSON object (got 'lr=1'"),
         ("[1]", "--enqueue takes a JSON object such as"),
         ('{"lr": 5}', "--enqueue must be within the space, but got"),
         ('{"lr": "high"}', "--enqueue must be within the space, but got"),

@@ -93,15 +93,15 @@ def test_a_look_counts_once_for_each_number_of_searches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (("--searches", "0"), "--searches must be at least 1, but got 0"),
-        (("--worth", "0"), "--worth must be greater than 0, but got 0.0"),
-        (("--worth", "-1"), "--worth must be greater than 0, but got -1.0"),
-        (("--worth", "nan"), "--worth must be greater than 0, but got nan"),
+        (("--searches", "0"), "--searches must be at least 1 (got 0)"),
+        (("--worth", "0"), "--worth must be greater than 0 (got 0.0)"),
+        (("--worth", "-1"), "--worth must be greater than 0 (got -1.0)"),
+        (("--worth", "nan"), "--worth must be greater than 0 (got nan)"),
         (("--order", "fixd"), "unknown --order"),
         (("--budget", "epoch"), "unknown --budget 'epoch'; did you mean 'epochs'?"),
-        (("--trials", "0"), "--trials must be at least 1, but got 0"),
-        (("--refit-seeds", "-1"), "--refit-seeds must be at least 0, but got -1"),
-        (("--untuned-seeds", "-1"), "--untuned-seeds must be at least 0, but got -1"),
+        (("--trials", "0"), "--trials must be at least 1 (got 0)"),
+        (("--refit-seeds", "-1"), "--refit-seeds must be at least 0 (got -1)"),
+        (("--untuned-seeds", "-1"), "--untuned-seeds must be at least 0 (got -1)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_ray(tmp_path: Path, flags: tuple[str, ...], line: str) -> None:
@@ -191,5 +191,5 @@ def test_until_sure_without_a_number_means_twelve() -> None:
 @pytest.mark.parametrize("most", ["1", "3", "17"])
 def test_until_sure_outside_the_known_levels_is_refused(tmp_path: Path, most: str) -> None:
     options = parse(SWEEP, ["--out", str(tmp_path / "runs"), "--until-sure", most])
-    problem = f"--until-sure takes 4 to 16 searches, but got {most}"
+    problem = f"--until-sure takes 4 to 16 searches (got {most})"
     assert problem in check.problems(resolve(SWEEP, options), options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ def test_an_estimate_is_counted_by_hand() -> None:
     assert found.sd == pytest.approx(math.sqrt(2.5))
     assert found.low == pytest.approx(3 - T[4] * math.sqrt(2.5 / 5), abs=1e-3)
     assert found.high == pytest.approx(3 + T[4] * math.sqrt(2.5 / 5), abs=1e-3)
+
+
+def test_an_interval_stays_within_what_a_score_can_be() -> None:
+    assert estimate([1.0, 5.0], least=0.0, most=9.0) == replace(estimate([1.0, 5.0]), low=0.0, high=9.0)
 
 
 def test_one_value_has_no_interval_and_none_is_refused() -> None:

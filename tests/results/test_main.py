@@ -25,7 +25,8 @@ from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
 
 COMMANDS = (
-    "compare", "copy", "doctor", "export", "list", "predict", "pull", "report", "show", "sql", "stop", "study", "watch"
+    "compare", "copy", "dashboard", "doctor", "export", "list", "predict", "pull", "report", "show", "sql",
+    "stop", "study", "watch",
 )  # fmt: skip
 
 
@@ -288,7 +289,7 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
         (["copy"], "WHERE must be given"),
         (["predict"], "a FILE must be given, an image or a table"),
         (["show", "runs/a", "--tops", "3"], "unknown flag --tops; did you mean --top?"),
-        (["show", "runs/a", "--top", "x"], "--top must be a whole number, but got 'x'"),
+        (["show", "runs/a", "--top", "x"], "--top must be a whole number (got 'x')"),
         (["show", "runs/a", "--top"], "--top needs a value"),
         (["export", "runs/a", "runs/b"], "unexpected argument 'runs/b'"),
         (["follow", "runs/a"], "unknown command 'follow'"),

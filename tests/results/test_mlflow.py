@@ -116,6 +116,20 @@ def test_the_arm_and_the_config_are_a_trials_params_and_nothing_else_is(run: Pat
     }
 
 
+def test_the_columns_of_a_table_are_params_and_the_datasets_schema(out: Path, rows: Rows) -> None:
+    columns = {"age": "number, standardised", "plan": "category, one column for each of 3", "id": "left out: it counts"}
+    record, session = begin(out / "demo", data={"name": "t.csv", "digest": "ab", "train": 70, "columns": columns})
+    record.end_session(session, SweepState.FINISHED)
+    record.close()
+    export(out / "demo")
+    params = dict(rows("SELECT key, value FROM params WHERE key LIKE 'data.%'"))
+    assert params == {"data.columns_used": "age, plan", "data.columns_left_out": "id"}
+    ((schema, profile),) = rows("SELECT dataset_schema, dataset_profile FROM datasets")
+    types = {column["name"]: column["type"] for column in json.loads(schema)["mlflow_colspec"]}
+    assert types == {"age": "double", "plan": "string"}
+    assert json.loads(profile)["columns_left_out"] == {"id": "it counts"}
+
+
 def test_the_parent_holds_definition_dataset_and_best(run: Path, rows: Rows) -> None:
     export(run)
     uuid, status, _ = parent(rows)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import random
 import re
 import subprocess
 import sys
@@ -558,3 +559,17 @@ def section(run: Path, name: str) -> str:
     """The markup of a section of the run's report."""
     page = render(run)
     return page[page.index(f'<section id="{name}"') :].partition("</section>")[0]
+
+
+def test_mistakes_on_samples_that_are_no_images_are_a_table(tmp_path: Path) -> None:
+    run = showcase.sweep(tmp_path / "run")
+    told = showcase.scored("L2", 1, random.Random(0))
+    for mistake in told["mistakes"]:
+        del mistake["image"]
+    record = Record(run)
+    record.set_meta("test", told)
+    record.close()
+    page = render(run)
+    assert "no image" not in page
+    assert "most confident mistakes" in page
+    assert f"<span>{told['mistakes'][0]['probability']:.1%}</span>" in page

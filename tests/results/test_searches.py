@@ -46,7 +46,7 @@ def test_arms_are_compared_by_welchs_test_over_searches(tmp_path: Path) -> None:
     assert (only.difference.low, only.difference.high) == pytest.approx(tuple(wanted.confidence_interval()))
     assert found.arm("L2").scores == pytest.approx(dict(zip((1, 2, 3, 4, 5), HIGH, strict=True)))
     assert found.headlines == (
-        "L2 helps: 0.20 points more test accuracy than no L2 (95% interval 0.15 to 0.25), with 16 trials each. "
+        "L2 helps: 0.20 points more test accuracy than no L2 (95% interval 0.15 to 0.25), with 1 of 16 trials each. "
         "5 independent searches per arm, 2 fresh seeds each; L2 won 5 of 5.",
     )
     assert "cannot be told from one search" not in found.sentence
@@ -139,32 +139,32 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     seen = Difference(8, 8, 0.0021, 0.00091, 0.0033, 0.001, 1, 0.0012, 0.0030, 1e-7, 0.0, 12.0)
     helps = Comparison("L2", "no L2", Verdict.HELPS, seen, won=7, pairs=8)
     assert found.comparison_text(helps) == (
-        "L2 helps: 0.21 points more test accuracy than no L2 (95% interval 0.09 to 0.33), with 16 trials each. "
+        "L2 helps: 0.21 points more test accuracy than no L2 (95% interval 0.09 to 0.33), with 1 of 16 trials each. "
         "8 independent searches per arm, 2 fresh seeds each; L2 won 7 of 8."
     )
     other = replace(seen, mean=-0.0021, low=-0.0033, high=-0.00091)
     hurts = replace(helps, verdict=Verdict.HURTS, difference=other, won=1)
     assert found.comparison_text(hurts) == (
-        "L2 hurts: 0.21 points less test accuracy than no L2 (95% interval 0.09 to 0.33 less), with 16 trials each. "
-        "8 independent searches per arm, 2 fresh seeds each; L2 won 1 of 8."
+        "L2 hurts: 0.21 points less test accuracy than no L2 (95% interval 0.09 to 0.33 less), with 1 of 16 trials "
+        "each. 8 independent searches per arm, 2 fresh seeds each; L2 won 1 of 8."
     )
     for verdict, words in ((helps, "L2 is better: 0.21 points more"), (hurts, "L2 is worse: 0.21 points less")):
         assert found.comparison_text(replace(verdict, alternatives=True)).startswith(words)
     little = replace(helps, difference=replace(seen, mean=0.0005, low=0.0001, high=0.0009), small=True)
     assert found.comparison_text(little) == (
-        "L2 helps, but by less than the 0.10 points that were worth having: 0.05 (95% interval 0.01 to 0.09), with 16 "
-        "trials each. 8 independent searches per arm, 2 fresh seeds each; L2 won 7 of 8."
+        "L2 helps, but by less than the 0.10 points that were worth having: 0.05 (95% interval 0.01 to 0.09), with 1 "
+        "of 16 trials each. 8 independent searches per arm, 2 fresh seeds each; L2 won 7 of 8."
     )
     same = replace(seen, n=12, n_other=12, mean=0.0001, inner_low=-0.0006, inner_high=0.0008)
     assert found.comparison_text(Comparison("L2", "no L2", Verdict.NO_DIFFERENCE, same, small=True)) == (
         "L2 makes no difference worth having: between 0.06 points less and 0.08 more test accuracy than no L2 (90% "
-        "interval; worth having: 0.10 points), with 16 trials each. 12 independent searches per arm."
+        "interval; worth having: 0.10 points), with 1 of 16 trials each. 12 independent searches per arm."
     )
     wide = replace(seen, n=5, n_other=5, mean=0.0003, low=-0.0009, high=0.0016)
     open_ = Comparison("L2", "no L2", Verdict.CANNOT_TELL, wide, needed=12)
     assert found.comparison_text(open_) == (
         "Cannot tell yet whether L2 makes a difference: between 0.09 points less and 0.16 more test accuracy than no "
-        "L2 (95% interval), with 16 trials each; 5 searches per arm. A difference of 0.10 points would be seen by "
+        "L2 (95% interval), with 1 of 16 trials each; 5 searches per arm. A difference of 0.10 points would be seen by "
         "about 12 searches (7 more): --searches 12, or --until-sure 16, which stops when the answer is sure."
     )
     assert found.comparison_text(replace(open_, needed=17)).endswith("17 searches (12 more): --searches 17.")
@@ -178,8 +178,8 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     )
     useless = replace(open_, needed=5, difference=replace(wide, n=2, n_other=2, low=-1.0, high=1.0))
     assert found.comparison_text(useless) == (
-        "Cannot tell yet whether L2 makes a difference: its searches score too differently for an interval, with 16 "
-        "trials each; 2 searches per arm. A verdict takes 4 searches or more: --searches 5."
+        "Cannot tell yet whether L2 makes a difference: its searches score too differently for an interval, with 1 of "
+        "16 trials each; 2 searches per arm. A verdict takes 4 searches or more: --searches 5."
     )
 
 
@@ -209,7 +209,9 @@ def test_three_searches_are_too_few_for_a_verdict_however_they_agree(tmp_path: P
     assert only.verdict is Verdict.CANNOT_TELL
     assert only.needed == 5
     assert found.headlines[0].startswith("Cannot tell yet whether L2 makes a difference: between 0.2")
-    told = "more test accuracy than no L2 (95% interval), with 16 trials each; 3 searches per arm. A verdict takes 4"
+    told = (
+        "more test accuracy than no L2 (95% interval), with 1 of 16 trials each; 3 searches per arm. A verdict takes 4"
+    )
     assert told in found.sentence
 
 

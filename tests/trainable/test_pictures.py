@@ -148,8 +148,8 @@ print(faults())
 def test_uneven_classes_and_the_range_of_targets_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x=RNG.normal(size=(1000, 2)), y=(np.arange(1000) % 10 == 0).astype(int))
     (note,) = notes(load(str(tmp_path / "own.npz")))
-    assert "imbalanced classes: of 700 training samples" in note
-    assert "'0'; always predicting '0' would be" in note
+    assert "of 700 training samples are '0', " in note
+    assert "Always predicting '0' would be" in note
     assert notes(load("digits")) == []
     assert notes(load("diabetes"))[0].startswith("targets from 25 to 346, mean")
 

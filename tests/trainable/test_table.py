@@ -259,9 +259,9 @@ def test_a_constant_column_and_an_empty_one_are_left_out(tmp_path: Path) -> None
         DataSource(write(tmp_path / "t.csv", ["a", "b", "c", "x", "y"], rows), columns=Columns(target="y", numeric="x"))
     )
     assert encoder_of(data).names == ["x"]
-    assert done(data)["a"] == "left out: is 7 in all training rows"
-    assert done(data)["b"] == "left out: has no value in a training row"
-    assert done(data)["c"] == "left out: is 'same' in all training rows"
+    assert done(data)["a"] == "left out: it is 7 in all training rows"
+    assert done(data)["b"] == "left out: it has no value in a training row"
+    assert done(data)["c"] == "left out: it is 'same' in all training rows"
 
 
 def test_ten_rows_are_enough_and_five_are_not(tmp_path: Path) -> None:

@@ -182,9 +182,9 @@ def notes(dataset: Dataset) -> list[str]:
         return lines
     return [
         *lines,
-        f"imbalanced classes: of {len(dataset.train):,} training samples {counts[rarest]:,} are "
-        f"{dataset.classes[rarest]!r} and {counts[commonest]:,} {dataset.classes[commonest]!r}; always "
-        f"predicting {dataset.classes[commonest]!r} would be {counts[commonest] / len(dataset.train):.1%} accurate",
+        f"imbalanced classes: {counts[commonest]:,} of {len(dataset.train):,} training samples are "
+        f"{dataset.classes[commonest]!r}, {counts[rarest]:,} are {dataset.classes[rarest]!r}. Always predicting "
+        f"{dataset.classes[commonest]!r} would be {counts[commonest] / len(dataset.train):.1%} accurate.",
     ]
 
 

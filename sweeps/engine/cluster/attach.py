@@ -71,7 +71,7 @@ def _resolve(address: str) -> str:
             return head
     host, _, port = head.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
-        raise Unusable(f"--address takes auto, or host:port of the cluster's head (port 6379), but got {address!r}")
+        raise Unusable(f"--address takes auto, or host:port of the cluster's head (port 6379) (got {address!r})")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

@@ -37,9 +37,9 @@ def points(experiment: Experiment, texts: Iterable[str]) -> Points:
         try:
             point = json.loads(text)
         except json.JSONDecodeError as error:
-            raise WarmStartError(f"--enqueue takes a JSON object, but got {text!r} ({error})") from None
+            raise WarmStartError(f"--enqueue takes a JSON object (got {text!r}: {error})") from None
         if not isinstance(point, dict) or not point:
-            raise WarmStartError(f"--enqueue takes a JSON object such as '{{\"lr\": 0.01}}', but got {text!r}")
+            raise WarmStartError(f"--enqueue takes a JSON object such as '{{\"lr\": 0.01}}' (got {text!r})")
         for arm in experiment.arms:
             searched = {name: value for name, value in point.items() if name not in experiment.fixes(arm)}
             if searched:

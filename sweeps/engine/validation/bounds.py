@@ -10,7 +10,7 @@ from typing import Any, cast
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.results.analysis.statistics import FEWEST, REPEATED_LEVELS
-from rungwise.text import unknown
+from rungwise.text import plural, unknown
 from rungwise.trainable.report import MODES, Report
 
 # Objectives that `trainable.worker.worker` reports only in a sweep that names them.
@@ -53,13 +53,13 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
         (options.price_per_hour is None or 0 <= options.price_per_hour < math.inf,
          "--price-per-hour must be at least 0", options.price_per_hour),
     ]  # fmt: skip
-    lines = [f"{rule}, but got {value}" for holds, rule, value in rules if not holds]
+    lines = [f"{rule} (got {value})" for holds, rule, value in rules if not holds]
     if not experiment.grace <= experiment.epochs:  # a NaN is refused too
-        lines.append(f"grace must be at most epochs, but got grace={experiment.grace:g}, epochs={experiment.epochs}")
+        lines.append(f"grace must be at most epochs (got grace={experiment.grace:g}, epochs={experiment.epochs})")
     if experiment.grace * experiment.reports_per_epoch < 1:
         lines.append(
-            f"grace must be at least one report, but got grace={experiment.grace:g} epochs "
-            f"at {experiment.reports_per_epoch} report(s) an epoch"
+            f"grace must be at least one report (got grace={experiment.grace:g}, and "
+            f"{plural(experiment.reports_per_epoch, 'report')} per epoch)"
         )
     return lines + _objectives(experiment)
 

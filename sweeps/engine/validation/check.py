@@ -44,9 +44,9 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
     try:
         values = json.loads(options.one or "")
     except json.JSONDecodeError as error:
-        return [f"--one takes a JSON object, but got {options.one!r} ({error})"]
+        return [f"--one takes a JSON object (got {options.one!r}: {error})"]
     if not isinstance(values, dict):
-        return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}', but got {options.one!r}"]
+        return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}' (got {options.one!r})"]
     if wrong_training := experiment.trained_by.own_problems():
         return wrong_training
     lines = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]

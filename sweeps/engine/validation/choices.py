@@ -28,7 +28,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     if isinstance(given, Mapping) and (strange := [arm for arm in given if arm not in experiment.arms]):
         lines.append(unknown("arm of sampler", strange[0], list(experiment.arms)))
     if not _is_object(options.sampler_options):
-        lines.append(f"--sampler-options takes a JSON object, but got {options.sampler_options!r}")
+        lines.append(f"--sampler-options takes a JSON object (got {options.sampler_options!r})")
     if experiment.scheduler not in SCHEDULERS:
         lines.append(unknown("--scheduler", experiment.scheduler, list(SCHEDULERS)))
     if options.budget not in BUDGETS:
@@ -36,7 +36,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     if options.order not in ORDERS:
         lines.append(unknown("--order", options.order, list(ORDERS)))
     if options.pack not in ("auto", "off") and not (options.pack.isdigit() and int(options.pack) >= 1):
-        lines.append(f"--pack takes auto, off, or how many trials a process trains at once, but got {options.pack!r}")
+        lines.append(f"--pack takes auto, off, or how many trials a process trains at once (got {options.pack!r})")
     elif options.pack != "off":
         lines += unpackable(experiment)
         if options.trial_timeout is not None:

@@ -18,7 +18,7 @@ def resource_problems(experiment: Experiment, options: Options) -> list[str]:
     for kind, asked, exist in (("CPUs", takes.cpus, have.cpus), ("GPUs", takes.gpus, have.gpus)):
         flag = f"--{kind.lower()}-per-trial"
         if not asked >= 0:
-            lines.append(f"{flag} must be at least 0, but got {asked:g}")
+            lines.append(f"{flag} must be at least 0 (got {asked:g})")
         elif kind == "GPUs" and asked > 1 and not experiment.trained_by.is_own:
             way = "more trials at once use more GPUs"
             lines.append(f"{flag}: the built-in training uses one GPU, or a share of it, but got {asked:g}; {way}")

@@ -136,12 +136,12 @@ def _fit(name: str, values: Array) -> Feature | str:
     """The feature that these training values make; or why they make none."""
     gone = is_missing(values)
     if gone.all():
-        return "has no value in a training row"
+        return "it has no value in a training row"
     missing = bool(gone.any())
     if values.dtype == object:
         texts, counts = np.unique(values[~gone], return_counts=True)
         if len(texts) == 1 and not missing:
-            return f"is {str(texts[0])!r} in all training rows"
+            return f"it is {str(texts[0])!r} in all training rows"
         common = texts
         if len(texts) > MOST_CATEGORIES:
             order = np.argsort(-counts, kind="stable")
@@ -151,14 +151,14 @@ def _fit(name: str, values: Array) -> Feature | str:
         return Feature(name, "category", missing, categories=tuple(map(str, common)), other=len(common) < len(texts))
     if values.dtype.kind == "M":
         if (values[~gone] == values[~gone][0]).all() and not missing:
-            return f"is {values[~gone][0]} in all training rows"
+            return f"it is {values[~gone][0]} in all training rows"
         days = ["days since 1970", "month", "weekday"]
         whole_days = (values[~gone].astype("datetime64[D]") == values[~gone]).all()
         parts = tuple(days if whole_days else [*days, "hour"])
         return Feature(name, "date", missing, float(np.median(_date_part(values[~gone], days[0]))), parts=parts)
     there = values[~gone]
     if (there == there[0]).all() and not missing:
-        return f"is {there[0]:g} in all training rows"
+        return f"it is {there[0]:g} in all training rows"
     return Feature(name, "number", missing, float(np.median(there)))
 
 
