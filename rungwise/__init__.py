@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rungwise.engine import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main, run
     from rungwise.errors import RungwiseError
     from rungwise.reporting import report
+    from rungwise.results.exporters.loggers.callback import LogBatch, LoggedReport
     from rungwise.results.run import Run
     from rungwise.results.run import open as open_run
     from rungwise.trainable.data.table.columns import Columns
@@ -27,6 +28,8 @@ _HOMES = {
     "Columns": "rungwise.trainable.data.table.columns",
     "FloatDistribution": "rungwise.engine",
     "IntDistribution": "rungwise.engine",
+    "LogBatch": "rungwise.results.exporters.loggers.callback",
+    "LoggedReport": "rungwise.results.exporters.loggers.callback",
     "Run": "rungwise.results.run",
     "RungwiseError": "rungwise.errors",
     "Sweep": "rungwise.engine",
@@ -42,6 +45,8 @@ __all__ = [
     "Columns",
     "FloatDistribution",
     "IntDistribution",
+    "LogBatch",
+    "LoggedReport",
     "Run",
     "RungwiseError",
     "Sweep",

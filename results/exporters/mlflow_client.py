@@ -135,6 +135,24 @@ class Store:
             if not token:
                 return
 
+    def experiment_names(self) -> list[str]:
+        """Those that are not deleted."""
+        return sorted(experiment.name for experiment in self._client.search_experiments())
+
+    def runs_of(self, experiment: str) -> Iterator[tuple[str, dict[str, str], dict[str, float], dict[str, str]]]:
+        """(status, params, last metrics, tags) of each run of an experiment, by its name; the oldest first."""
+        found = self._client.get_experiment_by_name(experiment)
+        token: str | None = None
+        while found is not None:
+            page = self._client.search_runs(
+                [found.experiment_id], max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            for run in page:
+                yield run.info.status, dict(run.data.params), dict(run.data.metrics), dict(run.data.tags)
+            token = page.token
+            if not token:
+                return
+
     def create(self, experiment: str, name: str, start_time: int, tags: Mapping[str, str]) -> RunInfo:
         """A new RUNNING run."""
         tags = {"mlflow.user": _user(), **tags}

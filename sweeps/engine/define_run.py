@@ -14,7 +14,7 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.engine.validation.hints import print_notes
 from rungwise.engine.worth import worth_change
 from rungwise.results.exporters.loggers.settings import KEY, LogSettings
-from rungwise.results.io.redaction import Verbatim
+from rungwise.results.io.redaction import Verbatim, redacted_uri
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, Trial
@@ -149,11 +149,12 @@ def _supersede(record: Record, trials: Iterable[Trial], numbers: Iterable[int], 
 
 def _record_warm_start(record: Record, experiment: Experiment, options: Options, *, begun: bool) -> None:
     """Enter the points and earlier trials that the search begins with, once. Raises CannotRun."""
-    from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
+    from rungwise.engine.search.earlier.trial import WarmStartError
+    from rungwise.engine.search.warm_start import earlier_trials, points
 
     if not (options.warm_start or options.enqueue):
         return
-    asked = Verbatim(like=[str(run) for run in options.warm_start], enqueue=list(options.enqueue))
+    asked = Verbatim(like=[redacted_uri(str(place)) for place in options.warm_start], enqueue=list(options.enqueue))
     if begun:
         with Reader(record.path.parent) as reader:
             if reader.meta("begun with") != json.loads(to_json(asked)):
@@ -162,8 +163,11 @@ def _record_warm_start(record: Record, experiment: Experiment, options: Options,
                 )
         return
     try:
-        record.set_meta("earlier", Verbatim(earlier_trials(experiment, options.warm_start, experiment.data.digest)))
+        notes: list[str] = []
+        earlier = earlier_trials(experiment, options.warm_start, experiment.data.digest, options.store_uri, notes)
+        record.set_meta("earlier", Verbatim(earlier))
         record.set_meta("enqueued", Verbatim(points(experiment, options.enqueue)))
     except WarmStartError as problem:
         raise CannotRun(str(problem), code=2) from None
+    print_notes(options, notes)
     record.set_meta("begun with", asked)

@@ -250,9 +250,9 @@ def test_the_old_name_of_a_flag_works_and_a_note_says_the_new_one(
 ) -> None:
     sweep = Sweep(name="s", space={"lr": FloatDistribution(0.01, 0.1)})
     paths = (Path("runs/a"), Path("runs/b"))
-    assert parse(sweep, ["--warm-start", "runs/a", "runs/b"]).warm_start == paths
+    assert parse(sweep, ["--warm-start", "runs/a", "runs/b"]).warm_start == ("runs/a", "runs/b")
     assert capsys.readouterr().err == ""
-    assert parse(sweep, arguments).warm_start == paths
+    assert parse(sweep, arguments).warm_start == ("runs/a", "runs/b")
     assert capsys.readouterr().err == OLD_FLAG
     assert named_options(sweep, {"like": paths}).warm_start == paths
     assert capsys.readouterr().err == OLD_FLAG

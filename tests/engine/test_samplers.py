@@ -14,6 +14,7 @@ from support.loop import Loop
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
+from rungwise.engine.search.earlier.trial import WarmStartError
 from rungwise.engine.search.samplers import (
     SAMPLERS,
     SamplerContext,
@@ -23,7 +24,7 @@ from rungwise.engine.search.samplers import (
     notes,
     problems,
 )
-from rungwise.engine.search.warm_start import WarmStartError, earlier_trials, points
+from rungwise.engine.search.warm_start import earlier_trials, points
 from rungwise.engine.validation.ranges import problems as space_problems
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.demo import add, attempt, begin
 from support.sweeping import wait_until
@@ -70,8 +71,12 @@ def scalars(run: Path) -> Points:
 
 
 def shown(points: Points) -> dict[int, dict[tuple[int, str], str]]:
-    """Points as text, which NaN equals."""
-    return {trial: {key: f"{value:.6g}" for key, value in found.items()} for trial, found in points.items() if found}
+    """Points as text, which NaN equals, of the float32 that TensorBoard has."""
+    return {
+        trial: {key: f"{np.float32(value):.6g}" for key, value in found.items()}
+        for trial, found in points.items()
+        if found
+    }
 
 
 def test_tensorboard_shows_every_report_of_the_last_attempt(run: Path) -> None:

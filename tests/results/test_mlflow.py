@@ -16,7 +16,9 @@ from support.confirmed import two_arms
 from support.demo import INF, Rows, add, attempt, begin, metrics
 from support.mlflow_tables import TABLES
 
-from rungwise.results.exporters.mlflow import export, mlflow_feed
+from rungwise.results.exporters.loggers.logger import Logged
+from rungwise.results.exporters.loggers.settings import KEY, LogSettings
+from rungwise.results.exporters.mlflow import Exported, export, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, Store
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
@@ -533,3 +535,53 @@ def test_an_early_stopped_run_says_why_it_is_killed(run: Path, rows: Rows) -> No
     assert tags["mlflow.note.content"] == (
         "Stopped early at epoch 1: val_accuracy did not reach 50.00%. MLflow calls such a run KILLED."
     )
+
+
+def logged(run: Path, settings: LogSettings) -> Logged:
+    """One pass of a run that was asked to be logged like this."""
+    with Record(run) as record:
+        record.set_meta(KEY, settings.to_json())
+    return mlflow_feed(run).sync()
+
+
+def test_an_experiment_of_ones_own_and_tags_that_mlflow_refuses_are_mapped_and_said(run: Path, rows: Rows) -> None:
+    tags = {"team": "a", "cost (EUR)": "1", "long": "x" * 6000}
+    done = logged(run, LogSettings(experiment="vision / l2", tags=tags))
+    assert [name for (name,) in rows("SELECT name FROM experiments WHERE name <> 'Default'")] == ["vision / l2"]
+    (uuid, _, _) = parent(rows)
+    there = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", uuid))
+    assert (there["team"], there["cost _EUR_"], len(there["long"])) == ("a", "1", 5000)
+    assert done.notes == (
+        "the tag 'long' has 6000 characters, of which the first 5000 are there",
+        "the tag 'cost (EUR)' is there as 'cost _EUR_'",
+        "an infinite metric is there as the largest float, as SQL has no infinity",
+    )
+    assert mlflow_feed(run).sync().metrics == 0
+
+
+def test_names_that_mlflow_refuses_are_said(out: Path) -> None:
+    record, _ = begin(out / "demo")
+    with record:
+        add(record, 1)
+        number = record.start_attempt(1)
+        record.add_report(1, number, 1, {"epoch": 1.0, "val_accuracy": 0.5, "f1 (macro)": 0.5})
+    assert mlflow_feed(out / "demo").sync().notes == ("the metric 'f1 (macro)' is there as 'f1 _macro_'",)
+
+
+def test_a_sweep_is_nested_under_the_run_of_the_environment(run: Path, rows: Rows, out: Path) -> None:
+    store = Store(f"sqlite:///{out / 'mlflow.db'}")
+    pipeline = store.create(store.experiment("pipeline"), "pipeline", 1000, {})
+    done = logged(run, LogSettings(parent=pipeline.run_id))
+    assert isinstance(done, Exported)
+    tags = dict(rows("SELECT key, value FROM tags WHERE run_uuid = ?", done.run_id))
+    assert tags["mlflow.parentRunId"] == pipeline.run_id
+    found = dict(rows("SELECT e.name, COUNT(*) FROM runs JOIN experiments e USING (experiment_id) GROUP BY e.name"))
+    assert found == {"pipeline": 9}  # itself, the sweep, seven trials
+    assert mlflow_feed(run).sync().metrics == 0
+    assert not any("pipeline" in note for note in done.notes)
+
+
+def test_a_run_of_the_environment_that_the_store_lacks_is_said_and_holds_up_nothing(run: Path, rows: Rows) -> None:
+    done = logged(run, LogSettings(parent="0" * 32))
+    assert done.notes[0] == f"MLFLOW_RUN_ID is {'0' * 32}, a run that this store does not have: nested under none"
+    assert len(children(rows)) == 7

@@ -27,15 +27,27 @@ _MOST = 1000  # reports of a batch
 
 @dataclass(frozen=True, slots=True)
 class LoggedReport:
-    """A report of a trial, as a logging function gets it."""
+    """A report of a trial, as a logging function gets it.
 
-    number: int  # of the report in the run: unique, ascending
+    Args:
+        number: Of the report in the run: unique, ascending.
+        trial: Number of the trial in the run.
+        arm: The trial's arm.
+        phase: search, confirm, refit, audit or untuned.
+        attempt: Which start of the trial reported; a later one may report a step again, which then counts.
+        step: Index of the report in its trial, from 1.
+        time: When it was recorded, in seconds since the epoch.
+        hyperparameters: Arm, search and phase, what the arm fixes, and what was suggested.
+        metrics: The numbers by name.
+    """
+
+    number: int
     trial: int
     arm: str
-    phase: str  # search, confirm, refit, audit, untuned
-    attempt: int  # of the trial; a later one may report a step again, which then counts
+    phase: str
+    attempt: int
     step: int
-    time: float  # seconds since the epoch
+    time: float
     hyperparameters: Mapping[str, Any]
     metrics: Mapping[str, float]
 

@@ -15,6 +15,7 @@ import tyro
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
 from rungwise.results.exporters.loggers.settings import LogSettings
+from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.text import say
 from rungwise.text import unknown
 from rungwise.trainable.data.data_source import DEFAULT_ROOT, STANDARDISE, DataSource
@@ -157,8 +158,9 @@ class Options:
     """Seconds between two checkpoints of a running trial."""
     retries: int = 3
     """How often a trial whose process or machine died resumes from its last checkpoint before it counts as lost."""
-    warm_start: tuple[Path, ...] = ()
-    """Folders of earlier runs. The sampler starts with what it can learn from their trials that fit this space."""
+    warm_start: Annotated[tuple[str | Path, ...], tyro.conf.arg(metavar="WHERE")] = ()
+    """Earlier trials, from which the sampler learns what fits this space: folders of runs, Optuna storages
+    (sqlite:///study.db::NAME, a journal file), tables (.csv, .tsv, .parquet), MLflow experiments (mlflow:NAME)."""
     enqueue: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JSON")] = ()
     """Hyperparameters to try first, in every arm that allows them: '{"lr": 0.01}'. The others are suggested."""
     widen: bool = False
@@ -180,6 +182,11 @@ class Options:
     def resources(self) -> TrialResources:
         """What a process that trains takes."""
         return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
+
+    @property
+    def store_uri(self) -> str:
+        """MLflow's tracking URI."""
+        return tracking_uri(self.out / self.name, self.tracking_uri)
 
     def log_settings(self) -> LogSettings:
         """What the sweep is logged to, of the flags and the environment."""

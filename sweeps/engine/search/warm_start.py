@@ -14,17 +14,14 @@ from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.space import Space, contains, distributions, replayed
-from rungwise.errors import RungwiseError
+from rungwise.engine.search.earlier import sources
+from rungwise.engine.search.earlier.trial import EarlierTrial, Source, WarmStartError, study_trial, unused
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, ReportRow, State, Trial
 from rungwise.text import unknown
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
-
-
-class WarmStartError(RungwiseError, ValueError):
-    """A point or a run that this sweep cannot start from; the message is one line."""
 
 
 def points(experiment: Experiment, texts: Iterable[str]) -> Points:
@@ -70,38 +67,103 @@ def _checked(space: Space, point: dict[str, Any]) -> dict[str, Any]:
     return point
 
 
-def earlier_trials(experiment: Experiment, runs: Iterable[Path], digest: str | None = None) -> dict[str, list[Any]]:
-    """{arm: trials of `runs` that could have been its own}, as JSON: searched values lie in range, fixed ones are the
-    same. One that ran for the same budget is COMPLETE, another one counts with its reports up to this budget.
+Earlier = dict[str, list[Any]]  # arm -> trials as JSON
 
-    Raises WarmStartError for a run that cannot be read, of another objective or other data (when `digest` is given), or
-    of which no trial fits.
+
+def earlier_trials(
+    experiment: Experiment,
+    places: Iterable[str | Path],
+    digest: str | None = None,
+    tracking_uri: str = "",
+    notes: list[str] | None = None,
+) -> Earlier:
+    """{arm: trials that could have been its own}, as JSON: searched values lie in range, fixed ones are the same. One
+    that ran for the same budget is COMPLETE, another one counts with its reports up to this budget.
+
+    Args:
+        experiment: What they must fit into.
+        places: What `--warm-start` names: folders of runs, tables, Optuna storages, MLflow experiments.
+        digest: Of this sweep's data, which runs must have had.
+        tracking_uri: Of this sweep, where `mlflow:NAME` is looked for.
+        notes: Gets a line for each place: how many trials were taken, and why others were not.
+
+    Raises:
+        WarmStartError: A place cannot be read, has another objective or other data (when `digest` is given), or none of
+            its trials fits.
     """
-    arm_trials: dict[str, list[Any]] = {arm: [] for arm in experiment.arms}
-    for run in runs:
-        try:
-            with Reader(run) as reader:
-                definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
-        except RecordError as error:
-            raise WarmStartError(f"--warm-start takes the folder of a run, but {error}") from None
-        _require_comparable(experiment, run, definition, digest)
-        reasons, before = Counter[str](), sum(map(len, arm_trials.values()))
-        for trial in trials:
-            if trial.state not in (State.COMPLETED, State.STOPPED):
-                continue
-            for arm in experiment.arms:
-                fitting = _fitting(experiment, arm, trial)
-                if isinstance(fitting, str):
-                    reasons[fitting] += 1
-                elif outcome := _to_study_trial(trial, curves.get(trial.trial, {}), experiment, definition):
-                    fields = {"run": run.name, **outcome, "params": fitting[0], "distributions": fitting[1]}
-                    arm_trials[arm].append(fields)
-        if sum(map(len, arm_trials.values())) == before:
+    arm_trials: Earlier = {arm: [] for arm in experiment.arms}
+    for place in places:
+        if sources.is_run(place):
+            name, count, fitting, more = _of_run(experiment, Path(place), digest)
+        else:
+            source = sources.read(str(place), experiment.objectives, tracking_uri)
+            name, count, fitting, more = source.name, len(source.trials), *_of_source(experiment, source)
+        taken: Earlier = {arm: [one for one in each if not isinstance(one, str)] for arm, each in fitting.items()}
+        none = [each for each in zip(*fitting.values(), strict=True) if all(isinstance(one, str) for one in each)]
+        reasons = Counter(str(each[0]) for each in none)  # of those that fit no arm
+        if not any(taken.values()):
             common = f", most because {reasons.most_common(1)[0][0]}" if reasons else ""
-            raise WarmStartError(
-                f"--warm-start: none of the {len(trials)} trials of {run} fits into this space{common}"
-            )
+            raise WarmStartError(f"--warm-start: none of the {count} trials of {name} fits into this space{common}")
+        for arm, each in taken.items():
+            arm_trials[arm] += each
+        if notes is not None:
+            notes.append(_note(name, count, taken, reasons, more))
     return arm_trials
+
+
+def _note(name: str, count: int, taken: Earlier, reasons: Counter[str], more: Iterable[str]) -> str:
+    """How many trials of a place were taken, and why others were not: the three most frequent reasons."""
+    arms = ", ".join(f"{len(each)} for {arm}" for arm, each in taken.items()) if len(taken) > 1 else ""
+    parts = [f"--warm-start {name}: {arms or sum(map(len, taken.values()))} of {count} trials taken"]
+    parts += [f"{number} left out because {why}" for why, number in reasons.most_common(3)]
+    if rest := sum(reasons.values()) - sum(number for _, number in reasons.most_common(3)):
+        parts.append(f"{rest} left out for other reasons")
+    return "; ".join([*parts, *more])
+
+
+def _of_run(
+    experiment: Experiment, run: Path, digest: str | None
+) -> tuple[str, int, dict[str, list[dict[str, Any] | str]], list[str]]:
+    """(name, trials, {arm: trials as JSON, or why they do not fit}, notes) of a run's folder."""
+    try:
+        with Reader(run) as reader:
+            definition, trials, curves = reader.definition(), reader.trials("search"), reader.curves()
+    except RecordError as error:
+        raise WarmStartError(f"--warm-start takes the folder of a run, but {error}") from None
+    _require_comparable(experiment, run, definition, digest)
+    found: dict[str, list[dict[str, Any] | str]] = {arm: [] for arm in experiment.arms}
+    for trial in trials:
+        for arm in experiment.arms:
+            if trial.state not in (State.COMPLETED, State.STOPPED):
+                found[arm].append(f"it is {trial.state.lower()}")
+                continue
+            fitting = _fitting(experiment, arm, trial)
+            if isinstance(fitting, str):
+                found[arm].append(fitting)
+            elif outcome := _to_study_trial(trial, curves.get(trial.trial, {}), experiment, definition):
+                found[arm].append({"run": run.name, **outcome, "params": fitting[0], "distributions": fitting[1]})
+            else:
+                found[arm].append("it reported nothing within this budget")
+    return str(run), len(trials), found, []
+
+
+def _of_source(experiment: Experiment, source: Source) -> tuple[dict[str, list[dict[str, Any] | str]], list[str]]:
+    """({arm: trials as JSON, or why they do not fit}, notes) of what another tool ran."""
+    found = {
+        arm: [study_trial(experiment, arm, trial, source.name) for trial in source.trials] for arm in experiment.arms
+    }
+    notes = list(source.notes)
+    if others := unused(experiment, source.trials):
+        notes.append(f"not used: {', '.join(others)}, which this sweep neither searches nor fixes")
+    if silent := _unsaid(experiment, source.trials):
+        notes.append(f"taken to be as here, as it does not say: {', '.join(silent)}")
+    return found, notes
+
+
+def _unsaid(experiment: Experiment, trials: Iterable[EarlierTrial]) -> list[str]:
+    """What arms fix, and the trials do not name."""
+    said = {name for trial in trials for name in trial.params}
+    return sorted({name for arm in experiment.arms for name in experiment.fixes(arm)} - said)
 
 
 def _require_comparable(experiment: Experiment, run: Path, definition: Definition, digest: str | None) -> None:
@@ -175,9 +237,14 @@ def _to_study_trial(
     return {"state": state, "values": values or [last[names[0]]], "intermediate": intermediate}
 
 
-def problems(experiment: Experiment, runs: Iterable[Path], enqueue: Iterable[str]) -> Iterator[str]:
+def problems(
+    experiment: Experiment, places: Iterable[str | Path], enqueue: Iterable[str], tracking_uri: str
+) -> Iterator[str]:
     """What is wrong with both, as far as it shows before the data is read: a line each."""
-    for check in (lambda: points(experiment, enqueue), lambda: earlier_trials(experiment, runs)):
+    for check in (
+        lambda: points(experiment, enqueue),
+        lambda: earlier_trials(experiment, places, tracking_uri=tracking_uri),
+    ):
         try:
             check()
         except WarmStartError as problem:

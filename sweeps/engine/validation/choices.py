@@ -61,7 +61,7 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
         )
     if "grid" in map(experiment.sampler_of, experiment.arms) and (options.warm_start or options.enqueue):
         lines.append("--sampler grid tries its points in an order of its own, but got --warm-start or --enqueue")
-    return [*lines, *warm_start.problems(experiment, options.warm_start, options.enqueue)]
+    return [*lines, *warm_start.problems(experiment, options.warm_start, options.enqueue, options.store_uri)]
 
 
 def unpackable(experiment: Experiment) -> list[str]:
