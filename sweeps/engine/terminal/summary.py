@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rungwise.engine.experiment.flags import SEARCHES
 from rungwise.results.analysis import pareto
 from rungwise.results.analysis.answer import Answer, answer
 from rungwise.results.analysis.epochs import cost_text, epoch_count, trials_text
@@ -23,6 +24,7 @@ from rungwise.results.analysis.findings import (
     EdgeOfSpace,
     KeptModel,
     SeedIgnored,
+    Verdict,
 )
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
@@ -105,12 +107,15 @@ def _resume(command: Sequence[str]) -> str:
 
 
 def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:
-    """How long the searches would take that an open comparison needs, at the pace of this run so far."""
-    needed = max((one.needed for one in result.comparisons if one.needed is not None), default=0)
+    """How long the searches would take that an open comparison needs, at the pace of this run so far. A single search
+    confirms more configurations and seeds than each of several does."""
+    single = any(one.verdict is Verdict.ONE_SEARCH for one in result.comparisons)
+    needed = max((one.needed for one in result.comparisons if one.needed is not None), default=SEARCHES * single)
     seconds = sum(session.ended - session.started for session in reader.sessions() if session.ended is not None)
     if needed <= searches or not seconds:
         return []
-    return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
+    much = f"{'at most' if single else 'about'} {duration(seconds / searches * (needed - searches))}"
+    return [f"more    --searches {needed} would take {much} more"]
 
 
 def _model(note: KeptModel, result: Answer) -> str:
