@@ -15,6 +15,8 @@ from typing import Any, Self
 from rungwise.results.io.redaction import Verbatim
 from rungwise.trainable.messages import StudyKey
 
+SEARCHES = 5  # of each arm where arms are compared, unless a sweep says otherwise
+
 
 @dataclass(frozen=True)
 class DatasetSummary:

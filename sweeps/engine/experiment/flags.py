@@ -17,6 +17,7 @@ from rungwise.errors import RungwiseError
 from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.text import say
+from rungwise.results.record.definition import SEARCHES
 from rungwise.text import unknown
 from rungwise.trainable.data.data_source import DEFAULT_ROOT, STANDARDISE, DataSource
 from rungwise.trainable.data.table.columns import Columns
@@ -27,7 +28,6 @@ OWN = "own"  # the sampler that the script's Sweep makes
 ORDERS = ("auto", "fixed", "arrival")
 UNTIL_SURE = 12  # searches of each arm, where --until-sure names no number
 BUDGETS = ("trials", "epochs")
-SEARCHES = 5  # of each arm, where arms are compared
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
 
