@@ -2,7 +2,7 @@
 
     python3 scripts/install.py .venv
 
-pip unpacks and compiles on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
+pip unpacks on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
 one installs those and some others without resolving dependencies, the other installs the rest. A last pip resolves all
 requirements, finds nearly all of them installed, and installs what the first two could not.
 
@@ -45,6 +45,7 @@ def main() -> None:
         "install",
         "-qq",
         "--disable-pip-version-check",
+        "--no-compile",  # half of pip's time; what is used, Python compiles when it is first imported
         "-c",
         "constraints.txt",
     ]
