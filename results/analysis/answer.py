@@ -243,7 +243,7 @@ def answer(reader: Reader) -> Answer:
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
-            *([ArrivalOrder()] if definition.order == "arrival" and searches > 1 else []),
+            *([ArrivalOrder()] if definition.order == "arrival" and represented else []),
         ),
         gain=gain,
         has_test=definition.has_test,

@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 CAUTION = 0.8  # with which the standard deviation is below the one that is planned with
 FEWEST = 4  # searches of each arm from which on there is a verdict
+SEARCHES = 5  # of each arm by default, where arms are compared
 ADVISED = 5  # searches of each arm, where there are too few
 # Level of each look at a t-test over R = 4, 5, ..., N searches that errs in 5% over all looks (benchmarks/boundary.py).
 REPEATED_LEVELS = {8: 0.0223, 12: 0.0152, 16: 0.0125}

@@ -23,8 +23,10 @@ from rungwise.results.analysis.findings import (
     EdgeOfSpace,
     KeptModel,
     SeedIgnored,
+    Verdict,
 )
 from rungwise.results.analysis.phrasing.notes import note_text
+from rungwise.results.analysis.statistics import SEARCHES
 from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -112,12 +114,15 @@ def _resume(command: Sequence[str]) -> str:
 
 
 def _more_searches(reader: Reader, result: Answer, searches: int) -> list[str]:
-    """How long the searches would take that an open comparison needs, at the pace of this run so far."""
-    needed = max((one.needed for one in result.comparisons if one.needed is not None), default=0)
+    """How long the searches would take that an open comparison needs, at the pace of this run so far. A single search
+    confirms more configurations and seeds than each of several does."""
+    single = any(one.verdict is Verdict.ONE_SEARCH for one in result.comparisons)
+    needed = max((one.needed for one in result.comparisons if one.needed is not None), default=SEARCHES * single)
     seconds = worked_seconds(reader)
     if needed <= searches or not seconds:
         return []
-    return [f"more    --searches {needed} would take about {duration(seconds / searches * (needed - searches))} more"]
+    much = f"{'at most' if single else 'about'} {duration(seconds / searches * (needed - searches))}"
+    return [f"more    --searches {needed} would take {much} more"]
 
 
 def _model(note: KeptModel, result: Answer) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
-from support.confirmed import L2, NO_L2, sweep, two_arms
+from support.confirmed import L2, NO_L2, begun, searched, sweep, two_arms
 
 from rungwise.results.cli.show import run_table
 from rungwise.results.io.formatting import duration
@@ -40,6 +41,25 @@ def test_the_summary_tells_the_answer_and_what_the_search_and_the_confirmation_c
     ]
     again = lines_of(tmp_path / "run", idle=True)  # the same command, which found it finished
     assert again == [f"run: already finished, nothing to do; it took {worked}", *lines[1:]]
+
+
+def test_what_a_verdict_would_take_has_a_time_at_the_pace_of_the_run(tmp_path: Path) -> None:
+    single = two_arms(tmp_path / "single")
+    made = begun(tmp_path / "several", 4, worth=0.03)
+    scores = {"no L2": (0.90, 0.92, 0.94, 0.96), "L2": (0.91, 0.90, 0.95, 0.94)}
+    for arm, values in scores.items():
+        searched(made, arm, values)
+    made.record.end_session(1, SweepState.FINISHED)
+    made.record.close()
+    said = {}
+    for folder in (single, tmp_path / "several"):
+        with sqlite3.connect(folder / "sweep.sqlite") as database:
+            database.execute("UPDATE sessions SET started = 1000, ended = 1064")
+        (said[folder.name],) = (line for line in lines_of(folder) if line.startswith("more    "))
+    assert said["single"] == "more    --searches 5 would take at most 4 min 16 s more"  # four times 64 s
+    found = re.fullmatch(r"more    --searches (\d+) would take about (.*) more", said["several"])
+    assert found is not None
+    assert found[2] == duration(16 * (int(found[1]) - 4))
 
 
 def test_the_command_for_mlflow_is_as_short_as_the_runs_folder_is_near(

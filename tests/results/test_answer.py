@@ -476,7 +476,11 @@ def test_the_notes_say_what_an_interval_does_not_hold(tmp_path: Path) -> None:
         "changes by less, because all arms are scored on the same samples.",
         "Budget of the searches: no L2: 1 trial, 2 epochs; L2: 2 trials, 4 epochs. --budget epochs gives every "
         "search equally many epochs.",
+        "Trials were suggested in the order in which others ended (--order arrival): the same command may suggest "
+        "others, and give another answer.",
     )
+    fixed = asked(two_arms(tmp_path / "fixed", order="fixed"))
+    assert fixed.note_texts == found.note_texts[:-1]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rungwise.results.analysis.phrasing.gain import gain_text
 from rungwise.results.analysis.phrasing.notes import is_of_winner, seed_text
 from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text
 from rungwise.results.analysis.phrasing.verdicts import comparison_text
-from rungwise.results.analysis.statistics import Estimate
+from rungwise.results.analysis.statistics import SEARCHES, Estimate
 from rungwise.results.io.formatting import conjunction, metric_label, settings
 from rungwise.results.io.metric_format import MetricFormat
 
@@ -87,7 +87,7 @@ def _limits(findings: Findings) -> list[str]:
     helps = "is better" if any(comparison.alternatives for comparison in open_ones) else "helps"
     texts = [
         f"Whether {arm_text} {helps} cannot be told from one search per arm: another search finds other "
-        "configurations. --searches 5 tells."
+        f"configurations. --searches {SEARCHES} tells."
     ]
     if several:
         texts.insert(0, f"The {PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")

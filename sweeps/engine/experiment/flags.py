@@ -14,6 +14,7 @@ import tyro
 
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.errors import RungwiseError
+from rungwise.results.analysis.statistics import SEARCHES
 from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.exporters.tracking_uri import tracking_uri
 from rungwise.results.io.text import say
@@ -27,7 +28,6 @@ OWN = "own"  # the sampler that the script's Sweep makes
 ORDERS = ("auto", "fixed", "arrival")
 UNTIL_SURE = 12  # searches of each arm, where --until-sure names no number
 BUDGETS = ("trials", "epochs")
-SEARCHES = 5  # of each arm, where arms are compared
 SCHEDULERS = ("asha", "hyperband", "median", "none")  # built by sweeps/engine/schedulers/registry.py
 
 
