@@ -14,6 +14,7 @@ from rungwise.results.analysis.phrasing.verdicts import comparison_text
 from rungwise.results.analysis.statistics import Estimate
 from rungwise.results.io.formatting import conjunction, metric_label, settings
 from rungwise.results.io.metric_format import MetricFormat
+from rungwise.results.record.definition import SEARCHES
 
 
 def whole_answer(findings: Findings) -> str:
@@ -87,7 +88,7 @@ def _limits(findings: Findings) -> list[str]:
     helps = "is better" if any(comparison.alternatives for comparison in open_ones) else "helps"
     texts = [
         f"Whether {arm_text} {helps} cannot be told from one search per arm: another search finds other "
-        "configurations. --searches 5 tells."
+        f"configurations. --searches {SEARCHES} tells."
     ]
     if several:
         texts.insert(0, f"The {PERCENT} intervals hold for the {len(findings.arms) - 1} comparisons together.")
