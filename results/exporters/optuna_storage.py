@@ -39,7 +39,11 @@ def write(reader: Reader, url: str) -> list[str]:
     is left alone. Raises StorageError.
     """
     with errors(url):
-        return list(bring_up(reader, opened(url)))
+        storage = opened(url)
+        try:
+            return list(bring_up(reader, storage))
+        finally:
+            close(storage)
 
 
 def opened(url: str) -> BaseStorage:
@@ -57,6 +61,14 @@ def opened(url: str) -> BaseStorage:
         sqlalchemy.event.listen(backend.engine, "connect", _without_waiting)
         backend.engine.dispose()  # of connections that were made before
     return storage
+
+
+def close(storage: BaseStorage) -> None:
+    """End the connections, so that SQLite leaves one file."""
+    backend = getattr(storage, "_backend", storage)
+    if hasattr(backend, "engine"):
+        backend.remove_session()
+        backend.engine.dispose()
 
 
 def _without_waiting(connection: Any, _record: object) -> None:

@@ -265,8 +265,8 @@ def test_a_new_storage_is_whole_or_absent(searched: Path, tmp_path: Path, monkey
     assert not database.exists()
     with Reader(searched) as reader:
         names = write(reader, url)
-    assert optuna.get_all_study_names(url) == names
     assert [path.name for path in database.parent.iterdir()] == ["study.db"]
+    assert optuna.get_all_study_names(url) == names
 
 
 def test_a_study_of_somebody_else_is_left_alone(searched: Path, tmp_path: Path) -> None:
