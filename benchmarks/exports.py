@@ -1,6 +1,8 @@
-"""Time of the exports: a million reports to Parquet, a hundred thousand metrics to MLflow's SQLite store.
+"""Time of the exports: a million reports to Parquet, a hundred thousand metrics to MLflow's SQLite store; and reports a
+second of each logger.
 
     python benchmarks/exports.py [--reports 1000000] [--metrics 100000] [--repeats 5]
+    python benchmarks/exports.py --loggers [--reports 2000]
 
 The records are written by the driver's own class first, which is timed too. MLflow gets its metrics twice: in few long
 trials (1,000 reports each) and in many short ones (6 reports each, as a default sweep has), where making a run and
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import shutil
 import statistics
@@ -20,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rungwise.results.exporters import mlflow
+from rungwise.results.exporters.loggers.registry import LOGGERS, feed_of
+from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
 from rungwise.results.tables import parquet
@@ -65,7 +70,11 @@ def main() -> None:
     parser.add_argument("--reports", type=int, default=1_000_000, help="to Parquet")
     parser.add_argument("--metrics", type=int, default=100_000, help="to MLflow")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--loggers", action="store_true", help="each logger instead, in trials of 10 reports")
     asked = parser.parse_args()
+    if asked.loggers:
+        compare_loggers(asked.reports, asked.repeats)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         seconds = timed(lambda: write(root / "large", asked.reports, 1000))
@@ -80,6 +89,31 @@ def main() -> None:
             logged = METRICS * trials * each
             times = [timed(_mlflow(root, str(each), turn)) for turn in range(asked.repeats)]
             told(f"{logged:,} metrics of {trials:,} trials to MLflow", [logged / t for t in times], "metrics/s")
+
+
+def compare_loggers(reports: int, repeats: int) -> None:
+    """The whole run in one pass, each time into a place that is empty but for MLflow's tables."""
+    os.environ["WANDB_MODE"] = "offline"
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        (root / "mine.py").write_text("def log(batch):\n    pass\n")
+        trials = write(root / "run", reports, 10)
+        write(root / "one", 1, 1)
+        os.environ["RUNGWISE_TRACKING_URI"] = f"sqlite:///{root / 'mlflow.db'}"
+        mlflow.export(root / "one")
+        for name in (*LOGGERS, f"{root / 'mine.py'}:log"):
+            times = []
+            for turn in range(repeats + 1):
+                run = root / f"{turn}"
+                shutil.copytree(root / "run", run)
+                with Record(run) as record:  # another run, to MLflow
+                    record.set_meta("id", f"{name}-{turn}")
+                feed = feed_of(name, run, LogSettings())
+                times.append(timed(feed.sync))
+                feed.close()
+                shutil.rmtree(run)
+            label = f"{reports:,} reports of {trials:,} trials to {name.rpartition(':')[2]}"
+            told(label, [reports / seconds for seconds in times[1:]], "reports/s")  # the first one imports the package
 
 
 def _mlflow(root: Path, run: str, turn: int) -> Callable[[], object]:

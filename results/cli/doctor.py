@@ -19,7 +19,7 @@ from pathlib import Path
 from rungwise.files import locked
 from rungwise.results.analysis.answer import answer
 from rungwise.results.exporters.legal_names import legal_name
-from rungwise.results.exporters.loggers.settings import LogSettings
+from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.mlflow import STATUS, experiment_of, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
 from rungwise.results.exporters.mlflow_database import old_locations, relocate, set_aside, unusable
@@ -168,6 +168,9 @@ def _check_model(run: Path) -> Iterator[Finding]:
 
 
 def _check_mlflow(run: Path, requested_uri: str | None) -> Iterator[Finding]:
+    with Reader(run) as reader:
+        if MLFLOW not in LogSettings.of(reader).loggers and requested_uri is None:
+            return
     uri = tracking_uri(run, requested_uri)
     shown_uri = redacted_uri(uri)
     database = sqlite_path(uri)

@@ -36,7 +36,9 @@ _STAGE = ".rungwise-pull"  # on a cluster's head: a copy of one moment
 EVERY = 10.0  # seconds between two looks at the run
 ABOUT = "mirror.json"
 _LONGEST = 2**16  # bytes of it that are read
-_LEFT = ("lock", "checkpoints")  # of a run's folder: this machine's, and what lies in the mirror anyway
+# Of a run's folder: this machine's, what lies in the mirror anyway, and a database that is made again from the record,
+# of which a copy in the middle of a write would be damaged.
+_LEFT = ("lock", "checkpoints", "optuna.db", "optuna.db-wal", "optuna.db-shm")
 
 
 class MirrorError(RungwiseError, RuntimeError):

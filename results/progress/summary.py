@@ -26,6 +26,7 @@ from rungwise.results.analysis.findings import (
     Verdict,
 )
 from rungwise.results.analysis.phrasing.notes import note_text
+from rungwise.results.exporters.loggers.registry import LOGGERS
 from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
@@ -37,11 +38,6 @@ from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
 WIDEST = 110  # characters of a line: longer ones are hard to read
-SHOWN_BY = {  # logger -> what shows its runs
-    "tensorboard": "tensorboard --logdir {folder}/tensorboard",
-    "wandb": "wandb sync {folder}/wandb/offline-run-* (what was logged with WANDB_MODE=offline)",
-    "optuna": "rungwise dashboard {folder}",
-}
 FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
 
@@ -93,7 +89,7 @@ def _wrapped(line: str) -> str:
     """A line broken at words where the terminal ends, except for commands, which are copied whole; in a log, only the
     answer is broken."""
     label = re.match(r"[a-z]+ {2,}", line)
-    if line.startswith((*SHOWN_BY, "mlflow", "resume")) or (label and not sys.stdout.isatty()):
+    if line.startswith((*LOGGERS, "resume")) or (label and not sys.stdout.isatty()):
         return line
     columns = min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)
     return textwrap.fill(
@@ -161,8 +157,8 @@ def _logger_lines(folder: Path, exported: Mapping[str, Any], loggers: Sequence[s
         elif name == MLFLOW:
             yield f"mlflow  {_mlflow(folder, uri)}"
         else:
-            command = SHOWN_BY[name].format(folder=shlex.quote(str(folder))) if name in SHOWN_BY else "complete"
-            yield f"{label:<7} {command}"
+            command = LOGGERS[name].shown_by if name in LOGGERS else None
+            yield f"{label:<7} {(command or 'complete').replace('{folder}', shlex.quote(str(folder)))}"
     yield from (f"note    {line}" for line in exported.get("notes", ()))
 
 

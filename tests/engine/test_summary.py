@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from support.confirmed import L2, NO_L2, begun, searched, sweep, two_arms
+from support.demo import begin, fill
 
 from rungwise.results.cli.show import run_table
+from rungwise.results.exporters.loggers.settings import KEY, LogSettings
 from rungwise.results.io.formatting import duration
 from rungwise.results.progress.summary import summarise
 from rungwise.results.record.reader import Reader
@@ -116,3 +118,21 @@ def test_early_stopping_saved_nothing_of_a_budget_that_the_search_made_small(tmp
     made.record.end_session(1, SweepState.FINISHED)
     made.record.close()
     assert "epochs  3 of 5 trained in the search (early stopping saved 40%)" in lines_of(tmp_path / "run")
+
+
+def test_each_logger_has_a_line_that_shows_or_completes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    record, session = begin(folder)
+    with record:
+        fill(record)
+        settings = LogSettings(loggers=("tensorboard", "wandb", "mine.py:log"))
+        record.set_meta(KEY, settings.to_json())
+        record.end_session(session, SweepState.FINISHED)
+    exported = {"tensorboard": "complete", "wandb": "no key", "mine.py:log": "complete", "notes": ["wandb: a is b"]}
+    with Reader(folder) as reader:
+        lines = summarise(reader, folder, exported, idle=False).splitlines()
+    assert f"tensorboard tensorboard --logdir {folder}/tensorboard" in lines
+    assert any(line.startswith("wandb   incomplete (no key); later: ") and "export" in line for line in lines)
+    assert "log     complete" in lines
+    assert "note    wandb: a is b" in lines
+    assert not any(line.startswith("mlflow") for line in lines)

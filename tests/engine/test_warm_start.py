@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -85,7 +86,7 @@ def test_a_study_of_optuna_is_taken_by_name_and_the_rest_is_said(storage: str, w
     assert [one["values"] for one in found] == [trial.values for trial in expected]
     assert {one["state"] for one in found} == {"COMPLETE"}
     assert f"{len(expected)} of 12 trials taken" in note
-    assert "1 left out because lr is 0.0005 there, and not in FloatDistribution(" in note
+    assert re.search(r"[1-9] left out because lr lies outside 0.001 to 0.1;", note)
     assert "1 left out because it was stopped early, and how its steps compare with epochs here is not known" in note
     assert "not used: momentum, which this sweep neither searches nor fixes" in note
     assert "its values count as val_accuracy, as it names none" in note
@@ -150,7 +151,7 @@ def test_a_table_is_taken_whoever_wrote_it(tmp_path: Path, kind: str, suffix: st
         {"lr": 0.05, "layers": 2, "optimizer": "sgd"},
     ]
     assert [one["values"] for one in found] == [[0.5], [0.75]]
-    for why in ("lr is 0.5 there, and not in", "it has no lr", "optimizer is 'lion' there, and not in"):
+    for why in ("lr lies outside 0.001 to 0.1", "it has no lr", "optimizer is none of adam, sgd"):
         assert f"1 left out because {why}" in note
 
 

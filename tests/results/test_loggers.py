@@ -17,10 +17,11 @@ import pytest
 from support.demo import add, attempt, begin
 from support.sweeping import wait_until
 
+from rungwise.results.cli.doctor import examine
 from rungwise.results.exporters.live import Follower
 from rungwise.results.exporters.loggers.logger import Logged, LoggerError
 from rungwise.results.exporters.loggers.registry import feed_of, problems
-from rungwise.results.exporters.loggers.settings import LogSettings, tag_problems
+from rungwise.results.exporters.loggers.settings import KEY, LogSettings, tag_problems
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
@@ -364,6 +365,17 @@ def test_an_exporter_killed_while_trials_report_loses_and_doubles_nothing(tmp_pa
     numbers = [line[2] for line in told(function) if not line[1] and line[2] != "ended"]
     with Reader(run) as reader:
         assert numbers == [row.seq for row in reader.reports()]
+
+
+def test_the_doctor_misses_no_mlflow_of_a_sweep_that_was_not_logged_there(run: Path) -> None:
+    def areas(uri: str | None) -> set[str]:
+        return {found.area for found in examine(run, uri)}
+
+    assert "mlflow" in areas(None)
+    with Record(run) as record:
+        record.set_meta(KEY, LogSettings(loggers=("tensorboard",)).to_json())
+    assert "mlflow" not in areas(None)
+    assert "mlflow" in areas(f"sqlite:///{run.parent}/mlflow.db")
 
 
 def test_settings_of_a_session_that_resumes_keep_what_it_does_not_name() -> None:

@@ -15,6 +15,7 @@ from support.demo import NAN, add, attempt, begin, metrics
 
 from rungwise.results.exporters.loggers.registry import feed_of
 from rungwise.results.exporters.loggers.settings import LogSettings
+from rungwise.results.exporters.mirror import Mirror
 from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
@@ -186,3 +187,10 @@ def test_a_storage_left_in_the_middle_is_completed_and_no_trial_is_there_twice(r
             database.executescript(script)
         synced(run)
         assert there() == expected
+
+
+def test_a_mirror_holds_no_database_that_may_be_in_the_middle_of_a_write(run: Path, tmp_path: Path) -> None:
+    synced(run)
+    Mirror(str(tmp_path / "mirror"), "demo").push(run)
+    assert not list((tmp_path / "mirror" / "demo").glob("optuna.db*"))
+    assert (tmp_path / "mirror" / "demo" / "sweep.sqlite").exists()

@@ -17,6 +17,7 @@ class Entry:
     """A logger of the registry."""
 
     feed: Callable[[Path, LogSettings], Feed]  # (the run's folder, what to log) -> what brings it up to date
+    shown_by: str | None = None  # command that shows what was logged, with {folder} for the run's folder
     package: str | None = None  # that it needs beyond Rungwise's own; the extra of that name installs it
 
 
@@ -46,9 +47,9 @@ def _optuna(run: Path, _settings: LogSettings) -> Feed:
 
 LOGGERS = {
     MLFLOW: Entry(_mlflow),
-    "tensorboard": Entry(_tensorboard, package="tensorboard"),
-    "wandb": Entry(_wandb, package="wandb"),
-    "optuna": Entry(_optuna),
+    "tensorboard": Entry(_tensorboard, "tensorboard --logdir {folder}/tensorboard", "tensorboard"),
+    "wandb": Entry(_wandb, "wandb sync {folder}/wandb/offline-run-* (if logged with WANDB_MODE=offline)", "wandb"),
+    "optuna": Entry(_optuna, "rungwise dashboard {folder}"),
 }
 
 

@@ -134,8 +134,9 @@ class WandbLogger:
             resume=None if is_offline else "allow",
             reinit="create_new",
             settings=wandb.Settings(
-                console="off", silent=True, disable_git=True, disable_code=True, disable_job_creation=True,
-                x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
+                console="off", silent=True, init_timeout=20, disable_git=True, disable_code=True,
+                disable_job_creation=True,
+                x_save_requirements=False, x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
             ),
         )  # fmt: skip
         return _Run(run, 0 if is_offline else max(run.step - 1, 0))

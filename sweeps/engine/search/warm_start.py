@@ -15,7 +15,7 @@ from typing import Any
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.space import Space, contains, distributions, replayed
 from rungwise.engine.search.earlier import sources
-from rungwise.engine.search.earlier.trial import EarlierTrial, Source, WarmStartError, study_trial, unused
+from rungwise.engine.search.earlier.trial import EarlierTrial, Source, WarmStartError, outside, study_trial, unused
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, ReportRow, State, Trial
@@ -206,7 +206,7 @@ def _fitting(experiment: Experiment, arm: str, trial: Trial) -> tuple[dict[str, 
         params = {name: trial.params.get(name, _widths_as_text(trial.config.get(name))) for name in kinds}
         for name, kind in kinds.items():
             if not contains(kind, params[name]):
-                return f"{name} is {params[name]!r} there, and not in {kind}"
+                return outside(name, kind)
     return params, {name: optuna.distributions.distribution_to_json(kind) for name, kind in kinds.items()}
 
 

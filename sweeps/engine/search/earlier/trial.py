@@ -80,6 +80,16 @@ def unused(experiment: Experiment, trials: Iterable[EarlierTrial]) -> list[str]:
     return sorted({name for trial in trials for name in trial.params} - known - {*BUDGET})
 
 
+def outside(name: str, kind: Any) -> str:
+    """Why a trial does not fit whose value is not in the distribution; the same for all such trials."""
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(kind, CategoricalDistribution):
+        return f"{name} is none of {', '.join(map(str, kind.choices))}"
+    steps = f" in steps of {kind.step:g}" if kind.step not in (None, 1) else ""
+    return f"{name} lies outside {kind.low:g} to {kind.high:g}{steps}"
+
+
 def _fitting(
     experiment: Experiment, arm: str, trial: EarlierTrial, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]] | str:
@@ -105,7 +115,7 @@ def _fitting(
                 return f"it has no {name}"
             value = _of_kind(kind, trial.params[name])
             if not contains(kind, value):
-                return f"{name} is {trial.params[name]!r} there, and not in {kind}"
+                return outside(name, kind)
             params[name] = value
     return params, {name: optuna.distributions.distribution_to_json(kind) for name, kind in kinds.items()}
 
