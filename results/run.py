@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
     from rungwise.results.model.model import Model
+    from rungwise.results.report.inline import InlineReport
 
 
 class Run:
@@ -118,6 +119,19 @@ class Run:
         from rungwise.results.tables.sql import run
 
         return run(query, {"trials": self.trials, "reports": self.reports}, external=external)
+
+    def report(self, height: int = 800) -> InlineReport:
+        """The report as it is now: answer, curves, importances and all trials, below a notebook's cell.
+
+        Args:
+            height: Of its frame, in pixels.
+
+        Returns:
+            What a notebook shows as the page, and a prompt as the answer's sentence.
+        """
+        from rungwise.results.report.inline import InlineReport
+
+        return InlineReport(self.folder, height)
 
     def model(self, trust: bool = False) -> Model:
         """The confirmed model, with `.predict(samples)`.

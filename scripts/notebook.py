@@ -1,10 +1,9 @@
-"""Runs docs/notebook.ipynb on a run of its sweep, and stores it with its outputs.
+"""Runs docs/notebook.ipynb, which starts a sweep of its own, and stores it with its outputs.
 
-    python scripts/notebook.py RUNS            # RUNS/mnist_l2 is the run that the notebook opens
-    python scripts/notebook.py RUNS --check    # only runs it, and leaves the file as it is
+    python scripts/notebook.py            # takes about a minute
+    python scripts/notebook.py --check    # only runs it, and leaves the file as it is
 
-The run is that of the sweep that the notebook's first cell names. Needs nbclient, ipykernel, matplotlib and plotly (the
-extra `test`).
+Needs nbclient, ipykernel, matplotlib and plotly (the extra `test`).
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 LONGEST = 200_000  # characters of one output: a page that holds a library of JavaScript does not belong in a repository
 
 
-def execute(runs: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs, run in a folder whose `runs` is `runs`."""
+def execute() -> nbformat.NotebookNode:
+    """The notebook with its outputs, run in an empty folder."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "runs").symlink_to(runs.resolve())
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when, on which machine
@@ -50,10 +48,9 @@ def _keep_short(output: nbformat.NotebookNode) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder that holds mnist_l2")
     parser.add_argument("--check", action="store_true", help="leave the file as it is")
     given = parser.parse_args()
-    notebook = execute(given.runs)
+    notebook = execute()
     if not given.check:
         nbformat.write(notebook, NOTEBOOK)
 

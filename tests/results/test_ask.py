@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 import pytest
 from scipy import stats
-from support.confirmed import L2, NO_L2, SEEDS, keep_model, sweep, two_arms
+from support.confirmed import L2, NO_L2, SEEDS, sweep, two_arms
 from support.ports import free_port
 
 from rungwise import results
@@ -349,16 +349,18 @@ nbformat.write(notebook, "executed.ipynb")
 """
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, exported: Path) -> None:
-    folder = two_arms(tmp_path / "runs" / "mnist_l2")
-    keep_model(folder, exported)
+def test_the_notebook_trains_a_sweep_and_runs_from_top_to_bottom(tmp_path: Path) -> None:
     command = [sys.executable, "-c", EXECUTE, str(ROOT / "docs" / "notebook.ipynb")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     cells = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
     texts = ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", [])]
-    assert any("L2 has 0.30 points more test accuracy" in text for text in texts)
+    sentence = results.open(tmp_path / "runs" / "digits").answer.sentence
+    assert any(sentence in text for text in texts)
     assert any("(2, 10)" in text for text in texts)
     kinds = {kind for cell in cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
     assert "image/png" in kinds  # the curves
+    (page,) = [cell["outputs"][0]["data"] for cell in cells if cell["source"] == ["run.report()"]]
+    assert "".join(page["text/plain"]) == sentence
+    assert "".join(page["text/html"]).startswith("<iframe srcdoc=")
     assert not np.any(["Traceback" in text for text in texts])

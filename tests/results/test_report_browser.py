@@ -11,6 +11,7 @@ import pytest
 from support import showcase
 from support.browser import Show, Shown, look
 
+from rungwise.results import open as open_run
 from rungwise.results.report.report import write
 
 LOOKS = [(width, scheme) for width in (1280, 400) for scheme in ("light", "dark")]
@@ -284,3 +285,16 @@ def test_200_trials_are_drawn(tmp_path: Path, show: Show) -> None:
     assert shown.problems == []
     assert shown.page.locator("table.sortable tbody tr").count() == 210
     assert shown("document.querySelectorAll('[data-plot=curves] .lines path').length") > 3
+
+
+def test_below_a_notebooks_cell_the_page_is_drawn_and_has_no_access_to_the_notebook(browser: Any, whole: Path) -> None:
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.set_content(f"<p id=secret>{open_run(whole.parent).report(height=900)._repr_html_()}")
+    (frame,) = page.frames[1:]
+    frame.wait_for_selector("html[data-drawn]", timeout=600_000)
+    assert frame.locator("[data-plot=curves] .trace").count()
+    assert frame.evaluate("(() => { try { return parent.document.title } catch { return 'refused' } })()") == "refused"
+    assert problems == []
+    page.close()
