@@ -163,10 +163,27 @@ def _plan(experiment: Experiment, options: Options) -> int:
     with Record(options.out / options.name) as record:
         define_run(record, experiment.with_data(data), options, data)  # tries the user's own models
         hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
-        expected = forecast(experiment, options)
+        expected = forecast(experiment, options, _cluster_slots(options))
         record.set_meta("forecast", expected.asdict())
     say(f"trials  {trials_text(experiment)}\n{expected.lines()}")
     return 0
+
+
+def _cluster_slots(options: Options) -> int | None:
+    """Trials for which the cluster at --address has room; None without one. Raises CannotRun without an answer."""
+    if options.address is None:
+        return None
+    from rungwise.engine.cluster.attach import Unusable
+    from rungwise.engine.cluster.nodes import Machines
+
+    ray = Ray(options.address)
+    try:
+        ray.start(0, 0)
+        return Machines(options.resources).slots()
+    except Unusable as problem:
+        raise CannotRun(str(problem), code=2) from None
+    finally:
+        ray.stop()
 
 
 def _export_notes(experiment: Experiment, data: SweepData) -> list[str]:

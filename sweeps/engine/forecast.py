@@ -1,6 +1,6 @@
 """The forecast of a sweep's cost (`--plan`): a few timed probes, the real rungs on simulated scores, and sums.
 
-Probes run side by side, as many as trials will, because trials share the machine's memory. Simulated scores get
+Probes run side by side, as many as trials will on this machine, because trials share its memory. Simulated scores get
 better while a search learns, at a rate fitted once to mnist_l2; the report shows forecast against actual.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import os
 import random
 import statistics
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rungwise.engine.cluster.local_ray import local_resources
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.experiment.experiment import Experiment
@@ -47,45 +49,64 @@ class Forecast:
     """The cost of a whole sweep."""
 
     epochs: float
+    epochs_range: tuple[float, float]  # of nine in ten simulated sweeps
     seconds: float
+    seconds_range: tuple[float, float]  # the same, with the error of the pace
     device_hours: float
     bytes: int
     money: float | None
     seconds_an_epoch: float
 
     def asdict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What the report compares with the sweep."""
+        return {name: value for name, value in asdict(self).items() if not name.endswith("_range")}
 
     def lines(self) -> str:
         money = "" if self.money is None else f"\nmoney   {self.money:.2f}"
+        fewest, most = (f"{epochs:.0f}" for epochs in self.epochs_range)
+        shortest, longest = map(duration, self.seconds_range)
+        epochs = fewest if fewest == most else f"{fewest} to {most}"
         return (
-            f"epochs  {self.epochs:.0f} trial-epochs of {self.seconds_an_epoch:.2f} s, confirmation included\n"
-            f"time    about {duration(self.seconds)}\n"
+            f"epochs  {epochs} trial-epochs of {self.seconds_an_epoch:.2f} s, confirmation included\n"
+            f"time    {shortest} to {longest}, about {duration(self.seconds)}\n"
             f"devices {self.device_hours:.2f} device-hours{money}\n"
             f"disk    {self.bytes / 1e6:.1f} MB"
         )
 
 
-def forecast(experiment: Experiment, options: Options) -> Forecast:
-    """Time some configurations and add up. Takes about ten seconds."""
+def forecast(experiment: Experiment, options: Options, slots: int | None = None) -> Forecast:
+    """Time some configurations and add up. Takes about ten seconds.
+
+    Args:
+        experiment: What is asked.
+        options: How it is run.
+        slots: Trials for which the cluster at --address has room; None on this machine.
+    """
     concurrency = ConcurrencyPolicy.of(experiment, options)
-    running = concurrency.running if options.pack == "off" else concurrency.processes
+    if slots is not None:
+        concurrency.follow(lambda: slots)
+    running = concurrency.processes
     if experiment.order == "fixed":
         running = min(running, len(experiment.studies))
-    probes = _probes(experiment, options, running, concurrency.trials_per_worker)
-    seconds, state = statistics.mean(probe.seconds for probe in probes), max(probe.bytes for probe in probes)
-    if experiment.budget == "epochs":
-        searched = float(experiment.epochs_of_search * len(experiment.studies))
-    else:
-        searched = statistics.mean(_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS))
+    here = min(running, max(1, options.resources.fits(local_resources())))
+    probes = _probes(experiment, options, here, concurrency.trials_per_worker)
+    paces, state = [probe.seconds for probe in probes], max(probe.bytes for probe in probes)
     repeats = experiment.repeats
-    epochs = searched + repeats * experiment.epochs
-    training = epochs * seconds
-    wall = START_SECONDS + training / running + closing_seconds(repeats)
+    counts = [searched + repeats * experiment.epochs for searched in _searched_epochs(experiment)]
+    epochs, seconds = statistics.mean(counts), statistics.mean(paces)
+    fewest, *_, most = statistics.quantiles(counts, n=20)
+
+    def wall_seconds(epochs: float, pace: float) -> float:
+        return START_SECONDS + epochs * pace / running + closing_seconds(repeats)
+
+    error = 2 * statistics.stdev(paces) / math.sqrt(len(paces))
+    wall = wall_seconds(epochs, seconds)
     hours = wall * running * (options.resources.gpus or options.resources.cpus) / 3600
     return Forecast(
         epochs=epochs,
+        epochs_range=(fewest, most),
         seconds=wall,
+        seconds_range=(wall_seconds(fewest, max(min(paces), seconds - error)), wall_seconds(most, seconds + error)),
         device_hours=hours,
         bytes=int(
             REPORT_BYTES * epochs * experiment.reports_per_epoch
@@ -96,6 +117,13 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         money=None if options.price_per_hour is None else hours * options.price_per_hour,
         seconds_an_epoch=seconds,
     )
+
+
+def _searched_epochs(experiment: Experiment) -> list[float]:
+    """Epochs of all searches together, one number a simulated sweep."""
+    if experiment.budget == "epochs":
+        return [float(experiment.epochs_of_search * len(experiment.studies))] * 2
+    return [_simulate_search(experiment, seed) for seed in range(NUM_SIMULATIONS)]
 
 
 def closing_seconds(repeats: int) -> float:

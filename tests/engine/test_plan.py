@@ -68,7 +68,12 @@ def test_probes_find_a_model_beside_the_script_and_are_not_confused_by_what_it_p
     (elsewhere / "trainable").mkdir(parents=True)  # of the user's, where he stands: not ours
     (elsewhere / "trainable" / "__init__.py").touch()
     monkeypatch.chdir(elsewhere)
-    assert forecast(*planned("net")).seconds_an_epoch > 0
+    expected = forecast(*planned("net"))
+    assert expected.seconds_an_epoch > 0
+    assert expected.epochs_range[0] <= expected.epochs <= expected.epochs_range[1]
+    assert expected.seconds_range[0] < expected.seconds < expected.seconds_range[1]
+    assert " to " in expected.lines()
+    assert set(expected.asdict()) == {"epochs", "seconds", "device_hours", "bytes", "money", "seconds_an_epoch"}
 
 
 @pytest.mark.usefixtures("modules")

@@ -108,6 +108,19 @@ def check_refusals(*, all_of_them: bool) -> None:
         say(f"{case.what}, after {seconds:.1f} s: {lines[0]}")
 
 
+def check_plan(slots: int) -> None:
+    """A plan on the head counts the trials for which all machines have room."""
+    done = subprocess.run(there("--name", "planned", "--plan", "--trials", "60"), capture_output=True, text=True)
+    check(done.returncode == 0, f"--plan: {done.stdout}{done.stderr}")
+    ask = (
+        "from rungwise.results.record.reader import Reader; plan = Reader('/tmp/refused/planned').meta('forecast'); "
+        "print(round(3600 * plan['device_hours'] / plan['seconds']))"
+    )
+    counted = ssh(as_ray_does(f"cd rungwise && python -c {shlex.quote(ask)}")).stdout.split()
+    check(counted[-1:] == [str(slots)], f"--plan counts {counted}, not {slots} trials at a time")
+    say(f"a plan: {done.stdout.splitlines()[-3]}")
+
+
 def ssh(command: str) -> subprocess.CompletedProcess[str]:
     """A shell command on the head."""
     return subprocess.run([*SSH, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.cluster.doors import alive, check_doors, check_refusals, check_token_files
+from support.cluster.doors import alive, check_doors, check_plan, check_refusals, check_token_files
 from support.cluster.lab import cable, power_off
 from support.cluster.steps import PATIENCE, Run, background, check, no_ray, pace, run, say, token, until
 
@@ -107,6 +107,8 @@ def main() -> None:
         say("three machines are there")
         check_token_files()
         check_refusals(all_of_them=long)
+        if long:
+            check_plan(slots=6)
         doors.result()
     mnist = Run("h1", "/root/runs/mnist_l2")
     log = Path("/tmp/sweep.log")
