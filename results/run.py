@@ -17,8 +17,8 @@ from rungwise.trainable.messages import StudyKey
 if TYPE_CHECKING:
     import optuna
 
+    from rungwise.results.inline_report import InlineReport
     from rungwise.results.model.model import Model
-    from rungwise.results.report.inline import InlineReport
 
 
 class Run:
@@ -129,7 +129,7 @@ class Run:
         Returns:
             What a notebook shows as the page, and a prompt as the answer's sentence.
         """
-        from rungwise.results.report.inline import InlineReport
+        from rungwise.results.inline_report import InlineReport
 
         return InlineReport(self.folder, height)
 
