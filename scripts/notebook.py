@@ -9,7 +9,9 @@ Needs nbclient, ipykernel, matplotlib and plotly (the extra `test`).
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,6 +26,8 @@ LONGEST = 200_000  # characters of one output: a page that holds a library of Ja
 def execute() -> nbformat.NotebookNode:
     """The notebook with its outputs, run in an empty folder."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    os.environ["PATH"] = programs  # so that commands in outputs are names and no paths of this machine
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
     for cell in notebook.cells:

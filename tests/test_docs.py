@@ -130,15 +130,6 @@ def test_the_notebook_is_stored_with_its_outputs_and_without_traces_of_a_machine
     assert re.findall(r"/(?:tmp|home|root|work|Users)/| at 0x[0-9a-f]{6}", text) == []
 
 
-@pytest.mark.long
-def test_the_notebook_runs_on_a_fresh_run_of_its_sweep(folder: Path) -> None:
-    few = ("--trials", "2", "--searches", "1", "--epochs", "1", "--confirm-configs", "1", "--confirm-seeds", "1")
-    runs = folder / "notebook"
-    for command in (["sweeps/mnist_l2.py", *few, "--out", str(runs)], ["scripts/notebook.py", str(runs), "--check"]):
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=3600)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
 def test_the_readme_links_the_index_and_the_index_every_page() -> None:
     assert "](docs/index.md)" in (ROOT / "README.md").read_text()
     index = (ROOT / "docs/index.md").read_text()
