@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from rungwise.errors import RungwiseError
+
 HOST = "127.0.0.1"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: a browser that was closed, or sends what is no request, is no news on the terminal."""
 
 
 @contextmanager
@@ -21,12 +31,17 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (HOST, "localhost"):
+            if _host(self.headers.get("Host", "")) not in (HOST, "localhost"):
                 self.send_error(403, "served under 127.0.0.1 and localhost alone")
             elif self.path != "/":
                 self.send_error(404)
             else:
-                self._send(page())
+                try:
+                    content = page()
+                except (RungwiseError, OSError, sqlite3.Error):
+                    self.send_error(503, "the page could not be made")
+                else:
+                    self._send(content)
 
         def _send(self, content: bytes) -> None:
             self.send_response(200)
@@ -34,14 +49,12 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            with suppress(BrokenPipeError, ConnectionResetError):  # the browser was closed
-                self.wfile.write(content)
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Print nothing: a progress display is on the terminal."""
 
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    server.daemon_threads = True
+    server = _Server((HOST, 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="page", daemon=True)
     thread.start()
     try:
@@ -50,3 +63,11 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _host(header: str) -> str | None:
+    """The host name of a Host header; None of what is none."""
+    try:
+        return urlsplit(f"//{header}").hostname
+    except ValueError:
+        return None

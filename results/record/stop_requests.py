@@ -1,6 +1,7 @@
 """Requests to stop a running sweep, or one of its trials: files that `rungwise stop` leaves in the run's folder.
 
-A file reaches the driver wherever it runs, in a container or as another user's process; a signal would not.
+A file reaches the driver wherever it runs, in a container or as another user's process; a signal would not. It lies
+beside the record, for the driver can remove what lies in its own folder, whoever made it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-FOLDER = "stop"  # in a run's folder
-SWEEP = "sweep"  # name of the file that asks for the end of the sweep; of a trial it is its number
+PREFIX = "stop-"  # of the names of the files
+SWEEP = "sweep"  # follows in the name of the file that asks for the end of the sweep; of a trial it is its number
 EVERY = 1.0  # seconds between two looks of the driver
 
 
@@ -18,7 +19,7 @@ class StopRequests:
     """The requests in a run's folder; each is a file that the driver removes when it has taken notice."""
 
     def __init__(self, run: Path) -> None:
-        self._folder = run / FOLDER
+        self._run = run
         self._looked = 0.0
 
     def ask(self, trial: int | None = None) -> None:
@@ -27,7 +28,6 @@ class StopRequests:
         Raises:
             OSError: The run's folder cannot be written.
         """
-        self._folder.mkdir(exist_ok=True)
         self._path(trial).touch()
 
     def withdraw(self, trial: int | None = None) -> bool:
@@ -52,15 +52,16 @@ class StopRequests:
     def clear(self) -> list[int | None]:
         """Remove and return all requests, such as those to a driver that is gone."""
         taken: list[int | None] = []
-        with suppress(OSError):  # there is no folder until something is asked
-            for path in sorted(self._folder.iterdir()):
-                path.unlink()
-                if path.name == SWEEP:
-                    taken.append(None)
-                elif path.name.isdecimal():
-                    taken.append(int(path.name))
-            self._folder.rmdir()
+        paths: list[Path] = []
+        with suppress(OSError):
+            paths = sorted(self._run.glob(f"{PREFIX}*"))
+        for path in paths:
+            name = path.name.removeprefix(PREFIX)
+            if name == SWEEP or name.isdecimal():
+                with suppress(OSError):  # it was withdrawn, or is no file
+                    path.unlink()
+                    taken.append(None if name == SWEEP else int(name))
         return taken
 
     def _path(self, trial: int | None) -> Path:
-        return self._folder / (SWEEP if trial is None else str(trial))
+        return self._run / f"{PREFIX}{SWEEP if trial is None else trial}"

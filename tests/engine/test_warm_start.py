@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,40 @@ def test_rows_that_did_not_end_or_trained_for_another_budget_are_left_out(tmp_pa
     assert [(one["params"]["lr"], one["values"]) for one in taken(str(path))[0]] == [(0.02, [0.25])]
     with pytest.raises(WarmStartError, match="column of the metric"):
         taken(str(path), experiment(metric="val_loss", mode="min"))
+
+
+def test_what_is_no_number_is_left_out_whatever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "TRIALS.CSV"  # as some programs name it
+    strange = ["NaN", "Infinity", "1e400", "9" * 4000, "[" * 50_000, "True", "x\ny", "\0"]
+    rows = [["0.01", "2", "adam", "0.5"], *([lr, "2", "adam", "0.6"] for lr in strange)]
+    rows += [["0.01", layers, "adam", "0.6"] for layers in strange]
+    path.write_text("\n".join(["lr,layers,optimizer,val_accuracy", *(",".join(map(json.dumps, row)) for row in rows)]))
+    found, note = taken(str(path))
+    assert [one["values"] for one in found] == [[0.5]]
+    assert f"1 of {len(rows)} trials taken" in note
+    path = tmp_path / "trials.parquet"
+    columns = {
+        "lr": pa.array([Decimal("0.01"), Decimal("0.02")]),
+        "layers": pa.array([math.nan, 2.0]),  # of a library that writes no nulls
+        "optimizer": pa.array(["adam", "adam"]).dictionary_encode(),
+        "val_accuracy": pa.array([0.5, 0.6]),
+    }
+    parquet.write_table(pa.table(columns), path)
+    found, _ = taken(str(path))
+    assert json.dumps([one["params"] for one in found]) == '[{"lr": 0.02, "layers": 2, "optimizer": "adam"}]'
+
+
+def test_of_two_columns_of_one_name_none_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "trials.csv"
+    path.write_text("val_accuracy,lr,layers,optimizer,val_accuracy\n0.9,0.01,2,adam,0.5\n")
+    with pytest.raises(WarmStartError, match="names of columns must differ, but two are 'val_accuracy'"):
+        taken(str(path))
+
+
+@pytest.mark.parametrize("place", ["sqlite://", "sqlite:///"])
+def test_a_database_without_a_study_is_refused_in_a_line(place: str) -> None:
+    with pytest.raises(WarmStartError, match=f"the Optuna storage {place} cannot be read: [^\n]+$"):
+        taken(place)
 
 
 def test_what_an_arm_fixes_must_be_the_same_where_it_is_said(tmp_path: Path) -> None:

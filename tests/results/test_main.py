@@ -88,6 +88,12 @@ def test_a_folder_without_a_record_is_refused_with_2(
     assert capsys.readouterr().err == f"error: a run's folder contains sweep.sqlite, but {folder} has none\n"
 
 
+@pytest.mark.parametrize("command", ["show", "watch", "stop", "report", "export", "list", "dashboard"])
+def test_what_the_system_refuses_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "x" * 300]) == 2
+    assert re.fullmatch(r"error: \[Errno \d+\] File name too long: 'x+.*'\n", capsys.readouterr().err)
+
+
 def test_a_damaged_record_is_refused_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.sqlite").write_bytes(b"no record" * 1000)
     assert main(["show", str(tmp_path)]) == 2

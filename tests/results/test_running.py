@@ -6,8 +6,11 @@ import http.client
 import os
 import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from rungwise.results.io.page_server import serving
 from rungwise.results.progress.recorded import META, Expected, RecordedProgress
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.stop_requests import StopRequests
-from rungwise.results.record.types import SweepState
+from rungwise.results.record.types import RecordError, SweepState
 from rungwise.results.record.writer import Record
 
 SWEEP = Sweep("short", {"lr": FloatDistribution(0.1, 1.0)}, arms={"a": {}, "b": {}}, epochs=9)
@@ -80,8 +83,16 @@ def test_a_request_is_taken_once_and_a_look_costs_nothing_in_between(tmp_path: P
     requests.ask(3)
     assert driver.take() == []  # it looked a moment ago
     assert requests.withdraw(3)
-    (tmp_path / "stop" / ".nfs0001").touch()  # not ours
-    assert driver.clear() == []
+
+
+def test_what_is_no_request_neither_stops_anything_nor_hides_one(tmp_path: Path) -> None:
+    (tmp_path / "stop-1").mkdir()
+    for name in ("stop-", "stop-all", "stop--3", "stop-7.tmp", "stop"):
+        (tmp_path / name).touch()
+    StopRequests(tmp_path).ask(7)
+    StopRequests(tmp_path).ask()
+    assert StopRequests(tmp_path).take() == [7, None]
+    assert (tmp_path / "stop-all").exists()
 
 
 @pytest.fixture
@@ -144,15 +155,46 @@ def test_a_page_is_served_to_this_machine_under_its_own_name_alone() -> None:
 
         assert get("/", place) == (200, b"<p>one")
         assert get("/", place.replace("127.0.0.1", "localhost")) == (200, b"<p>two")
-        assert get("/", "evil.example")[0] == 403
+        for host in ("evil.example", "[", "[::1", "127.0.0.1@evil.example", ""):
+            assert get("/", host)[0] == 403, host
         assert get("/sweep.sqlite", place)[0] == 404
     with pytest.raises(ConnectionRefusedError):
         get("/", place)
 
 
+def test_neither_a_browser_that_is_closed_nor_a_page_that_cannot_be_made_prints_anything(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked = threading.Event()
+
+    def page() -> bytes:
+        asked.set()
+        assert gone.wait(600)
+        return bytes(10_000_000)
+
+    def fails() -> bytes:
+        raise RecordError("the record is damaged")
+
+    gone = threading.Event()
+    with serving(page) as address:
+        host, port = address.removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port))) as browser:
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert asked.wait(600)
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+        gone.set()
+        assert wait_until(lambda: not [one for one in threading.enumerate() if "process_request" in one.name])
+    with serving(fails) as address:
+        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))
+        connection.request("GET", "/")
+        with connection.getresponse() as answer:
+            assert answer.status == 503
+    assert capfd.readouterr().err == ""
+
+
 def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_then_the_sweep(tmp_path: Path) -> None:
     with stopping(Run(tmp_path)) as run:
-        run.allow(4, pause=0.5)
+        run.allow(2)
         driver = run.start("--concurrency", "1", "--checkpoint-seconds", "0")
         assert run.await_pause(driver), run.said
         rungwise = [sys.executable, "-m", "rungwise"]
@@ -171,6 +213,7 @@ def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_the
         (trial,) = run.query("SELECT trial FROM trials WHERE state = 'RUNNING' AND attempts > 0")[0]
         stop = [*rungwise, "stop", str(run.folder)]
         assert subprocess.run([*stop, str(trial)], env=run.environment, check=False).returncode == 0
+        run.allow(1)
         ended = f"SELECT 1 FROM trials WHERE trial = {trial} AND state = 'STOPPED' AND reason = 'rungwise stop'"
         assert wait_until(lambda: run.query(ended) or driver.poll() is not None)
         assert run.query(ended), run.said
@@ -181,4 +224,4 @@ def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_the
         run.await_silence()
         with Reader(run.folder) as reader:
             assert reader.state() is SweepState.INTERRUPTED
-        assert not (run.folder / "stop").exists()
+        assert not list(run.folder.glob("stop*"))

@@ -36,6 +36,7 @@ def read(where: str | Path, name: str | None, objectives: Mapping[str, str]) -> 
         WarmStartError: There is no such study, or it has other objectives.
     """
     import optuna
+    from optuna.exceptions import OptunaError
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.exc import SQLAlchemyError
@@ -61,7 +62,7 @@ def read(where: str | Path, name: str | None, objectives: Mapping[str, str]) -> 
         trials = [_trial(trial, order) for trial in study.get_trials(deepcopy=False)]
     except WarmStartError:
         raise
-    except (SQLAlchemyError, ImportError, LookupError, ValueError, RuntimeError, OSError) as error:
+    except (OptunaError, SQLAlchemyError, ImportError, LookupError, ValueError, RuntimeError, OSError) as error:
         line = (without_secrets(str(error), str(where)).strip().splitlines() or [type(error).__name__])[0]
         raise WarmStartError(f"--warm-start: the Optuna storage {shown} cannot be read: {line}") from None
     return Source(f"{shown}::{chosen}", trials, notes)

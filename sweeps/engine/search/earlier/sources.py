@@ -48,7 +48,7 @@ def read(text: str, objectives: Mapping[str, str], tracking_uri: str) -> Source:
     path = sqlite_path(place) or Path(place)
     if not path.is_file():
         raise WarmStartError(f"--warm-start takes {_WAYS}, but {redacted_uri(place)} is none that exists")
-    if path.suffix in table.SUFFIXES:
+    if path.suffix.lower() in table.SUFFIXES:
         return table.read(path, objectives)
     with path.open("rb") as file:
         start = file.read(16)

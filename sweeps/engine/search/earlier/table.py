@@ -36,12 +36,12 @@ def read(path: Path, objectives: Mapping[str, str]) -> Source:
     from pyarrow import csv, parquet
 
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             table = parquet.read_table(path)
         else:
             with path.open(encoding="utf-8-sig") as file:
                 header = file.readline()
-            separator = "\t" if path.suffix == ".tsv" else ";" if header.count(";") > header.count(",") else ","
+            separator = "\t" if path.suffix.lower() == ".tsv" else ";" if header.count(";") > header.count(",") else ","
             table = csv.read_csv(
                 path,
                 parse_options=csv.ParseOptions(delimiter=separator),
@@ -50,19 +50,17 @@ def read(path: Path, objectives: Mapping[str, str]) -> Source:
     except (pa.ArrowException, OSError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise WarmStartError(f"--warm-start: {path} cannot be read as a table of trials: {line}") from None
-    columns = {name.removeprefix("\ufeff"): index for index, name in enumerate(table.column_names)}
-    metrics = {metric: _metric_column(metric, list(objectives), list(columns), path) for metric in objectives}
+    columns = [name.removeprefix("\ufeff") for name in table.column_names]
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise WarmStartError(f"--warm-start {path}: the names of columns must differ, but two are {twice!r}")
+    metrics = {metric: _metric_column(metric, list(objectives), columns, path) for metric in objectives}
     state = next((name for name in _STATES if name in columns), None)
-    rows = table.to_pylist() if len(columns) == len(set(table.column_names)) else []
     taken = {*metrics.values(), state}
     params = {column: _param_name(column) for column in columns if column not in taken and column not in _OURS}
     prefixed = any(name != column for column, name in params.items())
     kept = {column: name for column, name in params.items() if not prefixed or name != column}
-    return Source(str(path), [_trial(_named(row), kept, metrics, state) for row in rows])
-
-
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix("\ufeff"): value for name, value in row.items()}
+    rows = table.rename_columns(columns).to_pylist()
+    return Source(str(path), [_trial(row, kept, metrics, state) for row in rows])
 
 
 def _metric_column(metric: str, objectives: list[str], columns: list[str], path: Path) -> str:

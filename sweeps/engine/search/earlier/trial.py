@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from rungwise.engine.experiment.experiment import Experiment
@@ -121,15 +123,15 @@ def _fitting(
 
 
 def _of_kind(kind: Any, value: Any) -> Any:
-    """The value as the distribution has it: a number of a text, a choice that is written alike."""
+    """The value as the distribution has it: a number of a text, a choice that is written alike; NaN of what is none."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if isinstance(kind, CategoricalDistribution):
         return next((choice for choice in kind.choices if _is_same(choice, value)), value)
     number = _number(value)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return value
-    return int(number) if isinstance(kind, IntDistribution) and number == int(number) else number
+    if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > sys.float_info.max:
+        return math.nan
+    return int(number) if isinstance(kind, IntDistribution) and float(number).is_integer() else float(number)
 
 
 def _number(value: Any) -> Any:
@@ -137,9 +139,11 @@ def _number(value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = json.loads(value.lower() if value in ("True", "False") else value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
