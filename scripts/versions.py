@@ -25,7 +25,7 @@ def requirements(end: str) -> list[str]:
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = [line for line in extras["dev"] if not line.startswith("rungwise[")]
-    for requirement in project["dependencies"] + extras["samplers"] + extras["cluster"]:
+    for requirement in project["dependencies"] + extras["samplers"] + extras["sql"] + extras["cluster"]:
         if not (match := REQUIREMENT.fullmatch(requirement)):
             raise ValueError(f"{requirement!r} in pyproject.toml must have the form NAME>=LOWEST[,<LIMIT]")
         lines.append(match["package"] + (f"=={match['floor']}" if end == "lowest" else ""))
