@@ -1,14 +1,15 @@
-# `make sweep` and `make test` set up .venv and do the rest; nothing else needs to be installed by hand.
+# `make sweep` and `make test` install what they need into .venv, and do the rest; a sweep needs less than the tests.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+READY_SWEEP := $(VENV)/.ready-sweep
 PIP := pip install --quiet --disable-pip-version-check
 ROUNDS := 3
 
 .PHONY: sweep test test-busy test-cluster test-long test-versions test-lowest test-newest wheel docs lint types unit \
 	ready system bench calibrate clean
 
-sweep: $(READY)  ## run the main job: does L2 help an MLP on MNIST?
+sweep: $(READY_SWEEP)  ## run the main job: does L2 help an MLP on MNIST?
 	$(PYTHON) sweeps/mnist_l2.py $(ARGS)
 
 test: lint types unit  ## lint, types and the whole test suite
@@ -50,7 +51,7 @@ test-lowest test-newest: test-%: system
 		tests/engine tests/trainable tests/results tests/faults/test_mlflow_server.py $(ARGS)
 	rm -rf $(VENV)-$*
 
-wheel: $(READY)  ## dist/rungwise-VERSION-py3-none-any.whl
+wheel: $(READY_SWEEP)  ## dist/rungwise-VERSION-py3-none-any.whl
 	rm -rf build  # setuptools would add its files to the wheel
 	$(PYTHON) -m $(subst install,wheel,$(PIP)) --no-deps --wheel-dir dist .
 	rm -rf build rungwise.egg-info
@@ -58,15 +59,20 @@ wheel: $(READY)  ## dist/rungwise-VERSION-py3-none-any.whl
 docs: $(READY)  ## the documentation site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-ready: $(READY)
+ready: $(READY)  ## what developers need, in .venv; `make sweep` installs what a sweep needs
 
 system:  ## what the tests need of the system: Chromium for report.html, tmux, sshd and others for tests/cluster
 	@sh scripts/system-packages.sh
 
+$(READY_SWEEP): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	python3 scripts/install.py $(VENV) sweep
+	touch $@
+
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	python3 scripts/install.py $(VENV)
-	touch $@
+	python3 scripts/install.py $(VENV) dev
+	touch $@ $(READY_SWEEP)
 
 calibrate: $(READY)  ## how often an answer errs: 4,000 synthetic sweeps, and simulated ones of two identical arms
 	$(PYTHON) benchmarks/calibrate.py $(ARGS)

@@ -2,7 +2,7 @@
 
 import sys
 
-from rungwise.results.cli.main import main
+from rungwise.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

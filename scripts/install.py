@@ -1,6 +1,7 @@
-"""Install this project, editable, and its extra `dev` into a virtual environment (`make ready`).
+"""Install this project, editable, into a virtual environment.
 
-    python3 scripts/install.py .venv
+    python3 scripts/install.py .venv sweep    # what a sweep needs (`make sweep`)
+    python3 scripts/install.py .venv dev      # and what tests, lint and documentation need (`make ready`)
 
 pip unpacks on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
 one installs those and some others without resolving dependencies, the other installs the rest. A last pip resolves all
@@ -19,27 +20,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Packages of constraints.txt on which none of the other dependencies depends. cu12 belongs to the benchmarks' packages.
-ALONE = re.compile(
-    r"(?!.*cu12)(torch|triton|cuda|nvidia|sympy|mpmath|networkx|plotly|duckdb|playwright|ruff"
-    r"|accelerate|keras|lightgbm|lightning|pytorch-lightning|tokenizers|transformers|xgboost-cpu)"
+ALONE = {"sweep": r"(?!.*cu12)(torch=|torchvision|triton|cuda|nvidia|sympy|mpmath|networkx|plotly)"}
+ALONE["dev"] = (
+    rf"{ALONE['sweep']}|(duckdb|playwright|ruff"
+    r"|accelerate|keras|lightgbm|lightning|pytorch-lightning|tokenizers|torchmetrics|transformers|xgboost-cpu)"
 )
+EXTRAS = {"sweep": (), "dev": ("dev", "docs", "cluster", "tensorboard", "wandb", "dashboard")}  # `own` is in ALONE
 
-EXTRAS = ("dev", "docs", "cluster", "tensorboard", "wandb", "dashboard")  # `own` is in ALONE
 
-
-def in_two_parts(root: Path = ROOT) -> tuple[list[str], list[str]]:
-    """(pins to install without their dependencies, the other requirements of this project and of `dev`)."""
+def in_two_parts(what: str, root: Path = ROOT) -> tuple[list[str], list[str]]:
+    """(pins to install without their dependencies, the other requirements), for a sweep or for developers."""
     pins = (root / "constraints.txt").read_text().split()
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
-    others = [line for line in wanted if not ALONE.match(line) and not line.startswith("rungwise")]
-    return [pin for pin in pins if ALONE.match(pin)], others
+    wanted = [*project["dependencies"], *(line for name in EXTRAS[what] for line in extras[name])]
+    alone = [pin for pin in pins if re.match(ALONE[what], pin)]
+    names = {pin.partition("==")[0] for pin in alone}
+    return alone, [line for line in wanted if re.split(r"[\[<>=]", line)[0] not in {"rungwise", *names}]
 
 
-def main() -> None:
+def main(environment: str, what: str) -> int:
     pip = [
-        str(Path(sys.argv[1]).resolve() / "bin/python"),
+        str(Path(environment).resolve() / "bin/python"),
         "-m",
         "pip",
         "install",
@@ -49,15 +51,16 @@ def main() -> None:
         "-c",
         "constraints.txt",
     ]
-    pins, others = in_two_parts()
+    pins, others = in_two_parts(what)
     both = [
         subprocess.Popen([*pip, *words], cwd=ROOT, stderr=subprocess.DEVNULL)
         for words in (["--no-deps", *pins], others)
     ]
     for process in both:
         process.wait()
-    sys.exit(subprocess.run([*pip, "-e", ".[dev]"], cwd=ROOT, check=False).returncode)
+    project = ".[dev]" if what == "dev" else "."
+    return subprocess.run([*pip, "-e", project], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))

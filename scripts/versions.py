@@ -25,7 +25,7 @@ def requirements(end: str) -> list[str]:
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = [line for line in extras["dev"] if not line.startswith("rungwise[")]
-    optional = ("samplers", "cluster", "dashboard", "tensorboard", "wandb")
+    optional = ("samplers", "sql", "cluster", "dashboard", "tensorboard", "wandb")
     for requirement in [*project["dependencies"], *(line for extra in optional for line in extras[extra])]:
         if not (match := REQUIREMENT.fullmatch(requirement)):
             raise ValueError(f"{requirement!r} in pyproject.toml must have the form NAME>=LOWEST[,<LIMIT]")

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from support.packages import closure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +33,9 @@ def bounds(lines: list[str]) -> Iterator[tuple[str, Version | None, Version | No
 
 def test_every_direct_dependency_has_a_lower_bound_that_is_not_above_the_tested_version() -> None:
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + [line for name in ("samplers", "cluster", "docs", "dev") for line in extras[name]]
+    lines = PROJECT["dependencies"] + [
+        line for name in ("samplers", "sql", "cluster", "docs", "dev") for line in extras[name]
+    ]
     for package, lower, _ in bounds(lines):
         assert lower is not None, package
         assert lower <= TESTED[package], package
@@ -56,26 +59,29 @@ def test_requirements_at_either_end_name_every_dependency_once() -> None:
         assert {each.operator for requirement in requirements for each in requirement.specifier} == operators
 
 
-def closure(requirements: list[str]) -> set[str]:
-    """Names of all packages that these requirements bring here."""
-    found: set[tuple[str, str]] = set()
-    waiting = [Requirement(line) for line in requirements]
-    while waiting:
-        one = waiting.pop()
-        for extra in ("", *one.extras):
-            if (key := (canonicalize_name(one.name), extra)) in found:
-                continue
-            found.add(key)
-            needs = [Requirement(line) for line in metadata.requires(one.name) or []]
-            waiting += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
-    return {name for name, _ in found}
-
-
-def test_two_pips_that_fill_an_environment_at_once_write_no_package_both() -> None:
-    pins, others = runpy.run_path(str(ROOT / "scripts/install.py"))["in_two_parts"]()
+@pytest.mark.parametrize(
+    ("what", "among_alone", "among_others"),
+    [
+        ("sweep", {"torch", "torchvision", "plotly"}, {"ray", "mlflow", "numpy"}),
+        ("dev", {"torch", "ruff", "duckdb"}, {"ray", "mlflow", "numpy", "pytest"}),
+    ],
+)
+def test_two_pips_that_fill_an_environment_at_once_write_no_package_both(
+    what: str, among_alone: set[str], among_others: set[str]
+) -> None:
+    pins, others = runpy.run_path(str(ROOT / "scripts/install.py"))["in_two_parts"](what)
     alone = {canonicalize_name(Requirement(pin).name) for pin in pins}
-    assert {"torch", "plotly", "ruff"} <= alone
+    assert among_alone <= alone
     brought = closure(others)
-    assert {"ray", "mlflow", "numpy", "pytest"} <= brought
+    assert among_others <= brought
     assert alone & brought == set()
-    assert alone <= closure(["rungwise[dev]"])  # nothing that nobody asks for
+    assert alone <= closure(
+        ["rungwise[dev]"] if what == "dev" else PROJECT["dependencies"]
+    )  # nothing that nobody asks for
+
+
+def test_what_a_sweep_needs_is_nothing_of_the_developers() -> None:
+    lean = closure(PROJECT["dependencies"])
+    assert {"torch", "ray", "optuna", "mlflow"} <= lean
+    extras = {"duckdb", "tensorboard", "wandb", "optuna-dashboard", "boto3", "lightning", "transformers", "keras"}
+    assert lean & (extras | {"pytest", "ruff", "mypy", "playwright", "moto", "mkdocs"}) == set()

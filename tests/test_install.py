@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-import sysconfig
+import tomllib
 import venv
 import zipfile
+from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from support.packages import closure
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = '''
-"""Does L2 help on digits?"""
-from rungwise import FloatDistribution, Sweep, main
-
-SWEEP = Sweep(
-    name="mine", question=__doc__, data="digits", trials=1, searches=1, epochs=1,
-    space={"lr": FloatDistribution(1e-3, 1e-1, log=True)},
-    arms={"no L2": {"l2": 0.0}, "L2": {"l2": FloatDistribution(1e-6, 1e-2, log=True)}},
-)
-
-if __name__ == "__main__":
-    main(SWEEP)
-'''
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +41,7 @@ def test_a_wheel_holds_the_package_and_nothing_else_at_its_top(wheel: Path) -> N
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"rungwise"}
     for needed in (
         "rungwise/py.typed",
+        "rungwise/demo.py",
         "rungwise/engine/driver.py",
         "rungwise/trainable/data/mnist.parquet",
         "rungwise/results/report/templates/page.html.jinja",
@@ -57,28 +50,48 @@ def test_a_wheel_holds_the_package_and_nothing_else_at_its_top(wheel: Path) -> N
         assert needed in names
 
 
-def test_an_installed_wheel_runs_a_sweep_beside_files_with_the_names_of_our_folders(
-    wheel: Path, tmp_path: Path
-) -> None:
-    """`results`, `sweeps` and `trainable` are names of the user's: installed packages of ours would be shadowed."""
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Path:
+    """A virtual environment with the wheel and what it depends on, but no extra, no developer's tool, no checkout."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False, symlinks=True)
     (site,) = environment.glob("lib/python3.*/site-packages")
     install = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "install", "--quiet"]
     subprocess.run([*install, "--no-deps", "--no-index", "--no-compile", str(wheel)], check=True)
-    # The dependencies' folder; a path in a .pth file is added without the .pth files in it, so without our checkout.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in closure(project["dependencies"]):
+        installed = metadata.distribution(name)
+        for top in {file.parts[0] for file in installed.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(str(installed.locate_file(top)))
+    return environment
+
+
+def test_an_installed_wheel_runs_the_main_job_beside_files_with_the_names_of_our_folders(
+    environment: Path, tmp_path: Path
+) -> None:
+    """Without a clone, and although `results`, `sweeps` and `trainable` are modules of the user's, found first."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     for name in ("results", "sweeps", "trainable", "engine"):
         (theirs / f"{name}.py").write_text('raise RuntimeError("this file is the user\'s")\n')
-    (theirs / "mine.py").write_text(SCRIPT)
-    command = [str(environment / "bin/python"), "mine.py", "--no-confirm", "--quiet", "--concurrency", "1"]
-    done = subprocess.run(command, cwd=theirs, capture_output=True, text=True, timeout=600)
+
+    def rungwise(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [environment / "bin/rungwise", *words], cwd=theirs, env=os.environ | {"PYTHONPATH": str(theirs)},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+
+    budget = ("--data", "digits", "--trials", "1", "--searches", "1", "--epochs", "1", "--concurrency", "1")
+    confirmation = ("--confirm-configs", "1", "--confirm-seeds", "2", "--untuned-seeds", "0", "--worth", "0.01")
+    done = rungwise("demo", *budget, *confirmation)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (theirs / "runs/mine/report.html").exists()
-    listed = subprocess.run(
-        [environment / "bin/rungwise", "list"], cwd=theirs, capture_output=True, text=True, timeout=600
-    )
+    with closing(sqlite3.connect(theirs / "runs/mnist_l2/sweep.sqlite")) as record:
+        assert record.execute("SELECT count(*) FROM trials WHERE phase = 'search'").fetchone() == (2,)
+    assert {path.name for path in (theirs / "runs/mnist_l2").iterdir()} >= {"report.html", "trials.parquet", "model"}
+    assert (theirs / "runs/mlflow.db").exists()
+    listed = rungwise("list")
     assert listed.returncode == 0, listed.stderr
-    assert "mine" in listed.stdout
+    assert "mnist_l2" in listed.stdout
+    asked = rungwise("sql", "select 1")  # of an extra
+    assert (asked.returncode, asked.stderr) == (2, "error: DuckDB must be installed: pip install 'rungwise[sql]'\n")

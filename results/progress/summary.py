@@ -106,6 +106,8 @@ def _resume(command: Sequence[str]) -> str:
     _, script, *arguments = command
     if Path(script).name.startswith(("ipykernel", "colab_kernel")):
         return "run the same cell again"
+    if (path := Path(script)).name == "rungwise" or path.parts[-2:] == ("rungwise", "__main__.py"):
+        return shlex.join([_beside_python("rungwise"), *arguments])
     return shlex.join([_beside_python("python"), script, *arguments])
 
 

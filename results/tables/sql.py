@@ -18,7 +18,7 @@ KEYS = (b"unit", b"description")  # of a column's metadata
 
 
 class SqlError(RungwiseError, ValueError):
-    """The query cannot be answered; DuckDB's words."""
+    """The query cannot be answered; DuckDB's words, or that it is not installed."""
 
 
 def query(folder: Path, text: str, *, external: bool = False) -> pa.Table:
@@ -50,7 +50,10 @@ def run(text: str, tables: Mapping[str, pa.Table], *, external: bool = False) ->
 
     Raises SqlError.
     """
-    import duckdb
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise SqlError("DuckDB must be installed: pip install 'rungwise[sql]'") from None
 
     with duckdb.connect() as connection:
         connection.execute("SET autoinstall_known_extensions = false; SET TimeZone = 'UTC'")

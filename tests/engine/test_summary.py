@@ -100,6 +100,8 @@ def test_a_training_of_the_users_that_ignores_its_seed_is_told_so(tmp_path: Path
     ("command", "resume"),
     [
         (["python", "mine.py", "--trials", "8"], r"resume  \S*python mine.py --trials 8"),
+        (["python", "/usr/bin/rungwise", "demo", "--trials", "8"], r"resume  \S*rungwise demo --trials 8"),
+        (["python", "/usr/rungwise/__main__.py", "demo"], r"resume  \S*rungwise demo"),
         (["python", "/usr/lib/ipykernel_launcher.py", "-f", "kernel.json"], "resume  run the same cell again"),
     ],
 )

@@ -19,13 +19,13 @@ from support import confirmed
 from support.demo import DEFINITION, Rows, add, attempt, begin, damage
 
 import rungwise
-from rungwise.results.cli.main import main
+from rungwise.cli import main
 from rungwise.results.cli.show import sparkline
 from rungwise.results.record.types import State, SweepState
 from rungwise.results.record.writer import Record
 
 COMMANDS = (
-    "compare", "copy", "dashboard", "doctor", "export", "list", "predict", "pull", "report", "show", "sql",
+    "compare", "copy", "dashboard", "demo", "doctor", "export", "list", "predict", "pull", "report", "show", "sql",
     "stop", "study", "watch",
 )  # fmt: skip
 

@@ -1,0 +1,1 @@
+../sweeps/mnist_l2.py
