@@ -141,7 +141,7 @@ def _problem(box: str) -> str:
         return f"{' and '.join(names)} must be given"
     if extra := re.match(r"Unrecognized options: (\S+)", text):
         return f"unexpected argument {extra[1].rstrip(',')!r}"
-    if alone := re.match(r"Missing value for argument '(\S+)'", text):
+    if alone := re.match(r"Missing value for argument '?(?:\(')?(--?[\w-]+)", text):  # tyro 1.0.0 shows a tuple
         return f"{alone[1]} needs a value"
     if bad := re.match(r"Error parsing (\S+): (.*)", text):
         if none := re.match(r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]", bad[2]):

@@ -126,7 +126,7 @@ def test_refits_of_the_best_configuration_compete_for_the_model_and_change_no_es
     assert now.model == max(numbers, key=lambda number: accuracy[number]) == model_of(more.folder)
     assert scores.keys() == {*chosen.trials.values(), now.model}  # the others do not touch the test split
     assert now.model_score == scores[now.model]["accuracy"]
-    assert f"The model that is kept is that of trial {now.model}" in now.note_texts[-2] + now.note_texts[-1]
+    assert f"The model that is kept is that of trial {now.model}" in "\n".join(now.note_texts)
 
 
 def test_scoring_notes_once_what_a_constant_prediction_scores(finished: Path, digits: Dataset) -> None:

@@ -88,7 +88,7 @@ def test_finer_reports_do_not_change_what_is_learnt(tensors: Tensors, reports: i
 
 def test_more_reports_than_steps_are_refused_with_the_numbers(tensors: Tensors) -> None:
     config = Config(**SMALL, reports_per_epoch=32)
-    with pytest.raises(ValueError, match=r"got 31 steps \(2000 samples, batch_size=64\) and reports_per_epoch=32"):
+    with pytest.raises(ValueError, match=r"got 31 steps \(2,000 samples, batch_size=64\) and reports_per_epoch=32"):
         next(train(config, tensors))
 
 
