@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib.util
 import socketserver
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from rungwise.results.cli.runs import OptionalRun, find_run
 from rungwise.results.io.command_line import CommandLineError
+from rungwise.results.io.page_server import HOST, REFUSED, is_this_machine
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from rungwise.results.exporters.loggers.feed import Feed
 
-HOST = "127.0.0.1"
 EVERY = 2.0  # seconds between two looks at the record
 
 
@@ -32,6 +34,8 @@ def dashboard(run: OptionalRun = None, /, *, port: int = 8080) -> int:
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise CommandLineError("optuna-dashboard must be installed: pip install 'rungwise[dashboard]'")
+    if not 0 <= port < 2**16:
+        raise CommandLineError(f"--port must be between 0 and 65535, but is {port}")
     folder = find_run(run)
     with Reader(folder) as reader:
         reader.verify()  # nothing is made from a damaged record
@@ -47,7 +51,7 @@ def dashboard(run: OptionalRun = None, /, *, port: int = 8080) -> int:
     feed.sync()
     stop = threading.Event()
     follower = threading.Thread(target=_follow, args=(folder, feed, stop))
-    with _listen(port, optuna_dashboard.wsgi(opened(sqlite_uri(folder.absolute() / FILE)))) as server:
+    with _listen(port, _guarded(optuna_dashboard.wsgi(opened(sqlite_uri(folder.absolute() / FILE))))) as server:
         follower.start()
         try:
             say(f"optuna-dashboard of {folder}: http://{HOST}:{server.server_port}/dashboard (Ctrl-C ends it)")
@@ -77,10 +81,27 @@ def _follow(folder: Path, feed: Feed, stop: threading.Event) -> None:
                     say(f"not up to date: {said}")
 
 
+def _guarded(application: WSGIApplication) -> WSGIApplication:
+    """The application for pages of its own alone: a website can neither read the studies nor change them."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        origin = environ.get("HTTP_ORIGIN")
+        hosts = [environ.get("HTTP_HOST", ""), *([] if origin is None else [origin.partition("://")[2]])]
+        if all(map(is_this_machine, hosts)):
+            return application(environ, start)
+        start("403 Forbidden", [("Content-Type", "text/plain")])
+        return [REFUSED.encode()]
+
+    return answer
+
+
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     """A page asks for several things at once."""
 
     daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: a browser that was closed is no news."""
 
 
 class _Handler(WSGIRequestHandler):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rungwise.results.exporters.loggers.settings import LogSettings
 from rungwise.results.io.redaction import redacted
-from rungwise.results.io.text import print_anything, say
+from rungwise.results.io.text import error_line, print_anything, say
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError
 
@@ -189,9 +190,10 @@ def follow(run: Path, every: float = EVERY) -> int:
     gc.disable()  # until MLflow is imported: imports leave no garbage, and looking for it takes a fifth of their time
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a scheduler that ends all processes of a job waits for the last pass
+    asked, answered = _own_streams()
     stop, files_written = threading.Event(), threading.Event()  # the driver is done; so are the files that MLflow keeps
-    limit = [LIMIT]
-    threading.Thread(target=_listen, args=(stop, limit), daemon=True).start()
+    limit, deadline = [LIMIT], [math.inf]
+    threading.Thread(target=_listen, args=(asked, stop, limit, deadline), daemon=True).start()
     threading.Thread(target=_load_report, args=(run, stop), daemon=True).start()
     settings = LogSettings.from_json(json.loads(os.environ.get(_SETTINGS) or "{}"))
     progress = _Progress({name: _Reached() for name in settings.loggers})
@@ -214,26 +216,37 @@ def follow(run: Path, every: float = EVERY) -> int:
         _write_report(run, progress)
     files_written.set()
     copied.set()
-    deadline = time.monotonic() + limit[0]
     for name, feeder in feeders.items():
-        feeder.join(max(deadline - time.monotonic(), 0.0))
+        feeder.join(max(deadline[0] - time.monotonic(), 0.0))
         if feeder.is_alive():
             progress.loggers[name].state = f"no answer within {limit[0]:g} s"
     if where:
         copier.join(max(limit[0], MIRROR_LIMIT))
-    print(json.dumps(progress.to_json()), flush=True)
+    print(json.dumps(progress.to_json()), file=answered, flush=True)
     complete = progress.parquet is True and all(reached.state == COMPLETE for reached in progress.loggers.values())
-    sys.stderr.flush()
+    with suppress(AttributeError, OSError, ValueError):  # a user's function may have closed it
+        sys.stderr.flush()
     os._exit(0 if complete else 1)  # a thread that hangs in a request would keep the interpreter
 
 
-def _listen(stop: threading.Event, limit: list[float]) -> None:
+def _own_streams() -> tuple[IO[str], IO[str]]:
+    """Where the driver asks and is answered. A user's function, and what it starts, reads nothing and prints to
+    standard error: what they did to our pipes would be taken for the answer, or fill them."""
+    streams = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return streams
+
+
+def _listen(asked: IO[str], stop: threading.Event, limit: list[float], deadline: list[float]) -> None:
     """Wait for the driver's request, or its end."""
-    text = sys.stdin.readline()
+    text = asked.readline()
     if text.strip():
         limit[0] = float(text)
     else:
-        sys.stdin.read()
+        asked.read()
+    deadline[0] = time.monotonic() + limit[0]
     stop.set()
 
 
@@ -311,7 +324,7 @@ def _feed(
             pass
     try:
         feed = make()
-    except Exception as error:  # a user's function may raise anything, and an exporter that dies reports nothing
+    except BaseException as error:  # a user's function may raise anything, and an exporter that dies reports nothing
         reached.state = _told(error)
         _collect_garbage()
         return
@@ -319,7 +332,7 @@ def _feed(
     def export() -> str | None:
         try:
             done = feed.sync(dead=driver if stop.is_set() else None)
-        except Exception as error:  # as above
+        except BaseException as error:  # as above
             reached.state = _told(error)
             return reached.state
         finally:
@@ -355,10 +368,11 @@ def _copy(run: Path, where: str, stop: threading.Event, progress: _Progress) -> 
             progress.mirror = _told(error)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """One line; the names of errors that are not our own say more than their text."""
-    text = redacted((str(error).splitlines() or [""])[0])
-    return text if type(error).__module__.startswith("rungwise.") else f"{type(error).__name__}: {text}"
+    if type(error).__module__.startswith("rungwise."):
+        return redacted((str(error).splitlines() or [""])[0])
+    return error_line(error)
 
 
 def main(folder: Path) -> int:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from rungwise.errors import RungwiseError
 
 HOST = "127.0.0.1"
+REFUSED = "served under 127.0.0.1 and localhost alone"
 
 
 class _Server(ThreadingHTTPServer):
@@ -23,16 +24,12 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(page: Callable[[], bytes]) -> Iterator[str]:
-    """Serve the HTML that `page` returns, in a thread of its own; yields the address.
-
-    Requests under another host name are refused: a website could give its own name this machine's address, and read the
-    page by the user's browser (DNS rebinding).
-    """
+    """Serve the HTML that `page` returns, in a thread of its own; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if _host(self.headers.get("Host", "")) not in (HOST, "localhost"):
-                self.send_error(403, "served under 127.0.0.1 and localhost alone")
+            if not is_this_machine(self.headers.get("Host", "")):
+                self.send_error(403, REFUSED)
             elif self.path != "/":
                 self.send_error(404)
             else:
@@ -65,9 +62,13 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
         thread.join()
 
 
-def _host(header: str) -> str | None:
-    """The host name of a Host header; None of what is none."""
+def is_this_machine(host: str) -> bool:
+    """Whether a Host header names this machine as its own user does.
+
+    A website could give its own name this machine's address, and read what is served here by the user's browser (DNS
+    rebinding).
+    """
     try:
-        return urlsplit(f"//{header}").hostname
+        return urlsplit(f"//{host}").hostname in (HOST, "localhost")
     except ValueError:
-        return None
+        return False

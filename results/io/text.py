@@ -8,7 +8,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from rungwise.results.io.redaction import redacted
-from rungwise.text import printable
+from rungwise.text import one_line, printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 def say(text: object, file: TextIO | None = None) -> None:
     """Print `text`, printable and without secrets, on standard output or `file`."""
     print(printable(redacted(str(text))), file=file, flush=True)
+
+
+def error_line(error: BaseException) -> str:
+    """Type and first line of an exception of code that is not ours, without secrets; its own text may fail."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception as second:
+        lines = [f"its text raised {type(second).__name__}"]
+    return one_line(redacted(": ".join([type(error).__name__, *lines[:1]])))
 
 
 def print_anything() -> None:

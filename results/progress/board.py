@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from math import isfinite, nan
+from math import inf, isfinite, nan
 
 from rungwise.results.io.formatting import duration, format_metric
 from rungwise.results.record.definition import Definition
@@ -30,6 +30,23 @@ class Running:
     since: float = 0.0  # when it was started here
     last: float = 0.0  # when it reported last, or was started
     first: float = 0.0  # its epoch then
+    opened: float | None = None  # when it reported for the first time here
+    opening: float = 0.0  # its epoch then
+
+    def seconds(self, epochs: float, now: float = inf) -> float | None:
+        """What a training of so many epochs takes from its start, at the pace since the first report, which waits for
+        imports and data. None before that report, and until `now` also while the next one may come sooner than it did.
+        """
+        if self.opened is None:
+            return None
+        start, first = self.opened - self.since, self.opening - self.first
+        if self.epoch > self.opening:
+            pace = (self.last - self.opened) / (self.epoch - self.opening)
+        elif now - self.opened < start:
+            return None
+        else:
+            pace = start / first
+        return start + max(0.0, epochs - first) * pace
 
 
 @dataclass
@@ -58,6 +75,8 @@ class Board:
     now: Callable[[], float] = time.monotonic
     since: float = field(default_factory=time.monotonic)
     paces: list[float] = field(default_factory=list)  # seconds an epoch, of each trial that ended here
+    costs: list[float] = field(default_factory=list)  # seconds of a full training, by each of them that reported twice
+    rough_costs: list[float] = field(default_factory=list)  # the same, by those that reported once: at most that
     widest: int = 0  # trials in flight at once, so far
 
     @property
@@ -82,7 +101,7 @@ class Board:
     def started(self, number: int, arm: str, phase: str = "search") -> None:
         # A second attempt, and a trial of an earlier driver, go on where they were.
         trial = self.running.setdefault(number, self.waiting.pop(number, Running(arm, phase)))
-        trial.since, trial.last, trial.first = self.now(), self.now(), trial.epoch
+        trial.since, trial.last, trial.first, trial.opened = self.now(), self.now(), trial.epoch, None
         self.widest = max(self.widest, len(self.running))
 
     def reported(self, number: int, epoch: float, objective: float | None, *, feasible: bool = True) -> None:
@@ -93,6 +112,8 @@ class Board:
         self.epochs_here += gained
         before, trial.epoch, trial.objective = trial.epoch, max(epoch, trial.epoch), objective
         trial.last = self.now()
+        if trial.opened is None and trial.epoch > trial.first:
+            trial.opened, trial.opening = trial.last, trial.epoch
         if trial.phase != "search":
             return
         self.reached.update(rung for rung in self.rungs if before < rung <= epoch)
@@ -106,6 +127,8 @@ class Board:
         trial = self.running.pop(number, None)
         if trial and trial.epoch > trial.first:
             self.paces.append((trial.last - trial.since) / (trial.epoch - trial.first))
+            costs = self.costs if trial.epoch > trial.opening else self.rough_costs
+            costs.append(trial.seconds(self.rungs[-1]) or 0.0)
         if trial and trial.phase != "search":
             self.repeated += 1
             return
@@ -137,7 +160,7 @@ class Board:
     def begin_driver(self) -> None:
         """What has been entered so far happened under earlier drivers; their trials in flight are to be carried on."""
         self.waiting, self.running, self.epochs_here = self.running, {}, 0.0
-        self.paces, self.widest = [], 0
+        self.paces, self.costs, self.rough_costs, self.widest = [], [], [], 0
 
     @property
     def rate(self) -> float:
@@ -169,14 +192,17 @@ class Board:
 
     @property
     def seconds_after_search(self) -> float | None:
-        """What the repeats take that have not ended, at the recent pace, and what follows; None before any report."""
-        begun = [
-            (one.last - one.since) / (one.epoch - one.first) for one in self.running.values() if one.epoch > one.first
-        ]
-        recent = self.paces[-max(RECENT, 2 * self.widest) :] or begun
+        """What the repeats take that have not ended, as the last trials trained, and what follows; None before any
+        report."""
+        begun = [one.seconds(self.rungs[-1], self.now()) for one in self.running.values()]
+        recent = (
+            self.costs[-max(RECENT, 2 * self.widest) :]
+            or [seconds for seconds in begun if seconds is not None]
+            or self.rough_costs
+        )
         if not recent:
             return None
-        each = self.rungs[-1] * sum(recent) / len(recent)
+        each = sum(recent) / len(recent)
         return SLOWER * _makespan([], [each] * (self.repeats - self.repeated), self.widest) + self.closing
 
     def _to_come(self, trial: Running, luck: float) -> float:

@@ -72,13 +72,31 @@ def test_what_follows_is_the_repeats_at_the_pace_of_the_trials(clock: Clock) -> 
     board.started(2, "a")
     assert board.seconds_after_search is None
     clock.now += 3.0
-    board.reported(1, 1.0, 0.5)  # 3 s an epoch
+    board.reported(1, 1.0, 0.5)  # 3 s an epoch, or less: it had to start
+    assert board.seconds_after_search is None
+    clock.now += 3.0
     assert board.seconds_after_search == SLOWER * 3 * (4 * 3.0) + 7.0  # five repeats on two processes
+    clock.now += 3.0
+    assert board.seconds_after_search == SLOWER * 3 * (4 * 3.0) + 7.0
     board.reported(1, 4.0, 0.5)
     board.ended(1, State.COMPLETED)
     board.started(3, "a", "confirm")
     board.ended(3, State.COMPLETED)
-    assert board.seconds_after_search == SLOWER * 2 * (4 * 0.75) + 7.0
+    assert board.seconds_after_search == SLOWER * 2 * (3.0 + 3 * 2.0) + 7.0
+
+
+def test_the_start_of_a_trial_that_stopped_early_counts_once_in_what_a_full_training_takes(clock: Clock) -> None:
+    board = Board(8, ["a"], [1.0, 2.0, 400.0], 1, "accuracy", repeats=1, now=clock, since=clock.now)
+    for number, epochs in ((1, 1), (2, 2), (3, 1)):
+        board.started(number, "a")
+        clock.now += 4.0  # its process starts
+        for epoch in range(1, epochs + 1):
+            clock.now += 0.5
+            board.reported(number, float(epoch), 0.5)
+        if number == 1:
+            assert board.seconds_after_search is None  # the next report may be near
+        board.ended(number, State.STOPPED)
+    assert board.seconds_after_search == SLOWER * (4.5 + 399 * 0.5)
 
 
 def test_the_time_left_is_not_longer_than_the_budget_and_then_that_of_the_confirmation(clock: Clock) -> None:

@@ -7,13 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.demo import add, attempt
 from support.sweeping import wait_until
 
+from rungwise.results.cli.main import main
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
 
@@ -33,6 +36,10 @@ def test_the_dashboard_shows_studies_that_grow_until_ctrl_c(run: Path) -> None:
 
             studies = {one["study_name"]: one["study_id"] for one in ask("/api/studies")["study_summaries"]}
             assert sorted(studies) == ["demo: L2", "demo: no L2"]
+            for name, value in (("Host", "evil.example"), ("Host", "["), ("Origin", "http://evil.example")):
+                request = urllib.request.Request(f"{match[0]}/api/studies", headers={name: value})
+                with pytest.raises(urllib.error.HTTPError, match="403"):
+                    urllib.request.urlopen(request)
             page = urllib.request.urlopen(f"{match[0]}/dashboard").read()
             assert b"Optuna Dashboard" in page
             with Record(run) as record:
@@ -51,3 +58,8 @@ def test_the_dashboard_shows_studies_that_grow_until_ctrl_c(run: Path) -> None:
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+def test_a_port_that_is_none_is_refused_in_a_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dashboard", str(run), "--port", "99999"]) == 2
+    assert capsys.readouterr().err == "error: --port must be between 0 and 65535, but is 99999\n"

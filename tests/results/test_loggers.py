@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -344,6 +345,52 @@ def test_the_follower_feeds_all_loggers_and_one_that_fails_holds_up_none(run: Pa
     assert "mlflow" not in answer
     assert not (run.parent / "mlflow.db-wal").exists()
     assert shown(scalars(run)) == shown(recorded(run, void=True))
+
+
+ODD_FUNCTIONS = """
+import os, sys
+from pathlib import Path
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+def prints(batch):
+    print("x" * 200_000, end="", flush=True)
+    sys.stdout.close()
+    sys.stderr = None
+    os.close(1)
+
+def starts(batch):
+    Path(__file__).with_name("pid").write_text(str(os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "600")))
+def reads(batch): Path(__file__).with_name("read").write_text(sys.stdin.read())
+def leaves(batch): sys.exit(3)
+def interrupts(batch): raise KeyboardInterrupt
+def says_nothing(batch): raise ValueError
+def unspeakable(batch): raise Unspeakable
+"""
+
+
+def test_whatever_a_function_does_to_its_process_the_driver_gets_its_answer(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(ODD_FUNCTIONS)
+    (tmp_path / "leaves.py").write_text("raise SystemExit('at import')")
+    names = ["prints", "starts", "reads", "leaves", "interrupts", "says_nothing", "unspeakable"]
+    functions = [*(f"{file}:{name}" for name in names), f"{tmp_path / 'leaves.py'}:log"]
+    answer = Follower.start(run, settings=LogSettings(loggers=(*functions, "optuna"))).finish(timeout=600)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # it holds none of the pipes
+    assert answer["parquet"] is True
+    assert answer["report"] is True
+    assert answer["optuna"] == "complete"
+    assert [answer[name] for name in functions[:3]] == ["complete"] * 3
+    assert [answer[name].removeprefix(f"{name} raised ") for name in functions[3:7]] == [
+        "SystemExit: 3",
+        "KeyboardInterrupt",
+        "ValueError",
+        "Unspeakable: its text raised RuntimeError",
+    ]
+    assert answer[functions[7]].endswith("could not be imported: SystemExit: at import")
+    assert (tmp_path / "read").read_text() == ""
 
 
 def test_an_exporter_killed_while_trials_report_loses_and_doubles_nothing(tmp_path: Path, function: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from rungwise.files import replacing
 from rungwise.results.exporters.loggers.logger import Logged, LoggerError, RecordView, hyperparameters
+from rungwise.results.io.text import error_line
 from rungwise.results.record.types import ReportRow
 
 FOLDER = "loggers"
@@ -104,8 +105,8 @@ class CallbackLogger:
         for batch in self._batches(view):
             try:
                 self._function(batch)
-            except Exception as error:
-                raise LoggerError(f"{self._name} raised {type(error).__name__}: {error}") from error
+            except (Exception, SystemExit) as error:
+                raise LoggerError(f"{self._name} raised {error_line(error)}") from error
             count += sum(len(report.metrics) for report in batch.reports)
             self._confirm()
         return Logged(self._name, len(self._at.ended or {}), count)
@@ -187,8 +188,8 @@ def _imported(name: str, folder: str) -> Callable[[LogBatch], object]:
         sys.path.append(folder)  # last: a file `logging.py` there is not the library
     try:
         found = getattr(_module(Path(where)), attribute) if where.endswith(".py") else pkgutil.resolve_name(name)
-    except Exception as error:  # whatever a user's module makes of being imported
-        raise LoggerError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's module makes of being imported
+        raise LoggerError(f"{name} could not be imported: {error_line(error)}") from error
     if not callable(found):
         raise LoggerError(f"{name} must be a function of a LogBatch, but is a {type(found).__name__}")
     return found  # type: ignore[no-any-return]
