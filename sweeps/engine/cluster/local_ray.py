@@ -201,9 +201,11 @@ def _kill_sessions(leaders: set[int]) -> None:
 
 def _processes_of_sessions(leaders: set[int]) -> list[int]:
     """All living processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
-    pids = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError):
-            state, _, _, session, *_ = file.read_text().rpartition(")")[2].split()
-            pids += [int(file.parent.name)] if state not in "ZX" and int(session) in leaders else []
+    import psutil
+
+    pids, dead = [], (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):  # ended meanwhile
+            if os.getsid(pid) in leaders and psutil.Process(pid).status() not in dead:
+                pids.append(pid)
     return pids
