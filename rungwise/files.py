@@ -5,7 +5,7 @@ Used by every package, so nothing of ours is imported here.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import shutil
 import socket
@@ -93,16 +93,25 @@ def locked(path: Path) -> Iterator[BinaryIO]:
 def lock(file: IO[Any]) -> None:
     """Lock an open file; waits until no other process holds it. The kernel frees the lock when the file is closed or
     the process dies."""
-    fcntl.flock(file, fcntl.LOCK_EX)
+    _flock(file, wait=True)
 
 
 def try_lock(file: IO[Any]) -> bool:
     """Lock an open file unless another process holds it; whether that succeeded."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(file, wait=False)
     except BlockingIOError:
         return False
     return True
+
+
+def _flock(file: IO[Any], *, wait: bool) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        advice = "files of a run are locked by flock, which this system does not have; on Windows, use WSL2"
+        raise OSError(errno.ENOTSUP, advice, file.name) from None
+    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

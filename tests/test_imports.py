@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -206,6 +207,27 @@ def test_importing_the_engine_loads_nothing_heavy() -> None:
     loaded = set(done.stdout.split())
     assert "tyro" in loaded  # it is the engine that was imported
     assert loaded & HEAVY == set()
+
+
+def test_every_module_can_be_imported_without_what_only_linux_has() -> None:
+    """fcntl, resource, signals, os.fork: hidden from our modules (support/windows.py), as is /proc."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/support/windows.py"], capture_output=True, text=True, check=True
+    )
+    imported, *answers = map(json.loads, done.stdout.splitlines())
+    assert imported["problems"] == {}
+    assert {"rungwise.engine.driver", "rungwise.trainable.worker.worker", "rungwise.results.run"} <= {
+        *imported["modules"]
+    }
+    assert answers == [
+        {
+            "asked of /proc": {
+                "cores": True, "limit of memory": None, "memory": True, "processor": ["model"],
+                "processes live": [True, False, False],
+            },
+            "lock": "files of a run are locked by flock, which this system does not have; on Windows, use WSL2",
+        }
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

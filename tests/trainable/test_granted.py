@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from rungwise.engine.cluster import local_ray
 from rungwise.engine.cluster.local_ray import _visible, local_resources
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.data import memory
@@ -86,3 +88,18 @@ def test_a_slurm_job_has_the_cores_of_its_node_and_a_task_its_own(kernel: Path) 
 )  # fmt: skip
 def test_gpus_are_those_that_cuda_reads_from_its_variable(devices: str, present: int, count: int) -> None:
     assert _visible(devices, present) == count
+
+
+def test_gpus_that_the_kernel_does_not_list_are_counted_by_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on WSL2 and with AMD's driver; neither is here, so torch's count is replaced."""
+    (tmp_path / "dxg").touch()
+    monkeypatch.setattr(local_ray, "DRIVER", tmp_path / "gpus")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")  # which torch has read
+    monkeypatch.setattr(local_ray, "OTHER_DRIVERS", (tmp_path / "dxg",))
+    assert local_resources().gpus == 2
+    monkeypatch.setattr(local_ray, "OTHER_DRIVERS", (tmp_path / "kfd",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local_resources().gpus == 0

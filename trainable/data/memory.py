@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-from pathlib import Path
 
 from rungwise.trainable import granted_resources as granted
 
@@ -16,13 +14,11 @@ _KEPT = 2**30  # bytes
 
 def free() -> int | None:
     """Bytes that can be had without swapping: the system's, or this container's when that is less; None = unknown."""
-    limits = []
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        limits.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        with contextlib.suppress(ValueError, OSError, AttributeError):
-            limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    import psutil
+
+    limits: list[int] = []
+    with contextlib.suppress(OSError, psutil.Error):  # no /proc
+        limits.append(psutil.virtual_memory().available)
     if (left := granted.memory()) is not None:
         limits.append(left)
     return min(limits, default=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -13,8 +12,9 @@ import warnings
 from contextlib import suppress
 from typing import Any, TextIO
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)  # whose handlers are put back
-LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CPU)
+# Looked up when they are used: Windows, where this module must be importable, has neither all signals nor limits.
+NUMBERS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")  # whose handlers are put back
+LIMITS = ("RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_CPU")
 
 
 class ProcessSettings:
@@ -25,6 +25,8 @@ class ProcessSettings:
     """
 
     def __init__(self) -> None:
+        import resource
+
         self._folder = os.getcwd()
         self._arguments, self._variables = list(sys.argv), dict(os.environ)
         self._output, self._errors = sys.stdout, sys.stderr
@@ -32,13 +34,17 @@ class ProcessSettings:
         self._recursion, self._disabled = sys.getrecursionlimit(), logging.root.manager.disable
         os.umask(umask := os.umask(0o077))
         self._umask = umask
-        self._handlers: dict[int, Any] = {number: signal.getsignal(number) for number in NUMBERS}
-        self._limits = {limit: resource.getrlimit(limit) for limit in LIMITS}
+        self._handlers: dict[int, Any] = {
+            number: signal.getsignal(number) for number in (getattr(signal, name) for name in NUMBERS)
+        }
+        self._limits = {limit: resource.getrlimit(limit) for limit in (getattr(resource, name) for name in LIMITS)}
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
 
     def restore(self) -> None:
         """Put them back."""
+        import resource
+
         os.chdir(self._folder)
         sys.argv[:] = self._arguments
         for name, value in self._variables.items():

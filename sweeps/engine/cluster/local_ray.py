@@ -28,6 +28,7 @@ DEATH_SECONDS = 10.0  # that processes which are killed may take to die, on a bu
 STARTS = 3  # tries; Ray gives up after 30 s (ray 2.60, _private/node.py), which a busy machine may exceed
 SLOW_SECONDS = 25.0  # a start that fails later than this has run into that limit; one that fails earlier will again
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
+OTHER_DRIVERS = (Path("/dev/dxg"), Path("/dev/kfd"))  # of WSL2 and of AMD: they list no GPUs there
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
 _ENVIRONMENT = {
@@ -45,8 +46,13 @@ _ENVIRONMENT = {
 
 
 def local_resources() -> Resources:
-    """This machine's cores and GPUs, as this process may use them. Starts nothing, imports neither Ray nor torch."""
+    """This machine's cores and GPUs, as this process may use them. Starts nothing, and imports torch only for GPUs that
+    the kernel does not list."""
     present = len(list(DRIVER.glob("*")))
+    if not present and any(device.exists() for device in OTHER_DRIVERS):
+        import torch
+
+        return Resources(granted.cpus(), torch.cuda.device_count())  # of those that CUDA or HIP may see
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return Resources(granted.cpus(), present if visible is None else _visible(visible, present))
 
@@ -201,9 +207,11 @@ def _kill_sessions(leaders: set[int]) -> None:
 
 def _processes_of_sessions(leaders: set[int]) -> list[int]:
     """All living processes in the sessions of these leaders, which may have ended: trials have groups of their own."""
-    pids = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError):
-            state, _, _, session, *_ = file.read_text().rpartition(")")[2].split()
-            pids += [int(file.parent.name)] if state not in "ZX" and int(session) in leaders else []
+    import psutil
+
+    pids, dead = [], (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):  # ended meanwhile
+            if os.getsid(pid) in leaders and psutil.Process(pid).status() not in dead:
+                pids.append(pid)
     return pids
