@@ -92,6 +92,13 @@ class Answer(Findings):
         """All that is to be said at once: comparisons, failures, the best configuration."""
         return answers.whole_answer(self)
 
+    def __str__(self) -> str:
+        return self.sentence
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """In a notebook, and in IPython: the sentence, in place of a page of fields."""
+        printer.text(self.sentence)
+
     @property
     def headlines(self) -> tuple[str, ...]:
         """A sentence for each comparison; of one arm its score."""

@@ -148,7 +148,7 @@ def compare(
     if comparison.rows:
         shown.print_whole(table(comparison))
     for name, answer in (comparison.first, comparison.second):
-        shown.print(f"{name}: {answer.sentence}", soft_wrap=True)
+        shown.print(f"{name}: {answer.sentence}", soft_wrap=not shown.is_terminal)  # a terminal breaks words
     for line in comparison.notes:
         say(f"note: {line}", sys.stderr)
     for problem in comparison.problems:

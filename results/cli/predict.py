@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from rungwise.results.cli.runs import RUNS, Switch, newest_run
+from rungwise.results.cli.runs import RUNS, Switch, find_run, newest_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
+from rungwise.results.record.types import FILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def predict(
     invert: Switch = False,
     trust: Switch = False,
 ) -> int:
-    """Classify images, or the rows of tables, with a run's confirmed model.
+    """Predict the class or target of images, or of the rows of tables, with a run's confirmed model.
 
     Prints columns with a header, separated by tabs: the image, or the row of a table (FILE:1, FILE:2, ...); its most
     probable class and the probability of that class, from 0 to 1; of a regression the prediction, in the unit of the
@@ -94,8 +95,17 @@ def _rows(paths: Sequence[Path], model: Model) -> tuple[list[str], NDArray[Any]]
 
 
 def _run_and_files(paths: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
-    """The folder that is named before the files; None when there is none."""
-    for folder in (paths[0], RUNS / paths[0]) if paths else ():
-        if folder.is_dir():
-            return folder, paths[1:]
+    """The folder that is named before the files; None when there is none. Raises RecordError for an unknown name."""
+    from rungwise.results.model.model_folder import CONFIG, FOLDER
+
+    if not paths:
+        return None, paths
+    named = paths[0]
+    folders = [folder for folder in (named, RUNS / named) if folder.is_dir()]
+    # A folder of images may have the name of a run.
+    held = (folder for folder in folders for name in (FILE, CONFIG, f"{FOLDER}/{CONFIG}") if (folder / name).exists())
+    if folder := next(held, next(iter(folders), None)):
+        return folder, paths[1:]
+    if not named.suffix and not named.exists():
+        return find_run(named), paths[1:]
     return None, paths

@@ -17,7 +17,7 @@ from rungwise.results.cli.runs import RUN_FIELD, OptionalRun, Switch, find_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.sessions import sweep_state
+from rungwise.results.record.sessions import is_held, sweep_state
 from rungwise.results.record.stop_requests import StopRequests
 from rungwise.results.record.types import RecordError, State, SweepState
 
@@ -88,6 +88,7 @@ def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
 
     folder = find_run(run)
     with Reader(folder) as reader:
+        _await_driver(reader, folder)
         progress = RecordedProgress(reader)
         if _runs(reader):
             with _served(folder) if page else nullcontext(), view(progress.board, quiet=False) as shown:
@@ -98,6 +99,14 @@ def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
         say(f"{folder.name}: {sweep_state(reader).lower()}")
         say(answer(reader).sentence)
     return 0
+
+
+def _await_driver(reader: Reader, folder: Path) -> None:
+    """Wait while a driver holds the run and has not begun its session: it starts Ray, or brings the run up to date."""
+    if not _runs(reader) and is_held(folder):
+        say(f"{folder.name}: its driver has not begun yet ...", sys.stderr)
+        while not _runs(reader) and is_held(folder):
+            time.sleep(PAUSE)
 
 
 def _runs(reader: Reader) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,9 +15,10 @@ from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.terminal import Terminal, styled
 from rungwise.results.progress.board import Board
 from rungwise.results.record.types import State
+from rungwise.text import printable
 
 PLAIN_SECONDS = 10.0  # between two lines of the plain view
-WIDE = 110  # columns of a terminal on which the tables stand side by side
+PHASE = 7  # columns of a phase, such as 'untuned'
 GAP = 2  # columns between title and clock
 FEWEST = 2  # running trials that are shown, however low the terminal is
 
@@ -83,7 +85,7 @@ class LiveView(View):
             return Group(self._head(), "Ray is starting; the trials begin when it has started ...")
         bar = ProgressBar(total=board.trials + board.repeats, completed=board.done + board.repeated, width=width // 2)
         tables = [self._arms(), *([self._rungs()] if board.rungs[1:] else [])]
-        counts, wide = board.counts(), width >= WIDE
+        counts, wide = board.counts(), self.console.fits(_row(*tables, self._in_flight(FEWEST)))
         above = [self._head(), _row(bar), counts, *([] if wide else tables)]
         room = self.console.height - sum(len(self.console.render_lines(part)) for part in above) - 3
         running = self._in_flight(max(FEWEST, room))
@@ -116,6 +118,9 @@ class LiveView(View):
     def _in_flight(self, rows: int) -> Table:
         """The trials that are trained now, in at most so many rows, and how many more there are."""
         table = _table("running", "phase", "arm", "epoch", self.board.metric)
+        # As wide as it can become, so that what stands beside it does not jump from one trial to the next.
+        table.columns[1].min_width = PHASE
+        table.columns[2].min_width = max((cell_len(printable(arm)) for arm in self.board.arms), default=0)
         running = sorted(self.board.running.copy().items())
         for number, trial in running[:rows]:
             score = "-" if trial.objective is None else format_metric(trial.objective, self.board.metric)

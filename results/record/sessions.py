@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import Session, State, SweepState
+
+LOCK = "lock"  # a file in a run's folder; while a driver holds the run, it says "pid 4711 on HOST"
 
 
 def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
@@ -23,6 +26,15 @@ def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
     if last.state is SweepState.RUNNING and _gone(last.info, dead):
         return SweepState.INTERRUPTED
     return last.state
+
+
+def is_held(run: Path) -> bool:
+    """Whether a driver on this host has locked the run's folder, be it before its session begins."""
+    try:
+        pid, _, host = (run / LOCK).read_text().strip().removeprefix("pid ").partition(" on ")
+    except OSError:
+        return False
+    return pid.isdigit() and host == socket.gethostname() and _lives(int(pid))
 
 
 def ended_at(reader: Reader) -> float | None:

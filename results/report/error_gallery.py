@@ -18,6 +18,7 @@ from rungwise.results.report.plots.primitives import Figure
 from rungwise.results.report.snapshot import Snapshot
 
 MOST = 24  # images
+DIM = 128  # images without a brighter pixel have fewer levels of grey, such as 0 to 16
 
 
 def matrix(snapshot: Snapshot) -> tuple[list[list[int]], list[str]] | None:
@@ -40,6 +41,7 @@ def gallery(snapshot: Snapshot) -> list[dict[str, Any]]:
     mistakes: Sequence[Mapping[str, Any]] = (snapshot.meta.get("test") or {}).get("mistakes") or []
     confusion_matrix = matrix(snapshot)
     classes = confusion_matrix[1] if confusion_matrix else []
+    brightest = max((max(_pixels(mistake), default=0) for mistake in mistakes), default=0)
     shown = []
     for mistake in sorted(mistakes, key=lambda mistake: -float(mistake.get("probability") or 0.0))[:MOST]:
         actual, predicted = (_class(mistake.get(key), classes) for key in ("true", "predicted"))
@@ -47,7 +49,7 @@ def gallery(snapshot: Snapshot) -> list[dict[str, Any]]:
         index = mistake.get("index", "?")
         words = f"test image {index}: is {actual}, taken for {predicted} with probability {sure}"
         about = {"index": index, "actual": actual, "predicted": predicted, "sure": sure}
-        shown.append({**about, "text": words, "uri": _uri(mistake)})
+        shown.append({**about, "text": words, "uri": _uri(mistake, brightest)})
     return shown
 
 
@@ -58,10 +60,17 @@ def mistake_table(mistakes: Sequence[Mapping[str, Any]]) -> Table:
     return Table("most confident mistakes", ("test sample", "predicted", "true", "probability"), cells, figures=False)
 
 
-def _uri(mistake: Mapping[str, Any]) -> str | None:
+def _pixels(mistake: Mapping[str, Any]) -> bytes:
     try:
-        return data_uri(base64.b64decode(mistake["image"], validate=True), mistake["shape"])
+        return base64.b64decode(mistake["image"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
+        return b""
+
+
+def _uri(mistake: Mapping[str, Any], brightest: int) -> str | None:
+    try:
+        return data_uri(_pixels(mistake), mistake["shape"], brightest)
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -71,12 +80,17 @@ def _class(value: object, classes: Sequence[str]) -> str:
     return str(value)
 
 
-def data_uri(pixels: bytes, shape: Sequence[int]) -> str:
+def data_uri(pixels: bytes, shape: Sequence[int], white: int = 255) -> str:
     """uint8 pixels of `shape` (C, H, W), C = 1 (grey) or 3 (RGB), as a PNG in a data URI, part of the page. Raises
-    ValueError for anything else."""
+    ValueError for anything else.
+
+    `white`: the pixel value that is shown as white where that is less than `DIM`, as in images with 16 levels of grey.
+    """
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1 or len(pixels) != math.prod(shape):
         raise ValueError(f"an image must be (1 or 3, H, W) bytes, but got {len(pixels)} bytes for {tuple(shape)}")
     planes = np.frombuffer(pixels, np.uint8).reshape(shape)
+    if 0 < white < DIM:
+        planes = (planes.astype(float).clip(0, white) * (255 / white)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(planes[0] if shape[0] == 1 else planes.transpose(1, 2, 0)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -159,7 +159,9 @@ def _record_warm_start(record: Record, experiment: Experiment, options: Options,
         with Reader(record.path.parent) as reader:
             if reader.meta("begun with") != json.loads(to_json(asked)):
                 raise CannotRun(
-                    "--warm-start and --enqueue say how a run begins, but this one has begun; --fresh", code=2
+                    "--warm-start and --enqueue say how a run begins, but this one has begun with others: leave them "
+                    "out to go on with it, or begin another run with --fresh or --name",
+                    code=2,
                 )
         return
     try:

@@ -22,11 +22,12 @@ import pytest
 import ray
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
-from rungwise.engine.execution.run_lock import LOCK, Locked, locked
+from rungwise.engine.execution.run_lock import Locked, locked
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.resume_check import differences
 from rungwise.engine.validation.hints import gpu_notes, idle_flags, print_wait
+from rungwise.results.record.sessions import LOCK
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.training.builtin import describe_data

@@ -312,3 +312,15 @@ def test_the_live_view_fits_the_terminal_and_tells_retrained_trials_from_the_sea
     assert "trial 10 confirm b 0" in words
     beside = [line for line in text.splitlines() if "best val_accuracy" in line and "compared at" in line]
     assert bool(beside) == (columns == 200)
+
+
+def test_tables_stand_side_by_side_only_where_no_name_is_broken() -> None:
+    for columns in range(60, 200, 10):
+        seen = board(arms=["no L2", "L2"])
+        seen.started(1, "no L2")
+        live = LiveView(seen, Terminal())
+        live.console.size = (columns, 40)  # type: ignore[assignment]
+        console = Plain(record=True, width=columns, file=io.StringIO())
+        console.print(live.render())
+        words = " ".join(console.export_text().split())
+        assert "trial 1 search no L2 0" in words or "epoch 1 0 0 trial 1 search no L2" in words, columns

@@ -168,7 +168,9 @@ def test_ten_trials_that_all_failed_end_the_sweep_with_the_commonest_error() -> 
     odd, common = (State.FAILED, "KeyError: 'x'"), (State.FAILED, "ValueError: no")
     assert ALL_FAILED == 10
     assert stop_after(*[common] * 9) is None
-    assert stop_after(odd, *[common] * 8, odd) == "the first 10 trials all FAILED, 8 of them with: ValueError: no"
+    assert stop_after(odd, *[common] * 8, odd) == (
+        "the first 10 trials all FAILED, 8 of them with: ValueError: no; once that is mended, --fresh starts over"
+    )
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.STOPPED, State.DIVERGED, State.LOST])

@@ -178,6 +178,12 @@ def test_a_hyperparameter_that_nothing_reads_is_named_once_a_trial_has_ended(tmp
     assert last.notes == ("train never reads the hyperparameter 'smote'",)
     assert Trials(passes_all_on, tmp_path).run({"lr": 0.1, "smote": 1})[-1].notes == ()
 
+    def breaks(config, trial):
+        yield {"loss": config.rl}
+
+    last = Trials(breaks, tmp_path).run({"lr": 0.1, "smote": 1})[-1]
+    assert (last.state, last.notes) == (TrialEnd.FAILED, ())  # it would have read more
+
 
 class Raising(BaseModel):
     lr: float

@@ -59,6 +59,13 @@ def test_two_arms_are_compared_by_their_chosen_configurations_test_scores(tmp_pa
     assert found.sentence == f"{told} {found.details}"
 
 
+def test_a_notebook_shows_the_sentence_of_an_answer(tmp_path: Path) -> None:
+    from IPython.lib.pretty import pretty
+
+    found = asked(two_arms(tmp_path / "run"))
+    assert pretty(found) == str(found) == found.sentence
+
+
 def test_an_arm_is_its_best_configuration_by_mean_validation(tmp_path: Path) -> None:
     arm = asked(two_arms(tmp_path / "run")).arm("L2")
     assert [candidate.source for candidate in arm.candidates] == [2, 3]

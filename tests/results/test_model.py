@@ -391,7 +391,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     whole = drawn(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 255, (99, 99), np.uint8)).read_bytes()
     (tmp_path / "torn.png").write_bytes(whole[: len(whole) // 2])
     for name in ("text.png", "torn.png", "absent.png", "."):
-        with pytest.raises(ImageError, match="must be a readable picture"):
+        with pytest.raises(ImageError, match=r"must be a readable picture|must exist"):
             read(tmp_path / name, MNIST)
     with pytest.raises(ImageError, match="the model must know grey or colour images, but its samples are float32"):
         read(tmp_path / "whole.png", {"shape": [6], "dtype": "float32", "mean": [0.0] * 6})
@@ -473,3 +473,18 @@ def test_predict_names_every_file_that_is_no_picture(tmp_path: Path, exported: P
     done = predict(exported.parent, tmp_path / "a.png", tmp_path / "b.png")
     assert (done.returncode, done.stdout) == (2, "")
     assert ["a.png" in line or "b.png" in line for line in done.stderr.splitlines()] == [True, True]
+
+
+def test_a_run_is_found_by_its_name_beside_a_folder_of_images_of_that_name(
+    tmp_path: Path, exported: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/shapes").symlink_to(exported.parent)
+    Path("shapes").mkdir()
+    Image.fromarray(digits.validation.x[0, 0]).save("shapes/a.png")
+    done = predict("shapes", "shapes/a.png")
+    assert done.returncode == 0, done.stderr
+    assert "shapes/a.png\t" in done.stdout
+    assert "a run's folder contains sweep.sqlite, but shape has none" in predict("shape", "shapes/a.png").stderr
+    assert "an image must exist, but there is none at 'b.png'" in predict("shapes", "b.png").stderr

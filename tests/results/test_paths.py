@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rungwise.engine.execution.run_lock import LOCK, locked
+from rungwise.engine.execution.run_lock import locked
 from rungwise.files import replacing
 from rungwise.results.io.paths import UnsafeName, resolve_below
+from rungwise.results.record.sessions import LOCK
 from rungwise.results.record.types import FILE, RecordError
 from rungwise.results.record.writer import Record
 from rungwise.trainable.storage import install

@@ -340,6 +340,9 @@ def test_a_png_holds_the_pixels_it_was_given() -> None:
         with Image.open(io.BytesIO(body)) as image:
             seen = np.asarray(image)
         assert (seen == (pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))).all()
+    body = base64.b64decode(data_uri(bytes([0, 8, 16, 4]), (1, 2, 2), 16).partition(",")[2])  # 16 levels of grey
+    with Image.open(io.BytesIO(body)) as image:
+        assert np.asarray(image).tolist() == [[0, 127], [255, 63]]
     with pytest.raises(ValueError, match=r"an image must be \(1 or 3, H, W\) bytes, but got 7 bytes for \(1, 2, 4\)"):
         data_uri(bytes(7), (1, 2, 4))
 

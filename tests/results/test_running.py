@@ -19,6 +19,7 @@ from support.loop import Loop
 from support.sweeping import Run, stopping, wait_until
 
 from rungwise.distributions import FloatDistribution
+from rungwise.engine.execution.run_lock import locked
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.results.cli import running
 from rungwise.results.cli.main import main
@@ -138,6 +139,21 @@ def test_a_sweep_that_does_not_run_is_not_stopped_and_not_waited_for(
     assert "only a sweep that runs can be stopped" in capsys.readouterr().err
     assert main(["watch", folder]) == 0
     assert "finished" in capsys.readouterr().out
+
+
+def test_a_sweep_whose_driver_has_not_begun_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Record(tmp_path) as record, locked(tmp_path):
+        record.set_meta("definition", {"arms": {"a": {}}, "epochs": 3, "trials": 1})
+        record.commit()
+        watching = threading.Thread(target=main, args=(["watch", str(tmp_path)],), daemon=True)
+        watching.start()
+        wait_until(lambda: "its driver has not begun yet" in capsys.readouterr().err)
+        session = record.start_session({"host": os.uname().nodename, "pid": os.getpid()})
+        record.end_session(session, SweepState.FINISHED)
+        record.commit()
+        assert watching.is_alive()
+    watching.join()
+    assert f"{tmp_path.name}: finished" in capsys.readouterr().out
 
 
 def test_a_page_is_served_to_this_machine_under_its_own_name_alone() -> None:

@@ -322,6 +322,9 @@ def test_identifiers_are_told_to_be_taken_as_amounts(tmp_path: Path) -> None:
         for note in notes(load(str(tmp_path / "own.npz")))
     )
     assert notes(load("iris")) == []
+    lines = [f"{n % 7},{n % 11},{n % 13},{'abc'[n % 3]},{'yes' if n % 2 else 'no'}" for n in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["a,b,c,d,label", *lines]))  # of a table its columns are told
+    assert not any("amounts" in note for note in notes(load(str(tmp_path / "own.csv"))))
 
 
 def test_whole_labels_in_real_numbers_are_classes_and_told_unless_they_are_said_to_be_targets(tmp_path: Path) -> None:

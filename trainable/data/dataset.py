@@ -144,7 +144,7 @@ def load(source: DataSource | str) -> Dataset:
             "float32 would lose their digits: their mean is taken away first"
         )
     if source.is_standardised:
-        changes += note_of_whole_numbers(train.x)
+        changes += note_of_whole_numbers(train.x) if raw.encoder is None else []
     else:
         changes.append(f"samples are {train.x.dtype} {train.x.shape[1:]} and go to the model as they are")
     train = splits[0]

@@ -53,6 +53,8 @@ def read_picture(source: Path | bytes, name: str) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
                 return _upright(file)
+    except FileNotFoundError:
+        raise PictureError(f"an image must exist, but there is none at {name}") from None
     except Exception as error:  # Pillow's readers raise whatever a torn or hostile file makes of them
         text = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"an image must be a readable picture, but {name} is not: {text}") from error

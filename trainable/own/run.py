@@ -130,7 +130,9 @@ class OwnRun(TrialRun):
                     saved = self._archive(self._latest)  # what `test` is given, also when nothing was saved
                 result = replace(result, checkpoint=saved)
             self.close()
-            notes = (*self._training.notes(self), *([] if self._unclosed is None else [self._unclosed]))
+            # What ended too early cannot tell what it would have read.
+            unread = () if result.state is TrialEnd.FAILED else self._training.notes(self)
+            notes = (*unread, *([] if self._unclosed is None else [self._unclosed]))
             result = replace(result, notes=notes)
         return result
 

@@ -86,8 +86,9 @@ def note_text(note: Note, findings: Findings) -> str:
                 "budget (best validation score after so many trials, mean over searches)."
             )
         case SeedIgnored(arm, seeds):
+            which = "Both" if seeds == 2 else f"All {seeds}"
             return (
-                f"All {seeds} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
+                f"{which} seeds of {arm} gave the same number: training seems to ignore trial.seed, so there is "
                 "no interval over seeds."
             )
         case OneSeed(arm):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rungwise.errors import RungwiseError
 from rungwise.files import not_following, try_lock
+from rungwise.results.record.sessions import LOCK
 
-LOCK = "lock"
 SAYS = "pid {pid} on {host}"
 PAUSE, SILENCE = 0.01, 10.0  # seconds between two tries, and for which a holder may not have said who it is
 

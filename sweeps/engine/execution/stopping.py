@@ -93,4 +93,7 @@ class Stop(Stopper):
         self._reasons.append(failure.message)
         if len(self._reasons) == ALL_FAILED:
             common, times = Counter(self._reasons).most_common(1)[0]
-            self.failure = f"the first {ALL_FAILED} trials all FAILED, {times} of them with: {common}"
+            self.failure = (
+                f"the first {ALL_FAILED} trials all FAILED, {times} of them with: {common}; "
+                "once that is mended, --fresh starts over"
+            )

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from rungwise.engine.cluster.local_ray import local_resources
-from rungwise.engine.execution.run_lock import LOCK
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.results.record.reader import Reader
+from rungwise.results.record.sessions import LOCK
 from rungwise.results.record.types import FILE, HALF, RecordError
 
 
