@@ -3,7 +3,7 @@
     python3 scripts/install.py .venv sweep    # what a sweep needs (`make sweep`)
     python3 scripts/install.py .venv dev      # and what tests, lint and documentation need (`make ready`)
 
-pip unpacks on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
+pip unpacks and compiles on one core, and PyTorch with its CUDA libraries is most of the 7 GB. So two pips run at once:
 one installs those and some others without resolving dependencies, the other installs the rest. A last pip resolves all
 requirements, finds nearly all of them installed, and installs what the first two could not.
 
@@ -47,7 +47,6 @@ def main(environment: str, what: str) -> int:
         "install",
         "-qq",
         "--disable-pip-version-check",
-        "--no-compile",  # half of pip's time; what is used, Python compiles when it is first imported
         "-c",
         "constraints.txt",
     ]

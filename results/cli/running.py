@@ -83,6 +83,7 @@ def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
         page: Show the report instead, on a page on this machine that renews itself; its address is printed.
     """
     from rungwise.results.analysis.answer import answer
+    from rungwise.results.cli.show import console
     from rungwise.results.progress.live_view import view
     from rungwise.results.progress.recorded import RecordedProgress
 
@@ -91,13 +92,14 @@ def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
         _await_driver(reader, folder)
         progress = RecordedProgress(reader)
         if _runs(reader):
-            with _served(folder) if page else nullcontext(), view(progress.board, quiet=False) as shown:
+            with _served(folder) if page else nullcontext(), view(progress.board, quiet=False) as display:
                 while _runs(reader):
                     progress.update()
-                    shown.refresh()
+                    display.refresh()
                     time.sleep(UPDATE_SECONDS)
-        say(f"{folder.name}: {sweep_state(reader).lower()}")
-        say(answer(reader).sentence)
+        shown = console()
+        shown.print(f"{folder.name}: {sweep_state(reader).lower()}")
+        shown.print(answer(reader).sentence, soft_wrap=not shown.is_terminal)  # a terminal breaks words
     return 0
 
 
@@ -113,26 +115,44 @@ def _runs(reader: Reader) -> bool:
     return sweep_state(reader) is SweepState.RUNNING
 
 
+class _LivePage:
+    """The report of a run as a page that renews itself while the sweep runs, made at most every `PAGE_SECONDS`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._making = folder, threading.Lock()
+        self._content, self._made, self._asked = b"", -math.inf, -math.inf  # and when, in seconds of time.monotonic
+        self._is_last, self._last_taken = False, threading.Event()
+
+    def __call__(self) -> bytes:
+        from rungwise.results.report.report import render
+
+        with self._making:
+            self._asked = time.monotonic()
+            if self._asked - self._made >= PAGE_SECONDS:
+                self._content = render(self._folder, renewed=None if self._is_last else PAGE_SECONDS).encode()
+                self._made = math.inf if self._is_last else time.monotonic()
+            if self._is_last:
+                self._last_taken.set()
+            return self._content
+
+    def finish(self) -> None:
+        """Let a browser that shows the page have the last one, which renews itself no more."""
+        with self._making:
+            self._is_last, self._made = True, -math.inf
+        if time.monotonic() - self._asked < 2 * PAGE_SECONDS:
+            self._last_taken.wait(2 * PAGE_SECONDS)
+
+
 @contextmanager
 def _served(folder: Path) -> Iterator[None]:
     """Within the block, serve the run's report on a page of this machine alone, at an address that is printed."""
     from rungwise.results.io.page_server import serving
-    from rungwise.results.report.report import render
 
-    made: tuple[float, bytes] = (-math.inf, b"")
-    making = threading.Lock()
-
-    def page() -> bytes:
-        nonlocal made
-        with making:
-            if time.monotonic() - made[0] >= PAGE_SECONDS:
-                content = render(folder, renewed=PAGE_SECONDS).encode()
-                made = time.monotonic(), content
-            return made[1]
-
+    page = _LivePage(folder)
     with serving(page) as address:
         say(f"report  {address}")
         yield
+        page.finish()
 
 
 COMMANDS: dict[str, Callable[..., int]] = {"watch": watch, "stop": stop}

@@ -214,7 +214,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
         if not work and (more := add_search(record, asked)):
             asked, work = more, True
         notes = [*data.notes, *hints.gpu_notes(asked, options, data), *hints.order_notes(asked, options)]
-        notes += hints.untuned_notes(asked) if work else []
+        notes += [*hints.untuned_notes(asked), *hints.failed_notes(folder)] if work else []
         notes += _export_notes(asked, data) if work and not options.quiet else []
         notes += [line for arm in asked.arms for line in samplers.notes(asked.sampler_of(arm), asked.space_of(arm))]
         hints.print_notes(options, notes)

@@ -26,10 +26,12 @@ from rungwise.engine.execution.run_lock import Locked, locked
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
 from rungwise.engine.experiment.resume_check import differences
-from rungwise.engine.validation.hints import gpu_notes, idle_flags, print_wait
+from rungwise.engine.validation.hints import failed_notes, gpu_notes, idle_flags, print_wait
 from rungwise.results.record.sessions import LOCK
+from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
 from rungwise.trainable.data.dataset import load
+from rungwise.trainable.messages import Failure, FailureKind
 from rungwise.trainable.training.builtin import describe_data
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "l2": FloatDistribution(1e-7, 1e-2, log=True)}
@@ -618,3 +620,13 @@ def test_what_takes_a_while_is_told_on_a_terminal_only(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     print_wait(parse(SWEEP, flags), "loading")
     assert capsys.readouterr().err == said
+
+
+def test_whoever_resumes_is_told_of_trials_that_failed_and_count(tmp_path: Path) -> None:
+    with Record(tmp_path) as record:
+        for number, kind in enumerate([FailureKind.EXCEPTION, FailureKind.INFEASIBLE, None], 1):
+            record.add_trial(number, arm="all", phase="search", config={}, params={}, distributions={})
+            failure = None if kind is None else Failure(kind, "why")
+            record.end_trial(number, State.FAILED if failure else State.COMPLETED, failure=failure)
+    (note,) = failed_notes(tmp_path)
+    assert note == "1 trial of this run FAILED before, and will not be trained again; --fresh starts over"

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.confirmed import two_arms
 from support.loop import Loop
 from support.sweeping import Run, stopping, wait_until
 
@@ -208,6 +209,32 @@ def test_neither_a_browser_that_is_closed_nor_a_page_that_cannot_be_made_prints_
     assert capfd.readouterr().err == ""
 
 
+def page_at(address: str) -> bytes:
+    connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))
+    connection.request("GET", "/")
+    with connection.getresponse() as page:
+        content = page.read()
+    connection.close()
+    return content
+
+
+def test_a_browser_gets_the_last_page_before_the_address_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_arms(tmp_path / "run")
+    monkeypatch.setattr(running, "PAGE_SECONDS", 0.5)
+    page = running._LivePage(tmp_path / "run")
+    page.finish()  # nobody has looked
+    page = running._LivePage(tmp_path / "run")
+    assert b'http-equiv="refresh"' in page()
+    renewing = threading.Timer(0.6, page)  # as the browser does then
+    renewing.start()
+    page.finish()
+    renewing.join()
+    assert page._last_taken.is_set()
+    assert b'http-equiv="refresh"' not in page()
+
+
 def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_then_the_sweep(tmp_path: Path) -> None:
     with stopping(Run(tmp_path)) as run:
         run.allow(2)
@@ -220,11 +247,7 @@ def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_the
             watching = subprocess.Popen(command, env=run.environment, stdout=file, stderr=subprocess.STDOUT)
         assert wait_until(lambda: "best val_accuracy" in told.read_text() or watching.poll() is not None)
         address = told.read_text().partition("report  ")[2].split()[0]
-        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))
-        connection.request("GET", "/")
-        with connection.getresponse() as page:
-            assert b"This page renews itself" in page.read()
-        connection.close()
+        assert b"This page renews itself" in page_at(address)
 
         (trial,) = run.query("SELECT trial FROM trials WHERE state = 'RUNNING' AND attempts > 0")[0]
         stop = [*rungwise, "stop", str(run.folder)]
@@ -235,6 +258,7 @@ def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_the
         assert run.query(ended), run.said
         assert subprocess.run(stop, env=run.environment, check=False).returncode == 0
         assert driver.wait() == 128 + signal.SIGINT, run.said
+        assert wait_until(lambda: b"This page renews itself" not in page_at(address))
         assert watching.wait() == 0
         assert "tiny: interrupted" in told.read_text()
         run.await_silence()

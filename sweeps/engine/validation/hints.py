@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from rungwise.engine.cluster.local_ray import local_resources
 from rungwise.engine.experiment.experiment import Experiment
@@ -11,6 +12,9 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation.choices import unpackable
 from rungwise.results.io.text import say
+from rungwise.results.record.reader import Reader
+from rungwise.results.record.types import State
+from rungwise.text import plural
 from rungwise.trainable.protocol import SweepData
 
 
@@ -37,6 +41,16 @@ def order_notes(experiment: Experiment, options: Options) -> list[str]:
         f"{fit} trials fit on this machine, but each of the {studies} searches trains one at a time, so that results "
         "do not depend on timing; to use all workers, ask for more --searches, or for --order arrival"
     ]
+
+
+def failed_notes(folder: Path) -> list[str]:
+    """That trials which FAILED before count, whatever has been mended since."""
+    with Reader(folder) as reader:
+        failed = [trial for trial in reader.trials("search") if trial.state is State.FAILED]
+    count = sum(trial.failure is None or not trial.failure.kind.is_infeasible for trial in failed)
+    if not count:
+        return []
+    return [f"{plural(count, 'trial')} of this run FAILED before, and will not be trained again; --fresh starts over"]
 
 
 def untuned_notes(experiment: Experiment) -> list[str]:
