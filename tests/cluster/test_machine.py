@@ -182,7 +182,7 @@ def test_a_machine_of_the_lab_holds_what_node_sh_asks_for_and_nothing_of_the_lap
     home = machine_home()
     there, here = packages(home / "python"), packages(ENVIRONMENT)
     assert {"ray", "torch", "mlflow", "optuna", "boto3"} <= there.keys()
-    assert not {"rungwise", "moto", "pytest", "mypy", "ruff", "playwright", "psutil"} & there.keys()
+    assert not {"rungwise", "moto", "pytest", "mypy", "ruff", "playwright"} & there.keys()
     assert {name: here[name] for name in there.keys() - {"pip", "setuptools"}} == {
         name: version for name, version in there.items() if name not in ("pip", "setuptools")
     }

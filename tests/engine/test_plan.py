@@ -82,6 +82,7 @@ def test_a_model_that_fails_in_a_probe_is_one_line_with_its_reason() -> None:
         forecast(*planned("broken"))
 
 
+@pytest.mark.long
 def test_a_plan_counts_the_states_of_confirmed_models() -> None:
     fixed = {"hidden": (1000,), "optimizer": "adamw"}
     sweep = Sweep(name="planned", data="digits", space=SPACE, fixed=fixed, trials=2, epochs=1)
