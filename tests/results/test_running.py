@@ -212,12 +212,10 @@ def test_neither_a_browser_that_is_closed_nor_a_page_that_cannot_be_made_prints_
 
 
 def page_at(address: str) -> bytes:
-    connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))
-    connection.request("GET", "/")
-    with connection.getresponse() as page:
-        content = page.read()
-    connection.close()
-    return content
+    with contextlib.closing(http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"))) as connection:
+        connection.request("GET", "/")
+        with connection.getresponse() as page:
+            return page.read()
 
 
 def renew(address: str, watching: subprocess.Popen[bytes], pages: list[bytes]) -> None:
