@@ -113,11 +113,15 @@ def check_plan(slots: int) -> None:
     done = subprocess.run(there("--name", "planned", "--plan", "--trials", "60"), capture_output=True, text=True)
     check(done.returncode == 0, f"--plan: {done.stdout}{done.stderr}")
     ask = (
-        "from rungwise.results.record.reader import Reader; plan = Reader('/tmp/refused/planned').meta('forecast'); "
+        "from pathlib import Path; from rungwise.results.record.reader import Reader; "
+        "plan = Reader(Path('/tmp/refused/planned')).meta('forecast'); "
         "print(round(3600 * plan['device_hours'] / plan['seconds']))"
     )
-    counted = ssh(as_ray_does(f"cd rungwise && python -c {shlex.quote(ask)}")).stdout.split()
-    check(counted[-1:] == [str(slots)], f"--plan counts {counted}, not {slots} trials at a time")
+    asked = ssh(as_ray_does(f"python -c {shlex.quote(ask)}"))
+    counted = asked.stdout.split()
+    check(
+        counted[-1:] == [str(slots)], f"--plan counts {counted}, not {slots} trials at a time\n{asked.stderr[-2000:]}"
+    )
     say(f"a plan: {done.stdout.splitlines()[-3]}")
 
 
