@@ -110,7 +110,9 @@ def check_refusals(*, all_of_them: bool) -> None:
 
 def check_plan(slots: int) -> None:
     """A plan on the head counts the trials for which all machines have room."""
-    done = subprocess.run(there("--name", "planned", "--plan", "--trials", "60"), capture_output=True, text=True)
+    done = subprocess.run(
+        there("--name", "planned", "--plan", "--trials", "60", "--order", "arrival"), capture_output=True, text=True
+    )
     check(done.returncode == 0, f"--plan: {done.stdout}{done.stderr}")
     ask = (
         "from pathlib import Path; from rungwise.results.record.reader import Reader; "
