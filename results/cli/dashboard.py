@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import socketserver
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from rungwise.results.cli.runs import OptionalRun, find_run
 from rungwise.results.io.command_line import CommandLineError
-from rungwise.results.io.page_server import HOST, REFUSED, is_this_machine
+from rungwise.results.io.page_server import HOST, REFUSED, QuietRequests, QuietThreads, is_this_machine
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
 
@@ -95,18 +94,12 @@ def _guarded(application: WSGIApplication) -> WSGIApplication:
     return answer
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A page asks for several things at once."""
-
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Print nothing: a browser that was closed is no news."""
+class _Server(QuietThreads, WSGIServer):
+    """Serves optuna-dashboard."""
 
 
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-        """Not a line for each request."""
+class _Handler(QuietRequests, WSGIRequestHandler):
+    """Its requests."""
 
 
 def _listen(port: int, application: Any) -> WSGIServer:

@@ -6,7 +6,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
 from urllib.parse import urlsplit
 
 from rungwise.errors import RungwiseError
@@ -15,18 +16,31 @@ HOST = "127.0.0.1"
 REFUSED = "served under 127.0.0.1 and localhost alone"
 
 
-class _Server(ThreadingHTTPServer):
+class QuietThreads(ThreadingMixIn):
+    """Of a server: a thread for each request, as a page asks for several things at once, and no word of it."""
+
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
         """Print nothing: a browser that was closed, or sends what is no request, is no news on the terminal."""
 
 
+class QuietRequests(BaseHTTPRequestHandler):
+    """Of a server's requests: not a line for each, as a progress display may be on the terminal."""
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class _Server(QuietThreads, HTTPServer):
+    """Serves one page."""
+
+
 @contextmanager
 def serving(page: Callable[[], bytes]) -> Iterator[str]:
     """Serve the HTML that `page` returns, in a thread of its own; yields the address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietRequests):
         def do_GET(self) -> None:
             if not is_this_machine(self.headers.get("Host", "")):
                 self.send_error(403, REFUSED)
@@ -47,9 +61,6 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
             self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing: a progress display is on the terminal."""
 
     server = _Server((HOST, 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="page", daemon=True)

@@ -31,10 +31,16 @@ def sweep_state(reader: Reader, dead: int | None = None) -> SweepState:
 def is_held(run: Path) -> bool:
     """Whether a driver on this host has locked the run's folder, be it before its session begins."""
     try:
-        pid, _, host = (run / LOCK).read_text().strip().removeprefix("pid ").partition(" on ")
+        pid = local_holder((run / LOCK).read_text().strip())
     except OSError:
         return False
-    return pid.isdigit() and host == socket.gethostname() and _lives(int(pid))
+    return pid is not None and _lives(pid)
+
+
+def local_holder(says: str) -> int | None:
+    """The process on this host that a lock's file names; None when it names none, or one on another host."""
+    pid, _, host = says.removeprefix("pid ").partition(" on ")
+    return int(pid) if pid.isdigit() and host == socket.gethostname() else None
 
 
 def ended_at(reader: Reader) -> float | None:

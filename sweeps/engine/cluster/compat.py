@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from rungwise.results.io.text import say
 
@@ -79,6 +81,18 @@ def controller_class() -> Any:
     except ImportError:
         return None
     return TuneController
+
+
+@contextmanager
+def controller_method(name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Within the block, Tune's controllers call `wrap(method)` for their method `name`; nothing changes without one."""
+    controller = controller_class()
+    original = getattr(controller, name, None)
+    if original is None:
+        yield
+        return
+    with patch.object(controller, name, wrap(original)):
+        yield
 
 
 def usage_module() -> Any:

@@ -7,25 +7,21 @@ would never start it; by the second notice Tune gives it up, whatever its retrie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest.mock import patch
 
 from rungwise.engine.cluster import compat
 
 _NOTICE = "_trial_task_failure"  # of Tune's controller: a trial's process has failed at a task
 
 
-@contextmanager
-def counted_once() -> Iterator[None]:
+def counted_once() -> AbstractContextManager[None]:
     """While Tune runs: a death is one failure of the trial that the process was handed, which is then retried."""
-    controller = compat.controller_class()
-    original = getattr(controller, _NOTICE, None)
-    if original is None:
-        yield
-        return
+    return compat.controller_method(_NOTICE, _noticing)
 
+
+def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:
     def notice(self: Any, trial: Any, exception: Exception) -> None:
         handed_over: set[Any] = getattr(self, "_resetting_trials", set())
         if trial not in handed_over and trial.status == "PENDING":
@@ -33,5 +29,4 @@ def counted_once() -> Iterator[None]:
         handed_over.discard(trial)
         original(self, trial, exception)
 
-    with patch.object(controller, _NOTICE, notice):
-        yield
+    return notice

@@ -7,10 +7,9 @@ that was starting. While trials end sooner than a process starts, this goes on, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest.mock import patch
 
 from rungwise.engine.cluster import compat
 
@@ -21,15 +20,12 @@ _NAMES = (
 )  # fmt: skip
 
 
-@contextmanager
-def kept() -> Iterator[None]:
+def kept() -> AbstractContextManager[None]:
     """While Tune runs: a process that has become free trains another trial than those whose own is starting."""
-    controller = compat.controller_class()
-    original = getattr(controller, _REUSE, None)
-    if original is None:
-        yield
-        return
+    return compat.controller_method(_REUSE, _reusing)
 
+
+def _reusing(original: Callable[..., Any]) -> Callable[..., Any]:
     def reuse(self: Any, trial: Any) -> bool:
         resources = trial.placement_group_factory
         if (
@@ -43,8 +39,7 @@ def kept() -> Iterator[None]:
             original(self, other)
         return False
 
-    with patch.object(controller, _REUSE, reuse):
-        yield
+    return reuse
 
 
 def _has_starting_actor(controller: Any, trial: Any) -> bool:

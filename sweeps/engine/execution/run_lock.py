@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rungwise.errors import RungwiseError
 from rungwise.files import not_following, try_lock
-from rungwise.results.record.sessions import LOCK
+from rungwise.results.record.sessions import LOCK, local_holder
 
 SAYS = "pid {pid} on {host}"
 PAUSE, SILENCE = 0.01, 10.0  # seconds between two tries, and for which a holder may not have said who it is
@@ -44,11 +44,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _may_live(holder: str) -> bool:
     """Whether the driver that the file names may hold the lock; on another host nobody knows."""
-    pid, _, host = holder.removeprefix("pid ").partition(" on ")
-    if not pid.isdigit() or host != socket.gethostname():
+    pid = local_holder(holder)
+    if pid is None:
         return bool(holder)
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's
