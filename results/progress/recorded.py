@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rungwise.results.progress.board import Board
+from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import ReportRow, Trial
 
@@ -22,6 +23,27 @@ class Expected(NamedTuple):
     closing: float  # seconds from the last report to the end of the command, about
 
 
+def board_of(definition: Definition, expected: Expected, **more: Any) -> Board:
+    """The empty board of a sweep.
+
+    Args:
+        definition: What is asked.
+        expected: What its driver expects.
+        **more: Further fields of the board.
+    """
+    return Board(
+        0 if definition.budget == "epochs" else definition.all_trials,
+        list(definition.arms),
+        expected.rungs,
+        definition.sign,
+        definition.metric,
+        title=" on ".join(filter(None, (definition.name or definition.sweep, Path(definition.data.name).name))),
+        repeats=expected.repeats,
+        closing=expected.closing,
+        **more,
+    )
+
+
 class RecordedProgress:
     """A board that follows a record."""
 
@@ -32,18 +54,7 @@ class RecordedProgress:
         self._reader, self._definition = reader, definition
         self._session = sessions[-1].started if sessions else 0.0
         self._seen, self._ended, self._at = 0, set[int](), self._session
-        self.board = Board(
-            0 if definition.budget == "epochs" else definition.all_trials,
-            list(definition.arms),
-            expected.rungs,
-            definition.sign,
-            definition.metric,
-            title=" on ".join(filter(None, (definition.name or definition.sweep, Path(definition.data.name).name))),
-            repeats=expected.repeats,
-            closing=expected.closing,
-            now=lambda: self._at or time.time(),
-            since=self._session,
-        )
+        self.board = board_of(definition, expected, now=lambda: self._at or time.time(), since=self._session)
         self._is_here = False  # whether what is entered happened under the driver that runs now
 
     def update(self) -> None:

@@ -10,7 +10,6 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -83,9 +82,8 @@ class Session:
         from rungwise.engine.execution.recorder import Recorder
         from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
         from rungwise.engine.search.dispatcher import Search
-        from rungwise.results.progress.board import Board
         from rungwise.results.progress.live_view import view
-        from rungwise.results.progress.recorded import META, Expected
+        from rungwise.results.progress.recorded import META, Expected, board_of
 
         experiment, options = self.experiment, self.options
         rungs = Rungs(
@@ -96,17 +94,7 @@ class Session:
         )
         expected = Expected(rungs.schedule.epochs(), experiment.repeats, closing_seconds(experiment.repeats))
         self.record.set_meta(META, expected._asdict())
-        board = Board(
-            0 if experiment.budget == "epochs" else experiment.all_trials,
-            list(experiment.arms),
-            expected.rungs,
-            experiment.sign,
-            experiment.metric,
-            title=" on ".join(filter(None, (options.name, Path(experiment.data.name).name))),
-            repeats=expected.repeats,
-            closing=expected.closing,
-            deadline=self.stop.deadline,
-        )
+        board = board_of(experiment, expected, deadline=self.stop.deadline)
         with Reader(self.folder) as reader, view(board, quiet=options.quiet) as shown:
             trials, curves = _with_own_models(reader.trials(), experiment), reader.curves()
             recorder = Recorder(
