@@ -267,11 +267,8 @@ def test_what_cannot_be_made_of_the_model_is_one_line_and_the_answer_stands(benc
     shutil.rmtree(bench.folder / "model")
     change(bench.folder, "DELETE FROM scores", "DELETE FROM meta WHERE key = 'test'")
     with Record(bench.folder) as record:
-        stop = Stop(Signals(), None)
-        data = bench.data
-        confirmation = Failing(
-            part, MemoryError("no\nmore"), record, bench.experiment, data, bench.options, stop, bench.checkpoints
-        )
+        given = (record, bench.experiment, bench.data, bench.process, bench.checkpoints)
+        confirmation = Failing(part, MemoryError("no\nmore"), *given)
         confirmation.score()
         (line,) = confirmation.keep()
     assert says in line
@@ -432,8 +429,7 @@ def test_a_damaged_final_state_says_so_and_the_others_are_known(bench: Bench) ->
     content[-1] ^= 1
     file.write_bytes(content)
     with Record(bench.folder) as record:
-        data = bench.data
-        given = (record, bench.experiment, data, bench.options, Stop(Signals(), None), bench.checkpoints)
+        given = (record, bench.experiment, bench.data, bench.process, bench.checkpoints)
         with pytest.raises(Exception, match="must have SHA-256") as caught:
             Here(*given).score()
     assert str(Unmade.of(caught.value, bench.folder)).endswith(f"doctor --fix {bench.folder}")

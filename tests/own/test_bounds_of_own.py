@@ -27,7 +27,8 @@ from support.sweeping import ROOT, Run, stopping
 
 import rungwise
 from rungwise import FloatDistribution, Sweep
-from rungwise.engine.execution.test_scoring import Unmade, _call
+from rungwise.engine.cluster.scoring_process import call
+from rungwise.engine.execution.test_scoring import Unmade
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.trainable.faults import Fault
@@ -224,7 +225,7 @@ def test_what_test_raises_reaches_the_driver_as_its_reason() -> None:
         raise Unpicklable("no luck")
 
     with pytest.raises(Fault) as raised:
-        _call(test)
+        call(test)
     sent = pickle.loads(pickle.dumps(raised.value))
     assert str(Unmade.of(sent, Path())).startswith("Unpicklable: no luck (test_bounds_of_own.py:")
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from rungwise import FloatDistribution, Sweep
+from rungwise.engine.cluster.scoring_process import ScoringProcess
 from rungwise.engine.execution.remaining_work import checkpoint_root, has_work, missing_repeats
-from rungwise.engine.execution.signals import Signals
-from rungwise.engine.execution.stopping import Stop
 from rungwise.engine.execution.test_scoring import Confirmation
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import Experiment, resolve
@@ -40,7 +39,7 @@ class Here(Confirmation):
     """Its workers are this process."""
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
-        return work(*given, self._data.full, self._options.resources)
+        return work(*given, self._data.full, self._process.resources)
 
 
 class Bench:
@@ -77,8 +76,7 @@ class Bench:
                 worker = self._worker(trial.config)
                 while not loop.tell(trial, TrialResult.from_tune(worker.step())):
                     pass
-            stop = Stop(Signals(), None)
-            confirmation = Here(self.record, self.experiment, self.data, self.options, stop, self.checkpoints)
+            confirmation = Here(self.record, self.experiment, self.data, self.process, self.checkpoints)
             confirmation.score()
             return list(confirmation.keep())
         finally:
@@ -99,6 +97,10 @@ class Bench:
         self.record.commit()
         with Reader(self.folder) as reader:
             return missing_repeats(reader, self.experiment, self.checkpoints)
+
+    @property
+    def process(self) -> ScoringProcess:
+        return ScoringProcess(self.options.resources, lambda: False)
 
     @property
     def answer(self) -> Answer:

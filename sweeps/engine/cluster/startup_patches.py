@@ -26,8 +26,6 @@ ENVIRONMENT = {
     # While Tune's reservation holds all processors and its actors are still to come, Ray ends processes that have been
     # idle for a second: those that it has started for them. New ones import all again (2 s of CPU each).
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
-    # For a task that comes when no process is idle (scoring), Ray starts one for it and another one beforehand.
-    "RAY_enable_worker_prestart": "0",
     # The logs of a sweep that runs for weeks.
     "RAY_ROTATION_MAX_BYTES": "1000000",
     "RAY_ROTATION_BACKUP_COUNT": "1",

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from rungwise.engine.cluster import dead_actors, starting_actors
 from rungwise.engine.cluster.attach import Unusable
 from rungwise.engine.cluster.local_ray import Ray
+from rungwise.engine.cluster.scoring_process import ScoringProcess
 from rungwise.engine.errors import CannotRun
 from rungwise.engine.execution.concurrency import ConcurrencyPolicy
 from rungwise.engine.execution.remaining_work import checkpoint_root, current_trials, missing_repeats, studies_in
@@ -74,6 +75,7 @@ class Session:
         self.folder = record.path.parent
         self.checkpoints = checkpoint_root(options)
         self._machines: Machines | None = None  # of the cluster at --address
+        self._scoring = ScoringProcess(options.resources, stop.stop_all)
         self._ended = False
         self.number = record.start_session(session_info())
 
@@ -196,8 +198,11 @@ class Session:
         if self.stop.interrupted:
             return False
         more = add_search(self.record, self.experiment)
-        self.experiment = more or self.experiment
-        return more is not None
+        if more is None:
+            return False
+        self.experiment = more
+        self._scoring.end()  # trials need its resources
+        return True
 
     def keep(self, data: SweepData) -> None:
         """Keep the best confirmed model, unless the sweep is stopped. A failure is one line on standard error."""
@@ -209,7 +214,7 @@ class Session:
     def _confirmation(self, data: SweepData) -> Confirmation:
         from rungwise.engine.execution.test_scoring import Confirmation
 
-        return Confirmation(self.record, self.experiment, data, self.options, self.stop, self.checkpoints)
+        return Confirmation(self.record, self.experiment, data, self._scoring, self.checkpoints)
 
     def _repeats(self) -> list[Repeat]:
         """The reruns of the searches that have ended."""

@@ -14,8 +14,9 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rungwise.engine.cluster.scoring_process import ScoringProcess
 from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.own_models import names, trusted
 from rungwise.errors import RungwiseError
@@ -30,10 +31,6 @@ from rungwise.trainable.messages import UNTUNED
 from rungwise.trainable.protocol import SweepData, TestScores
 from rungwise.trainable.storage import CheckpointError, MisfitError, install
 from rungwise.trainable.worker.checkpoints import Checkpoints, owner
-
-if TYPE_CHECKING:  # Ray reads its environment when it is imported: not before `engine.cluster.local_ray` has set it
-    from rungwise.engine.execution.stopping import Stop
-    from rungwise.engine.experiment.flags import Options
 
 ACCEPT = "with --accept-changed-model the same command repeats the confirmation"
 MEND = "to discard damaged files, run: rungwise doctor --fix"
@@ -110,16 +107,10 @@ class Confirmation:
     """The last step of one session. It does nothing once the sweep is told to stop."""
 
     def __init__(
-        self,
-        record: Record,
-        experiment: Experiment,
-        data: SweepData,
-        options: Options,
-        stop: Stop,
-        checkpoints: str,
+        self, record: Record, experiment: Experiment, data: SweepData, process: ScoringProcess, checkpoints: str
     ) -> None:
         """`checkpoints`: as for `due`."""
-        self._record, self._data, self._options, self._stop = record, data, options, stop
+        self._record, self._data, self._process = record, data, process
         self._training, self._checkpoints, self._folder = experiment.trained_by, checkpoints, record.path.parent
         self._measured = experiment.metric.removeprefix("val_")
         with Reader(self._folder) as reader:
@@ -198,29 +189,9 @@ class Confirmation:
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
         """Call `work` on a machine that trains. Returns its result, or None once told to stop. Raises Unmade."""
-        import ray
-        from ray.exceptions import RayError, RayTaskError
+        from ray.exceptions import RayError
 
-        takes = self._options.resources
-        if self._stop.stop_all():
-            return None
-        task = ray.remote(num_cpus=takes.cpus, num_gpus=takes.gpus)(_call)
-        pending = task.remote(work, *given, self._data.full, takes)
-        while not ray.wait([pending], timeout=0.2)[0]:
-            if self._stop.stop_all():
-                ray.cancel(pending, force=True)
-                return None
         try:
-            return ray.get(pending)
-        except RayError as error:
-            raise Unmade.of(error.cause if isinstance(error, RayTaskError) else error, self._folder) from error
-
-
-def _call(work: Callable[..., Any], *given: Any) -> Any:
-    """The function of the Ray task: Ray accepts no methods, and not every exception of a user can be pickled."""
-    try:
-        return work(*given)
-    except RungwiseError:
-        raise
-    except Exception as error:
-        raise Fault(reason(error)) from None
+            return self._process.call(work, *given, self._data.full, self._process.resources)
+        except (RungwiseError, RayError) as error:
+            raise Unmade.of(error, self._folder) from error
