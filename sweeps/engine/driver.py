@@ -143,10 +143,10 @@ def _sweep(sweep: Sweep, options: Options, signals: Signals) -> _Ended:
     hints.print_wait(options, "checking the sweep and loading its data")
     refuse(check.problems(experiment, options))
     try:
-        with locked(options.out / options.name):
+        with locked(options.folder):
             hints.print_notes(options, hints.idle_flags(sweep, options))
             code = _plan(experiment, options) if options.plan else _locked_sweep(experiment, options, signals, started)
-            return _Ended(code, options.out / options.name)
+            return _Ended(code, options.folder)
     except Locked as problem:
         if options.fresh:  # another driver took that name in the same instant
             return _sweep(sweep, given, signals)
@@ -160,7 +160,7 @@ def _plan(experiment: Experiment, options: Options) -> int:
     from rungwise.results.analysis.epochs import trials_text
 
     data = load_data(experiment)
-    with Record(options.out / options.name) as record:
+    with Record(options.folder) as record:
         define_run(record, experiment.with_data(data), options, data)  # tries the user's own models
         hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])
         expected = forecast(experiment, options, _cluster_slots(options))
@@ -192,7 +192,7 @@ def _export_notes(experiment: Experiment, data: SweepData) -> list[str]:
 
 def _free_name(options: Options) -> str:
     names = (f"{options.name}-{number}" for number in count(2))
-    taken = (options.out / options.name).exists()
+    taken = options.folder.exists()
     return next(name for name in names if not (options.out / name).exists()) if taken else options.name
 
 
@@ -201,7 +201,7 @@ def _locked_sweep(experiment: Experiment, options: Options, signals: Signals, st
     from rungwise.engine.validation import hints
     from rungwise.engine.validation.data import unsuited
 
-    folder = options.out / options.name
+    folder = options.folder
     concurrency = ConcurrencyPolicy.of(experiment, options)
     with ExitStack() as stack:
         if options.mirror:
@@ -253,7 +253,7 @@ def _stop(options: Options, signals: Signals, started: float) -> Stop:
     """What may end the sweep early. `started`: when the command was, in seconds of `time.monotonic`."""
     from rungwise.engine.execution.stopping import Stop
 
-    requests = StopRequests(options.out / options.name)
+    requests = StopRequests(options.folder)
     requests.clear()  # those to a driver that is gone
     return Stop(signals, None if options.time_budget is None else started + 60 * options.time_budget, requests)
 
@@ -263,7 +263,7 @@ def _follow(options: Options) -> Follower:
     from rungwise.results.exporters.live import Follower
     from rungwise.results.exporters.loggers.settings import LogSettings
 
-    folder = options.out / options.name
+    folder = options.folder
     with Reader(folder) as reader:
         logging = LogSettings.of(reader)
     return Follower.start(folder, options.tracking_uri, options.mirror, logging)
@@ -289,7 +289,7 @@ def _print_summary(options: Options, exported: Mapping[str, Any], *, idle: bool)
     """`idle`: this command found nothing to do."""
     from rungwise.results.progress.summary import summarise
 
-    folder = options.out / options.name
+    folder = options.folder
     with Reader(folder) as reader:
         say(summarise(reader, folder, exported, idle=idle, uri=options.tracking_uri))
 

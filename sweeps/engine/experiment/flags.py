@@ -179,6 +179,11 @@ class Options:
     """Print the result only."""
 
     @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return self.out / self.name
+
+    @property
     def resources(self) -> TrialResources:
         """What a process that trains takes."""
         return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
@@ -186,7 +191,7 @@ class Options:
     @property
     def store_uri(self) -> str:
         """MLflow's tracking URI."""
-        return tracking_uri(self.out / self.name, self.tracking_uri)
+        return tracking_uri(self.folder, self.tracking_uri)
 
     def log_settings(self) -> LogSettings:
         """What the sweep is logged to, of the flags and the environment."""

@@ -33,7 +33,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     lines += machine.resource_problems(experiment, options)
     lines += machine.folder_problems(experiment, options)
     if not lines:  # bad input leaves nothing behind
-        lines += machine.creation_problems(options.out / options.name)
+        lines += machine.creation_problems(options.folder)
     if options.tracking_uri is not None and (wrong := valid_uri(options.tracking_uri)):
         lines.append(wrong)
     return list(dict.fromkeys(lines))

@@ -30,7 +30,7 @@ def resource_problems(experiment: Experiment, options: Options) -> list[str]:
 
 
 def folder_problems(experiment: Experiment, options: Options) -> list[str]:
-    folder = options.out / options.name
+    folder = options.folder
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     except OSError as error:
