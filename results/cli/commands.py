@@ -17,7 +17,7 @@ from tyro.conf import arg
 
 from rungwise.results.cli.dashboard import dashboard
 from rungwise.results.cli.predict import predict
-from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, Switch, find_run, find_runs, newest_run
+from rungwise.results.cli.runs import RUN_FIELD, RUNS, OptionalRun, Switch, find_run, find_runs, is_run, newest_run
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
@@ -62,7 +62,7 @@ def show(
         top: Trials at most, of a table.
         arm: Only the trials of this arm.
         phase: Only those of this phase: search, confirm, refit, untuned, audit.
-        sort: Column to sort by, such as lr or epochs; --sort=-epochs sorts the largest first.
+        sort: Column to sort by, such as lr or epochs; -epochs puts the largest first.
         format: csv and json print all columns of the selected trials.
         csv: The same as --format csv.
         json: The same as --format json.
@@ -72,6 +72,8 @@ def show(
     asked = {*([format] if format != "table" else []), *(["csv"] if csv else []), *(["json"] if json else [])}
     if len(asked) > 1:
         raise CommandLineError(f"only one format can be printed, but {' and '.join(sorted(asked))} are asked for")
+    if top < 1:
+        raise CommandLineError(f"--top must be at least 1 (got {top})")
     selection = Selection(arm, phase, sort)
     with Reader(find_run(run)) as reader:
         if not asked:
@@ -168,14 +170,15 @@ def sql(
     It prints a table on a terminal, CSV when piped; without a QUERY, the columns that there are.
 
     Args:
-        run_or_query: As in the other commands; the query, when it is the only one.
+        run_or_query: As in the other commands. Alone, it is the query, unless there is a run of that name.
         query: Such as: "select arm, max(best_value) from trials group by arm".
         allow_external: The query may read and write files and load extensions, too.
     """
     from rungwise.results.tables.sql import columns
     from rungwise.results.tables.sql import query as ask
 
-    run, text = (None, run_or_query) if query is None else (Path(run_or_query), query)
+    alone = query is None and not is_run(Path(run_or_query))
+    run, text = (None, run_or_query) if alone else (Path(run_or_query), query)
     folder = find_run(run)
     table = ask(folder, text, external=allow_external) if text else columns(folder)
     if sys.stdout.isatty():

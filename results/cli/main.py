@@ -17,7 +17,7 @@ from types import MappingProxyType
 from rungwise.errors import RungwiseError
 from rungwise.results.cli import commands, maintenance, running
 from rungwise.results.io.command_line import CommandLineError, parse
-from rungwise.results.io.text import print_anything, say
+from rungwise.results.io.text import drop_unread_output, print_anything, say
 from rungwise.results.record.types import FILE
 
 Further = Mapping[str, Callable[[list[str]], int]]  # commands that read their own flags and help
@@ -57,10 +57,9 @@ def main(arguments: list[str] | None = None, further: Further = MappingProxyType
     except sqlite3.DatabaseError as error:
         say(f"error: a record must be whole, but {FILE} is not ({error}); restore it from a copy", sys.stderr)
         return 2
-    except BrokenPipeError:  # | head
-        sys.stderr.close()
-        return 0
     except OSError as error:  # a full disk, a folder of another user: the message names the file
+        if isinstance(error, BrokenPipeError) and drop_unread_output():  # | head
+            return 0
         say(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -40,6 +40,11 @@ def newest_run(besides: Path | None = None) -> Path:
     return max(there, key=_started)
 
 
+def is_run(run: Path) -> bool:
+    """Whether a run has this path or this name in runs/."""
+    return any((folder / FILE).exists() for folder in (run, RUNS / run))
+
+
 def find_run(run: Path | None) -> Path:
     """The folder of a run that is named by its path or by its name in runs/; of None, the newest run there.
 

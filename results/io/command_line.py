@@ -17,6 +17,7 @@ from rungwise.errors import RungwiseError
 
 T = TypeVar("T")
 _KINDS = {"invalid literal for int": "a whole number", "could not convert string to float": "a number"}
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # tyro colours what it prints where standard output is a terminal
 _OPTIONAL = {"INT": "a whole number", "FLOAT": "a number"}  # types that a flag may also leave out
 
 
@@ -69,7 +70,7 @@ def parse(
     except SystemExit as end:
         if not end.code:
             raise
-        raise CommandLineError(f"{_problem(printed.getvalue())} {see}") from None
+        raise CommandLineError(f"{_problem(_STYLE.sub('', printed.getvalue()))} {see}") from None
     result: T = value() if is_function else value
     return result
 
@@ -93,6 +94,7 @@ def _joined(words: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
     rest: list[str] = []
     values: dict[str, list[str]] = {}
     times, current = 0, None
+    words = _with_signs(words, flags)
     for word in words:
         flag, equals, value = word.partition("=")
         if flag in several:
@@ -105,6 +107,20 @@ def _joined(words: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
             current = None
             rest.append(word)
     return [*rest, *(word for flag, named in values.items() for word in (flag, *named))] if times else list(words)
+
+
+def _with_signs(words: Sequence[str], flags: Mapping[str, Any]) -> list[str]:
+    """The words, in which -lr of `--sort -lr` is joined to its flag: tyro would take it for one."""
+    valued = {
+        f"--{name.replace('_', '-')}" for name, default in flags.items() if not isinstance(default, (bool, tuple))
+    }
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in valued and re.match(r"-[^\W\d]\w", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _unknown_flags(words: Sequence[str], flags: Mapping[str, Any], hints: Mapping[str, str]) -> str | None:

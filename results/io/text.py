@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
@@ -43,6 +44,16 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def drop_unread_output() -> bool:
+    """Whether the reader of standard output has ended, as head does; if so, prints go nowhere from now on."""
+    events = select.poll()
+    events.register(1, 0)
+    gone = any(event & select.POLLERR for _, event in events.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return gone
 
 
 def can_encode(text: str, stream: TextIO) -> bool:

@@ -297,6 +297,7 @@ def test_version_is_the_installed_packages(capsys: pytest.CaptureFixture[str]) -
         (["show", "runs/a", "--tops", "3"], "unknown flag --tops; did you mean --top?"),
         (["show", "runs/a", "--top", "x"], "--top must be a whole number (got 'x')"),
         (["show", "runs/a", "--top"], "--top needs a value"),
+        (["show", "runs/a", "--sort", "-h"], "--sort needs a value"),
         (["export", "runs/a", "runs/b"], "unexpected argument 'runs/b'"),
         (["follow", "runs/a"], "unknown command 'follow'"),
     ],
@@ -310,15 +311,14 @@ def test_a_wrong_command_names_the_right_one_and_has_exit_code_2(
     assert (printed.out, printed.err) == ("", f"error: {problem} (see {command} --help)\n")
 
 
-def test_a_closed_pipe_is_no_error(run: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m rungwise show {run} | head -1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "demo: interrupted\n"
-    assert done.stderr == ""
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [("show {run}", "demo: interrupted"), ("demo --help-all", "usage: rungwise demo [-h] [OPTIONS]")],
+)
+def test_a_closed_pipe_is_no_error(command: str, first: str, run: Path) -> None:
+    piped = f"{sys.executable} -m rungwise {command.format(run=run)} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", piped], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{first}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_run_without_a_confirmation_says_that_it_has_no_answer(run: Path, caps
 
 
 def test_show_filters_sorts_and_prints_csv_and_json(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(two_arms), "--arm", "L2", "--phase", "confirm", "--sort=-trial", "--format", "csv"]) == 0
+    assert main(["show", str(two_arms), "--arm", "L2", "--phase", "confirm", "--sort", "-trial", "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {(row["arm"], row["phase"]) for row in rows} == {("L2", "confirm")}
     numbers = [int(row["trial"]) for row in rows]
@@ -422,19 +422,29 @@ def test_show_refuses_what_the_run_does_not_have(
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
-def on_terminal(columns: int, *words: object) -> str:
-    """What `rungwise` prints on a terminal of that width, without its colours."""
+def on_terminal(columns: int, *words: object, code: int = 0) -> str:
+    """What `rungwise` prints on a terminal of that width, without its colours, before it ends with exit code `code`."""
     command = shlex.join([sys.executable, "-m", "rungwise", *map(str, words)])
     environment = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
     done = subprocess.run(
         ["script", "-qec", f"stty cols {columns}; {command}", "/dev/null"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=environment | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment | {"TERM": "xterm"},
     )  # fmt: skip
+    assert done.returncode == code, done.stdout
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout).replace("\r\n", "\n")
 
 
-def test_sql_without_a_query_lists_the_columns(two_arms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sql", str(two_arms), ""]) == 0
+def test_an_error_on_a_terminal_is_the_line_that_a_log_gets() -> None:
+    assert on_terminal(60, "show", "--top", "x", code=2).split() == (
+        ["error:", "--top", "must", "be", "a", "whole", "number", "(got", "'x')", "(see", "rungwise", "show", "--help)"]
+    )
+
+
+@pytest.mark.parametrize("words", [[], [""]])
+def test_sql_without_a_query_lists_the_columns(
+    words: list[str], two_arms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sql", str(two_arms), *words]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {"table": "trials", "column": "params_lr", "type": "double"}.items() <= next(
         row for row in rows if row["column"] == "params_lr"

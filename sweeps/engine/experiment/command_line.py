@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -45,12 +46,20 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     filled: Any = command_line.parse(
         _form(default, COMMON if short else GROUPS),
         ["--help"] if every else _with_number(given, "--until-sure", UNTIL_SURE),
+        _command(),
         flags={each.name: getattr(default, each.name) for each in fields(Options)},
         hints=_hints(sweep),
         description=_description(sweep) + (f"\n\n{HELP_ALL} shows all flags." if short else ""),
     )
     groups = [getattr(filled, group.name) for group in fields(filled)]
     return Options(**{each.name: getattr(group, each.name) for group in groups for each in fields(group)})
+
+
+def _command() -> str:
+    """`rungwise demo`, where the sweep is that of a command of `rungwise`; "" of a script."""
+    program, *words = sys.argv
+    is_ours = Path(program).name == "rungwise" or Path(program).parts[-2:] == ("rungwise", "__main__.py")
+    return f"rungwise {words[0]}" if is_ours and words else ""
 
 
 def _description(sweep: Sweep) -> str:
