@@ -314,3 +314,18 @@ def test_the_old_name_of_objectives_works_and_a_note_says_the_new_one(
     )
     assert replace(old, trials=3).all_objectives == new.all_objectives == {"val_accuracy": "max", "parameters": "min"}
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        *dict.fromkeys(
+            ("val_loss", "val_rmse", "eval_loss", "validation_0-logloss", "val/WER", "dice_loss"), "min"
+        ).items(),
+        *dict.fromkeys(("val_r2", "macro_f1", "roc_auc", "top_1_accuracy"), "max").items(),
+        *dict.fromkeys(("neg_mean_squared_error", "reward", "lr", "loss_reduction", "score", ""), None).items(),
+    ],
+)
+def test_the_name_of_a_metric_in_general_use_says_which_way_is_better(metric: str, mode: str | None) -> None:
+    assert Sweep(name="s", space={}, metric=metric).mode == mode
+    assert Sweep(name="s", space={}, metric=metric, mode="max").mode == "max"

@@ -156,8 +156,9 @@ def test_a_model_of_too_many_parameters_is_refused_before_it_trains(worker: Call
 # -- sweeps that cannot succeed ----------------------------------------------------------------------------------
 
 
-def stop_after(*ends: tuple[State, str]) -> str | None:
+def stop_after(*ends: tuple[State, str], notice: Callable[[str], None] | None = None) -> str | None:
     stop = Stop(Signals(), None)
+    stop.notice = notice
     for state, message in ends:
         stop.ended(state, Failure(FailureKind.EXCEPTION, message) if state is State.FAILED else None)
     assert stop.stop_all() is (stop.failure is not None)
@@ -176,6 +177,14 @@ def test_ten_trials_that_all_failed_end_the_sweep_with_the_commonest_error() -> 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.STOPPED, State.DIVERGED, State.LOST])
 def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) -> None:
     assert stop_after(*[(State.FAILED, "e")] * 9, (state, ""), *[(State.FAILED, "e")] * 30) is None
+
+
+def test_the_first_trial_that_ends_is_told_at_once_when_it_failed() -> None:
+    said: list[str] = []
+    assert stop_after(*[(State.FAILED, "KeyError: 'x'")] * 3, notice=said.append) is None
+    assert said == ["the first trial that ended FAILED with: KeyError: 'x'. When the first 10 have, the sweep ends."]
+    assert stop_after((State.COMPLETED, ""), (State.FAILED, "KeyError: 'x'"), notice=said.append) is None
+    assert len(said) == 1  # of a sweep in which some train, the table of trials tells
 
 
 def test_tune_can_pickle_what_stops_it_while_signals_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

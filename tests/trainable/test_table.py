@@ -291,7 +291,7 @@ TARGETS: dict[str, tuple[list[Any], Columns, str]] = {
     "all different": ([f"t{n}" for n in range(40)], Columns(target="y"), "has 40 classes in 40 rows"),
     "nothing": ([""] * 40, Columns(target="y"), "has no value"),
     "a column that is not there": ([0, 1] * 20, Columns(target="Y"), "did you mean 'y'"),
-    "no target": ([0, 1] * 20, Columns(), "--target must name the column to predict"),
+    "no target": ([0, 1] * 20, Columns(), r"--target must name the column .*; perhaps --target y$"),
     "two ways to split": ([0, 1] * 20, Columns(target="y", group="x", time="d"), "--group and --time"),
     "two roles of one column": ([0, 1] * 20, Columns(target="y", drop="y"), "one of them must go"),
     "a task of another name": ([0, 1] * 20, Columns(target="y", task="sort"), "--task must be"),  # type: ignore[arg-type]

@@ -225,10 +225,20 @@ def test_a_decimal_comma_is_no_separator_of_thousands(tmp_path: Path) -> None:
 
 
 def test_a_share_without_its_percent_sign_is_refused(tmp_path: Path, trained: TableEncoder) -> None:
-    with pytest.raises(DataError, match="column 'share' must hold numbers with '%'"):
+    with pytest.raises(DataError, match="column 'share' must contain numbers with '%'"):
         rows_of(tmp_path, trained, "3/4/2020;3,125;0,05;1;True")
-    with pytest.raises(DataError, match="column 'amount' must hold numbers without a unit"):
+    with pytest.raises(DataError, match="column 'amount' must contain numbers without a unit"):
         rows_of(tmp_path, trained, "3/4/2020;$3;5 %;1;True")
+
+
+def test_a_column_without_its_dates_is_refused_with_the_row_and_its_value(
+    tmp_path: Path, trained: TableEncoder
+) -> None:
+    rule = "column 'day' must contain dates, as it did when the model was trained, but row"
+    with pytest.raises(DataError, match=f"{rule} 2 has 'soon'"):
+        rows_of(tmp_path, trained, "3/4/2020;3,125;5 %;1;True\nsoon;3,125;5 %;1;True")
+    with pytest.raises(DataError, match=f"{rule} 1 has '20200403'"):
+        rows_of(tmp_path, trained, "20200403;3,125;5 %;1;True")
 
 
 def test_a_file_without_rows_is_not_predicted_in_silence(tmp_path: Path, trained: TableEncoder) -> None:

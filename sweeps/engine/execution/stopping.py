@@ -29,7 +29,8 @@ class Stop(Stopper):
         self.seconds_after_search: Callable[[], float | None] = lambda: None  # what follows needs; None: not known yet
         self._requests = requests
         self.failure: str | None = None  # why the sweep could not finish
-        self.notice: Callable[[str], None] | None = None  # gets a line once, when a signal was seen
+        self.notice: Callable[[str], None] | None = None  # gets a line at a signal, or when the first trial FAILED
+        self._said_stopping = False
         self.search_over = False  # because of the time budget
         self.deadline = deadline
         self._reasons: list[str] | None = []  # of the first trials, while all of them FAILED
@@ -44,9 +45,9 @@ class Stop(Stopper):
     def stop_all(self) -> bool:
         self._take_requests()
         self._look_at_clock()
-        if self.notice and self.signals.caught is not None:
-            notice, self.notice = self.notice, None
-            notice("stopping; Ctrl-C once more quits at once. The same command resumes.")
+        if self.notice and self.signals.caught is not None and not self._said_stopping:
+            self._said_stopping = True
+            self.notice("stopping; Ctrl-C once more quits at once. The same command resumes.")
         if self.signals.caught is not None or self.failure is not None:
             return True
         return self.out_of_time and not self.search_over
@@ -91,6 +92,11 @@ class Stop(Stopper):
         if failure.kind.is_infeasible:
             return  # says nothing of the next one
         self._reasons.append(failure.message)
+        if self.notice and len(self._reasons) == 1:
+            self.notice(
+                f"the first trial that ended FAILED with: {failure.message}. When the first {ALL_FAILED} have, the "
+                "sweep ends."
+            )
         if len(self._reasons) == ALL_FAILED:
             common, times = Counter(self._reasons).most_common(1)[0]
             self.failure = (

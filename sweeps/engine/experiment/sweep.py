@@ -13,7 +13,7 @@ from rungwise.results.io.text import say
 from rungwise.trainable.data.data_source import STANDARDISE
 from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.import_path import import_path_of
-from rungwise.trainable.report import MODES
+from rungwise.trainable.report import usual_mode
 
 Mode = Literal["max", "min"]
 TRAININGS = ("train", "objective", "program")  # fields, each a training of the user's own
@@ -61,8 +61,8 @@ class Sweep:
             whatever the trials need; nothing by default.
         metric: The reported metric that selects and stops trials: "val_accuracy" by default; of an objective "value",
             or "value_0" where there are further objectives.
-        mode: "max" or "min", or Optuna's "maximize" and "minimize". Follows from `metric` by default: losses and errors
-            are minimised.
+        mode: "max" or "min", or Optuna's "maximize" and "minimize". By default the name of `metric` says it: losses and
+            errors (val_rmse) are minimised, scores in general use (macro_f1) maximised.
         objectives: Further objectives, as metric names or {metric: mode}; the sampler then searches the Pareto front.
         max_parameters: Largest number of model parameters. A larger model is rejected before it trains, and the
             sampler treats the point as infeasible.
@@ -192,4 +192,4 @@ def _short(mode: Any) -> Any:
 
 
 def _mode(metric: object) -> Mode | None:
-    return MODES.get(metric) if isinstance(metric, str) else None
+    return usual_mode(metric) if isinstance(metric, str) else None

@@ -61,7 +61,8 @@ def untuned_notes(experiment: Experiment) -> list[str]:
     if not callable(experiment.space_object) and not experiment.space_of(first):
         return [f"what tuning gains over the defaults is not measured: {first} searches nothing"]
     return [
-        "what tuning gains over the defaults is not measured: not every hyperparameter has a default (docs/read.md)"
+        "what tuning gains over the defaults is not measured: the training declares no default of something that is "
+        "searched, as parameters or a dataclass with defaults would"
     ]
 
 

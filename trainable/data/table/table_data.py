@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from rungwise.trainable.data.table import split
 from rungwise.trainable.data.table.columns import SPLIT, Columns
 from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
 from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
+from rungwise.trainable.data.table.text_columns import TextColumn
 
 LONGEST_CLASS = 200  # characters of a class's name: it is shown everywhere
 SHOWN = 5  # names in a message
+USUAL_TARGETS = ("target", "class", "y", "outcome", "response", "labels", "category", "price")  # besides `TARGET`
 
 
 def problems(path: Path, roles: Columns) -> list[str]:
@@ -32,12 +35,18 @@ def problems(path: Path, roles: Columns) -> list[str]:
             shown = ", ".join(names[-SHOWN:])
             lines.append(
                 f"--target must name the column to predict, since {str(path)!r} has no column {roles.label!r}; it has "
-                f"{plural(len(names), 'column')}{', such as' if len(names) > SHOWN else ':'} {shown}"
+                f"{plural(len(names), 'column')}{', such as' if len(names) > SHOWN else ':'} {shown}; perhaps "
+                f"--target {shlex.quote(_likely_target(names))}"
             )
         wrong = memory.problem(str(path), nbytes(path))
         return [*lines, *([wrong] if wrong else [])]
     except DataError as error:
         return [str(error)]
+
+
+def _likely_target(names: Sequence[str]) -> str:
+    """The column with a usual name of targets; else the last one, where most tables have theirs."""
+    return next((name for usual in USUAL_TARGETS for name in names if name.lower() == usual), names[-1])
 
 
 def read(path: Path, roles: Columns, seed: int) -> Raw:
@@ -154,17 +163,24 @@ def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     if feature.kind == "number":
         if text is not None and not text.is_empty and text.unit != feature.form:
             told = f"with {feature.form!r}" if feature.form else "without a unit"
-            raise DataError(f"column {name!r} must hold numbers {told}, as it did when the model was trained")
+            raise DataError(f"column {name!r} must contain numbers {told}, as it did when the model was trained")
         values = file.typed(name, Columns(numeric=(name,)), decimal)
         if values.dtype.kind != "f":
-            raise DataError(f"column {name!r} must hold numbers, as it did when the model was trained")
+            raise DataError(_changed(name, "numbers", values, text))
         return values
     values = file.typed(name, Columns(), decimal, feature.form)
     if is_missing(values).all():
         return np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
     if values.dtype.kind != "M":
-        raise DataError(f"column {name!r} must contain dates, as it did when the model was trained")
+        raise DataError(_changed(name, "dates", values, text))
     return values
+
+
+def _changed(name: str, kind: str, values: Array, text: TextColumn | None) -> str:
+    """That a column no longer contains what it did, with a row that shows it: of text, the first that is no date."""
+    shown, there = (values, ~is_missing(values)) if text is None else (text.text.to_pylist(), ~text.are_dates)
+    row = int(np.argmax(there))
+    return f"column {name!r} must contain {kind}, as it did when the model was trained, but row {row + 1} has {shown[row]!r}"
 
 
 def _target_roles(file: TableFile, roles: Columns) -> Columns:

@@ -121,6 +121,11 @@ class TextColumn:
         example = next(value for value in text.to_pylist() if value is not None and not re.match(_ISO, value))
         raise DataError(f"column {name!r} has dates such as {example!r}, which are not read: {_way_out(name)}")
 
+    @cached_property
+    def are_dates(self) -> Array:
+        """Which values look like a date, or are missing; bool (N,)."""
+        return np.asarray(pc.match_substring_regex(self.text, _DATE_LIKE).fill_null(True))
+
     def odd_value(self) -> tuple[int, str] | None:
         """Row and text of the first value that is neither number nor date, in a column of which most others are."""
         there = pc.is_valid(self.text)
