@@ -190,6 +190,7 @@ def trial_table(reader: Reader, rows: Sequence[Mapping[str, Any]], top: int, *, 
             one_line(row["reason"] or "", _REASON if brief else REASON_LENGTH),
             style=_COLOURS[State(row["state"])],
         )
+    table.columns = [column for column in table.columns if any(isinstance(cell, str) and cell for cell in column.cells)]
     return table
 
 

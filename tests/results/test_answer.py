@@ -311,6 +311,16 @@ def test_without_test_scores_there_is_no_verdict(tmp_path: Path) -> None:
     )
 
 
+def test_an_arm_that_is_ahead_on_the_test_split_only_is_named(tmp_path: Path) -> None:
+    made = sweep(tmp_path / "run")
+    made.score(made.confirmed("no L2", made.search("no L2", 0.98), NO_L2), L2)
+    made.score(made.confirmed("L2", made.search("L2", 0.98), L2), NO_L2)
+    found = asked(tmp_path / "run")
+    assert "(95% interval 0.17 to 0.43 less, over 5 seeds" in found.sentence
+    assert found.details.startswith(f"{ONE_SEARCH}Best by validation is L2: 98.10% test accuracy ")
+    assert found.details.endswith(" On the test split, by which nothing is chosen, no L2 is ahead: 98.40%.")
+
+
 def test_an_arm_that_is_not_confirmed_yet_is_named(tmp_path: Path) -> None:
     made = sweep(tmp_path / "run")
     made.search("L2", 0.98)

@@ -173,7 +173,8 @@ class Session:
         common, times = Counter(trial.reason for trial in trials).most_common(1)[0]
         if len(trials) == 1:
             return f"the only trial {trials[0].state} with: {common}"
-        return f"all {len(trials)} trials FAILED or were LOST, {times} of them with: {common}"
+        states = " or ".join(sorted({trial.state for trial in trials}))
+        return f"all {len(trials)} trials {states}{'' if times == len(trials) else f', {times} of them'} with: {common}"
 
     def score(self, data: SweepData) -> bool:
         """Score the confirmed models on the test split; returns whether that was done, and the sweep is not stopped.

@@ -180,7 +180,8 @@ def _changed(name: str, kind: str, values: Array, text: TextColumn | None) -> st
     """That a column no longer contains what it did, with a row that shows it: of text, the first that is no date."""
     shown, there = (values, ~is_missing(values)) if text is None else (text.text.to_pylist(), ~text.are_dates)
     row = int(np.argmax(there))
-    return f"column {name!r} must contain {kind}, as it did when the model was trained, but row {row + 1} has {shown[row]!r}"
+    was = f"column {name!r} must contain {kind}, as it did when the model was trained"
+    return f"{was}, but row {row + 1} has {shown[row]!r}"
 
 
 def _target_roles(file: TableFile, roles: Columns) -> Columns:
