@@ -29,6 +29,10 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **how)
         self._escape: Callable[[str], str] = printable
 
+    def on_broken_pipe(self) -> None:
+        """Let the caller see that the reader of the output has ended: rich would exit with code 1."""
+        raise
+
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(self._escape(text), **how)
 
