@@ -42,6 +42,7 @@ GLOSSARY = {
 }
 _FORMS = {"confirmed": "confirmation", "searches": "search", "stopped early": "early stopping"}  # beside the plural
 _TOKEN = re.compile(r"<(/?)([a-zA-Z0-9!]+)[^>]*>|[^<]+")
+_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*( \d+)?")
 _LINKED_IN = frozenset({"p", "li", "dt", "figcaption"})
 _NEVER_IN = frozenset(
     {"a", "button", "code", "footer", "header", "label", "noscript", "pre", "script", "style", "title"}
@@ -54,7 +55,8 @@ def anchor(term: str) -> str:
 
 
 def link_first_uses(page: str) -> str:
-    """Link the first use of each term, in running text, to its entry, which is also the link's tooltip.
+    """Link the first use of each term, in running text, to its entry, which is also the link's tooltip. A flag with its
+    number is not broken over lines.
 
     `page` is HTML in which every `<` and `>` of a text is escaped.
     """
@@ -83,5 +85,6 @@ def link_first_uses(page: str) -> str:
             elif tag in open_tags:
                 del open_tags[len(open_tags) - 1 - open_tags[::-1].index(tag) :]
         in_text = not tag and _LINKED_IN & set(open_tags) and not _NEVER_IN & set(open_tags)
-        parts.append(use.sub(linked, token[0]) if in_text else token[0])
+        text = use.sub(linked, token[0]) if in_text else token[0]
+        parts.append(_FLAG.sub(r'<span class="flag">\g<0></span>', text) if in_text else text)
     return "".join(parts)

@@ -365,6 +365,7 @@ def test_terms_are_linked_in_running_text_only_as_whole_words() -> None:
     assert link_first_uses(page) == page.replace("<b>Rungs</b>", f"<b>{link}Rungs</a></b>")
     assert 'href="#term-winner-s-curse"' in link_first_uses("<li>the winner&#39;s curse</li>")
     assert link_first_uses("<p>a &lt;rung&gt;</p>").count("<a") == 1
+    assert link_first_uses("<p>more: --searches 161.</p>") == '<p>more: <span class="flag">--searches 161</span>.</p>'
 
 
 # -- that nothing breaks it ------------------------------------------------------------------------------------

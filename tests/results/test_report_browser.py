@@ -216,6 +216,8 @@ def test_on_paper_no_text_lies_over_other_text_and_none_is_cut(name: str, tmp_pa
     assert clashes == []
     lines = shown("Math.max(...[...document.querySelectorAll('.sortable .state')].map(e => e.getClientRects().length))")
     assert lines == 1  # a state and its dot
+    drawn = "Math.max(...[...document.querySelectorAll('.main-svg')].map(e => e.getBoundingClientRect().height))"
+    assert shown(drawn) == 300  # two plots on a page
     if name == "sweep":  # a browser makes a wider page smaller
         assert shown("document.documentElement.scrollWidth") == 690
 

@@ -284,6 +284,16 @@ def test_a_grid_of_one_arm_and_a_range_of_another_share_a_numeric_scale() -> Non
     assert not scale_of([entry(listed, 1e-4), entry(listed, 1e-2)], "lr").numeric
 
 
+@pytest.mark.parametrize(("high", "labels", "ticks"), [(6, ["1", "4", "6"], 1), (6.5, ["1", "3.75", "6.5"], None)])
+def test_an_axis_of_few_whole_numbers_has_a_tick_at_each(high: float, labels: list[str], ticks: int | None) -> None:
+    ranged = {"name": "IntDistribution", "attributes": {"low": 1, "high": high, "log": False, "step": 1}}
+    trial = SimpleNamespace(distributions={"width": json.dumps(ranged)}, params={"width": 1})
+    scale = scale_of([SimpleNamespace(trial=trial)], "width")  # type: ignore[list-item]
+    assert isinstance(scale, NumericScale)
+    assert scale.axis("width").get("dtick") == ticks
+    assert [text for _, text in scale.labels()] == labels
+
+
 def test_an_arms_own_range_is_in_words() -> None:
     ranged = json.dumps({"name": "FloatDistribution", "attributes": {"low": 1e-3, "high": 1.0, "log": True}})
     listed = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": [0.0, 0.5]}})

@@ -9,7 +9,7 @@ from rungwise.results.analysis.budget.leads import find_leads
 from rungwise.results.analysis.findings import BudgetDecides, Findings
 from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.io.formatting import metric_label
-from rungwise.results.report.plots.primitives import Figure, Json, View, arm_colour, axis, safe
+from rungwise.results.report.plots.primitives import Figure, Json, View, arm_colour, axis, safe, whole_ticks
 from rungwise.results.report.snapshot import Snapshot
 from rungwise.text import plural
 
@@ -22,8 +22,8 @@ def plot_budget(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Fin
     if not averaged:
         return None
     views = [
-        View("by trials", _traces(averaged, snapshot, "trials"), _layout(snapshot, "trials of a search")),
-        View("by epochs", _traces(averaged, snapshot, "epochs"), _layout(snapshot, "epochs that a search has trained")),
+        View("by trials", data := _traces(averaged, snapshot, "trials"), _layout(snapshot, "trials of a search", data)),
+        View("by epochs", data := _traces(averaged, snapshot, "epochs"), _layout(snapshot, "epochs of a search", data)),
     ]
     score = findings.objective_format
     ends = [
@@ -89,5 +89,7 @@ def _traces(curves: Sequence[BudgetCurve], snapshot: Snapshot, unit: str) -> lis
     return data
 
 
-def _layout(snapshot: Snapshot, title: str) -> Json:
-    return {"xaxis": {"title": {"text": title}, "rangemode": "tozero"}, "yaxis": axis(snapshot.metric)}
+def _layout(snapshot: Snapshot, title: str, data: Sequence[Json]) -> Json:
+    most = max(at for trace in data for at in trace["x"])
+    xaxis = {"title": {"text": title}, "rangemode": "tozero", **whole_ticks(most)}
+    return {"xaxis": xaxis, "yaxis": axis(snapshot.metric)}

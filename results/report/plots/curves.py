@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rungwise.results.io.formatting import metric_label
 from rungwise.results.record.types import State
-from rungwise.results.report.plots.primitives import Figure, Json, View, axis, colour, padded, state_colour
+from rungwise.results.report.plots.primitives import Figure, Json, View, axis, colour, padded, state_colour, whole_ticks
 from rungwise.results.report.snapshot import EPSILON, Entry, Snapshot, by_state
 from rungwise.text import plural
 
@@ -112,8 +112,8 @@ def _curve_layout(snapshot: Snapshot, limits: tuple[float, float]) -> Json:
             {"x": rung, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"rung {index}", "showarrow": False}
             | {"font": {"size": 11, "color": colour("muted")}}
         )
-    epochs = [0, snapshot.epochs * 1.03] if snapshot.epochs else None
-    xaxis = {"title": {"text": "epochs"}, "showgrid": False, "range": epochs}
+    epochs = {"range": [0, snapshot.epochs * 1.03], **whole_ticks(snapshot.epochs)} if snapshot.epochs else {}
+    xaxis = {"title": {"text": "epochs"}, "showgrid": False, **epochs}
     layout = {"xaxis": xaxis, "yaxis": axis(snapshot.metric, range=list(limits)), "hovermode": "closest"}
     return layout | {"shapes": shapes, "annotations": notes}
 

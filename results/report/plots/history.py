@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rungwise.results.io.formatting import format_metric, metric_label
-from rungwise.results.report.plots.primitives import Figure, Json, View, arm_colour, arm_markers, axis, padded, safe
+from rungwise.results.report.plots.primitives import (
+    Figure,
+    Json,
+    View,
+    arm_colour,
+    arm_markers,
+    axis,
+    padded,
+    safe,
+    whole_ticks,
+)
 from rungwise.results.report.snapshot import Entry, Snapshot, first_ranked
 
 
@@ -32,7 +42,8 @@ def plot_history(snapshot: Snapshot) -> Figure | None:
             trace["x"].append(last)
             trace["y"].append(trace["y"][-1])
         limits = {} if label == "all scores" else {"range": [low, high]}
-        views.append(View(label, data, {"xaxis": {"title": {"text": title}}, "yaxis": axis(snapshot.metric, **limits)}))
+        xaxis = {"title": {"text": title}} | (whole_ticks(last) if title == "trial" else {})
+        views.append(View(label, data, {"xaxis": xaxis, "yaxis": axis(snapshot.metric, **limits)}))
     worse = sum(not low <= entry.best <= high for entry in rankable if entry.best is not None)
     if not worse:
         views.pop()

@@ -16,6 +16,7 @@ from rungwise.results.record.types import State
 
 Json = dict[str, Any]
 LABEL = 22  # characters of a name beside an axis
+FEW = 8  # whole numbers that all have a tick
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "pentagon")
 
 
@@ -78,6 +79,11 @@ def axis(metric: str, **more: Any) -> Json:
     if "accuracy" in metric:
         layout["tickformat"] = ".4~%"
     return layout | more
+
+
+def whole_ticks(span: float) -> Json:
+    """Ticks of an axis of whole numbers: of few, plotly.js would also label 0.5 and 1.5."""
+    return {"dtick": 1} if span <= FEW else {}
 
 
 def category(values: Sequence[str], **more: Any) -> Json:

@@ -6,6 +6,7 @@ const narrow = matchMedia("(max-width: 640px)");
 const touch = matchMedia("(pointer: coarse)");
 const plots = [];
 const PAPER = 690; // CSS pixels between the margins of an A4 or letter page
+const PAPER_HEIGHT = 300; // CSS pixels of a plot at most, so that a page takes two with their words: .plot in page.css
 let printing = false;
 
 // "var(--ink)" becomes the colour that it is now; everything else stays what it is.
@@ -45,7 +46,8 @@ function layoutOf(plot, view, style) {
   const small = narrow.matches;
   const font = { family: getComputedStyle(document.body).fontFamily, size: small ? 12 : 13, color: ink };
   const width = !printing ? undefined : plot.at.closest(".grid") ? PAPER / 2 - 12 : PAPER;
-  const room = [0.6 * (width ?? (plot.at.clientWidth || 400)), 0.7 * (plot.at.clientHeight || 240)]; // the rest is for the other axis
+  const height = printing ? Math.min(PAPER_HEIGHT, plot.at.clientHeight) : undefined;
+  const room = [0.6 * (width ?? (plot.at.clientWidth || 400)), 0.7 * (height ?? (plot.at.clientHeight || 240))]; // the rest is for the other axis
   const asked = plot.chosen ? { ...view.layout, ...chosenLayout(plot) } : view.layout;
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -55,6 +57,7 @@ function layoutOf(plot, view, style) {
     showlegend: false,
     autosize: true,
     width,
+    height,
     dragmode: touch.matches ? false : "zoom", // a finger on a plot scrolls the page
     hoverlabel: {
       bgcolor: style.getPropertyValue("--panel").trim(),

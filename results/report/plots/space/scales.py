@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rungwise.results.io.formatting import setting
-from rungwise.results.report.plots.primitives import Json, category, safe
+from rungwise.results.report.plots.primitives import Json, category, safe, whole_ticks
 from rungwise.results.report.snapshot import Entry
 
 
@@ -21,6 +21,7 @@ class NumericScale:
     low: float
     high: float
     log: bool
+    whole: bool = False  # its values are whole numbers
     numeric = True
 
     def place(self, value: Any) -> float:
@@ -38,7 +39,8 @@ class NumericScale:
         return float(value)
 
     def labels(self) -> list[tuple[float, str]]:
-        return [(place, _rounded(self.at(place))) for place in (0.0, 0.5, 1.0)]
+        middle = (self.place(round(self.at(0.5))) if self.whole and not self.log else 0.5,)
+        return [(place, _rounded(self.at(place))) for place in (0.0, *middle, 1.0)]
 
     def axis(self, title: str) -> Json:
         low, high = self._in(self.low), self._in(self.high)
@@ -47,7 +49,11 @@ class NumericScale:
         if self.log:
             ends = [(low - room) / math.log(10), (high + room) / math.log(10)]
             return layout | {"type": "log", "range": ends, "exponentformat": "e", "dtick": _decades(ends)}
-        return layout | {"type": "linear", "range": [low - room, high + room]}
+        return (
+            layout
+            | (whole_ticks(high - low) if self.whole else {})
+            | {"type": "linear", "range": [low - room, high + room]}
+        )
 
     def _in(self, value: float) -> float:
         return math.log(value) if self.log and value > 0 else value
@@ -89,7 +95,8 @@ def scale_of(entries: Sequence[Entry], name: str) -> NumericScale | ChoiceScale:
     if len(numbers) == len(values) and values and (bounds or not distributions):
         low = min([float(v) for v in numbers] + [float(b["low"]) for b in bounds])
         high = max([float(v) for v in numbers] + [float(b["high"]) for b in bounds])
-        return NumericScale(name, low, high, low > 0 and any(b.get("log") for b in bounds))
+        whole = all(float(number).is_integer() for number in [*numbers, low, high])
+        return NumericScale(name, low, high, low > 0 and any(b.get("log") for b in bounds), whole)
     choices = [choice for distribution in distributions for choice in distribution["attributes"].get("choices", [])]
     return ChoiceScale(name, list(dict.fromkeys(setting(v) for v in [*choices, *values])))
 
