@@ -91,7 +91,7 @@ class Config(BaseModel):
     schedule: Literal["constant", "cosine", "one-cycle"] = hyperparameter(
         "constant", "", "learning rate over the trial's epochs"
     )
-    batch_size: int = hyperparameter(128, "samples", "samples a step", ge=1)
+    batch_size: int = hyperparameter(128, "samples", "samples per step", ge=1)
     class_weights: Literal["none", "balanced"] = hyperparameter(
         "none", "", "balanced: samples of rare classes count more in the training loss, N / (K n_k)"
     )

@@ -88,7 +88,7 @@ def report(run: OptionalRun = None, /, *, open: Switch = False, watch: Switch = 
 
     Args:
         open: Show it in the browser.
-        watch: Write it again and again until the sweep ends; the page in the browser renews itself.
+        watch: Keep it up to date until the sweep ends; the page in the browser reloads itself.
     """
     from rungwise.results.report.report import FILE as REPORT
     from rungwise.results.report.report import ReportError, write

@@ -24,7 +24,7 @@ EVERY = 2.0  # seconds between two looks at the record
 
 
 def dashboard(run: OptionalRun = None, /, *, port: int = 8080) -> int:
-    """Show a run's Optuna studies in optuna-dashboard, live while it goes on.
+    """Show a run's Optuna studies in optuna-dashboard, live while the sweep runs.
 
     It serves this machine alone, until Ctrl-C.
 

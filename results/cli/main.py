@@ -73,7 +73,7 @@ def _print_help(further: Further) -> None:
 
     from rungwise.results.io.terminal import Terminal
 
-    say("usage: rungwise [-h] [--version] COMMAND ...\n\nLook at runs, and make their views again from the record.\n")
+    say("usage: rungwise [-h] [--version] COMMAND ...\n\nInspect runs, and rebuild their views from the record.\n")
     listed = Table.grid(padding=(0, 2, 0, 0))
     for name, command in (*further.items(), *COMMANDS.items()):
         listed.add_row(name, (command.__doc__ or "").partition("\n")[0])

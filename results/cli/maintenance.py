@@ -36,7 +36,7 @@ def export(
     loggers: Annotated[tuple[str, ...], arg(metavar="LOGGER", help_behavior_hint="(default: the sweep's)")] = (),
     tracking_uri: TrackingUri = None,
 ) -> int:
-    """Bring Parquet and the loggers, such as MLflow, up to the record.
+    """Bring Parquet tables and loggers, such as MLflow, up to date with the record.
 
     Args:
         loggers: mlflow, tensorboard, wandb, optuna, or a function: module:function, file.py:function.
@@ -106,7 +106,7 @@ def doctor(run: OptionalRun = None, /, *, fix: Switch = False, tracking_uri: Tra
 
 
 def study(run: OptionalRun = None, /, *, storage: Annotated[str, arg(metavar="URL")]) -> int:
-    """Write an Optuna study of each arm.
+    """Write the Optuna studies of a run to a storage.
 
     Args:
         storage: Such as sqlite:///study.db; for optuna-dashboard.
@@ -127,7 +127,7 @@ def copy(
     where: Annotated[str | None, arg(metavar="WHERE", help_behavior_hint="")] = None,
     /,
 ) -> int:
-    """Copy a run as it is at one moment, also while it runs.
+    """Copy a consistent snapshot of a run, also while it runs.
 
     Args:
         run_or_where: As in the other commands; WHERE, when it is the only one.

@@ -32,7 +32,7 @@ def stop(
     trial: Annotated[int | None, arg(metavar="[TRIAL]", help_behavior_hint="(default: the whole sweep)")] = None,
     /,
 ) -> int:
-    """Stop a sweep that runs, as Ctrl-C does, or one of its trials.
+    """Stop a running sweep, as Ctrl-C does, or one of its trials.
 
     The sweep's own command resumes a sweep. A trial ends at its next report and keeps its scores.
 
@@ -76,7 +76,7 @@ def _require_running(reader: Reader, trial: int) -> None:
 
 
 def watch(run: OptionalRun = None, /, *, page: Switch = False) -> int:
-    """Watch a sweep that another process runs, until it ends.
+    """Watch a sweep that runs in another process, until it ends.
 
     Args:
         run: The run's folder, or its name in runs/.

@@ -164,8 +164,8 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     open_ = Comparison("L2", "no L2", Verdict.CANNOT_TELL, wide, needed=12)
     assert found.comparison_text(open_) == (
         "Cannot tell yet whether L2 makes a difference: between 0.09 points less and 0.16 more test accuracy than no "
-        "L2 (95% interval), with 1 of 16 trials each; 5 searches per arm. A difference of 0.10 points would be seen by "
-        "about 12 searches (7 more): --searches 12, or --until-sure 16, which stops when the answer is sure."
+        "L2 (95% interval), with 1 of 16 trials each; 5 searches per arm. Resolving a difference of 0.10 points would "
+        "take about 12 searches (7 more): --searches 12, or --until-sure 16, which stops when the answer is clear."
     )
     assert found.comparison_text(replace(open_, needed=17)).endswith("17 searches (12 more): --searches 17.")
     assert found.comparison_text(replace(open_, needed=None)).endswith(
@@ -174,7 +174,7 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
     )
     few_samples = replace(open_, needed=None, difference=replace(wide, sample_variance=0.001**2))
     assert found.comparison_text(few_samples).endswith(
-        "However many searches there are, 0.10 points are too little for this test split: take a larger one."
+        "This test split is too small to resolve 0.10 points, however many searches there are: use a larger one."
     )
     useless = replace(open_, needed=5, difference=replace(wide, n=2, n_other=2, low=-1.0, high=1.0))
     assert found.comparison_text(useless) == (

@@ -128,7 +128,7 @@ def test_a_long_text_takes_no_memory_of_all_rows(tmp_path: Path) -> None:
     rows = [f"{long if n % 3 == 0 and n < 60 else 's'},{n % 7},{'ab'[n % 2]}" for n in range(9000)]
     (tmp_path / "t.csv").write_text("\n".join(["x,number,y", *rows]))
     assert done(load(DataSource(str(tmp_path / "t.csv"), columns=TARGET)))["x"].startswith("category")
-    with pytest.raises(DataError, match="must hold names of classes, but has a text of 1,048,576 characters"):
+    with pytest.raises(DataError, match="must contain names of classes, but has a text of 1,048,576 characters"):
         load(DataSource(str(tmp_path / "t.csv"), columns=Columns(target="x")))
 
 
@@ -176,7 +176,7 @@ def test_times_of_a_day_are_numbers(tmp_path: Path, values: pa.Array) -> None:
 @pytest.mark.parametrize("values", [[1.0, float("inf")], [2**60, 2**60 + 1]], ids=["infinite", "digits are lost"])
 def test_numbers_that_cannot_be_features_name_their_column(tmp_path: Path, values: list[Any]) -> None:
     pq.write_table(pa.table({"x": values * 30, "y": ["a", "b", "b"] * 20}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=r"column 'x' must hold finite numbers, but row 2|--drop 'x'"):
+    with pytest.raises(DataError, match=r"column 'x' must contain finite numbers, but row 2|--drop 'x'"):
         load(DataSource(str(tmp_path / "t.parquet"), columns=TARGET))
 
 

@@ -83,7 +83,7 @@ def note_text(note: Note, findings: Findings) -> str:
         case BudgetDecides(first, until, later, start):
             return (
                 f"Up to {plural(until, 'trial')} {first} is ahead, from {start} on {later}: the answer depends on the "
-                "budget (best validation score after so many trials, mean over searches)."
+                "budget (best validation score after that many trials, mean over searches)."
             )
         case SeedIgnored(arm, seeds):
             which = "Both" if seeds == 2 else f"All {seeds}"
@@ -98,8 +98,8 @@ def note_text(note: Note, findings: Findings) -> str:
         case RepeatedLooks(looks):
             counts = conjunction([f"{count}" for count in looks])
             return (
-                f"The test split was scored after {counts} searches per arm. Whoever looks several times at a "
-                f"{PERCENT} interval is misled more often than in {1 - CONFIDENCE:.0%} of the cases."
+                f"The test split was scored after {counts} searches per arm. Looking several times at a "
+                f"{PERCENT} interval misleads in more than {1 - CONFIDENCE:.0%} of the cases."
             )
         case UntilSure(most):
             return (

@@ -111,7 +111,7 @@ def _needed(comparison: Comparison, found: Difference, findings: Findings) -> st
         return ""
     worth = findings.format.amount(findings.worth)
     if comparison.needed is None and not samples_suffice(found, findings.worth):
-        return f"However many searches there are, {worth} are too little for this test split: take a larger one."
+        return f"This test split is too small to resolve {worth}, however many searches there are: use a larger one."
     if comparison.needed is None:
         return (
             f"Searches score too differently for {MOST} of them to show a difference of {worth}: more --trials make "
@@ -119,9 +119,9 @@ def _needed(comparison: Comparison, found: Difference, findings: Findings) -> st
         )
     more = comparison.needed - min(found.n, found.n_other)
     most = max(REPEATED_LEVELS)
-    until_sure = f", or --until-sure {most}, which stops when the answer is sure" if comparison.needed <= most else ""
+    until_sure = f", or --until-sure {most}, which stops when the answer is clear" if comparison.needed <= most else ""
     return (
-        f"A difference of {worth} would be seen by about {comparison.needed} searches ({more} more): "
+        f"Resolving a difference of {worth} would take about {comparison.needed} searches ({more} more): "
         f"--searches {comparison.needed}{until_sure}."
     )
 

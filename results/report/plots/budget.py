@@ -38,7 +38,7 @@ def plot_budget(curves: Sequence[BudgetCurve], snapshot: Snapshot, findings: Fin
         "budget",
         f"Best {metric_label(snapshot.metric)} to expect. {'; '.join(ends)}. {leads}".strip(),
         views,
-        "Line: the best validation score after so many trials, mean over the searches of an arm. Band: its 95% "
+        "Line: the best validation score after that many trials, mean over the searches of an arm. Band: its 95% "
         f"t-interval, separately at each number of trials.{pooled} The best of many noisy scores is optimistic, in "
         "all arms alike.",
     )

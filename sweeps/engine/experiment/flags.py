@@ -85,19 +85,19 @@ class Options:
     """Dataset: a known name, a table (.csv, .tsv, .parquet, .arrow), an .npz file, or a folder that has one folder of
     images per class."""
     target: str | None = None
-    """Of a table: the column to predict; by default label."""
+    """Column of a table to predict; by default label."""
     drop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
-    """Of a table: columns that are no features."""
+    """Columns of a table to leave out."""
     categorical: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
-    """Of a table: columns whose values are categories, although they look like numbers or identifiers."""
+    """Columns of a table to read as categories, although they look like numbers or identifiers."""
     numeric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
-    """Of a table: columns whose values are numbers, although they look like identifiers."""
+    """Columns of a table to read as numbers, although they look like identifiers."""
     group: str | None = None
-    """Of a table: the column, such as a patient, whose rows stay in one split."""
+    """Column of a table, such as a patient: rows with the same value stay in one split."""
     time: str | None = None
-    """Of a table: the column by which rows are split: the latest are the test split."""
+    """Column of a table that orders its rows in time: the latest rows are the test split."""
     task: str | None = None
-    """Of a table: classification or regression, where the target does not tell."""
+    """Of a table: classification or regression, where the target leaves it open."""
     preprocess: str = STANDARDISE
     """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
@@ -105,11 +105,11 @@ class Options:
     seed: int = 0
     """Seed of suggestions, initial weights, sample order and dropout."""
     until_sure: int = 0
-    """Add searches to all arms in turn until the answer is sure, up to so many of each arm; without a number 12, and
-    0 = add none. Intervals are widened, so that they hold however often one looks."""
+    """Add one search to every arm at a time until the answer is no longer open, up to this number per arm (12 without a
+    number; 0 = add none). Intervals are widened to stay valid over repeated looks."""
     budget: str = "trials"
-    """What searches have equally many of: trials, or epochs. epochs: each search trains as many as --trials trainings
-    to the end would take, so that what early stopping saves goes into further trials; the last one is stopped there."""
+    """What all searches get the same number of: trials or epochs. epochs: each search trains as many epochs as --trials
+    full trainings take, so that what early stopping saves goes into further trials; the last one is stopped there."""
     concurrency: int = 0
     """Trials that run at once; 0 = as many as fit, but at most a quarter of the trials, so that the sampler can
     learn."""
@@ -146,8 +146,8 @@ class Options:
     data_root: Path | None = None
     """Folder of torchvision datasets; missing ones are downloaded to it."""
     time_budget: float | None = None
-    """Minutes that the sweep may take, about: the search ends early enough for the confirmation, so that there is an
-    answer. The same command goes on with the search."""
+    """Minutes that the sweep may take, approximately. The search ends early enough for the confirmation, so that there
+    is an answer. The same command continues the search."""
     trial_timeout: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
     """Minutes without a report after which a trial counts as hung and fails; by default never."""
     confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True

@@ -214,7 +214,7 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
             return target, ()
     texts = [str(value) for value in distinct] if target.dtype == object else [f"{value:.17g}" for value in distinct]
     if (longest := max(map(len, texts))) > LONGEST_CLASS:
-        raise DataError(f"the target {name!r} must hold names of classes, but has a text of {longest:,} characters")
+        raise DataError(f"the target {name!r} must contain names of classes, but has a text of {longest:,} characters")
     labels = np.searchsorted(distinct, target)
     if len(distinct) * 2 > len(target):
         raise DataError(

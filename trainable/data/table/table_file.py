@@ -69,7 +69,7 @@ class TableFile:
                 raise DataError(f"column {name!r} is {column.type} and cannot be read: {error}") from error
         if values.dtype.kind == "f" and len(rows := np.flatnonzero(np.isinf(values))):
             raise DataError(
-                f"column {name!r} must hold finite numbers, but row {rows[0] + 1} has {values[rows[0]]}"
+                f"column {name!r} must contain finite numbers, but row {rows[0] + 1} has {values[rows[0]]}"
                 f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
             )
         return values
