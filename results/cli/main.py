@@ -17,7 +17,7 @@ from types import MappingProxyType
 from rungwise.errors import RungwiseError
 from rungwise.results.cli import commands, maintenance, running
 from rungwise.results.io.command_line import CommandLineError, parse
-from rungwise.results.io.text import drop_unread_output, print_anything, say
+from rungwise.results.io.text import drop_unread_output, print_anything, say, say_prose
 from rungwise.results.record.types import FILE
 
 Further = Mapping[str, Callable[[list[str]], int]]  # commands that read their own flags and help
@@ -52,15 +52,15 @@ def main(arguments: list[str] | None = None, further: Further = MappingProxyType
         flags = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
         return parse(COMMANDS[name], [_current_flag(word) for word in words], f"rungwise {name}", flags=flags)
     except RungwiseError as error:
-        say(f"error: {error}", sys.stderr)
+        say_prose(f"error: {error}")
         return 2
     except sqlite3.DatabaseError as error:
-        say(f"error: a record must be whole, but {FILE} is not ({error}); restore it from a copy", sys.stderr)
+        say_prose(f"error: a record must be whole, but {FILE} is not ({error}); restore it from a copy")
         return 2
     except OSError as error:  # a full disk, a folder of another user: the message names the file
         if isinstance(error, BrokenPipeError) and drop_unread_output():  # | head
             return 0
-        say(f"error: {error}", sys.stderr)
+        say_prose(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
+import textwrap
 from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rungwise.results.io.redaction import redacted
 from rungwise.text import one_line, printable
@@ -15,9 +17,21 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 
+_AT_SPACES: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # a path or flag stays whole
+
+
 def say(text: object, file: TextIO | None = None) -> None:
     """Print `text`, printable and without secrets, on standard output or `file`."""
     print(printable(redacted(str(text))), file=file, flush=True)
+
+
+def say_prose(text: str) -> None:
+    """Print notes and errors on standard error. A terminal has them broken at words, not wherever a line is full."""
+    columns = shutil.get_terminal_size().columns
+    lines = redacted(text).splitlines()  # first, as a secret may contain spaces
+    if sys.stderr.isatty():
+        lines = [part for line in lines for part in textwrap.wrap(line, columns, **_AT_SPACES) or [""]]
+    say("\n".join(lines), sys.stderr)
 
 
 def error_line(error: BaseException) -> str:

@@ -37,8 +37,8 @@ class View:
         return
 
     def note(self, line: str) -> None:
-        """One line that a user should see whatever the view."""
-        self.console.print(line, soft_wrap=True)
+        """One line that a user should see whatever the view; a terminal that is narrower has it broken at words."""
+        self.console.print(line, soft_wrap=not self.console.is_terminal)
 
     def refresh(self) -> None:
         """Show what is known now."""

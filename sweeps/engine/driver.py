@@ -32,7 +32,7 @@ from rungwise.engine.worth import add_search, with_added_searches
 from rungwise.results.io.command_line import CommandLineError
 from rungwise.results.io.paths import run_name_problem, working_folder_problems
 from rungwise.results.io.redaction import redacted_uri, remember
-from rungwise.results.io.text import drop_unread_output, print_anything, say
+from rungwise.results.io.text import drop_unread_output, print_anything, say, say_prose
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.stop_requests import StopRequests
 from rungwise.results.record.types import RecordError, SweepState
@@ -123,12 +123,12 @@ def _run(sweep: Sweep, arguments: list[str] | None, signals: Signals) -> int:
             return train_one(resolve(sweep, options), options)
         return _sweep(sweep, options, signals).code
     except (CannotRun, CommandLineError, ModelError, RecordError) as problem:
-        say(f"error: {problem}", sys.stderr)
+        say_prose(f"error: {problem}")
         return problem.code
     except OSError as problem:  # a full disk: the message names the file
         if isinstance(problem, BrokenPipeError) and drop_unread_output():
             return 0
-        say(f"error: {problem}", sys.stderr)
+        say_prose(f"error: {problem}")
         return 1 if signals.caught is None else 128 + signals.caught  # a summary for a terminal that is gone
 
 

@@ -182,7 +182,7 @@ def test_one_other_end_among_the_first_ten_lets_the_sweep_go_on(state: State) ->
 def test_the_first_trial_that_ends_is_told_at_once_when_it_failed() -> None:
     said: list[str] = []
     assert stop_after(*[(State.FAILED, "KeyError: 'x'")] * 3, notice=said.append) is None
-    assert said == ["the first trial that ended FAILED with: KeyError: 'x'. When the first 10 have, the sweep ends."]
+    assert said == ["the first trial to end FAILED (the sweep ends if the first 10 all do): KeyError: 'x'"]
     assert stop_after((State.COMPLETED, ""), (State.FAILED, "KeyError: 'x'"), notice=said.append) is None
     assert len(said) == 1  # of a sweep in which some train, the table of trials tells
 

@@ -434,7 +434,7 @@ def on_terminal(columns: int, *words: object, code: int = 0) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout).replace("\r\n", "\n")
 
 
-def test_an_error_on_a_terminal_is_the_line_that_a_log_gets() -> None:
+def test_an_error_on_a_terminal_is_the_line_that_a_log_gets_broken_at_words() -> None:
     assert on_terminal(60, "show", "--top", "x", code=2).split() == (
         ["error:", "--top", "must", "be", "a", "whole", "number", "(got", "'x')", "(see", "rungwise", "show", "--help)"]
     )

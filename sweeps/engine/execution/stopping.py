@@ -94,8 +94,7 @@ class Stop(Stopper):
         self._reasons.append(failure.message)
         if self.notice and len(self._reasons) == 1:
             self.notice(
-                f"the first trial that ended FAILED with: {failure.message}. When the first {ALL_FAILED} have, the "
-                "sweep ends."
+                f"the first trial to end FAILED (the sweep ends if the first {ALL_FAILED} all do): {failure.message}"
             )
         if len(self._reasons) == ALL_FAILED:
             common, times = Counter(self._reasons).most_common(1)[0]

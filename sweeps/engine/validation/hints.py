@@ -11,7 +11,7 @@ from rungwise.engine.experiment.experiment import Experiment
 from rungwise.engine.experiment.flags import Options
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.validation.choices import unpackable
-from rungwise.results.io.text import say
+from rungwise.results.io.text import say, say_prose
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.text import plural
@@ -91,7 +91,7 @@ def idle_flags(sweep: Sweep, options: Options) -> list[str]:
 def print_notes(options: Options, notes: Iterable[str]) -> None:
     """Each note once on standard error, unless --quiet."""
     for note in [] if options.quiet else dict.fromkeys(notes):
-        say(f"note: {note}", sys.stderr)
+        say_prose(f"note: {note}")
 
 
 def print_wait(options: Options, doing: str) -> None:
