@@ -172,7 +172,7 @@ class MlflowLogger:
         elif settings.parent and settings.experiment:
             lines.append("the experiment is that of MLFLOW_RUN_ID's run, under which the sweep is nested")
         if self._infinite and not self.uri.startswith("http"):
-            lines.append("an infinite metric is there as the largest float, as SQL has no infinity")
+            lines.append("an infinite metric is stored as the largest float, as SQL has no infinity")
         return tuple(lines)
 
     def _add_files(self, view: RecordView) -> None:

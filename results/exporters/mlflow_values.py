@@ -52,7 +52,7 @@ class RunNames:
         kinds = {"arms": "arm", "fixed": "fixed hyperparameter", "params": "hyperparameter", "metrics": "metric"}
         for kind, word in kinds.items():
             for legal, name in getattr(self, kind).changed().items():
-                yield f"the {word} {name!r} is there as {legal!r}"
+                yield f"the {word} {name!r} is stored as {legal!r}"
 
     def as_tag(self) -> dict[str, str]:
         """Which names stand for others, as far as a tag has room; {} when none does."""
@@ -73,7 +73,7 @@ def legal_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         legal[names.of(key)] = value[:TAG_LENGTH]
         if len(value) > TAG_LENGTH:
             notes.append(f"the tag {key!r} has {len(value)} characters, of which the first {TAG_LENGTH} are there")
-    return legal, notes + [f"the tag {key!r} is there as {made!r}" for made, key in names.changed().items()]
+    return legal, notes + [f"the tag {key!r} is stored as {made!r}" for made, key in names.changed().items()]
 
 
 def parent_tags(view: RecordView) -> dict[str, str]:

@@ -219,7 +219,7 @@ def test_wandb_has_a_run_for_each_trial_in_the_sweeps_group(run: Path) -> None:
     assert {one.run_group for one in begun} == {"demo"}
     assert {one.project for one in begun} == {"vision_net"}
     assert {"team=a", "L2"} <= {tag for one in begun for tag in one.tags}
-    assert done.notes == ("the project 'vision/net' is there as 'vision_net'",)
+    assert done.notes == ("the project 'vision/net' is stored as 'vision_net'",)
     ends = [record.exit.exit_code for _, record in records(run) if record.WhichOneof("record_type") == "exit"]
     assert Counter(ends) == {0: 3, 1: 3, 255: 1}  # completed and stopped; diverged, failed, lost; still in flight
 

@@ -553,8 +553,8 @@ def test_an_experiment_of_ones_own_and_tags_that_mlflow_refuses_are_mapped_and_s
     assert (there["team"], there["cost _EUR_"], len(there["long"])) == ("a", "1", 5000)
     assert done.notes == (
         "the tag 'long' has 6000 characters, of which the first 5000 are there",
-        "the tag 'cost (EUR)' is there as 'cost _EUR_'",
-        "an infinite metric is there as the largest float, as SQL has no infinity",
+        "the tag 'cost (EUR)' is stored as 'cost _EUR_'",
+        "an infinite metric is stored as the largest float, as SQL has no infinity",
     )
     assert mlflow_feed(run).sync().metrics == 0
 
@@ -565,7 +565,7 @@ def test_names_that_mlflow_refuses_are_said(out: Path) -> None:
         add(record, 1)
         number = record.start_attempt(1)
         record.add_report(1, number, 1, {"epoch": 1.0, "val_accuracy": 0.5, "f1 (macro)": 0.5})
-    assert mlflow_feed(out / "demo").sync().notes == ("the metric 'f1 (macro)' is there as 'f1 _macro_'",)
+    assert mlflow_feed(out / "demo").sync().notes == ("the metric 'f1 (macro)' is stored as 'f1 _macro_'",)
 
 
 def test_a_sweep_is_nested_under_the_run_of_the_environment(run: Path, rows: Rows, out: Path) -> None:

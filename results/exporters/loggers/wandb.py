@@ -81,8 +81,8 @@ class WandbLogger:
     def _notes(self, view: RecordView) -> list[str]:
         """What W&B could not take as it is."""
         project, tags = self._project(view), [*self._tags(), *(arm for arm in view.definition.arms)]
-        notes = [f"the project {project!r} is there as {_legal(project)!r}"] if project != _legal(project) else []
-        return notes + [f"the tag {tag!r} is there as {tag[:_TAG]!r}" for tag in tags if len(tag) > _TAG]
+        notes = [f"the project {project!r} is stored as {_legal(project)!r}"] if project != _legal(project) else []
+        return notes + [f"the tag {tag!r} is stored as {tag[:_TAG]!r}" for tag in tags if len(tag) > _TAG]
 
     def _project(self, view: RecordView) -> str:
         return self._settings.project or view.definition.sweep or view.definition.name
