@@ -74,6 +74,12 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
 
 
+def significant(value: float, digits: int) -> str:
+    """A number with this many significant digits, without an exponent below ten millions: 32420, not 3.242e+04."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(value) < 1e7 else text
+
+
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """A count with what is counted: '1 trial', '1,234 trials', '2 categories'. `nouns`: a plural without -s."""
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rungwise.text import significant
+
 _VALIDATION = re.compile(r"(?i)^val(?:id(?:ation)?)?[ _./-]+(?=.)")
 
 
@@ -15,7 +17,7 @@ def format_metric(value: float | None, metric: str) -> str:
     """A score or an objective as text: '98.31%' of an accuracy, '0.0712' of anything else."""
     if value is None or not math.isfinite(value):
         return "none" if value is None else str(value)
-    return f"{100 * value:.2f}%" if "accuracy" in metric else f"{value:.4g}"
+    return f"{100 * value:.2f}%" if "accuracy" in metric else significant(value, 4)
 
 
 def metric_label(metric: str) -> str:
@@ -80,11 +82,13 @@ def conjunction(words: Sequence[str]) -> str:
 
 def change(value: float, metric: str) -> str:
     """A difference between two scores: '0.30 points' of accuracies, '0.0712' of anything else."""
-    return f"{100 * value:.2f} points" if "accuracy" in metric else f"{value:.3g}"
+    return f"{100 * value:.2f} points" if "accuracy" in metric else significant(value, 3)
 
 
 def duration(seconds: float) -> str:
     """'0.24 s', '12 s', '3 min 20 s', '2 h 05 min'"""
+    if 0 < seconds < 0.001:
+        return "<0.001 s"
     if seconds < 10:
         return f"{seconds:.2g} s"
     rounded = round(seconds)

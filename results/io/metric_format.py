@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from rungwise.results.io.formatting import format_metric, without_split
+from rungwise.text import significant
 
 _DECIMALS = 2  # of an accuracy in percent
 _MOST_DECIMALS = 12
@@ -53,7 +54,7 @@ class MetricFormat:
 
     def change(self, value: float) -> str:
         """A difference without its unit: '0.30', '-0.0712'."""
-        text = f"{value * self.scale:{f'.{_DECIMALS}f' if self.share else '.3g'}}"
+        text = f"{value * self.scale:.{_DECIMALS}f}" if self.share else significant(value, 3)
         return text.removeprefix("-") if float(text) == 0 else text
 
     def amount(self, value: float) -> str:

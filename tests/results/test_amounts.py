@@ -12,6 +12,7 @@ from rungwise.results.io.metric_format import MetricFormat
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (8.8e-05, "<0.001 s"),
         (0.236, "0.24 s"),
         (59.4, "59 s"),
         (59.6, "1 min 00 s"),
@@ -27,6 +28,9 @@ def test_a_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
 def test_a_score_is_percent_for_accuracies_and_four_digits_for_all_else() -> None:
     assert format_metric(0.98312, "val_accuracy") == format_metric(0.98312, "accuracy") == "98.31%"
     assert format_metric(0.0712345, "val_loss") == "0.07123"
+    prices = [format_metric(value, "val_mae") for value in (32_419.6, -32_419.6, 3.2e9, 3.2e-5)]
+    assert prices == ["32420", "-32420", "3.2e+09", "3.2e-05"]
+    assert MetricFormat("mae", "test", higher=False).amount(-22_912.0) == "22900"
     assert [format_metric(value, "val_loss") for value in (None, float("inf"))] == ["none", "inf"]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rungwise.text import unknown
+from rungwise.text import significant, unknown
 from rungwise.trainable.data import memory, sources
 from rungwise.trainable.data.data_source import PREPROCESSING, DataSource
 from rungwise.trainable.data.image_folder import DIM
@@ -169,7 +169,8 @@ def notes(dataset: Dataset) -> list[str]:
     lines = list(dataset.changes)
     if dataset.target is not None:
         low, high = dataset.train.y.min(), dataset.train.y.max()
-        return [*lines, f"targets from {low:g} to {high:g}, mean {dataset.target[0]:.4g}, sd {dataset.target[1]:.4g}"]
+        mean, sd = (significant(number, 4) for number in dataset.target)
+        return [*lines, f"targets from {low:g} to {high:g}, mean {mean}, sd {sd}"]
     lines += _notes_of_classes(dataset)
     counts = np.bincount(dataset.train.y, minlength=len(dataset.classes))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
