@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -23,18 +22,6 @@ MODES: dict[str, Literal["max", "min"]] = {  # which way is better, of each that
     "parameters": "min",  # these two are reported when they are objectives (`trainable.worker.trial_run`)
     "seconds_per_epoch": "min",
 }
-# Last words of names of metrics in general use: val_rmse, eval_loss, macro_f1.
-_LESS = "loss nll error err mse rmse mae mape smape rmsle msle logloss mlogloss perplexity ppl wer cer brier fid"
-_MORE = "accuracy acc f1 auc auroc auprc precision recall r2 iou miou dice map bleu ndcg mcc kappa psnr ssim"
-_NEGATED = {"neg", "negative", "minus", "inverse"}  # neg_mean_squared_error of scikit-learn
-
-
-def usual_mode(metric: str) -> Literal["max", "min"] | None:
-    """Which way is better of a metric with this name; None where the name does not tell."""
-    words = re.split(r"[^a-z0-9]+", metric.lower())
-    if metric in MODES or not _NEGATED.isdisjoint(words):
-        return MODES.get(metric)
-    return "min" if words[-1] in _LESS.split() else "max" if words[-1] in _MORE.split() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from rungwise.metric_names import without_split
 from rungwise.results.analysis.best import LARGEST, best_report
 from rungwise.results.analysis.budget.curves import budget_curves
 from rungwise.results.analysis.budget.leads import find_budget_decisions
@@ -69,7 +70,6 @@ from rungwise.results.analysis.findings import (
 )
 from rungwise.results.analysis.phrasing import answers, notes, verdicts
 from rungwise.results.analysis.statistics import FEWEST, estimate, repeated_level
-from rungwise.results.io.formatting import without_split
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader

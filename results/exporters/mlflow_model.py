@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rungwise.results.exporters.legal_names import legal_name
+from rungwise.results.exporters.legal_names import LegalNames, legal_name
 from rungwise.results.io.formatting import exact
 from rungwise.results.model.model_folder import CONFIG, EXAMPLES, FOLDER, OWN, described
 
@@ -141,7 +141,8 @@ def _measure(
     from mlflow.entities import Metric
 
     data = about.get("data") or {"name": "", "digest": ""}
-    scores = {f"model_test_{name}": value for name, value in about["about"].get("test", {}).items()}
+    names = LegalNames()
+    scores = {f"model_test_{names.of(name)}": value for name, value in about["about"].get("test", {}).items()}
     metrics = [
         Metric(name, value, confirmed.at, 0, model.model_id, data["name"] or None, str(data["digest"])[:36] or None)
         for name, value in scores.items()

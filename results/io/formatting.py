@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rungwise.metric_names import without_split
 from rungwise.text import significant
-
-_VALIDATION = re.compile(r"(?i)^val(?:id(?:ation)?)?[ _./-]+(?=.)")
 
 
 def format_metric(value: float | None, metric: str) -> str:
@@ -24,11 +22,6 @@ def metric_label(metric: str) -> str:
     """A metric's name for people: 'validation accuracy'."""
     rest = without_split(metric)
     return rest.replace("_", " ") if rest == metric else f"validation {rest.replace('_', ' ')}"
-
-
-def without_split(metric: str) -> str:
-    """A metric's name without the validation split that it begins with, however that is spelt: 'val_', 'val/', ..."""
-    return _VALIDATION.sub("", metric)
 
 
 def count(number: float) -> str:

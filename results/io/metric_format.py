@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rungwise.results.io.formatting import format_metric, without_split
+from rungwise.metric_names import without_split
+from rungwise.results.io.formatting import format_metric
 from rungwise.text import significant
 
 _DECIMALS = 2  # of an accuracy in percent

@@ -372,6 +372,18 @@ def test_a_function_that_swallows_the_stop_but_ends_is_no_problem(tmp_path: Path
     trials.end()
 
 
+@pytest.mark.parametrize("metric", ["val_f1", "val/f1", "validation f1", "f1"])
+@pytest.mark.parametrize("returned", ["f1", "test_f1"])
+def test_a_test_score_has_the_objectives_name_without_the_split_however_that_is_spelt(
+    metric: str, returned: str
+) -> None:
+    training = FunctionTraining(OwnData(), metric, None, yields())
+    kept = metric.removeprefix("val_")  # as the record names it
+    assert training._named({returned: 0.5, "val_cost": 3.0}) == {kept: 0.5, "cost": 3.0}
+    with pytest.raises(ReportError, match=f"test must return 'f1', which '{metric}' is on the test split"):
+        training._named({"F1": 0.5})
+
+
 @pytest.mark.parametrize(("value", "is_share"), [(0.93, True), (1.00001, True), (1.5, False), (93.5, False)])
 def test_an_accuracy_in_percent_is_refused_because_shares_are_shown_in_percent(
     value: float, is_share: bool, tmp_path: Path

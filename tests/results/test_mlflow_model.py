@@ -246,6 +246,15 @@ def test_the_version_says_what_it_is_judged_by(confirmed: Path, out: Path) -> No
     assert version.tags["rungwise.arm"] == "L2"
 
 
+def test_a_score_of_the_model_has_a_name_that_mlflow_takes(confirmed: Path, rows: Rows) -> None:
+    about = json.loads((confirmed / "model" / "config.json").read_text())
+    about["about"]["test"] = {"f1@0.5": 0.75}
+    (confirmed / "model" / "config.json").write_text(json.dumps(about))
+    export(confirmed)
+    kept = rows("SELECT metric_name, metric_value FROM logged_model_metrics")
+    assert ("model_test_f1_0.5", 0.75) in kept
+
+
 def test_only_a_better_model_becomes_champion(confirmed: Path, out: Path, exported: Path) -> None:
     export(confirmed)
     export(again(out, "worse", exported, -0.001))

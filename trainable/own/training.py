@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rungwise.metric_names import without_split
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
@@ -212,11 +213,13 @@ class OwnTraining(Training):
     def _named(self, returned: object) -> dict[str, float]:
         """Test scores by the names that the record has: without "test_" or "val_". Raises ReportError."""
         found = numbers(returned, (), "test")
+        measured, expected = self.metric.removeprefix("val_"), without_split(self.metric)
         named = {name.removeprefix("test_").removeprefix("val_"): value for name, value in found.items()}
-        measured = self.metric.removeprefix("val_")
+        if expected in named:
+            named[measured] = named.pop(expected)  # of "val/f1", the record's name is the whole one
         if measured not in named:
             raise ReportError(
-                f"test must return {measured!r}, which {self.metric!r} is on the test split, but returned "
+                f"test must return {expected!r}, which {self.metric!r} is on the test split, but returned "
                 f"{', '.join(map(repr, found)) or 'nothing'}"
             )
         require_shares(named, (measured,))

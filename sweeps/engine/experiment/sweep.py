@@ -9,11 +9,12 @@ from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from rungwise.engine.experiment.space import Space, plain
+from rungwise.metric_names import usual_mode
 from rungwise.results.io.text import say
 from rungwise.trainable.data.data_source import STANDARDISE
 from rungwise.trainable.data.table.columns import NO_COLUMNS, Columns
 from rungwise.trainable.import_path import import_path_of
-from rungwise.trainable.report import usual_mode
+from rungwise.trainable.report import MODES
 
 Mode = Literal["max", "min"]
 TRAININGS = ("train", "objective", "program")  # fields, each a training of the user's own
@@ -192,4 +193,4 @@ def _short(mode: Any) -> Any:
 
 
 def _mode(metric: object) -> Mode | None:
-    return usual_mode(metric) if isinstance(metric, str) else None
+    return MODES.get(metric) or usual_mode(metric) if isinstance(metric, str) else None
