@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from rungwise.results.report.glossary import GLOSSARY, link_first_uses
 from rungwise.results.report.importance import analyse
 from rungwise.results.report.page import embedded, environment
 from rungwise.results.report.plots import curves
+from rungwise.results.report.plots.arms import plot_arms
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.report import render, write
 from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
@@ -93,6 +95,16 @@ def test_the_answer_comes_first_with_intervals_and_the_winners_curse(tmp_path: P
     assert [trace["x"] for trace in big] == [[0.981], [0.984]]
     whisker = big[1]["error_x"]
     assert whisker["array"][0] == pytest.approx(whisker["arrayminus"][0], rel=1e-3) == pytest.approx(0.00124, rel=0.01)
+
+
+def test_the_axis_of_test_scores_names_one_split(tmp_path: Path) -> None:
+    run = confirmed.two_arms(tmp_path / "run")
+    with Reader(run) as reader:
+        found = answer(reader)
+    found = replace(found, format=replace(found.format, metric="val/f1"))
+    drawn = plot_arms(snapshot(run), found)
+    assert drawn is not None
+    assert drawn.views[0].layout["xaxis"]["title"]["text"] == "test f1"
 
 
 def test_an_arm_that_failed_everywhere_lost_in_the_report_too(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_the_sentences_of_all_verdicts(tmp_path: Path) -> None:
         assert found.comparison_text(replace(verdict, alternatives=True)).startswith(words)
     little = replace(helps, difference=replace(seen, mean=0.0005, low=0.0001, high=0.0009), small=True)
     assert found.comparison_text(little) == (
-        "L2 helps, but by less than the 0.10 points that were worth having: 0.05 (95% interval 0.01 to 0.09), with 1 "
+        "L2 helps, but by less than the 0.10 points worth having: 0.05 (95% interval 0.01 to 0.09), with 1 "
         "of 16 trials each. 8 independent searches per arm, 2 fresh seeds each; L2 won 7 of 8."
     )
     same = replace(seen, n=12, n_other=12, mean=0.0001, inner_low=-0.0006, inner_high=0.0008)

@@ -76,7 +76,7 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
     first, last = score.bounds(*((-found.high, -found.low) if found.mean < 0 else (found.low, found.high)))
     interval = f"({PERCENT} interval {first} to {last}{' less' if found.mean < 0 else ''})"
     if comparison.small:
-        little = f"but by less than the {worth} that were worth having: {score.change(abs(found.mean))}"
+        little = f"but by less than the {worth} worth having: {score.change(abs(found.mean))}"
         text = f"{arm} {comparison.verdict_text}, {little} {interval}, {budget}. {searches}"
     else:
         size = signed(found.mean, score)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rungwise.results.analysis.answer import Answer
 from rungwise.results.analysis.findings import Comparison, Replicate
-from rungwise.results.io.formatting import format_metric, metric_label
+from rungwise.results.io.formatting import format_metric
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.report.plots.primitives import SYMBOLS, Figure, Json, View, arm_colour, axis, brief, colour, safe
 from rungwise.results.report.snapshot import Snapshot
@@ -48,7 +48,7 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
     if not bars:
         return None
     data: list[Json] = []
-    metric, split = score_format.metric, score_format.split
+    metric = score_format.metric
     names = [safe(bar.arm) for bar in bars]
     for index, bar in enumerate(bars):
         spread = [index + 0.22 * _jitter(i) + 0.18 for i in range(len(bar.values))]
@@ -73,11 +73,9 @@ def plot_arms(snapshot: Snapshot, answer: Answer) -> Figure | None:
             | ({"error_x": whiskers} if has_interval else {})
             | {"hovertemplate": f"{text}, n={len(bar.values)}<extra></extra>"}
         )
-    label = metric_label(metric)
-    label = label if split in label else f"{split} {label}"
     yaxis = {"tickvals": list(range(len(bars))), "ticktext": [brief(bar.arm) for bar in bars]}
     yaxis |= {"range": [len(bars) - 0.5, -0.5], "zeroline": False, "showgrid": False}
-    layout = {"xaxis": axis(metric, title={"text": safe(label)}), "yaxis": yaxis}
+    layout = {"xaxis": axis(metric, title={"text": safe(score_format.measure)}), "yaxis": yaxis}
     text = "; ".join(
         f"{bar.arm}: {format_metric(bar.mean, metric)}"
         + (f" ({_interval(bar, score_format)})" if bar.low is not None else "")
