@@ -203,6 +203,8 @@ def test_titles_of_axes_stay_within_a_plot_of_a_narrow_page(whole: Path, show: S
     )
     assert beyond == []
     assert shown("document.documentElement.scrollWidth") == 320
+    rungs = shown("[...document.querySelectorAll('[data-plot=curves] .annotation-text')].map(e => e.textContent)")
+    assert rungs == ["1", "2"]  # 'rung 1' would lie over 'rung 2' where rungs are close
 
 
 @pytest.mark.parametrize("name", ["sweep", "evil"])
