@@ -157,6 +157,8 @@ class MlflowLogger:
         values = (value for rows in view.rows.values() for row in rows for value in row.metrics.values())
         self._infinite = self._infinite or any(map(math.isinf, values))
         self._parent = self._sync_parent(view, self._store, self._settings)
+        if view.state in (SweepState.INTERRUPTED, SweepState.FAILED):  # first: after Ctrl-C a pass has few seconds
+            self._store.set_status(self._parent, SWEEP_STATUS[view.state], milliseconds(view.ended))
         for trial in view.trials:
             if trial.started is not None or trial.state.ended:
                 self._sync_trial(view, trial, self._store, self._parent.run_id)

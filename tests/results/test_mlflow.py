@@ -18,7 +18,7 @@ from support.mlflow_tables import TABLES
 
 from rungwise.results.exporters.loggers.logger import Logged
 from rungwise.results.exporters.loggers.settings import KEY, LogSettings
-from rungwise.results.exporters.mlflow import Exported, export, mlflow_feed
+from rungwise.results.exporters.mlflow import Exported, MlflowLogger, export, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, Store
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State, SweepState
@@ -268,6 +268,18 @@ def test_interrupted_then_resumed_then_finished(run: Path, rows: Rows) -> None:
     assert parent(rows)[1:] == ("FINISHED", round((last or 0) * 1000))
     best = dict(rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", parent(rows)[0]))
     assert best["best_val_accuracy"] == 0.95
+
+
+def test_an_export_that_is_killed_before_the_trials_does_not_leave_an_interrupted_run_running(
+    run: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowLogger, "_sync_trial", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(run)
+    assert rows("SELECT name, status FROM runs") == [("demo", "KILLED")]
 
 
 def test_a_killed_drivers_run_is_interrupted_not_running(out: Path, rows: Rows) -> None:
