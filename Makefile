@@ -35,6 +35,7 @@ test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs
 	$(PYTHON) -m pytest -n 2 --dist worksteal -rP -m "cluster and not long" tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
+	@sh scripts/system-packages.sh slurmctld slurmd
 	$(PYTHON) -m pytest -m long $(ARGS)
 
 test-versions: test-lowest test-newest  ## main job and tests with the lowest and the newest versions of dependencies

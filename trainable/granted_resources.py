@@ -23,11 +23,14 @@ def cpus(environment: Mapping[str, str] | None = None) -> float:
     return max(1.0, min([float(affinity), *_quotas(), *_slurm(environment)]))
 
 
-def memory() -> int | None:
-    """Bytes that the control groups leave free, files that the kernel keeps in memory not counted; None = no limit."""
+def memory(environment: Mapping[str, str] | None = None) -> int | None:
+    """Bytes that the control groups leave free, files that the kernel keeps in memory not counted; None = no limit.
+
+    Of a Slurm job (`environment`) at most what it has on this node: not every site keeps jobs to their memory.
+    """
     names = (("memory.max", "memory.current", "inactive_file"),
              ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
-    left = []
+    left = list(_slurm_memory(os.environ if environment is None else environment))
     for group in _groups("memory"):
         for limit, usage, cached in names:
             with suppress(OSError, ValueError):  # "max"
@@ -56,6 +59,17 @@ def _slurm(environment: Mapping[str, str]) -> Iterator[float]:
     for name in names:
         with suppress(KeyError, ValueError):
             yield float(environment[name])
+
+
+def _slurm_memory(environment: Mapping[str, str]) -> Iterator[int]:
+    """Bytes; Slurm says MiB, of the node or of each core, and 0 for all that the node has."""
+    with suppress(KeyError, ValueError):
+        if "SLURM_MEM_PER_NODE" in environment:
+            mebibytes = int(environment["SLURM_MEM_PER_NODE"])
+        else:
+            mebibytes = int(environment["SLURM_MEM_PER_CPU"]) * int(environment["SLURM_CPUS_ON_NODE"])
+        if mebibytes:
+            yield mebibytes * 2**20
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -80,6 +80,20 @@ def test_a_slurm_job_has_the_cores_of_its_node_and_a_task_its_own(kernel: Path) 
 
 
 @pytest.mark.parametrize(
+    ("job", "mebibytes"),
+    [
+        ({"SLURM_MEM_PER_NODE": "3000", "SLURM_MEM_PER_CPU": "7"}, 3000),
+        ({"SLURM_MEM_PER_CPU": "500", "SLURM_CPUS_ON_NODE": "4"}, 2000),
+        ({"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "4"}, None), ({"SLURM_CPUS_ON_NODE": "4"}, None),
+    ],
+)  # fmt: skip
+def test_a_slurm_job_has_the_memory_that_it_asked_for(kernel: Path, job: dict[str, str], mebibytes: int | None) -> None:
+    assert granted.memory(job) == (None if mebibytes is None else mebibytes * 2**20)
+    write(kernel, self="0::/", memory__max="9000", memory__current="1000")
+    assert granted.memory(job) == 8000
+
+
+@pytest.mark.parametrize(
     ("devices", "present", "count"),
     [
         ("", 8, 0), ("-1", 8, 0), ("0", 0, 1), ("0,1,2,3", 1, 1), ("0,1,2,3", 8, 4), ("1,-1,2", 8, 1),
