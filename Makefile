@@ -66,12 +66,10 @@ system:  ## what the tests need of the system: Chromium for report.html, tmux, s
 	@sh scripts/system-packages.sh
 
 $(READY_SWEEP): pyproject.toml constraints.txt
-	python3 -m venv $(VENV)
 	python3 scripts/install.py $(VENV) sweep
 	touch $@
 
 $(READY): pyproject.toml constraints.txt
-	python3 -m venv $(VENV)
 	python3 scripts/install.py $(VENV) dev
 	touch $@ $(READY_SWEEP)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
@@ -129,6 +130,25 @@ def test_semicolons_decimal_commas_a_byte_order_mark_and_windows_lines(tmp_path:
     assert {"Ort = Köln", "PLZ = 00067", "PLZ = 02067"} <= set(encoder_of(data).names)
     assert done(data)["Datum"] == "date, as days since 1970, month, weekday (day first)"
     assert "decimals are written with a comma" in notes(data)
+
+
+def test_the_kind_of_a_file_is_told_by_its_suffix_in_any_letters(tmp_path: Path) -> None:
+    rows = [[n / 2, "ab"[n % 2]] for n in range(40)]
+    path = write(tmp_path / "DATA.CSV", ["x", "label"], rows)
+    expected = load(path).digest
+    frame = pa.table({"x": [x for x, _ in rows], "label": [label for _, label in rows]})
+    (tmp_path / "parts").mkdir()
+    pq.write_table(frame.slice(0, 15), tmp_path / "parts" / "1.PARQUET")
+    pq.write_table(frame.slice(15), tmp_path / "parts" / "2.parquet")
+    assert load(str(tmp_path / "parts")).digest == expected
+    write(tmp_path / "DATA.TSV", ["x", "label"], rows, "\t")
+    pa.feather.write_feather(frame, str(tmp_path / "DATA.Arrow"))
+    pq.write_table(frame, tmp_path / "DATA.PARQUET")
+    for name in ("DATA.TSV", "DATA.Arrow", "DATA.PARQUET"):
+        assert load(DataSource(str(tmp_path / name), Columns(target="label"))).digest == expected, name
+    np.savez(tmp_path / "data.npz", x=np.arange(40.0)[:, None], y=np.arange(40) % 2)
+    (tmp_path / "data.npz").rename(tmp_path / "DATA.NPZ")
+    assert len(load(str(tmp_path / "DATA.NPZ")).train) == 28
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
