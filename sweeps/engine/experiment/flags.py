@@ -90,6 +90,8 @@ class Options:
     """Of a table: columns that are no features."""
     categorical: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
     """Of a table: columns whose values are categories, although they look like numbers or identifiers."""
+    embed: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
+    """Of a table: categorical columns of whose categories a vector each is learned; `embedding` is its size."""
     numeric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
     """Of a table: columns whose values are numbers, although they look like identifiers."""
     group: str | None = None

@@ -57,7 +57,7 @@ class TableFile:
             form: how dates are written, where another file has shown it.
         """
         column = self.columns[name]
-        categorical, numeric = name in roles.categorical, name in roles.numeric
+        categorical, numeric = name in (*roles.categorical, *roles.embed), name in roles.numeric
         if self.is_text:
             values = self.texts[name].typed(decimal or self.decimal, form, categorical=categorical, numeric=numeric)
         elif name in self.texts:
