@@ -32,6 +32,7 @@ test-busy: $(READY) system  ## the suite three times in a row (ROUNDS=1: once) w
 	sh scripts/busy.sh $(ROUNDS) $(SUITE) $(ARGS)
 
 test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; two minutes
+	@sh scripts/system-packages.sh slurmctld slurmd
 	$(PYTHON) -m pytest -n 2 --dist worksteal -rP -m "cluster and not long" tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour

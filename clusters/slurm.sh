@@ -19,9 +19,9 @@ set -euo pipefail
 [ -n "${SLURM_JOB_ID:-}" ] || { echo "clusters/slurm.sh runs in a job: sbatch clusters/slurm.sh ..." >&2; exit 2; }
 
 stop='' driver='' ray=''
-# A signal ends `wait`, so that these run at once. A preempted job gets SIGTERM; Slurm itself queues it again.
-trap 'stop=USR1; [ -z "$driver" ] || kill -TERM "$driver"' USR1
-trap 'stop=TERM; [ -z "$driver" ] || kill -TERM "$driver"' TERM
+# A preempted job gets SIGTERM; Slurm itself queues it again.
+trap 'heard=yes stop=USR1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' USR1
+trap 'heard=yes stop=TERM; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' TERM
 
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     head=$(hostname)
@@ -62,7 +62,9 @@ fi
 driver=$!
 [ -z "$stop" ] || kill -TERM "$driver" || true # the signal came before the driver
 code=0
-while kill -0 "$driver" 2>/dev/null; do
+heard=yes
+while [ -n "$heard" ]; do # a signal ends `wait`, not the command
+    heard=''
     wait "$driver" && code=0 || code=$?
 done
 if [ -n "$ray" ]; then
