@@ -32,9 +32,11 @@ test-busy: $(READY) system  ## the suite three times in a row (ROUNDS=1: once) w
 	sh scripts/busy.sh $(ROUNDS) $(SUITE) $(ARGS)
 
 test-cluster: $(READY) system  ## `ray up` on machines made of namespaces: needs root; two minutes
+	@sh scripts/system-packages.sh slurmctld slurmd
 	$(PYTHON) -m pytest -n 2 --dist worksteal -rP -m "cluster and not long" tests/cluster $(ARGS)
 
 test-long: $(READY) system  ## the long set: 200 kills, 5,000 trials; about an hour
+	@sh scripts/system-packages.sh slurmctld slurmd
 	$(PYTHON) -m pytest -m long $(ARGS)
 
 test-versions: test-lowest test-newest  ## main job and tests with the lowest and the newest versions of dependencies
@@ -65,12 +67,10 @@ system:  ## what the tests need of the system: Chromium for report.html, tmux, s
 	@sh scripts/system-packages.sh
 
 $(READY_SWEEP): pyproject.toml constraints.txt
-	python3 -m venv $(VENV)
 	python3 scripts/install.py $(VENV) sweep
 	touch $@
 
 $(READY): pyproject.toml constraints.txt
-	python3 -m venv $(VENV)
 	python3 scripts/install.py $(VENV) dev
 	touch $@ $(READY_SWEEP)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 REASON = 1000  # characters of a reason that are kept, from its start
@@ -83,6 +83,12 @@ def significant(value: float, digits: int) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """A count with what is counted: '1 trial', '1,234 trials', '2 categories'. `nouns`: a plural without -s."""
     return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def some_of(names: Sequence[str], most: int = 5, longest: int = 60) -> str:
+    """The first names in one line, each of at most `longest` characters, and how many more there are."""
+    more = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join([*(one_line(name, longest) for name in names[:most]), *more])
 
 
 MOST_KNOWN = 100  # choices in a message

@@ -1,4 +1,4 @@
-"""Install this project, editable, into a virtual environment.
+"""Make a virtual environment, and install this project into it, editable.
 
     python3 scripts/install.py .venv sweep    # what a sweep needs (`make sweep`)
     python3 scripts/install.py .venv dev      # and what tests, lint and documentation need (`make ready`)
@@ -8,14 +8,18 @@ one installs those and some others without resolving dependencies, the other ins
 requirements, finds nearly all of them installed, and installs what the first two could not.
 
 constraints.txt holds the versions that were tested; pyproject.toml the ranges that should work.
+
+Installations into one environment, as of `make -j2 sweep test`, wait for each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,16 +44,17 @@ def in_two_parts(what: str, root: Path = ROOT) -> tuple[list[str], list[str]]:
 
 
 def main(environment: str, what: str) -> int:
-    pip = [
-        str(Path(environment).resolve() / "bin/python"),
-        "-m",
-        "pip",
-        "install",
-        "-qq",
-        "--disable-pip-version-check",
-        "-c",
-        "constraints.txt",
-    ]
+    folder = Path(environment).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".installing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        venv.create(folder, with_pip=True, symlinks=True)
+        return install(folder / "bin/python", what)
+
+
+def install(python: Path, what: str) -> int:
+    """Returns pip's exit code."""
+    pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", "constraints.txt"]
     pins, others = in_two_parts(what)
     both = [
         subprocess.Popen([*pip, *words], cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -3,7 +3,7 @@
 # which draws the live view; and what makes machines of namespaces (tests/cluster): ip, unshare, rsync, an SSH client
 # and server.
 # Needs root and apt; elsewhere it says what is missing and exits 0, and the tests that need it skip with the reason.
-# Arguments are commands to be installed besides, each from the package of its name (stress-ng).
+# Arguments are commands to be installed besides, each from the package of its name (stress-ng; slurmctld, slurmd).
 # Safe to run again: it does nothing when all is there.
 set -eu
 

@@ -68,6 +68,9 @@ class Config(BaseModel):
     hidden: Widths = hyperparameter(
         (128, 64), "units", "widths of the hidden layers, first to last; (256, 128) or '256-128'"
     )
+    embedding: int = hyperparameter(
+        8, "numbers", "size of a category's vector, of the columns that --embed names", ge=1
+    )
     channels: Widths = hyperparameter(
         (32, 64), "channels", "cnn: channels of each block, first to last; each block halves height and width"
     )

@@ -14,6 +14,9 @@ from pathlib import Path, PurePosixPath
 CGROUP = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")  # lines of "number:controllers:path"; version 2 has no controllers
 UNLIMITED = 2**60  # bytes; version 1 says "no limit" by a number near 2**63
+NVIDIA = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU of the machine
+# Of a GPU's driver: Nvidia's, that of its Tegra boards, WSL2's, AMD's. A container has them only with a GPU.
+GPU_NODES = tuple(map(Path, ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")))
 
 
 def cpus(environment: Mapping[str, str] | None = None) -> float:
@@ -23,11 +26,40 @@ def cpus(environment: Mapping[str, str] | None = None) -> float:
     return max(1.0, min([float(affinity), *_quotas(), *_slurm(environment)]))
 
 
-def memory() -> int | None:
-    """Bytes that the control groups leave free, files that the kernel keeps in memory not counted; None = no limit."""
+def gpus() -> int:
+    """GPUs that a process may use, as torch counts them: those of its container, and of CUDA_VISIBLE_DEVICES, which
+    names them by number or identifier (also parts of one, MIG). Torch takes seconds to import, and is not without a
+    driver."""
+    if not any(node.exists() for node in GPU_NODES):
+        return 0
+    import torch
+
+    if torch.version.cuda or torch.version.hip:
+        return torch.cuda.device_count()
+    return _gpus_without_torch(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _gpus_without_torch(visible: str | None) -> int:
+    """GPUs that CUDA_VISIBLE_DEVICES and Nvidia's driver name, for trainings that use them without torch."""
+    present = len(list(NVIDIA.glob("*")))
+    if visible is None:
+        return present
+    count = 0
+    for device in map(str.strip, visible.split(",")):  # CUDA reads up to the first that it does not know
+        if not (device.startswith(("GPU-", "MIG-")) or (device.isdigit() and int(device) < present)):
+            break
+        count += 1
+    return count
+
+
+def memory(environment: Mapping[str, str] | None = None) -> int | None:
+    """Bytes that the control groups leave free, files that the kernel keeps in memory not counted; None = no limit.
+
+    Of a Slurm job (`environment`) at most what it has on this node: not every site keeps jobs to their memory.
+    """
     names = (("memory.max", "memory.current", "inactive_file"),
              ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
-    left = []
+    left = list(_slurm_memory(os.environ if environment is None else environment))
     for group in _groups("memory"):
         for limit, usage, cached in names:
             with suppress(OSError, ValueError):  # "max"
@@ -56,6 +88,17 @@ def _slurm(environment: Mapping[str, str]) -> Iterator[float]:
     for name in names:
         with suppress(KeyError, ValueError):
             yield float(environment[name])
+
+
+def _slurm_memory(environment: Mapping[str, str]) -> Iterator[int]:
+    """Bytes; Slurm says MiB, of the node or of each core, and 0 for all that the node has."""
+    with suppress(KeyError, ValueError):
+        if "SLURM_MEM_PER_NODE" in environment:
+            mebibytes = int(environment["SLURM_MEM_PER_NODE"])
+        else:
+            mebibytes = int(environment["SLURM_MEM_PER_CPU"]) * int(environment["SLURM_CPUS_ON_NODE"])
+        if mebibytes:
+            yield mebibytes * 2**20
 
 
 def _groups(controller: str) -> Iterator[Path]:

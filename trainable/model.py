@@ -21,7 +21,8 @@ from rungwise.trainable.config import Config, unfit
 from rungwise.trainable.import_path import arguments, import_function
 
 Layers = OrderedDict[str, nn.Module]
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d, nn.Embedding)
+Embedded = Sequence[tuple[int, int]]  # (column, how many vectors)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -84,26 +85,61 @@ def build(
     classes: int,
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
+    embedded: Embedded = (),
 ) -> nn.Module:
     """The config's model on the CPU: (B, *shape) -> logits (B, classes), initialised from `generator` alone.
 
-    `dtype` is that of the samples, where a model of the user's own takes them as they are.
+    `dtype` is that of the samples, where a model of the user's own takes them as they are; `embedded` are the columns
+    of a table that hold numbers of categories (`TableEncoder.embedded`), of which an MLP learns vectors.
 
     Weights and biases of Linear and Conv layers are uniform in +-1/sqrt(fan_in), torch's own default (He et al. 2015
     with a = sqrt 5). Raises ValueError for a model that does not fit the samples.
     """
+    if config.model == "mlp":
+        return mlp(config, shape, classes, generator, embedded)
     if config.model in MODELS:
         return MODELS[config.model](config, shape, classes, generator)
     return _own(config, shape, classes, generator, dtype)
 
 
-def mlp(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:
+def mlp(
+    config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator, embedded: Embedded = ()
+) -> nn.Sequential:
     """A multilayer perceptron. Each hidden layer is Linear, BatchNorm, activation, Dropout."""
-    layers = Layers(flatten=nn.Flatten())
+    layers, width = Layers(flatten=nn.Flatten()), math.prod(shape)
+    if embedded:
+        layers["embeddings"] = Embeddings(embedded, config.embedding, generator)
+        width += len(embedded) * (config.embedding - 1)
     if config.input_dropout > 0:
         layers["input_dropout"] = Dropout(config.input_dropout)
-    _add_hidden(layers, config, math.prod(shape), classes, generator)
+    _add_hidden(layers, config, width, classes, generator)
     return nn.Sequential(layers)
+
+
+class Embeddings(nn.Module):
+    """Columns that hold numbers of categories, replaced by vectors that are learned (Guo and Berkhahn 2016).
+
+    The vectors begin uniform in +-1/sqrt(size), as weights of a layer of so many inputs do; that of number 0, which may
+    come in use only, at zero. They have no L1 or L2 penalty.
+    """
+
+    def __init__(self, embedded: Embedded, size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.columns = [column for column, _ in embedded]
+        tables = [nn.Embedding(count, size, device="meta") for _, count in embedded]
+        self.tables = nn.ModuleList(_initialised(table, size, generator) for table in tables)
+        for table in tables:
+            if not table.weight.is_meta:
+                with torch.no_grad():
+                    table.weight[0] = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F) -> (B, F + columns * (size - 1))"""
+        parts, start = [], 0
+        for column, table in zip(self.columns, self.tables, strict=True):
+            parts += [x[:, start:column], table(x[:, column].long())]
+            start = column + 1
+        return torch.cat([*parts, x[:, start:]], 1)
 
 
 def cnn(config: Config, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> nn.Sequential:

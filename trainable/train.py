@@ -36,12 +36,10 @@ from rungwise.trainable.training.state import State, generator
 
 
 def pick_device(spec: str = "auto") -> torch.device:
-    """The device that `spec` names: `auto` is CUDA, else Apple's MPS, else the CPU; other names are torch's."""
+    """The device that `spec` names: `auto` is CUDA, else the CPU; other names are torch's."""
     if spec != "auto":
         return torch.device(spec)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def prepare_process(threads: int, spec: str = "cpu") -> torch.device:

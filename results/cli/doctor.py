@@ -22,8 +22,9 @@ from rungwise.results.exporters.legal_names import legal_name
 from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.mlflow import STATUS, experiment_of, mlflow_feed
 from rungwise.results.exporters.mlflow_client import ExportError, RunInfo, Store, errors
-from rungwise.results.exporters.mlflow_database import old_locations, relocate, set_aside, unusable
+from rungwise.results.exporters.mlflow_database import old_locations, relocate, unusable
 from rungwise.results.exporters.tracking_uri import VARIABLES, sqlite_path, tracking_uri, valid_uri
+from rungwise.results.io.database_file import set_aside
 from rungwise.results.io.redaction import redacted_uri
 from rungwise.results.model import model_folder
 from rungwise.results.record import integrity

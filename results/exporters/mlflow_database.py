@@ -1,4 +1,4 @@
-"""MLflow's SQLite file: created completely or not at all, and renamed when it is no longer usable.
+"""MLflow's SQLite file: created completely or not at all, and recognised when it is no longer usable.
 
 MLflow makes a new database in place, by some 70 migrations that no transaction holds together. Whoever is killed on the
 way, or has no room, leaves a file in which every later migration fails. So an empty database is made in memory, and
@@ -15,11 +15,11 @@ import shutil
 import sqlite3
 import tempfile
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rungwise.files import locked, replacing
+from rungwise.results.io.database_file import damage, lock_of, opened_to_read
 
 ARTIFACTS = "mlartifacts"  # beside the database
 # table -> its columns that hold a URI within the artifacts
@@ -36,7 +36,7 @@ def ensure(database: Path) -> None:
 
     Raises sqlite3.Error for a file that cannot be read as a database, OSError without room, and what MLflow raises.
     """
-    with locked(_lock(database)):
+    with locked(lock_of(database)):
         if _tables(database):
             return
         content = _empty(database.absolute().parent / ARTIFACTS)
@@ -53,37 +53,20 @@ def unusable(database: Path) -> str | None:
 
     One that merely needs another version of MLflow, and has runs, is not unusable.
     """
+    if (why := damage(database)) or not database.exists():
+        return why
     try:
-        if not _tables(database):
-            return None
-        with closing(_opened(database)) as db:
-            (word,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if word != "ok":
-            return f"is damaged ({word})"
-        return half_made(database)
-    except (sqlite3.OperationalError, OSError):  # locked, no permission: not the file's fault
+        return half_made(database) if _tables(database) else None
+    except (sqlite3.Error, OSError):  # locked, no permission: not the file's fault
         return None
-    except sqlite3.DatabaseError as error:
-        return f"is damaged ({error})"
 
 
 def half_made(database: Path) -> str | None:
     """The same of a file in which there is no run, and which MLflow cannot open. Raises sqlite3.Error."""
-    with closing(_opened(database)) as db:
+    with closing(opened_to_read(database)) as db:
         if "runs" in _tables(database) and db.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
             return None
     return None if _opens(database) else "was left half made, without a run in it: its maker was killed, or had no room"
-
-
-def set_aside(database: Path) -> Path:
-    """Give the file and its logs another name, which is returned: nothing is thrown away."""
-    with locked(_lock(database)):
-        names = (database.with_name(f"{database.name}.broken-{number}") for number in count(1))
-        backup = next(name for name in names if not name.exists())
-        for suffix in ("-wal", "-shm", "-journal", ""):
-            if (path := Path(f"{database}{suffix}")).exists():
-                path.rename(f"{backup}{suffix}")
-    return backup
 
 
 def old_locations(database: Path) -> list[str]:
@@ -117,19 +100,11 @@ def relocate(database: Path) -> None:
                     )
 
 
-def _lock(database: Path) -> Path:
-    return database.with_name(f".{database.name}.lock")
-
-
-def _opened(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
-
-
 def _tables(database: Path) -> set[str]:
     """Empty when the file is absent or has none: the process that created it had not written anything yet."""
     if not database.exists():
         return set()
-    with closing(_opened(database)) as db:
+    with closing(opened_to_read(database)) as db:
         return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,7 @@ def _probes(experiment: Experiment, options: Options, running: int, share: int) 
     common = {
         "path": list(map(str, sys.path)),
         "training": base64.b64encode(cloudpickle.dumps(experiment.trained_by)).decode(),
-        "resources": (options.resources.cpus, options.resources.gpus),
+        "resources": astuple(options.resources),
         "together": min(options.together, share),
         "limit": share,
     }

@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 import pytest
 import ray
+import torch
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep, main
 from rungwise.engine.execution.run_lock import Locked, locked
@@ -30,6 +31,7 @@ from rungwise.engine.validation.hints import failed_notes, gpu_notes, idle_flags
 from rungwise.results.record.sessions import LOCK
 from rungwise.results.record.types import State
 from rungwise.results.record.writer import Record
+from rungwise.trainable import granted_resources
 from rungwise.trainable.data.dataset import load
 from rungwise.trainable.messages import Failure, FailureKind
 from rungwise.trainable.training.builtin import describe_data
@@ -458,9 +460,9 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
         options = parse(sweep, list(arguments))
         return gpu_notes(resolve(sweep, options), options, describe_data(data))
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(granted_resources, "gpus", lambda: 0)
     assert told(SWEEP) == []
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(granted_resources, "gpus", lambda: 1)
     assert "--gpus-per-trial 1 --pack auto" in told(SWEEP)[0]
     assert "--pack" not in told(convolution)[0]
     assert "--pack auto" in told(SWEEP, "--gpus-per-trial", "1")[0]
@@ -470,6 +472,20 @@ def test_whoever_has_a_gpu_is_told_of_the_flags_that_use_it(monkeypatch: pytest.
     regression = describe_data(replace(data, classes=(), target=(0.0, 1.0)))
     assert "--pack" not in gpu_notes(resolve(SWEEP), parse(SWEEP, []), regression)[0]
     assert [parse(SWEEP, flags).resources.device for flags in ([], ["--gpus-per-trial", "0.5"])] == ["cpu", "auto"]
+
+
+def test_a_macs_gpu_is_refused_where_there_is_none_and_beside_flags_of_other_gpus(
+    refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = refused(SWEEP, "--device", "mps")
+    assert "--device mps needs Metal" in line
+    assert "without the flag trials train on the CPU" in line
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)  # as on a Mac
+    lines = refused(SWEEP, "--device", "mps", "--pack", "2", "--concurrency", "2")
+    assert [line.rpartition(" ")[2] for line in lines] == ["--pack", "--concurrency"]
+    assert parse(SWEEP, ["--device", "mps"]).resources.device == "mps"
+    (line,) = refused(SWEEP, "--device", "cuda")
+    assert "unknown --device 'cuda'" in line
 
 
 @pytest.mark.parametrize(

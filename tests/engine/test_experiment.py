@@ -185,7 +185,8 @@ AFTERWARDS = {"confirm_configs", "confirm_seeds", "refit_seeds", "untuned_seeds"
 # Where and how it runs. The data is in the definition as what was read; --warm-start and --enqueue are kept beside it.
 COLUMNS = {field.name for field in dataclasses.fields(Columns)}
 RUNNING = {
-    *COLUMNS, "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "pack", "address", "mirror",
+    *COLUMNS, "data", "out", "concurrency", "cpus_per_trial", "gpus_per_trial", "device", "pack", "address",
+    "mirror",
     "loggers", "experiment", "tags", "tracking_uri", "data_root", "time_budget", "trial_timeout", "checkpoint_seconds",
     "retries", "warm_start", "enqueue", "widen",
     "accept_changed_model", "fresh", "plan", "price_per_hour", "one", "quiet",

@@ -12,7 +12,7 @@ from optuna import distributions as od
 
 from rungwise import CategoricalDistribution, FloatDistribution, IntDistribution, Sweep
 from rungwise.engine.experiment.experiment import resolve
-from rungwise.engine.experiment.space import PROBES, to_json, to_optuna, values
+from rungwise.engine.experiment.space import PROBES, contains, replayed, to_json, to_optuna, values
 from rungwise.engine.validation import fields, ranges
 from rungwise.trainable.training.builtin import BuiltInTraining
 
@@ -150,6 +150,19 @@ def test_a_function_that_returns_an_unknown_name_or_a_fixed_one_is_told() -> Non
     assert len(found) == 2, found
     assert "l2 is both (fixed=0.0)" in found[0]
     assert "unknown hyperparameter 'widths'" in found[1]
+
+
+def test_true_is_no_number_and_a_number_no_truth_value() -> None:
+    def layered(trial: Any) -> dict[str, Any]:
+        return {"layers": trial.suggest_int("layers", 1, 3)}
+
+    whole, real = optuna.distributions.IntDistribution(0, 3), optuna.distributions.FloatDistribution(0.0, 1.0)
+    words = optuna.distributions.CategoricalDistribution
+    assert [contains(kind, True) for kind in (whole, real, words((1, 2)), words((True, False)))] == [*[False] * 3, True]
+    assert [contains(kind, 1) for kind in (whole, real, words((1, 2)), words((True, False)))] == [*[True] * 3, False]
+    assert replayed(layered, {"layers": 1})[1] == {"layers": 1}
+    with pytest.raises(ValueError, match="layers must be within IntDistribution"):
+        replayed(layered, {"layers": True})
 
 
 def test_a_function_that_returns_no_hyperparameters_is_told() -> None:

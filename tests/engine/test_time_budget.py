@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.loop import Loop
+from support.sweeping import Run, stopping
 
 from rungwise.distributions import FloatDistribution
 from rungwise.engine.execution.signals import Signals
@@ -42,6 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 def test_the_search_ends_when_the_time_left_is_what_follows_it_and_what_follows_is_not_cut_short(clock: Clock) -> None:
     stop, ended = Stop(Signals(), deadline=1100.0), list[float]()
+    stop.gets_further()
     stop.on_search_over = lambda: ended.append(clock.now)
     stop.seconds_after_search = lambda: None  # no search has a trial with a report
     clock.now = 1050.0
@@ -58,12 +60,35 @@ def test_the_search_ends_when_the_time_left_is_what_follows_it_and_what_follows_
     assert stop.interrupted  # the same command goes on with the search
 
 
-def test_without_a_report_there_is_nothing_to_confirm_and_all_stops_at_the_deadline(clock: Clock) -> None:
+def test_at_the_deadline_all_stops_but_not_before_something_was_trained_nor_once_all_was(clock: Clock) -> None:
     stop = Stop(Signals(), deadline=1100.0)
     stop.on_search_over = pytest.fail
-    clock.now = 1100.0
+    clock.now = 1200.0
+    assert not stop.stop_all()
+    stop.seconds_after_search = lambda: 0.0  # known from an earlier session
+    assert not stop.stop_all()
+    stop.seconds_after_search = lambda: None  # not every search has a report
+    stop.gets_further()
+    stop.is_searching = False  # the last trial has ended
+    assert not stop.stop_all()
+    assert not stop.interrupted
+    stop.is_searching = True
     assert stop.stop_all()
     assert stop.interrupted
+
+
+@pytest.mark.long  # two minutes
+def test_a_sweep_whose_budget_is_shorter_than_its_start_ends_when_it_is_resumed_often_enough(tmp_path: Path) -> None:
+    with stopping(Run(tmp_path)) as run:
+        flags = "--trials 3 --epochs 2 --concurrency 1 --time-budget 0.01 --confirm-seeds 1"
+        ended = -1
+        while "finished" not in run.said:
+            before, ended = ended, len(run.query("SELECT trial FROM trials WHERE state IN ('COMPLETED', 'STOPPED')"))
+            assert ended > before, run.said
+            assert run.finish(*flags.split()) == 0
+        assert "tiny: interrupted" in run.said
+        states = run.query("SELECT DISTINCT state FROM trials WHERE phase = 'search'")
+        assert {state for (state,) in states} <= {"COMPLETED", "STOPPED"}
 
 
 def test_what_follows_is_the_repeats_at_the_pace_of_the_trials(clock: Clock) -> None:

@@ -197,6 +197,17 @@ def test_what_is_no_number_is_left_out_whatever_it_is(tmp_path: Path) -> None:
     assert json.dumps([one["params"] for one in found]) == '[{"lr": 0.02, "layers": 2, "optimizer": "adam"}]'
 
 
+def test_notes_are_short_however_many_parameters_there_are_and_however_long(tmp_path: Path) -> None:
+    path = tmp_path / "trials.csv"
+    others = [f"{number} {'x' * 500}" for number in range(300)]
+    rows = [["0.01", "2", "adam", "0.5", *others], ["0.01", "2", "y" * 5000, "0.5", *others]]
+    path.write_text("\n".join(",".join(row) for row in [["lr", "layers", "optimizer", "val_accuracy", *others], *rows]))
+    found, note = taken(str(path))
+    assert len(found) == 1
+    assert "and 295 more, which this sweep neither searches nor fixes" in note
+    assert len(note) < 800
+
+
 def test_of_two_columns_of_one_name_none_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "trials.csv"
     path.write_text("val_accuracy,lr,layers,optimizer,val_accuracy\n0.9,0.01,2,adam,0.5\n")

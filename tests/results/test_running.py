@@ -23,6 +23,8 @@ from support.sweeping import Run, stopping, wait_until
 
 from rungwise.distributions import FloatDistribution
 from rungwise.engine.execution.run_lock import locked
+from rungwise.engine.execution.signals import Signals
+from rungwise.engine.execution.stopping import STOP_REQUESTED, Stop, requested_before
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.results.cli import running
 from rungwise.results.cli.main import main
@@ -87,6 +89,18 @@ def test_a_request_is_taken_once_and_a_look_costs_nothing_in_between(tmp_path: P
     requests.ask(3)
     assert driver.take() == []  # it looked a moment ago
     assert requests.withdraw(3)
+
+
+def test_a_trial_that_is_to_stop_is_known_to_the_next_session_too(tmp_path: Path) -> None:
+    requests, stop = StopRequests(tmp_path), Stop(Signals(), None, StopRequests(tmp_path))
+    requests.ask(7)
+    with Record(tmp_path) as record:
+        stop.on_request = lambda trial: record.event(STOP_REQUESTED, trial)
+        assert not stop.stop_all()
+        assert stop.trials == {7}
+        record.commit()
+        with Reader(tmp_path) as reader:
+            assert requested_before(reader) == {7}
 
 
 def test_what_is_no_request_neither_stops_anything_nor_hides_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -187,6 +188,19 @@ def test_a_storage_left_in_the_middle_is_completed_and_no_trial_is_there_twice(r
             database.executescript(script)
         synced(run)
         assert there() == expected
+
+
+def test_a_damaged_file_is_set_aside_and_written_anew(run: Path) -> None:
+    synced(run)
+    (run / "optuna.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
+    feed = feed_of("optuna", run, LogSettings())
+    done = feed.sync()
+    feed.close()
+    (note,) = done.notes
+    assert re.fullmatch(r"optuna.db is damaged \(.+\); it is kept as optuna.db.broken-1, and was written anew", note)
+    assert (run / "optuna.db.broken-1").stat().st_size == 5016
+    assert set(live(run)) == {"demo: no L2", "demo: L2"}
+    assert synced(run) == 0
 
 
 def test_a_mirror_holds_no_database_that_may_be_in_the_middle_of_a_write(run: Path, tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rungwise.engine.cluster import local_ray
-from rungwise.engine.cluster.local_ray import _visible, local_resources
+from rungwise.engine.cluster.local_ray import local_resources
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.data import memory
-from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.resources import Resources, TrialResources
 
 
 @pytest.fixture
@@ -80,26 +79,63 @@ def test_a_slurm_job_has_the_cores_of_its_node_and_a_task_its_own(kernel: Path) 
 
 
 @pytest.mark.parametrize(
-    ("devices", "present", "count"),
+    ("job", "mebibytes"),
     [
-        ("", 8, 0), ("-1", 8, 0), ("0", 0, 1), ("0,1,2,3", 1, 1), ("0,1,2,3", 8, 4), ("1,-1,2", 8, 1),
-        ("GPU-5a,GPU-6b", 8, 2), ("MIG-1,MIG-2,MIG-3", 1, 3), ("9", 8, 0), (" 0 , 1 ", 2, 2),
+        ({"SLURM_MEM_PER_NODE": "3000", "SLURM_MEM_PER_CPU": "7"}, 3000),
+        ({"SLURM_MEM_PER_CPU": "500", "SLURM_CPUS_ON_NODE": "4"}, 2000),
+        ({"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "4"}, None), ({"SLURM_CPUS_ON_NODE": "4"}, None),
     ],
 )  # fmt: skip
-def test_gpus_are_those_that_cuda_reads_from_its_variable(devices: str, present: int, count: int) -> None:
-    assert _visible(devices, present) == count
+def test_a_slurm_job_has_the_memory_that_it_asked_for(kernel: Path, job: dict[str, str], mebibytes: int | None) -> None:
+    assert granted.memory(job) == (None if mebibytes is None else mebibytes * 2**20)
+    write(kernel, self="0::/", memory__max="9000", memory__current="1000")
+    assert granted.memory(job) == 8000
 
 
-def test_gpus_that_the_kernel_does_not_list_are_counted_by_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on WSL2 and with AMD's driver; neither is here, so torch's count is replaced."""
-    (tmp_path / "dxg").touch()
-    monkeypatch.setattr(local_ray, "DRIVER", tmp_path / "gpus")
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The nodes and the folder of a GPU's driver, whose four GPUs no torch here would find."""
+    for gpu in range(4):
+        (tmp_path / "gpus" / f"0000:0{gpu}:00.0").mkdir(parents=True)
+    monkeypatch.setattr(granted, "GPU_NODES", (tmp_path / "dxg", tmp_path / "nvidiactl"))
+    monkeypatch.setattr(granted, "NVIDIA", tmp_path / "gpus")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")  # which torch has read
-    monkeypatch.setattr(local_ray, "OTHER_DRIVERS", (tmp_path / "dxg",))
-    assert local_resources().gpus == 2
-    monkeypatch.setattr(local_ray, "OTHER_DRIVERS", (tmp_path / "kfd",))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("driver")
+def test_without_a_drivers_node_there_is_no_gpu() -> None:
+    """A container without GPUs may see its host's list of them."""
     assert local_resources().gpus == 0
+
+
+@pytest.mark.parametrize("node", ["dxg", "nvidiactl"])
+def test_gpus_are_counted_by_torch(driver: Path, monkeypatch: pytest.MonkeyPatch, node: str) -> None:
+    """No GPU is here, so torch's count is replaced, and whether it was built for one."""
+    (driver / node).touch()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert local_resources().gpus == 2
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert local_resources().gpus == 4  # for programs, and libraries other than torch
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    assert local_resources().gpus == 2
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        (None, 4), ("", 0), ("-1", 0), ("0", 1), ("0,1,2,3", 4), ("1,-1,2", 1), ("GPU-5a,GPU-6b", 2),
+        ("MIG-1,MIG-2,MIG-3", 3), ("9", 0), (" 0 , 1 ", 2), ("NoDevFiles", 0), ("none", 0), ("0,7,1", 1),
+    ],
+)  # fmt: skip
+def test_gpus_are_those_that_cuda_reads_from_its_variable(visible: str | None, count: int) -> None:
+    """Slurm says NoDevFiles to a job without GPUs."""
+    assert granted._gpus_without_torch(visible) == count
+
+
+def test_a_macs_gpu_trains_one_trial_at_a_time() -> None:
+    resources = TrialResources(1.0, 0.0, "mps")
+    assert (resources.fits(Resources(8.0, 0.0)), resources.fits(Resources(0.5, 0.0)), resources.device) == (1, 0, "mps")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
@@ -87,6 +88,15 @@ def test_whatever_is_fitted_is_fitted_on_the_training_rows(passengers: str) -> N
     assert data.mean[place] == pytest.approx(train.mean(), rel=1e-6)
 
 
+def test_numbers_are_standardised_and_categories_and_marks_of_gaps_are_not(passengers: str) -> None:
+    data = load(DataSource(passengers, columns=Columns(target="Survived")))
+    x = (data.train.x - np.array(data.mean)) / np.array(data.std)
+    numbers = np.isin(encoder_of(data).names, ["Class", "Age", "Fare"])
+    assert x[:, numbers].mean(0) == pytest.approx(0.0, abs=1e-6)
+    assert x[:, numbers].std(0) == pytest.approx(1.0, rel=1e-6)
+    assert np.unique(x[:, ~numbers]).tolist() == [0.0, 1.0]
+
+
 def test_the_classes_have_the_same_shares_in_every_split(tmp_path: Path) -> None:
     rows = [[number % 7, "rare" if number % 10 == 0 else "common"] for number in range(ROWS)]
     data = load(write(tmp_path / "t.csv", ["x", "label"], rows))
@@ -120,6 +130,25 @@ def test_semicolons_decimal_commas_a_byte_order_mark_and_windows_lines(tmp_path:
     assert {"Ort = Köln", "PLZ = 00067", "PLZ = 02067"} <= set(encoder_of(data).names)
     assert done(data)["Datum"] == "date, as days since 1970, month, weekday (day first)"
     assert "decimals are written with a comma" in notes(data)
+
+
+def test_the_kind_of_a_file_is_told_by_its_suffix_in_any_letters(tmp_path: Path) -> None:
+    rows = [[n / 2, "ab"[n % 2]] for n in range(40)]
+    path = write(tmp_path / "DATA.CSV", ["x", "label"], rows)
+    expected = load(path).digest
+    frame = pa.table({"x": [x for x, _ in rows], "label": [label for _, label in rows]})
+    (tmp_path / "parts").mkdir()
+    pq.write_table(frame.slice(0, 15), tmp_path / "parts" / "1.PARQUET")
+    pq.write_table(frame.slice(15), tmp_path / "parts" / "2.parquet")
+    assert load(str(tmp_path / "parts")).digest == expected
+    write(tmp_path / "DATA.TSV", ["x", "label"], rows, "\t")
+    pa.feather.write_feather(frame, str(tmp_path / "DATA.Arrow"))
+    pq.write_table(frame, tmp_path / "DATA.PARQUET")
+    for name in ("DATA.TSV", "DATA.Arrow", "DATA.PARQUET"):
+        assert load(DataSource(str(tmp_path / name), Columns(target="label"))).digest == expected, name
+    np.savez(tmp_path / "data.npz", x=np.arange(40.0)[:, None], y=np.arange(40) % 2)
+    (tmp_path / "data.npz").rename(tmp_path / "DATA.NPZ")
+    assert len(load(str(tmp_path / "DATA.NPZ")).train) == 28
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
@@ -357,51 +386,3 @@ def test_the_rows_of_another_table_are_encoded_alike(passengers: str, tmp_path: 
     ):
         with pytest.raises(DataError, match=wrong):
             read_rows(Path(write(tmp_path / "new.csv", names, [row])), encoder)
-
-
-# -- against scikit-learn: the same rows, its own preprocessing --------------------------------------------------
-
-
-def sklearn_features(names: Sequence[str], rows: Rows, numbers: Sequence[str], texts: Sequence[str]) -> Array:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    place = {name: number for number, name in enumerate(names)}
-    table = np.array([[np.nan if value == "" else value for value in row] for row in rows], object)
-    transformer = ColumnTransformer(
-        [
-            (
-                "numbers",
-                make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()),
-                [place[n] for n in numbers],
-            ),
-            ("t", OneHotEncoder(handle_unknown="ignore", sparse_output=False), [place[n] for n in texts]),
-        ]
-    )
-    return np.asarray(transformer.fit_transform(table), np.float64)
-
-
-@pytest.mark.parametrize("kind", ["classes", "amounts"])
-def test_our_preprocessing_is_not_worse_than_scikit_learns(tmp_path: Path, kind: str) -> None:
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.model_selection import cross_val_score
-
-    random = np.random.default_rng(1)
-    rows: Rows = []
-    for _ in range(600):
-        town, size, age = random.choice(["a", "b", "c"]), random.uniform(20, 200), random.integers(0, 60)
-        value = size * 3 + {"a": 0, "b": 200, "c": -150}[town] - 4 * age + random.normal(0, 60)
-        target = round(value, 3) if kind == "amounts" else ("low", "high")[int(value > 200)]
-        rows.append([f"{size:.2f}", "" if random.random() < 0.15 else age, town, target])
-    names = ["size", "age", "town", "y"]
-    data = load(DataSource(write(tmp_path / "t.csv", names, rows), columns=Columns(target="y")))
-    x, _ = read_rows(tmp_path / "t.csv", encoder_of(data))
-    ours = (x - np.array(data.mean)) / np.array(data.std)
-    theirs = sklearn_features(names, rows, ["size", "age"], ["town"])
-    y = np.array([row[3] for row in rows])
-    model: Any = Ridge() if kind == "amounts" else LogisticRegression()
-    y = y.astype(np.float64) if kind == "amounts" else y
-    score = [float(cross_val_score(model, features, y, cv=5).mean()) for features in (ours, theirs)]
-    assert score[0] >= score[1] - 0.005, score

@@ -52,8 +52,8 @@ UNEVEN = 1.5  # times as many samples in the commonest class as in the rarest ar
 
 @dataclass(frozen=True)
 class Dataset:
-    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column; empty where
-    samples go to the model as they are.
+    """A split dataset. `mean` and `std` are the training split's, per channel (0..255) or per column; 0 and 1 where
+    columns are not scaled (`TableEncoder.scaled`); empty where samples go to the model as they are.
 
     A regression has no classes; `target` is the mean and standard deviation of the training split's targets.
     """
@@ -154,6 +154,9 @@ def load(source: DataSource | str) -> Dataset:
     else:
         splits, classes = _classes(name, splits, raw.classes)
     mean, std = _statistics(train.x) if source.is_standardised else ((), ())
+    if raw.encoder is not None:
+        mean = tuple(np.where(raw.encoder.scaled, mean, 0.0).tolist())
+        std = tuple(np.where(raw.encoder.scaled, std, 1.0).tolist())
     frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
     notes = (*raw.notes, *changes)

@@ -31,7 +31,7 @@ from rungwise.trainable.data.published import NAMES, read_published
 from rungwise.trainable.data.raw import DataError, Raw, require_exact, unreadable
 from rungwise.trainable.data.table import table_data
 from rungwise.trainable.data.table.columns import Columns
-from rungwise.trainable.data.table.table_file import ARROW, TEXT, is_folder_of_tables
+from rungwise.trainable.data.table.table_file import ARROW, TEXT, is_folder_of_tables, suffix_of
 
 SUFFIXES = (*TEXT, ".parquet", *ARROW, ".npz")
 KNOWN = f"a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or of a folder of images or Parquet files"
@@ -40,7 +40,7 @@ NPZ_KEYS = ("x", "y"), ("x", "y", "x_validation", "y_validation", "x_test", "y_t
 
 def is_file(name: str) -> bool:
     """Whether `name` means a file or folder of the user's rather than a dataset that has a name."""
-    return "/" in name or "\\" in name or name.endswith(SUFFIXES) or (name not in NAMES and Path(name).exists())
+    return "/" in name or "\\" in name or name.lower().endswith(SUFFIXES) or (name not in NAMES and Path(name).exists())
 
 
 def read(source: DataSource, seed: int) -> Raw:
@@ -60,21 +60,21 @@ def read(source: DataSource, seed: int) -> Raw:
         return table_data.read(path, source.columns, seed)
     if path.is_dir():
         return _read_folder(path)
-    return _read_npz(path) if name.endswith(".npz") else read_parquet(path)
+    return _read_npz(path) if suffix_of(path) == ".npz" else read_parquet(path)
 
 
 def _is_table(path: Path, columns: Columns) -> bool:
     """Whether the columns of a user's file are of any kind. A Parquet file that is all numbers, and one of images, is
     read as it stands."""
-    if path.suffix in (*TEXT, *ARROW) or is_folder_of_tables(path):
+    if suffix_of(path) in (*TEXT, *ARROW) or is_folder_of_tables(path):
         return True
-    return path.suffix == ".parquet" and (bool(columns) or not is_all_numbers_or_images(path))
+    return suffix_of(path) == ".parquet" and (bool(columns) or not is_all_numbers_or_images(path))
 
 
 def file_problems(source: DataSource) -> list[str]:
     """What is wrong with a user's file or folder, as far as its directory or footer tells."""
     path, columns = Path(source.name), source.columns
-    if path.suffix in SUFFIXES or path.is_dir():
+    if suffix_of(path) in SUFFIXES or path.is_dir():
         try:
             if _is_table(path, columns):
                 wrong_way = [f"--preprocess none is for arrays, but {str(path)!r} is a table"]
@@ -95,9 +95,9 @@ def _file_problem(path: Path) -> str | None:
                 file for part in find_splits(path).values() for mine in list_classes(part).values() for file in mine
             ]
             return memory.problem(str(path), len(files) * decoded_size(files[0]))
-        if path.suffix not in SUFFIXES:
+        if suffix_of(path) not in SUFFIXES:
             return f"data must be {KNOWN}, but got {str(path)!r}"
-        if path.suffix == ".npz":
+        if suffix_of(path) == ".npz":
             with zipfile.ZipFile(path) as archive:
                 _check_keys(path, [Path(item).stem for item in archive.namelist()])
                 return memory.problem(str(path), sum(item.file_size for item in archive.infolist()))

@@ -48,6 +48,7 @@ class Tensors:
         classes: numbers that a model returns for a sample. Of a regression 1, in standard deviations from the mean.
         target: mean and standard deviation of a regression's targets; None for classes.
         functions: of the user's, in place of parts of the loop.
+        embedded: (column, how many vectors) of each column that holds the numbers of categories.
     """
 
     x_train: Tensor
@@ -59,6 +60,7 @@ class Tensors:
     classes: int
     target: tuple[float, float] | None = None
     functions: LoopFunctions = NO_FUNCTIONS
+    embedded: tuple[tuple[int, int], ...] = ()
     _ready: dict[torch.dtype, tuple[Tensor, Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -124,4 +126,5 @@ class Tensors:
             classes=len(dataset.classes) or 1,
             target=dataset.target,
             functions=dataset.functions,
+            embedded=() if dataset.encoder is None else dataset.encoder.embedded,
         )

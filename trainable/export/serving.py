@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rungwise.trainable.config import MODELS, Config
 from rungwise.trainable.data import memory
+from rungwise.trainable.data.table.encoder import TableEncoder
 from rungwise.trainable.data.tensors import normalise
 from rungwise.trainable.model import build
 
@@ -73,9 +74,10 @@ def rebuild(described: Mapping[str, Any], weights: Path) -> Classifier:
     layers = len(config.hidden) + (len(config.channels) * config.convolutions if config.model == "cnn" else 0)
     if layers > MOST_LAYERS:
         raise ValueError(f"a network must have at most {MOST_LAYERS} layers, but config.json asks for {layers}")
-    shape = _whole(described["shape"])
+    shape, table = _whole(described["shape"]), described.get("table")
+    embedded = TableEncoder.from_json(table).embedded if table else ()
     with torch.device("meta"):  # takes no memory, whatever widths are asked for
-        model = build(config, shape, len(described["classes"]) or 1, torch.Generator())
+        model = build(config, shape, len(described["classes"]) or 1, torch.Generator(), embedded=embedded)
     expected = model.state_dict()
     _require_size(weights, sum(value.numel() * value.element_size() for value in expected.values()))
     tensors = load(weights.read_bytes())

@@ -39,6 +39,8 @@ def unpackable(config: Config, data: Tensors) -> str | None:
         return f"only model='mlp' can be packed, but got model={config.model!r}"
     if config.augments:
         return "a trial with augmentation cannot be packed: its random numbers are torch's own"
+    if data.embedded:
+        return "a network with embedded columns cannot be packed"
     if data.target is not None:
         return "a regression cannot be packed"
     if config.class_weights != "none":

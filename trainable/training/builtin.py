@@ -104,6 +104,8 @@ class BuiltInTraining(Training):
             lines.append(
                 "the test split must contain samples, but contains none; split the data otherwise (docs/data.md)"
             )
+        if packed and data.encoder is not None and data.encoder.embedded:
+            lines.append("--pack trains without embedded columns, but --embed names some; leave one of them off")
         if regression and packed:
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
         return lines
@@ -120,6 +122,8 @@ class BuiltInTraining(Training):
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         config = hyper.parse_config(values)
+        if "embedding" in values and not (data.full.encoder and data.full.encoder.embedded):
+            return ["embedding is the size of the vectors of columns that --embed names, but no column is embedded"]
         if not self.source.is_standardised and config.model in hyper.MODELS:
             return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
         return hyper.unfit(config, tuple(data.about["shape"]))

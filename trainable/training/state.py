@@ -59,7 +59,7 @@ class State:
     def fresh(cls, config: Config, tensors: Tensors) -> State:
         """The state before the first step, on the tensors' device. The initial bits are the same on every device."""
         weights = generator("cpu", config.seed, "weights")
-        model = build(config, tensors.shape, tensors.classes, weights, tensors.input_dtype)
+        model = build(config, tensors.shape, tensors.classes, weights, tensors.input_dtype, tensors.embedded)
         require_new_weights(model, config.model)
         model.to(tensors.device)
         optimizer = (tensors.functions.optimizer or build_optimizer)(model, config)

@@ -27,8 +27,6 @@ from rungwise.trainable.resources import Resources
 DEATH_SECONDS = 10.0  # that processes which are killed may take to die, on a busy machine
 STARTS = 3  # tries; Ray gives up after 30 s (ray 2.60, _private/node.py), which a busy machine may exceed
 SLOW_SECONDS = 25.0  # a start that fails later than this has run into that limit; one that fails earlier will again
-DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU
-OTHER_DRIVERS = (Path("/dev/dxg"), Path("/dev/kfd"))  # of WSL2 and of AMD: they list no GPUs there
 OBJECT_STORE_BYTES = 256 * 1024**2  # the dataset, once; Ray's default takes 30 % of memory
 
 _ENVIRONMENT = {
@@ -46,26 +44,8 @@ _ENVIRONMENT = {
 
 
 def local_resources() -> Resources:
-    """This machine's cores and GPUs, as this process may use them. Starts nothing, and imports torch only for GPUs that
-    the kernel does not list."""
-    present = len(list(DRIVER.glob("*")))
-    if not present and any(device.exists() for device in OTHER_DRIVERS):
-        import torch
-
-        return Resources(granted.cpus(), torch.cuda.device_count())  # of those that CUDA or HIP may see
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return Resources(granted.cpus(), present if visible is None else _visible(visible, present))
-
-
-def _visible(devices: str, present: int) -> int:
-    """How many of CUDA_VISIBLE_DEVICES there are. CUDA reads numbers and identifiers, up to the first that it does not
-    know. `present`: GPUs that the kernel's driver names; 0 where it names none (a virtual machine, another maker)."""
-    count = 0
-    for device in map(str.strip, devices.split(",")):
-        if not device or device.startswith("-") or (device.isdigit() and 0 < present <= int(device)):
-            break
-        count += 1
-    return count
+    """This machine's cores and GPUs, as this process may use them. Starts nothing."""
+    return Resources(granted.cpus(), granted.gpus())
 
 
 class Ray:

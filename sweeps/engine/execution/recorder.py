@@ -57,6 +57,7 @@ class Recorder(Callback):
         self.metric = ""  # the objective's name, which says how scores are written
         self.breach: Callable[[Mapping[str, float]], str | None] = lambda _: None  # the constraint that a report breaks
         self.ending: Callable[[], bool] = lambda: False  # whether the driver was told to stop
+        self.saved: Callable[[], None] = lambda: None  # called after each checkpoint
         self._checkpoints, self._gpus = checkpoints, gpus
         self._remote = ThreadPoolExecutor(1, "forget") if is_uri(checkpoints) else None  # no network in Tune's loop
         self._attempts: dict[int, int] = {}  # of trials in flight
@@ -105,6 +106,7 @@ class Recorder(Callback):
             self._end(assignment, outcome(result), result, decision if decision and decision.stopped else None)
         elif result.checkpoint is not None:
             self._record.add_checkpoint(number, result.checkpoint.step, result.checkpoint.sha256)
+            self.saved()
 
     def lost(self, assignment: TrialAssignment, cause: str) -> None:
         """Record that a trial's process died more often than the retries allow."""

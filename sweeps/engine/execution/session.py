@@ -82,6 +82,7 @@ class Session:
     def search(self, ray: Future[Ray], data: SweepData) -> None:
         """Train until all trials have ended or the sweep is stopped. Raises CannotRun."""
         from rungwise.engine.execution.recorder import Recorder
+        from rungwise.engine.execution.stopping import requested_before
         from rungwise.engine.schedulers.per_arm import Rungs, rung_schedule
         from rungwise.engine.search.dispatcher import Search
         from rungwise.results.progress.live_view import view
@@ -103,11 +104,13 @@ class Session:
                 self.record, rungs, shown, self.stop.ended, self.checkpoints, gpus=options.resources.gpus > 0
             )
             recorder.metric, recorder.breach = experiment.metric, experiment.breach
-            recorder.ending = lambda: self.stop.interrupted
+            recorder.ending, recorder.saved = (lambda: self.stop.interrupted), self.stop.gets_further
             search = Search(experiment, self.record, self._limit, self._repeats, recorder.refused)
             from rungwise.results.exporters.optuna_study import studies
 
             search.replay(trials, studies(reader), curves, reader.checkpoints(), reader.meta("enqueued") or {})
+            self.stop.trials |= requested_before(reader)
+            self.stop.on_request = self._keep_request
             rungs.budget, rungs.unwanted = search.budget, self.stop.trials
             self.stop.seconds_after_search = partial(self._seconds_after_search, search, board)
             self.stop.on_search_over = partial(self._end_search, search, shown)
@@ -121,9 +124,17 @@ class Session:
                 self._attach_cluster(shown)
             self.stop.signals.renew()
             self.stop.notice = None if options.quiet else shown.note
+            self.stop.is_searching = True
             self._tune(started, data, search, rungs, recorder)
+            self.stop.is_searching = False
         if failure := self.stop.failure or (None if self.stop.interrupted else self._all_failed()):
             raise CannotRun(failure)
+
+    def _keep_request(self, trial: int) -> None:
+        from rungwise.engine.execution.stopping import STOP_REQUESTED
+
+        self.record.event(STOP_REQUESTED, trial)
+        self.record.commit()
 
     def _seconds_after_search(self, search: Search, board: Board) -> float | None:
         """What follows the search takes, about; None while it is not known, or a search has no winner yet."""
@@ -202,6 +213,8 @@ class Session:
         if more is None:
             return False
         self.experiment = more
+        if self.stop.times_out():
+            return False
         self._scoring.end()  # trials need its resources
         return True
 

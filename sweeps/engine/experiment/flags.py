@@ -21,7 +21,7 @@ from rungwise.results.record.definition import SEARCHES
 from rungwise.text import unknown
 from rungwise.trainable.data.data_source import DEFAULT_ROOT, STANDARDISE, DataSource
 from rungwise.trainable.data.table.columns import Columns
-from rungwise.trainable.resources import TrialResources
+from rungwise.trainable.resources import AUTO, TrialResources
 
 RENAMED = {"like": "warm_start"}  # flags of version 0.1 -> now; understood until version 0.3
 OWN = "own"  # the sampler that the script's Sweep makes
@@ -90,6 +90,8 @@ class Options:
     """Columns of a table to leave out."""
     categorical: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
     """Columns of a table to read as categories, although they look like numbers or identifiers."""
+    embed: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
+    """Columns of categories for each of which a vector is learned; the hyperparameter embedding is its length."""
     numeric: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN")] = ()
     """Columns of a table to read as numbers, although they look like identifiers."""
     group: str | None = None
@@ -122,6 +124,8 @@ class Options:
     gpus_per_trial: float = 0.0
     """GPUs per trial; 0.25 lets four trials share one, 0 trains on the CPU. With --pack: GPUs per process (a process
     trains several trials)."""
+    device: str = AUTO
+    """auto: the GPU that --gpus-per-trial asks for, else the CPU; mps: a Mac's GPU, for one trial at a time."""
     pack: str = "off"
     """Trials that one process trains at once, as one batched network: off, a number, or auto (the fastest number)."""
     precision: str = "fp32"
@@ -186,7 +190,7 @@ class Options:
     @property
     def resources(self) -> TrialResources:
         """What a process that trains takes."""
-        return TrialResources(self.cpus_per_trial, self.gpus_per_trial)
+        return TrialResources(self.cpus_per_trial, self.gpus_per_trial, self.device)
 
     @property
     def store_uri(self) -> str:

@@ -88,13 +88,16 @@ def distribution_to_optuna(distribution: Distribution | BaseDistribution) -> Bas
 
 def replayed(function: DefineByRun, params: Mapping[str, Any]) -> tuple[FixedTrial, dict[str, Any]]:
     """The trial in which `function` was suggested `params`, and what it makes of them. Raises what the function does,
-    and for a value out of range, of which Optuna only warns, that warning."""
+    for a value out of range, of which Optuna only warns, that warning, and ValueError for a value of another type."""
     import optuna
 
     trial = optuna.trial.FixedTrial(dict(params))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = dict(function(trial))  # type: ignore[arg-type]  # it has the methods of a Trial
+    for name, kind in trial.distributions.items():
+        if not contains(kind, trial.params[name]):
+            raise ValueError(f"{name} must be within {kind}, but is {trial.params[name]!r}")
     return trial, values
 
 
@@ -122,15 +125,17 @@ def asked_by_objective(_: Trial) -> dict[str, Any]:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether `value` lies in the range, or is one of the choices."""
+    """Whether `value` lies in the range, or is one of the choices; to Python True is 1, and here it is not."""
     from optuna import distributions as od
 
     try:
         number = distribution.to_internal_repr(value)
     except (ValueError, TypeError):  # of categories: none of them
         return False
-    if not isinstance(distribution, od.FloatDistribution | od.IntDistribution):
-        return True
+    if isinstance(distribution, od.CategoricalDistribution):
+        return isinstance(value, bool) == isinstance(distribution.to_external_repr(number), bool)
+    if isinstance(value, bool) or not isinstance(distribution, od.FloatDistribution | od.IntDistribution):
+        return False
     if not distribution.low <= number <= distribution.high:
         return False
     steps = (number - distribution.low) / (distribution.step or 1.0)

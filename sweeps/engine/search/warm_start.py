@@ -19,7 +19,9 @@ from rungwise.engine.search.earlier.trial import EarlierTrial, Source, WarmStart
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, ReportRow, State, Trial
-from rungwise.text import unknown
+from rungwise.text import one_line, some_of, unknown
+
+LONGEST = 200  # characters of a reason, which may hold any value of the user's
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
 
@@ -102,7 +104,7 @@ def earlier_trials(
         none = [each for each in zip(*fitting.values(), strict=True) if all(isinstance(one, str) for one in each)]
         reasons = Counter(str(each[0]) for each in none)  # of those that fit no arm
         if not any(taken.values()):
-            common = f", most because {reasons.most_common(1)[0][0]}" if reasons else ""
+            common = f", most because {one_line(reasons.most_common(1)[0][0], LONGEST)}" if reasons else ""
             raise WarmStartError(f"--warm-start: none of the {count} trials of {name} fits into this space{common}")
         for arm, each in taken.items():
             arm_trials[arm] += each
@@ -115,7 +117,7 @@ def _note(name: str, count: int, taken: Earlier, reasons: Counter[str], more: It
     """How many trials of a place were taken, and why others were not: the three most frequent reasons."""
     arms = ", ".join(f"{len(each)} for {arm}" for arm, each in taken.items()) if len(taken) > 1 else ""
     parts = [f"--warm-start {name}: {arms or sum(map(len, taken.values()))} of {count} trials taken"]
-    parts += [f"{number} left out because {why}" for why, number in reasons.most_common(3)]
+    parts += [f"{number} left out because {one_line(why, LONGEST)}" for why, number in reasons.most_common(3)]
     if rest := sum(reasons.values()) - sum(number for _, number in reasons.most_common(3)):
         parts.append(f"{rest} left out for other reasons")
     return "; ".join([*parts, *more])
@@ -154,9 +156,9 @@ def _of_source(experiment: Experiment, source: Source) -> tuple[dict[str, list[d
     }
     notes = list(source.notes)
     if others := unused(experiment, source.trials):
-        notes.append(f"not used: {', '.join(others)}, which this sweep neither searches nor fixes")
+        notes.append(f"not used: {some_of(others)}, which this sweep neither searches nor fixes")
     if silent := _unsaid(experiment, source.trials):
-        notes.append(f"taken to be as here, as it does not say: {', '.join(silent)}")
+        notes.append(f"taken to be as here, as it does not say: {some_of(silent)}")
     return found, notes
 
 

@@ -55,7 +55,7 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
     lines += _names_of_ours(experiment)
     values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     lines += experiment.trained_by.problems(values)
-    lines += experiment.trained_by.data_problems([], packed=False)
+    lines += experiment.trained_by.data_problems(list(experiment.objectives), packed=False)
     if options.plan:
         lines.append("--one runs a trial and --plan none: say one of them")
     return list(dict.fromkeys([*lines, *machine.resource_problems(experiment, options)]))

@@ -11,6 +11,8 @@ from rungwise.engine.experiment.flags import Options
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import LOCK
 from rungwise.results.record.types import FILE, HALF, RecordError
+from rungwise.text import unknown
+from rungwise.trainable.resources import DEVICES, MPS
 
 
 def resource_problems(experiment: Experiment, options: Options) -> list[str]:
@@ -24,8 +26,34 @@ def resource_problems(experiment: Experiment, options: Options) -> list[str]:
             lines.append(f"{flag}: the built-in training uses one GPU, or a share of it, but got {asked:g}; {way}")
         elif asked > exist and options.address is None:
             lines.append(f"{flag}: this machine has {exist:g} {kind}, but got {asked:g}; use fewer, or --address")
+    lines += _device_problems(options)
     if takes.cpus == takes.gpus == 0:
         lines.append("a trial needs a CPU or a GPU, but --cpus-per-trial and --gpus-per-trial are both 0")
+    return lines
+
+
+def _device_problems(options: Options) -> list[str]:
+    """Why a Mac's GPU cannot be used; [] where none is asked for."""
+    if options.device not in DEVICES:
+        return [unknown("--device", options.device, list(DEVICES))]
+    if options.device != MPS:
+        return []
+    others = {
+        "--gpus-per-trial": options.gpus_per_trial > 0,
+        "--address": options.address is not None,
+        "--pack": options.pack != "off",
+        "--concurrency": options.concurrency > 1,
+    }
+    lines = [
+        f"--device mps trains one trial at a time, on this machine: leave out {flag}" for flag in others if others[flag]
+    ]
+    import torch
+
+    if not torch.backends.mps.is_available():
+        lacks = "macOS or Apple's GPU" if torch.backends.mps.is_built() else "a torch that was built for it"
+        lines.append(
+            f"--device mps needs Metal, but this machine lacks {lacks}; without the flag trials train on the CPU"
+        )
     return lines
 
 

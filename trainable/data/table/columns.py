@@ -21,6 +21,8 @@ class Columns:
         drop: Columns that are no features.
         categorical: Columns whose values are categories, although they look like numbers (postcodes, for example) or
             like identifiers.
+        embed: Categorical columns, such as towns, of whose categories the built-in network learns a vector each (of the
+            size that the hyperparameter `embedding` says), in place of a column of 0 and 1 for each.
         numeric: Columns whose values are numbers, although they look like identifiers.
         group: The column that says which rows belong together, such as a patient: the rows of a group are in one
             split. It is no feature.
@@ -32,13 +34,14 @@ class Columns:
     target: str | None = None
     drop: Sequence[str] = ()
     categorical: Sequence[str] = ()
+    embed: Sequence[str] = ()
     numeric: Sequence[str] = ()
     group: str | None = None
     time: str | None = None
     task: Task | None = None
 
     def __post_init__(self) -> None:
-        for name in ("drop", "categorical", "numeric"):
+        for name in ("drop", "categorical", "embed", "numeric"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
@@ -54,8 +57,8 @@ class Columns:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """(flag, column that it names)."""
-        values = {"target": self.target, "drop": self.drop, "categorical": self.categorical, "numeric": self.numeric}
-        values |= {"group": self.group, "time": self.time}
+        values = {"target": self.target, "drop": self.drop, "categorical": self.categorical, "embed": self.embed}
+        values |= {"numeric": self.numeric, "group": self.group, "time": self.time}
         named = {flag: (value,) if isinstance(value, str) else value or () for flag, value in values.items()}
         return [(f"--{flag}", column) for flag, columns in named.items() for column in columns]
 

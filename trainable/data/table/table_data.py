@@ -14,7 +14,7 @@ from rungwise.trainable.data import memory
 from rungwise.trainable.data.raw import FEW_ROWS, MOST_CLASSES, Array, DataError, Raw
 from rungwise.trainable.data.table import split
 from rungwise.trainable.data.table.columns import SPLIT, Columns
-from rungwise.trainable.data.table.encoder import Feature, TableEncoder, as_text, is_missing
+from rungwise.trainable.data.table.encoder import FEWEST_ROWS, Feature, TableEncoder, as_text, is_missing
 from rungwise.trainable.data.table.table_file import TableFile, column_names, nbytes, read_table_file
 from rungwise.trainable.data.table.text_columns import TextColumn
 
@@ -83,12 +83,12 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
     left_out = dict.fromkeys(roles.drop, "by --drop")
     left_out |= {name: "it splits the rows" for name in (roles.group, roles.time, *split_column) if name}
     whole = {name: file.typed(name, roles) for name in file.columns if name not in used}
-    kept = {*roles.categorical, *roles.numeric}
+    kept = {*roles.categorical, *roles.embed, *roles.numeric}
     left_out |= {name: why for name, values in whole.items() if name not in kept and (why := _identifier(values))}
     notes += _odd_values(file, {name: values for name, values in whole.items() if name not in kept})
     table = {name: values if known.all() else values[known] for name, values in whole.items() if name not in left_out}
     forms = {name: file.texts[name].form for name in table if name in file.texts}
-    encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal, forms)
+    encoder = TableEncoder.fit(table, np.flatnonzero(parts == split.TRAIN), left_out, file.decimal, forms, roles.embed)
     if not encoder.features:
         why = "; ".join(f"{name!r} {reason}" for name, reason in encoder.left_out.items()) or "there is no other column"
         raise DataError(f"{str(path)!r} must have a column beside the target that is a feature, but {why}")
@@ -96,7 +96,7 @@ def read(path: Path, roles: Columns, seed: int) -> Raw:
         raise DataError(f"{wrong_size}, since its columns become {len(encoder.names):,} columns of numbers")
     x = encoder.encode(table)
     notes += _notes(encoder)
-    if any(feature.kind != "category" for feature in encoder.features) and (copies := split.count_copies(x, y, parts)):
+    if any(not feature.is_categorical for feature in encoder.features) and (copies := split.count_copies(x, y, parts)):
         notes.append(
             f"{copies:,} of {int((parts == split.TEST).sum()):,} test rows equal a training row in features and "
             "target: if they are copies, keep one of each, or keep them together with --group"
@@ -153,7 +153,7 @@ def _decimal_of(file: TableFile, encoder: TableEncoder) -> str:
 def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     """The column of another table as the feature takes it. Raises DataError."""
     name, text = feature.name, file.texts.get(feature.name)
-    if feature.kind == "category":
+    if feature.is_categorical:
         values = as_text(file.typed(name, Columns(categorical=(name,)), decimal))
         for row in np.flatnonzero(~np.isin(values, ["", *feature.categories])):
             if values[row].removesuffix(".0") in feature.categories:  # pandas makes 1 a 1.0 where a value is missing
@@ -297,7 +297,9 @@ def _odd_values(file: TableFile, table: Mapping[str, Array]) -> list[str]:
 
 def _notes(encoder: TableEncoder) -> list[str]:
     """What was done to the columns, in a few lines; the report has all of it."""
-    kinds: Counter[str] = Counter(feature.kind for feature in encoder.features)
+    kinds: Counter[str] = Counter(
+        "category" if feature.is_categorical else feature.kind for feature in encoder.features
+    )
     plurals = {"number": "numbers", "category": "categories", "date": "dates"}
     made = ", ".join(plural(kinds[kind], kind, many) for kind, many in plurals.items() if kinds[kind])
     columns = plural(len(encoder.features), "column")
@@ -305,6 +307,11 @@ def _notes(encoder: TableEncoder) -> list[str]:
     lines = [f"{columns} ({made}) become{'s' if len(encoder.features) == 1 else ''} {numbers}"]
     if filled := [feature.name for feature in encoder.features if feature.missing]:
         lines.append(f"missing values are marked, those of numbers and dates filled by the median: {_some(filled)}")
+    if many := [feature.name for feature in encoder.features if feature.kind == "category" and feature.other]:
+        lines.append(
+            f"rare categories share a column: {_some(many)}; --embed learns a vector for each category of "
+            f"{FEWEST_ROWS} rows or more"
+        )
     for name, why in list(encoder.left_out.items())[:SHOWN]:
         if why != "by --drop":
             lines.append(f"column {name!r} is left out: {why}{_way_to_keep(why, name)}")

@@ -57,7 +57,7 @@ class TableFile:
             form: how dates are written, where another file has shown it.
         """
         column = self.columns[name]
-        categorical, numeric = name in roles.categorical, name in roles.numeric
+        categorical, numeric = name in (*roles.categorical, *roles.embed), name in roles.numeric
         if self.is_text:
             values = self.texts[name].typed(decimal or self.decimal, form, categorical=categorical, numeric=numeric)
         elif name in self.texts:
@@ -75,18 +75,23 @@ class TableFile:
         return values
 
 
+def suffix_of(path: Path) -> str:
+    """By which the kind of a file is told: DATA.CSV, as other systems write it, is one of CSV."""
+    return path.suffix.lower()
+
+
 def is_folder_of_tables(path: Path) -> bool:
     """Whether a folder has Parquet files and nothing else that shows."""
     shown = [entry for entry in path.iterdir() if not entry.name.startswith(("_", "."))] if path.is_dir() else []
-    return bool(shown) and all(entry.suffix == PARQUET and entry.is_file() for entry in shown)
+    return bool(shown) and all(suffix_of(entry) == PARQUET and entry.is_file() for entry in shown)
 
 
 def column_names(path: Path) -> list[str]:
     """The names of the columns, without reading the rest. Raises DataError."""
     try:
-        if path.suffix in TEXT:
+        if suffix_of(path) in TEXT:
             return _header(_opened(path)[0], path)[0]
-        if path.suffix in ARROW:
+        if suffix_of(path) in ARROW:
             with pa.memory_map(str(path)) as source:
                 return list(_arrow_reader(source).schema.names)
         return list(pq.read_schema(_parts(path)[0]).names)
@@ -97,17 +102,17 @@ def column_names(path: Path) -> list[str]:
 def read_table_file(path: Path) -> TableFile:
     """Read a table whole. Raises DataError for a file that is none, names the line that is broken."""
     try:
-        return _read_text(path) if path.suffix in TEXT else _read_binary(path)
+        return _read_text(path) if suffix_of(path) in TEXT else _read_binary(path)
     except (OSError, pa.ArrowException, UnicodeError, csv.Error) as error:
         raise DataError(unreadable(path, error)) from error
 
 
 def nbytes(path: Path) -> int:
     """About how many bytes of memory reading takes."""
-    if path.suffix == PARQUET or path.is_dir():
+    if suffix_of(path) == PARQUET or path.is_dir():
         footers = [pq.read_metadata(part) for part in _parts(path)]
         return sum(f.row_group(index).total_byte_size for f in footers for index in range(f.num_row_groups))
-    return path.stat().st_size * (4 if path.suffix in TEXT else 1)  # text, its columns, and their numbers
+    return path.stat().st_size * (4 if suffix_of(path) in TEXT else 1)  # text, its columns, and their numbers
 
 
 def _read_text(path: Path) -> TableFile:
@@ -186,7 +191,7 @@ def _require_closed_quotes(path: Path, encoding: str, table: pa.Table, delimiter
 
 def _delimiter(lines: list[str], path: Path) -> str:
     """The delimiter by which most lines have the same number of fields, and that more than one."""
-    if path.suffix == ".tsv":
+    if suffix_of(path) == ".tsv":
         return "\t"
 
     def fit(delimiter: str) -> tuple[float, int]:
@@ -222,7 +227,10 @@ def _header(text: str, path: Path) -> tuple[list[str], str, int]:
 
 
 def _parts(path: Path) -> list[Path]:
-    return sorted(path.glob(f"*{PARQUET}")) if path.is_dir() else [path]
+    """The files of a folder that `is_folder_of_tables`; or the file."""
+    if not path.is_dir():
+        return [path]
+    return sorted(entry for entry in path.iterdir() if suffix_of(entry) == PARQUET and entry.name[0] not in "_.")
 
 
 def _arrow_reader(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
@@ -236,7 +244,7 @@ def _arrow_reader(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader | pa.ip
 def _read_binary(path: Path) -> TableFile:
     from rungwise.trainable.data.parquet_file import index_columns, index_note, read_table
 
-    if path.suffix in ARROW:
+    if suffix_of(path) in ARROW:
         with pa.memory_map(str(path)) as source:
             table = _arrow_reader(source).read_all()
     else:

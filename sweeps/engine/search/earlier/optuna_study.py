@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rungwise.engine.search.earlier.trial import EarlierTrial, Source, WarmStartError
 from rungwise.results.exporters.optuna_study import quiet_optuna
 from rungwise.results.io.redaction import redacted_uri, remember, without_secrets
-from rungwise.text import unknown
+from rungwise.text import some_of, unknown
 
 if TYPE_CHECKING:
     import optuna
@@ -52,7 +52,7 @@ def read(where: str | Path, name: str | None, objectives: Mapping[str, str]) -> 
             storage = RDBStorage(where, skip_table_creation=True)
         names = sorted(optuna.get_all_study_names(storage))
         if name is None and len(names) != 1:
-            held = f"the studies {', '.join(names)}" if names else "no study"
+            held = f"the studies {some_of(names)}" if names else "no study"
             raise WarmStartError(f"--warm-start {shown}::STUDY must name a study, as {shown} contains {held}")
         chosen = name or names[0]
         if chosen not in names:
