@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rungwise.trainable import config as hyper
 from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import reason
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import StudyKey, TrialAssignment
 from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.report import MODES
 from rungwise.trainable.resources import TrialResources
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
 
     from rungwise.trainable.data.dataset import Dataset
-    from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.worker.state_run import StateRun
     from rungwise.trainable.worker.trial_run import WorkerContext
 
@@ -86,14 +85,14 @@ class BuiltInTraining(Training):
         if lines or (name in dataset.DATASETS and name not in dataset.SMALL):
             return lines
         try:
-            data = self._dataset
+            datasets = self._datasets
         except dataset.DataError as error:
             return [str(error)]
-        regression = data.target is not None
+        data, regression = datasets[0], datasets[0].target is not None
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         lines = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
-        held = set(data.test.y.tolist()) if data.test is not None else set()
+        held = min((set(one.test.y.tolist()) if one.test is not None else set() for one in datasets), key=len)
         if not regression and len(held) < 2:
             which = f"only {data.classes[held.pop()]!r}" if held else "none"
             lines.append(
@@ -115,6 +114,11 @@ class BuiltInTraining(Training):
 
         return replace(load(self.source), functions=self.functions)
 
+    @property
+    def _datasets(self) -> list[Dataset]:
+        """With all test splits that there are."""
+        return [self._dataset]
+
     def load(self) -> SweepData:
         return describe_data(self._dataset)
 
@@ -133,7 +137,7 @@ class BuiltInTraining(Training):
         if config.model in hyper.MODELS:
             return []
         try:
-            rehearse(config, data.search)
+            rehearse(config, self.data_of(data.search, 1))
         except OutputError as error:
             return [str(error)]
         except Exception:  # comes again, where a debugger can stop at it
@@ -148,14 +152,15 @@ class BuiltInTraining(Training):
             return []
         from rungwise.trainable.export.saved_model import unexportable
 
-        problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data.full)))
+        example = self.data_of(data.full, 1)
+        problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, example)))
         return [
             f"the model can be trained and scored, but torch.export refuses it, so model/ will contain its weights and "
             f"no program: {problem}"
             for problem in problems
         ]
 
-    def prepare(self, data: Any, resources: TrialResources) -> tuple[Tensors, str]:
+    def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         """See `Training`. Raises ValueError for data with a test split."""
         from rungwise.trainable.data.tensors import Tensors
 
@@ -174,14 +179,19 @@ class BuiltInTraining(Training):
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        return probe(configs, self.source, resources, together, limit)
+        return probe(configs, self._timed_data(), resources, together, limit)
+
+    def _timed_data(self) -> Dataset:
+        from rungwise.trainable.data.dataset import load
+
+        return load(self.source).without_test()
 
     def score(
         self,
         files: Mapping[int, File],
         configs: Mapping[int, Mapping[str, Any]],
-        arms: Mapping[int, str],
-        data: Dataset,
+        studies: Mapping[int, StudyKey],
+        data: Any,
         resources: TrialResources,
     ) -> TestScores:
         from rungwise.trainable.export.test_evaluation import score, score_samples
@@ -217,7 +227,7 @@ class BuiltInTraining(Training):
 
         return diagnose(file, config, data, _device(resources))
 
-    def constant_scores(self, data: Dataset) -> dict[str, float]:
+    def constant_scores(self, data: Any) -> dict[str, float]:
         from rungwise.trainable.export.constant_prediction import constant_scores
 
         return constant_scores(data) if data.test else {}
