@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rungwise.trainable.config import parse_config
 from rungwise.trainable.messages import (
+    FOLD,
     SCORED_PHASES,
     CheckpointSaved,
     Constraint,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:  # torch is imported where training happens, never on the driv
     from rungwise.trainable.training.state import State
 
 FORMAT = "rungwise folds 1"
-FOLD = "fold_"  # begins the name of a metric of one fold
 _KEPT_BYTES = 2**28  # of folds that a process has ready
 
 

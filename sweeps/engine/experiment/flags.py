@@ -98,6 +98,9 @@ class Options:
     """Of a table: the column by which rows are split: the latest are the test split."""
     task: str | None = None
     """Of a table: classification or regression, where the target does not tell."""
+    folds: int = 0
+    """Models that a trial trains, each validated on another fold of the samples; its score is the mean over them. For
+    small data; 0 = one model, validated on one split."""
     preprocess: str = STANDARDISE
     """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
@@ -237,6 +240,7 @@ def default_options(sweep: Sweep) -> Options:
         data=sweep.data_name,
         precision=sweep.precision,
         preprocess=sweep.preprocess,
+        folds=sweep.folds,
         **{each.name: getattr(sweep.columns, each.name) for each in fields(Columns)},
     )
 
