@@ -9,7 +9,7 @@ both arms see both blocks. In "equal" one arm sees the first block and the other
 average over tables, and never on one table, which is what searches on parts of one table do not show. In "better" the
 second arm sees both blocks, and the first arm one. "errs" is the share of tables of which the answer says that one of
 two arms of "identical" or "equal" is better; "covers" is the share of 95% intervals that hold the true difference: the
-mean over all tables of what the models differ by on 4,000 other samples; "sees" is the share of "better" that is seen.
+mean over all tables of what the models differ by on 1,000 other samples; "sees" is the share of "better" that is seen.
 
 What is real: the division into test parts and folds, the choice of a winner by its mean over folds, and the intervals
 of the answer. A trial is a network of one hidden layer whose random weights stay as they are, and whose last layer is a
@@ -33,11 +33,17 @@ import tyro
 
 from rungwise import FloatDistribution, Sweep, run
 from rungwise.results.analysis.findings import Verdict
-from rungwise.results.analysis.statistics import Difference, difference, resampled_difference
+from rungwise.results.analysis.statistics import (
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    resampled_difference,
+)
 from rungwise.trainable import granted_resources as granted
 from rungwise.trainable.folds.assignment import TEST_PARTS, FoldPlan
 
-BLOCK, SHIFT, FRESH = 5, 0.9, 4000  # columns of a block; distance of the classes within it; samples that tell the truth
+BLOCK, SHIFT, FRESH = 5, 0.9, 1000  # columns of a block; distance of the classes within it; samples that tell the truth
 SEEDS, TRIALS = 2, 8  # of each winner; of each search
 BOTH, FIRST, SECOND = slice(0, 2 * BLOCK), slice(0, BLOCK), slice(BLOCK, 2 * BLOCK)
 CASES = {"identical": (BOTH, BOTH), "equal": (FIRST, SECOND), "better": (FIRST, BOTH)}
@@ -104,7 +110,9 @@ class Outcome:
     """What is said of one table."""
 
     found: dict[str, Difference]  # of each of TESTS
-    truth: float  # of the models of this table, on other samples
+    level: Estimate  # of the second arm
+    truth: float  # by what the models of this table differ on other samples
+    accuracy: float  # of the second arm's, on other samples
 
 
 def outcome(seed: int, case: str, rows: int, searches: int, folds: int = 5) -> Outcome:
@@ -120,15 +128,23 @@ def outcome(seed: int, case: str, rows: int, searches: int, folds: int = 5) -> O
             winner = searched(x[:, columns], y, divided, draw)
             models = [winner.fit(x[~tested][:, columns], y[~tested], int(draw.integers(2**31))) for _ in range(SEEDS)]
             scores[arm].append(float(np.mean([(one(x[tested][:, columns]) == y[tested]).mean() for one in models])))
-            truths[arm] += [float((one(fresh[:, columns]) == truth).mean()) for one in models if case == "better"]
+            truths[arm] += [float((one(fresh[:, columns]) == truth).mean()) for one in models]
     found = {name: test(scores[0], scores[1], rows // TEST_PARTS) for name, test in TESTS.items()}
-    return Outcome(found, float(np.mean(truths[1]) - np.mean(truths[0])) if case == "better" else 0.0)
+    level = estimate(scores[1], share=True, samples=rows // TEST_PARTS, ratio=RATIO)
+    one, other = map(float, np.mean(truths, axis=1))
+    return Outcome(found, level, other - one, other)
 
 
 def say(case: str, rows: int, searches: int, outcomes: Sequence[Outcome]) -> bool:
     """Print a line for each test; whether the corrected one errs as rarely as it should."""
     count, good = len(outcomes), True
     truth = float(np.mean([one.truth for one in outcomes])) if case == "better" else 0.0
+    accuracy = float(np.mean([one.accuracy for one in outcomes]))
+    covered = np.mean([(one.level.low or 0.0) <= accuracy <= (one.level.high or 0.0) for one in outcomes])
+    print(
+        f"{case:9} {rows:4} rows {searches:2} searches  n={count}  the second arm has {accuracy:.1%}, "
+        f"{100 * truth:+.1f} points; its own interval covers {covered:.1%}"
+    )
     for name in TESTS:
         bounds = np.array([(one.found[name].low, one.found[name].high) for one in outcomes], dtype=float)
         excludes = (bounds[:, 0] > 0) | (bounds[:, 1] < 0)

@@ -119,7 +119,7 @@ def estimate(
     variance = max(sd**2 * (1 / n + ratio), floor if ratio else floor / n)
     margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * variance**0.5
     low, high = mean - margin, mean + margin
-    if share and 0 < mean < 1 and (low < 0 or high > 1):
+    if share and not ratio and 0 < mean < 1 and (low < 0 or high > 1):  # margins of few samples are too wide for it
         low, high = _on_logits(mean, margin)
     elif share:
         low, high = max(low, 0.0), min(high, 1.0)

@@ -19,6 +19,7 @@ from rungwise.results.report.trial_panel import panel_data
 from rungwise.results.tables.tables import tables
 
 FIFTHS = DATA | {"train": 80, "validation": 120, "test": 30, "test_parts": 5}
+T4 = 2.7764  # Student's t, 0.975 quantile, 4 degrees of freedom
 DIFFERENCES = [0.02, 0.05, 0.01, 0.06, 0.03]  # mean 0.034, variance 4.3e-4
 
 
@@ -28,8 +29,8 @@ def test_the_interval_is_that_of_the_corrected_resampled_t_test() -> None:
     error = math.sqrt((1 / 5 + 1 / 4) * 4.3e-4)
     assert found.mean == pytest.approx(0.034)
     assert (found.low, found.high) == (
-        pytest.approx(0.034 - 2.776 * error, abs=1e-5),
-        pytest.approx(0.034 + 2.776 * error, abs=1e-5),
+        pytest.approx(0.034 - T4 * error, abs=1e-5),
+        pytest.approx(0.034 + T4 * error, abs=1e-5),
     )
     assert found.p == pytest.approx(2 * stats.t.sf(0.034 / error, 4))
     three = resampled_difference(DIFFERENCES, 0.25, 3)
@@ -56,6 +57,10 @@ def test_a_level_over_several_test_splits_is_wider_than_over_one() -> None:
     assert plain.low is not None
     assert shared.low is not None
     assert shared.mean - shared.low == pytest.approx((plain.mean - plain.low) * math.sqrt((1 / 5 + 1 / 4) * 5))
+    near_one = estimate([0.95, 0.99, 1.0, 0.97], share=True, samples=30, ratio=0.25)
+    assert near_one.high == 1.0  # cut off, as the truth cannot lie beyond
+    alike = estimate([1.0] * 5, share=True, samples=30, ratio=0.25)
+    assert alike.low == pytest.approx(1 - T4 / 150)  # one of all samples
 
 
 def test_more_searches_tell_less_where_they_share_samples() -> None:
