@@ -249,7 +249,7 @@ def answer(reader: Reader) -> Answer:
             *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed, ratio), samples),
             *([CrossValidation(definition.folds, definition.data.test_parts)] if definition.folds and best else []),
             *_spent_notes(arms),
-            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 else []),
+            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 and not ratio else []),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),

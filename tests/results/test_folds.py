@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 from support import demo
 from support.confirmed import DATA, Sweep, asked, begun, searched
 
+from rungwise.results.analysis.compare import compare_folders
 from rungwise.results.analysis.findings import Verdict
 from rungwise.results.analysis.statistics import difference, estimate, resampled_difference, searches_needed
 from rungwise.results.record.reader import Reader
@@ -39,6 +41,20 @@ def test_the_interval_is_that_of_the_corrected_resampled_t_test() -> None:
     assert (uncorrected.low, uncorrected.high) == pytest.approx(
         tuple(stats.ttest_1samp(DIFFERENCES, 0).confidence_interval())
     )
+
+
+def test_the_correction_keeps_its_level_where_searches_are_as_alike_as_it_takes_them_to_be() -> None:
+    """Differences whose correlation is the share of test samples, 1/5: without the correction a third errs."""
+    draw = np.random.default_rng(0)
+    shared, own = draw.normal(size=(2000, 1)), draw.normal(size=(2000, 10))
+    differences = math.sqrt(0.2) * shared + math.sqrt(0.8) * own
+
+    def errors(ratio: float) -> float:
+        found = [resampled_difference(row.tolist(), ratio) for row in differences]
+        return sum((one.low or 0) > 0 or (one.high or 0) < 0 for one in found) / len(found)
+
+    assert 0.04 < errors(0.25) < 0.062
+    assert errors(0.0) > 0.2
 
 
 def test_searches_that_agree_are_not_certain_and_one_has_no_interval() -> None:
@@ -94,6 +110,23 @@ def test_arms_are_compared_search_by_search_on_the_test_part_of_each(tmp_path: P
     assert "corrected for the samples that searches share (Nadeau and Bengio 2003)" in notes
     assert "Validation scores are means over 5 folds" in notes
     assert "On another 30 samples" not in notes  # the interval holds for other samples
+
+
+def test_two_runs_are_compared_search_by_search_too(tmp_path: Path) -> None:
+    control = [0.80, 0.95, 0.70, 0.90, 0.85]
+    better = [one + more + 0.05 for one, more in zip(control, DIFFERENCES, strict=True)]
+    for name, scores in (("first", control), ("second", better)):
+        made = nested(tmp_path / name)
+        searched(made, "no L2", control)
+        searched(made, "L2", scores)
+    (same, other) = compare_folders(tmp_path / "first", tmp_path / "second").rows
+    assert (same.difference, same.arm) == (resampled_difference([0.0] * 5, 0.25, 2, share=True, samples=30), "no L2")
+    assert other.difference is not None
+    assert other.difference.ratio == 0.25
+    assert other.difference.mean == pytest.approx(0.084)
+    made = nested(tmp_path / "short", searches=1)
+    made.score([made.confirm("L2", made.search("L2", 0.9), seed, 0.9) for seed in (1, 2)], [0.9, 0.91])
+    assert "one search is tested on a part" in compare_folders(tmp_path / "first", tmp_path / "short").problems[0]
 
 
 def test_with_one_search_the_interval_is_over_seeds_and_says_so(tmp_path: Path) -> None:
