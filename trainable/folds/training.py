@@ -15,6 +15,7 @@ from rungwise.trainable.training.builtin import BuiltInTraining, describe_data
 
 if TYPE_CHECKING:
     from rungwise.trainable.data.dataset import Dataset
+    from rungwise.trainable.data.raw import Array
     from rungwise.trainable.folds.fold_run import FoldRun, FoldTensors
     from rungwise.trainable.folds.folded_data import FoldedDataset
     from rungwise.trainable.worker.trial_run import WorkerContext
@@ -41,10 +42,10 @@ class FoldedTraining(BuiltInTraining):
         return replace(load_folded(self.source, self.folds), functions=self.functions)
 
     @property
-    def _datasets(self) -> list[Dataset]:
-        """With all test parts that searches have."""
-        searches = TEST_PARTS if self._folded.plan.is_nested else 1
-        return [self._folded.whole(search) for search in range(1, searches + 1)]
+    def _labels(self) -> tuple[tuple[str, ...], list[Array]]:
+        data = self._folded
+        searches = range(1, (TEST_PARTS if data.plan.is_nested else 1) + 1)
+        return data.about.classes, [data.y[data.plan.is_test(search)] for search in searches]
 
     def load(self) -> SweepData:
         data = self._folded

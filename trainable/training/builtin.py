@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from rungwise.trainable.data.dataset import Dataset
+    from rungwise.trainable.data.raw import Array
     from rungwise.trainable.worker.state_run import StateRun
     from rungwise.trainable.worker.trial_run import WorkerContext
 
@@ -85,16 +86,16 @@ class BuiltInTraining(Training):
         if lines or (name in dataset.DATASETS and name not in dataset.SMALL):
             return lines
         try:
-            datasets = self._datasets
+            classes, tests = self._labels
         except dataset.DataError as error:
             return [str(error)]
-        data, regression = datasets[0], datasets[0].target is not None
+        regression = not classes
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         lines = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
-        held = min((set(one.test.y.tolist()) if one.test is not None else set() for one in datasets), key=len)
+        held = min((set(labels.tolist()) for labels in tests), key=len)
         if not regression and len(held) < 2:
-            which = f"only {data.classes[held.pop()]!r}" if held else "none"
+            which = f"only {classes[held.pop()]!r}" if held else "none"
             lines.append(
                 f"the test split must contain samples of two classes, but contains {which}; split the data otherwise "
                 "(docs/data.md)"
@@ -115,9 +116,10 @@ class BuiltInTraining(Training):
         return replace(load(self.source), functions=self.functions)
 
     @property
-    def _datasets(self) -> list[Dataset]:
-        """With all test splits that there are."""
-        return [self._dataset]
+    def _labels(self) -> tuple[tuple[str, ...], list[Array]]:
+        """Names of the classes, none of a regression; and the labels of every test split that there is."""
+        test = self._dataset.test
+        return self._dataset.classes, [self._dataset.train.y[:0] if test is None else test.y]
 
     def load(self) -> SweepData:
         return describe_data(self._dataset)
