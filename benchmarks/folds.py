@@ -1,8 +1,8 @@
 """How often the answer of a sweep by cross-validation (`--folds`) errs, with and without the correction for searches
 that share samples (Nadeau and Bengio 2003).
 
-    python benchmarks/folds.py --tables 1000                       # quick learners in place of networks; minutes
-    python benchmarks/folds.py --tables 0 --sweeps 10              # whole sweeps of two identical arms; ~20 s each
+    python benchmarks/folds.py                             # quick learners in place of networks; 9 minutes on one core
+    python benchmarks/folds.py --tables 0 --sweeps 10      # whole sweeps of two identical arms; about 20 s each
 
 Each table is drawn anew: two classes, and two blocks of five columns that say equally much about them. In "identical"
 both arms see both blocks. In "equal" one arm sees the first block and the other one the second: they are alike on
@@ -181,7 +181,7 @@ def whole_sweep(seed: int, rows: int, folder: Path) -> Verdict:
 
 @dataclass(frozen=True)
 class Options:
-    tables: int = 1000
+    tables: int = 300
     """Synthetic sweeps of each case, number of rows and number of searches; 0: none."""
     sweeps: int = 0
     """Whole sweeps of two identical arms."""

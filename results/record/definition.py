@@ -155,6 +155,12 @@ class Definition:
         return max(1, round(epochs / self.epochs if self.folds else epochs * self.reports_per_epoch))
 
     @property
+    def tested_samples(self) -> int | None:
+        """How many different samples the searches of an arm are tested on; None when the record does not say."""
+        samples, parts = self.data.samples("test"), self.data.test_parts
+        return samples * min(self.searches, parts) if samples and parts else samples
+
+    @property
     def epochs_of_search(self) -> int:
         """Epochs of `trials` trainings to the end: the budget of a search that is dealt by epochs."""
         return self.trials * self.trial_epochs

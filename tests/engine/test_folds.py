@@ -17,7 +17,7 @@ from rungwise.engine.forecast import _searched_epochs
 from rungwise.engine.schedulers.per_arm import rung_schedule
 from rungwise.engine.validation import check
 from rungwise.results.analysis.answer import answer
-from rungwise.results.record.definition import Definition
+from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 
@@ -77,6 +77,9 @@ def test_folds_are_part_of_the_definition_and_records_without_them_open() -> Non
     assert "folds" not in plain.to_json()
     assert Definition.from_json(plain.to_json()).folds == 0
     assert differences(plain, folded) == ["folds: None -> 5"]
+    data = DatasetSummary(test=30, test_parts=5)
+    tested = [Definition(searches=searches, data=data).tested_samples for searches in (1, 4, 5, 8)]
+    assert tested == [30, 120, 150, 150]
 
 
 SCRIPT = '''"""Does a wider layer help?"""
