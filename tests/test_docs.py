@@ -33,6 +33,7 @@ PAGES = [
     "read",
     "model",
     "data",
+    "small-tables",
     "own-training",
     "own-program",
     "coming-from-optuna",
@@ -98,7 +99,7 @@ def test_every_sweep_and_command_of_the_pages_could_start(tmp_path: Path, monkey
                     assert [line for line in found if not any(word in line for word in absent)] == [], (
                         f"{page}.md: {script} {flags}"
                     )
-    assert commands == 30
+    assert commands == 31
 
 
 @pytest.mark.long

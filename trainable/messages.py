@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
 OBJECTIVE = "objective"  # the key of a Tune result that the searcher and the scheduler look at
+FOLD = "fold_"  # begins the name of a metric of one fold, where a report has means over folds
 _MESSAGE = "message"  # the key of a Tune result under which ours lies
 _ACTOR = "actor"
 UNTUNED = "untuned"  # phase of the trials that train with the defaults, and the name that stands for their arm

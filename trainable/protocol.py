@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rungwise.trainable.messages import CheckpointSaved, TrialAssignment
+from rungwise.trainable.messages import CheckpointSaved, StudyKey, TrialAssignment
 from rungwise.trainable.resources import TrialResources
 
 if TYPE_CHECKING:
@@ -183,6 +183,10 @@ class Training(ABC):
             Of each configuration the seconds of an epoch, and the bytes of a checkpoint.
         """
 
+    def data_of(self, data: Any, search: int) -> Any:
+        """What `export` and `diagnose` are given of `SweepData.full` for a trial of the search of this number."""
+        return data
+
     # -- after the search, in a Ray task -----------------------------------------------------------------------
 
     @abstractmethod
@@ -190,7 +194,7 @@ class Training(ABC):
         self,
         files: Mapping[int, File],
         configs: Mapping[int, Mapping[str, Any]],
-        arms: Mapping[int, str],
+        studies: Mapping[int, StudyKey],
         data: Any,
         resources: TrialResources,
     ) -> TestScores:

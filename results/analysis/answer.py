@@ -50,6 +50,7 @@ from rungwise.results.analysis.findings import (
     BudgetDecides,
     Candidate,
     Comparison,
+    CrossValidation,
     FailedSearches,
     FailedSeeds,
     Findings,
@@ -166,11 +167,12 @@ def answer(reader: Reader) -> Answer:
     samples = definition.data.samples(split)
     searches = max([definition.searches, *(trial.search for trial in trials)])
     replicate = Replicate.SEED if searches == 1 else Replicate.SEARCH
+    ratio = definition.data.test_ratio or 0.0 if replicate is Replicate.SEARCH and split == "test" else 0.0
 
     # The built-in training's losses are squared errors and cross-entropies; a loss of one's own may be negative.
     least = 0.0 if not definition.is_own and without_split(metric) == "loss" else -math.inf
     bounds: dict[str, Any] = {"share": score_format.share, "samples": samples, "least": least}
-    bounds["most"] = score_format.most
+    bounds |= {"most": score_format.most, "ratio": ratio}
     arms = []
     for name in names:
         chosen = next(iter(rank_candidates(list(winners[name].values()), mode)), None)
@@ -204,7 +206,7 @@ def answer(reader: Reader) -> Answer:
     distributions = {trial.trial: trial.distributions for trial in trials}
     most = definition.until_sure
     level = repeated_level(most) if most and replicate is Replicate.SEARCH else None
-    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1), level)
+    family = Family(score_format, replicate, samples, worth, max(1, len(names) - 1), level, ratio)
     sample_scores = reader.sample_scores(measured) if split == "test" and replicate is Replicate.SEARCH else {}
     matrices = {
         arm.arm: sample_matrix(arm, sample_scores, measured, constant_score, samples) if sample_scores else None
@@ -244,9 +246,10 @@ def answer(reader: Reader) -> Answer:
         notes=(
             *_notes(arms, distributions, constant_score, searches),
             *([KeptModel(model, best.arm, len(finished), searches, len(refitted))] if model and best else []),
-            *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed), samples),
+            *_interval_notes(arms, score_format, IntervalScope(replicate, len(names) - 1, crossed, ratio), samples),
+            *([CrossValidation(definition.folds, definition.data.test_parts)] if definition.folds and best else []),
             *_spent_notes(arms),
-            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 else []),
+            *(_budget_notes(definition, trials, curves) if searches >= FEWEST and len(names) > 1 and not ratio else []),
             *([UntilSure(most)] if level else []),
             *([RepeatedLooks(tuple(looks))] if len(looks) > 1 and searches > 1 and not level else []),
             *(_ignored_seeds(arms) if definition.is_own else []),
@@ -254,6 +257,8 @@ def answer(reader: Reader) -> Answer:
         ),
         gain=gain,
         has_test=definition.has_test,
+        folds=definition.folds,
+        test_parts=definition.data.test_parts,
     )
 
 
@@ -377,7 +382,7 @@ def _interval_notes(
     """What the intervals are over, and what they do not hold."""
     scored = [arm for arm in arms if arm.score]
     notes: list[Note] = [scope] if scored else []
-    if scored and samples and score_format.share:
+    if scored and samples and score_format.share and not scope.ratio:
         shares = {arm.arm: min(max(0.0, arm.score.mean), 1.0) for arm in scored if arm.score}
         margins = {arm: 1.96 * math.sqrt(share * (1 - share) / samples) for arm, share in shares.items()}
         notes.append(SampleError(samples, margins))

@@ -64,7 +64,7 @@ def audit(reader: Reader) -> Audit | None:
     won = max((last[number] for number in finished if number in last), default=None)
     best = max(((last[number], source) for source, number in audits.items() if number in last), default=None)
     regret = None if won is None or best is None else max(0.0, best[0] - won)
-    budget = float(definition.epochs) or max(max(scores) for scores in full.values())
+    budget = float(definition.trial_epochs) or max(max(scores) for scores in full.values())
     saved = sum(budget - (trial.stop_rung or 0.0) for trial in stopped)
     epochs = sorted({trial.stop_rung for trial in stopped if trial.stop_rung is not None})
     rungs = tuple(_rung(epoch, full, last) for epoch in epochs)

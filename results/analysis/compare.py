@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from rungwise.results.analysis.answer import Answer, answer
-from rungwise.results.analysis.findings import Arm
-from rungwise.results.analysis.statistics import Difference, Estimate, difference
+from rungwise.results.analysis.comparisons import Family, find_difference
+from rungwise.results.analysis.findings import Arm, Replicate
+from rungwise.results.analysis.statistics import Difference, Estimate
 from rungwise.results.io.metric_format import MetricFormat
 from rungwise.results.record.reader import Reader
 from rungwise.text import one_line
@@ -60,6 +61,10 @@ def compare(first: Reader, second: Reader) -> Comparison:
         problems.append(
             f"scores compare on the same samples only, but the runs have {data_texts[0]} and {data_texts[1]}"
         )
+    elif data[0].test_parts and answers[0].replicate is not answers[1].replicate:
+        problems.append(
+            "one search is tested on a part of the samples only, and several on others: they do not compare"
+        )
     arms = [{arm.arm: arm for arm in one.arms if arm.score} for one in answers]
     if not arms[0].keys() & arms[1].keys():
         problems.append(
@@ -70,9 +75,15 @@ def compare(first: Reader, second: Reader) -> Comparison:
         one, other = arms[0].get(name), arms[1].get(name)
         found = None
         if not problems and one and other and one.scores and other.scores:
-            a, b = list(other.scores.values()), list(one.scores.values())
-            share, samples = answers[0].format.share, data[0].samples(answers[0].split)
-            found = difference(a, b, len(arms[0].keys() & arms[1].keys()), share=share, samples=samples)
+            family = Family(
+                answers[0].format,
+                answers[0].replicate,
+                data[0].samples(answers[0].split),
+                worth=None,
+                comparisons=len(arms[0].keys() & arms[1].keys()),
+                ratio=(data[0].test_ratio or 0.0) if answers[0].replicate is Replicate.SEARCH else 0.0,
+            )
+            found = find_difference(other, one, family, {name: None})
         rows.append(Row(name, one, other, found))
     notes = _hardware_notes(first, second)
     return Comparison((names[0], answers[0]), (names[1], answers[1]), tuple(rows), tuple(problems), tuple(notes))

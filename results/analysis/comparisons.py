@@ -30,6 +30,7 @@ from rungwise.results.analysis.statistics import (
     crossed_difference,
     difference,
     estimate,
+    resampled_difference,
     searches_needed,
 )
 from rungwise.results.io.metric_format import MetricFormat
@@ -52,6 +53,7 @@ class Family:
     worth: float | None  # the smallest difference that is worth having
     comparisons: int  # whose intervals hold together
     level: float | None = None  # of a look among several
+    ratio: float = 0.0  # test samples for each training sample, where each search has a test split of its own
 
 
 def search_scores(
@@ -124,8 +126,12 @@ def compare_arms(
 
 
 def find_difference(arm: Arm, control: Arm, family: Family, matrices: Mapping[str, np.ndarray | None]) -> Difference:
-    """Scores of the arm minus those of the control; crossed with the samples where both have `matrices`."""
+    """Scores of the arm minus those of the control: of each pair of searches that have one test split; crossed with the
+    samples where both have `matrices`."""
     share = family.format.share
+    if family.ratio:
+        pairs = [arm.scores[search] - control.scores[search] for search in arm.scores if search in control.scores]
+        return resampled_difference(pairs, family.ratio, family.comparisons, share=share, samples=family.samples)
     a, b = matrices[arm.arm], matrices[control.arm]
     if a is not None and b is not None:
         return crossed_difference(a, b, family.comparisons, share=share, level=family.level)

@@ -24,20 +24,22 @@ class EpochCount:
         return 1 - self.trained / self.full if self.full else None
 
 
-def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float) -> EpochCount:
+def epoch_count(trials: Iterable[tuple[Trial, float]], budget: float, folds: int = 0) -> EpochCount:
     """Count. Where `epochs` is searched, a small budget of a trial's own is nothing that early stopping saved.
 
     Args:
         trials: each with the epochs that it reached.
         budget: epochs of a trial that runs to the end, where its configuration has none of its own.
+        folds: for which each trial trains a model; 0: it trains one.
     """
     ended = [(trial, reached) for trial, reached in trials if trial.state.ended and trial.state is not State.FAILED]
-    full = [max(reached, float(trial.config.get("epochs", budget))) for trial, reached in ended]
+    models = folds or 1
+    full = [max(reached, float(trial.config.get("epochs", budget / models) * models)) for trial, reached in ended]
     return EpochCount(sum(reached for _, reached in ended), sum(full))
 
 
 def trials_text(definition: Definition) -> str:
-    """'160: 16 in each of 5 searches of 2 arms'; of one search of one arm '32'."""
+    """'160: 16 in each of 5 searches of 2 arms, 5 folds each'; of one search of one arm '32'."""
     arms, searches = len(definition.arms), definition.searches
     if definition.budget == "epochs":
         each = definition.epochs_of_search
@@ -45,8 +47,8 @@ def trials_text(definition: Definition) -> str:
         return f"as many as {each * searches * arms:,} epochs take: {each:,} in each of {of}"
     where = f"{arms} arms" if searches == 1 else f"{searches} searches"
     where += f" of {arms} arms" if searches > 1 and arms > 1 else ""
-    total = f"{definition.all_trials:,}"
-    return total if arms * searches <= 1 else f"{total}: {definition.trials:,} in each of {where}"
+    total, folds = f"{definition.all_trials:,}", f", {definition.folds} folds each" if definition.folds else ""
+    return (total if arms * searches <= 1 else f"{total}: {definition.trials:,} in each of {where}") + folds
 
 
 def again_text(trials: Iterable[tuple[Trial, float]]) -> str:

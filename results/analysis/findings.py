@@ -220,6 +220,15 @@ class IntervalScope:
     replicate: Replicate
     comparisons: int
     crossed: bool = False  # with the samples: they hold for other samples, too
+    ratio: float = 0.0  # test samples for each training sample, where each search has a test split of its own
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """A trial trained one model a fold; its validation score is the mean over its folds."""
+
+    folds: int
+    test_parts: int | None  # of the samples, of which each search is tested on one; None: all have one test split
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +342,7 @@ Note = (
     | UntilSure
     | ArmBudgets
     | ArrivalOrder
+    | CrossValidation
 )
 
 
@@ -362,6 +372,8 @@ class Findings:
     notes: tuple[Note, ...]  # what a careful reader wants to know before believing it
     gain: TuningGain | None = None  # over the defaults, where these were trained, too
     has_test: bool = True  # whether the sweep can score a test split at all
+    folds: int = 0  # models of a trial, one a fold
+    test_parts: int | None = None  # of the samples, of which each search is tested on one
 
     def arm(self, name: str) -> Arm:
         """The arm of that name. Raises KeyError."""

@@ -5,6 +5,10 @@ samples, as readers are with cases in radiology (Obuchowski and Rockette 1995; G
 
 Intervals are two-sided. The values are scores of training seeds, or of independent searches; they are taken as roughly
 normal. A share, such as an accuracy, is counted on a number of samples, so its spread has a floor: see `discordance`.
+
+Searches that have test splits of their own share training samples, so their scores are not independent: the variance of
+the mean of J such scores is (1/J + test samples / training samples) s2, not s2 / J (Nadeau and Bengio 2003, "Inference
+for the Generalization Error", section 4; for repeated cross-validation Bouckaert and Frank 2004).
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ class Difference:
     variance: float | None = None  # of the mean, from the spread within both sides
     sample_variance: float = 0.0  # of the mean, from the samples that the split happens to have
     freedom: float | None = None  # degrees of freedom of `variance`
+    ratio: float = 0.0  # test samples for each training sample, of searches that share samples; 0: independent ones
 
 
 def repeated_level(most: int) -> float:
@@ -86,6 +91,7 @@ def estimate(
     samples: int | None = None,
     least: float = -math.inf,
     most: float = math.inf,
+    ratio: float = 0.0,
 ) -> Estimate:
     """Mean, standard deviation (n - 1) and 95% t-interval.
 
@@ -95,6 +101,7 @@ def estimate(
         samples: on how many samples a share was counted; the interval is then never narrower than these allow.
         least: what no score can be below, such as 0 for a squared error.
         most: what no score can exceed, such as 1 for the explained share of a variance.
+        ratio: test samples for each training sample, where values are of different test splits; 0: of the same one.
 
     Raises:
         ValueError: for no value.
@@ -108,10 +115,11 @@ def estimate(
     if n == 1:
         return Estimate(1, mean, None, None, None)
     sd = _spread(values)
-    floor = discordance(0.0, samples) if share and samples else 0.0
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * (max(sd**2, floor) / n) ** 0.5
+    floor = discordance(0.0, _tested(samples, n, ratio)) if share and samples else 0.0
+    variance = max(sd**2 * (1 / n + ratio), floor if ratio else floor / n)
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * variance**0.5
     low, high = mean - margin, mean + margin
-    if share and 0 < mean < 1 and (low < 0 or high > 1):
+    if share and not ratio and 0 < mean < 1 and (low < 0 or high > 1):  # margins of few samples are too wide for it
         low, high = _on_logits(mean, margin)
     elif share:
         low, high = max(low, 0.0), min(high, 1.0)
@@ -194,6 +202,63 @@ def crossed_difference(
     return _welch(mean, sides, max(0.0, varied - rest) / samples, comparisons, level, share=share)
 
 
+def resampled_difference(
+    differences: Sequence[float],
+    ratio: float,
+    comparisons: int = 1,
+    *,
+    share: bool = False,
+    samples: int | None = None,
+) -> Difference:
+    """The mean of `differences` by the corrected resampled t-test, for other samples like these and other searches.
+
+    Args:
+        differences: one a search; both sides are trained and tested on the same samples there.
+        ratio: test samples for each training sample.
+        comparisons: how many are made together.
+        share: they are of shares; the interval stays within -1..1.
+        samples: of each test split, on which shares were counted; see `discordance`.
+
+    Raises:
+        ValueError: for no difference.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if not differences:
+        raise ValueError("a mean difference must have a value, but got none")
+    count, mean = len(differences), float(np.mean(differences))
+    mean = 0.0 if abs(mean) <= _ROUNDING * max(map(abs, differences)) else mean
+    if count < 2:
+        return Difference(count, count, mean, None, None, None, comparisons, ratio=ratio)
+    floor = discordance(mean, _tested(samples, count, ratio)) if share and samples else 0.0
+    total, freedom = max(_spread(differences) ** 2 * (1 / count + ratio), floor), count - 1
+    if total == 0:
+        return Difference(count, count, mean, mean, mean, None, comparisons, mean, mean, 0.0, ratio=ratio)
+
+    def bounds(alpha: float) -> tuple[float, float]:
+        margin = float(stats.t.ppf(1 - alpha / comparisons / 2, freedom)) * total**0.5
+        low, high = mean - margin, mean + margin
+        return (max(low, -1.0), min(high, 1.0)) if share else (low, high)
+
+    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / total**0.5, freedom)))
+    outer, inner = bounds(1 - CONFIDENCE), bounds(2 * (1 - CONFIDENCE))
+    spread = total / (1 / count + ratio)
+    return Difference(
+        *(count, count, mean, *outer, p, comparisons, *inner),
+        variance=spread / count,
+        sample_variance=spread * ratio,
+        freedom=freedom,
+        ratio=ratio,
+    )
+
+
+def _tested(samples: int, count: int, ratio: float) -> int:
+    """How many different samples `count` searches are tested on: of `samples` each, until all there are have had their
+    turn."""
+    return samples * min(count, round(1 / ratio) + 1) if ratio else samples
+
+
 def searches_needed(found: Difference, worth: float) -> int | None:
     """The number of searches of each arm, more than there are, that would show a difference of `worth` with POWER; None
     when MOST would not: the split has too few samples, or scores spread too far.
@@ -211,9 +276,12 @@ def searches_needed(found: Difference, worth: float) -> int | None:
     upper = found.freedom / float(stats.chi2.ppf(1 - CAUTION, found.freedom))
     sides = found.variance * (2 / (1 / found.n + 1 / found.n_other)) * upper  # of both sides, one search each
     for count in range(max(FEWEST, max(found.n, found.n_other) + 1), MOST + 1):
-        between = sides / count
-        total = between + found.sample_variance
-        freedom = total**2 / (between**2 / (2 * (count - 1)))
+        if found.ratio:
+            total, freedom = sides * (1 / count + found.ratio), float(count - 1)
+        else:
+            between = sides / count
+            total = between + found.sample_variance
+            freedom = total**2 / (between**2 / (2 * (count - 1)))
         critical = float(stats.t.ppf(1 - (1 - CONFIDENCE) / found.comparisons / 2, freedom))
         if float(stats.nct.sf(critical, freedom, worth / math.sqrt(total))) >= POWER:
             return count

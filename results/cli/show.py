@@ -141,6 +141,8 @@ def show_run(reader: Reader, selection: Selection, top: int) -> None:
     if definition.question:
         shown.print(definition.question)
     shown.print(f"\n{found.sentence}\n" if found.confirmed else "\nNo answer yet: no trial was confirmed.\n")
+    if definition.folds:
+        shown.print(f"{definition.metric}: mean over {definition.folds} folds, of a stopped trial over fewer\n")
     shown.print_whole(table, [CURVE, REASON])
     if len(rows) > top:
         shown.print(f"{plural(len(rows) - top, 'more trial')}: --top {len(rows)} shows all", style="dim")

@@ -231,7 +231,7 @@ class MlflowLogger:
         tags["rungwise.seq"] = str(max([seq, *(row.seq for row in new)]))
         if any(row.attempt > 1 for row in new):
             new = [row for row in view.reader.reports(trial=trial.trial) if row.seq <= view.seq]
-        keep_epoch = view.definition.reports_per_epoch != 1
+        keep_epoch = view.definition.reports_per_epoch != 1 or view.definition.folds > 0
         metrics = list(report_metrics(new, seq, self._names.metrics, keep_epoch=keep_epoch))
         summed_up = f"{trial.attempts} {len(view.scores.get(trial.trial, {}))}"  # it may end again, and be scored later
         if trial.state.ended and child.tags.get("rungwise.summary") != summed_up:

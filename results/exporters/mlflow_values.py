@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
 
 # What a resumed run cannot change is a param of the parent, the rest are tags: MLflow's params are for good.
-_PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "grace", "eta", "scheduler", "seed")
+_PARAMS = ("metric", "mode", "epochs", "reports_per_epoch", "folds", "grace", "eta", "scheduler", "seed")
 _TAGS = ("trials", "searches", "order", "sampler")
 TAG_LENGTH = 5000  # that every server accepts
 _DIGEST_LENGTH = 36  # MLflow's limit

@@ -58,6 +58,7 @@ class Board:
     rungs: Sequence[float]  # epochs, the budget last
     sign: float  # 1: the objective is maximised, -1: minimised
     metric: str
+    folds: int = 0  # of a trial, whose last report is then its score; 0: its best one is
     title: str = ""  # what is searched, and on which data
     states: Counter[State] = field(default_factory=Counter)
     running: dict[int, Running] = field(default_factory=dict)
@@ -120,7 +121,7 @@ class Board:
         if not feasible:
             self.scores.pop(number, None)
         elif objective is not None:
-            score = self.scores.get(number, (trial.arm, objective))[1]
+            score = objective if self.folds else self.scores.get(number, (trial.arm, objective))[1]
             self.scores[number] = (trial.arm, max(score, objective, key=lambda value: self.sign * value))
 
     def ended(self, number: int, state: State) -> None:
@@ -136,8 +137,8 @@ class Board:
         if trial and state is State.STOPPED:
             # With a fractional eta a rung lies between two reports, and the one after it decides.
             self.stopped[max((rung for rung in self.rungs if rung <= trial.epoch), default=trial.epoch)] += 1
-        if state in (State.DIVERGED, State.FAILED, State.LOST):
-            self.scores.pop(number, None)
+        if state in (State.DIVERGED, State.FAILED, State.LOST) or (self.folds and state is State.STOPPED):
+            self.scores.pop(number, None)  # a mean over few folds is a lucky one
 
     def replay(
         self, trials: Iterable[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition

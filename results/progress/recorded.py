@@ -37,6 +37,7 @@ def board_of(definition: Definition, expected: Expected, **more: Any) -> Board:
         expected.rungs,
         definition.sign,
         definition.metric,
+        folds=definition.folds,
         title=" on ".join(filter(None, (definition.name or definition.sweep, Path(definition.data.name).name))),
         repeats=expected.repeats,
         closing=expected.closing,
@@ -49,7 +50,7 @@ class RecordedProgress:
 
     def __init__(self, reader: Reader) -> None:
         definition = reader.definition()
-        expected = Expected(**(reader.meta(META) or {"rungs": [definition.epochs], "repeats": 0, "closing": 0.0}))
+        expected = Expected(**(reader.meta(META) or {"rungs": [definition.trial_epochs], "repeats": 0, "closing": 0.0}))
         sessions = reader.sessions()
         self._reader, self._definition = reader, definition
         self._session = sessions[-1].started if sessions else 0.0

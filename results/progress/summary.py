@@ -31,7 +31,7 @@ from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
-from rungwise.results.record.definition import SEARCHES
+from rungwise.results.record.definition import SEARCHES, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import trial_state_text, worked_seconds
 from rungwise.results.record.types import ReportRow, SweepState, Trial
@@ -72,7 +72,7 @@ def summarise(
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     asked = trials_text(definition)
     lines.append(f"trials  {ended} (of {asked})" if ":" in asked else f"trials  {ended}")
-    lines.append("epochs  " + _epochs(everything, curves, definition.epochs))
+    lines.append("epochs  " + _epochs(everything, curves, definition))
     lines.append(f"files   {folder}/: {', '.join(name for name in FILES if (folder / name).exists())}")
     lines += _logger_lines(folder, exported, LogSettings.of(reader).loggers, tracking_uri(folder, uri))
     for view in ("parquet", "report"):
@@ -135,16 +135,16 @@ def _best_line(arm: Arm, result: Answer) -> str:
     best = arm.best_seen
     if best is None:
         return f"best    {arm.arm}: no trial that counts reported {result.metric}"
-    where = f"trial {best.trial}, epoch {best.epoch:g}"
+    where = f"trial {best.trial}, " + ("mean over its folds" if result.folds else f"epoch {best.epoch:g}")
     value = format_metric(best.value, result.metric)
     return f"best    {arm.arm}: {result.metric} {value} in the search ({where}) with {settings(best.params)}"
 
 
-def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], budget: float) -> str:
+def _epochs(trials: list[Trial], curves: Mapping[int, Mapping[int, ReportRow]], definition: Definition) -> str:
     reached = {number: max(row.metrics["epoch"] for row in curve.values()) for number, curve in curves.items() if curve}
     search = [(trial, reached.get(trial.trial, 0.0)) for trial in trials if trial.phase == "search"]
     again = again_text((trial, reached.get(trial.trial, 0.0)) for trial in trials)
-    return cost_text(epoch_count(search, budget), again)
+    return cost_text(epoch_count(search, definition.trial_epochs, definition.folds), again)
 
 
 def _logger_lines(folder: Path, exported: Mapping[str, Any], loggers: Sequence[str], uri: str) -> Iterator[str]:

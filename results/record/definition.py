@@ -31,10 +31,17 @@ class DatasetSummary:
     validation: int | None = None
     test: int | None = None
     columns: Mapping[str, str] | None = None  # of a table: column -> what was done to it
+    # Of how many parts of the samples each search has one as its test split; None: all searches have the same one.
+    test_parts: int | None = None
 
     def samples(self, split: str) -> int | None:
         """How many samples the "test" or "validation" split has; None when the record does not say, or has none."""
         return (self.test if split == "test" else self.validation) or None
+
+    @property
+    def test_ratio(self) -> float | None:
+        """Test samples for each training sample, where searches have test splits of their own."""
+        return 1 / (self.test_parts - 1) if self.test_parts else None
 
     @classmethod
     def from_json(cls, text: Mapping[str, Any]) -> Self:
@@ -63,8 +70,9 @@ class Definition:
     searches: int = 1  # independent ones, of each arm
     budget: str = "trials"  # of a search; "epochs": those of `trials` trainings to the end, whatever is stopped early
     order: str = "arrival"  # of suggestions; "fixed": each search has one trial in flight, and time decides nothing
-    epochs: int = 0  # the full budget of a trial
+    epochs: int = 0  # of a model that is trained to the end
     reports_per_epoch: int = 1
+    folds: int = 0  # models that a trial trains for `epochs`, one a fold, with a report of each; 0: one model
     grace: float = 0.0  # epochs before the first rung
     eta: float = 0.0
     scheduler: str = ""
@@ -124,14 +132,44 @@ class Definition:
         return self.trials * self.searches * len(self.arms)
 
     @property
+    def trial_epochs(self) -> int:
+        """The full budget of a trial, over all its folds."""
+        return self.epochs * (self.folds or 1)
+
+    @property
+    def trial_reports(self) -> int:
+        """How many reports a trial sends that is not stopped."""
+        return self.folds or self.epochs * self.reports_per_epoch
+
+    @property
+    def repeat_epochs(self) -> int:
+        """Epochs of a trial on fresh seeds, which with folds trains the model that is scored besides."""
+        return self.epochs * (self.folds + 1 if self.folds else 1)
+
+    def to_epochs(self, reports: float) -> float:
+        """The epochs that a trial has trained after so many reports."""
+        return reports * self.epochs if self.folds else reports / self.reports_per_epoch
+
+    def to_reports(self, epochs: float) -> int:
+        """The report of a trial nearest to so many epochs, 1 at least."""
+        return max(1, round(epochs / self.epochs if self.folds else epochs * self.reports_per_epoch))
+
+    @property
+    def tested_samples(self) -> int | None:
+        """How many different samples the searches of an arm are tested on; None when the record does not say."""
+        samples, parts = self.data.samples("test"), self.data.test_parts
+        return samples * min(self.searches, parts) if samples and parts else samples
+
+    @property
     def epochs_of_search(self) -> int:
         """Epochs of `trials` trainings to the end: the budget of a search that is dealt by epochs."""
-        return self.trials * self.epochs
+        return self.trials * self.trial_epochs
 
     @property
     def most_trials(self) -> int:
-        """The most trials that a search can have. Of a budget in epochs each trial takes one at least."""
-        return self.epochs_of_search if self.budget == "epochs" else self.trials
+        """The most trials that a search can have. Of a budget in epochs each trial takes one at least, or one fold."""
+        least = self.epochs if self.folds else 1
+        return self.epochs_of_search // least if self.budget == "epochs" else self.trials
 
     @property
     def sign(self) -> float:

@@ -219,6 +219,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
         "train": samples,
         "validation": samples,
         "test": samples,
+        "test_parts": Annotated[int, Field(ge=2, le=10**6)],
         "name": str,
         "digest": str,
         "source": str,
@@ -264,6 +265,7 @@ def _adapters() -> dict[str, TypeAdapter[Any]]:
                 "until_sure": Annotated[int, Field(ge=0, le=16)],
                 "epochs": amount,
                 "reports_per_epoch": amount,
+                "folds": Annotated[int, Field(ge=0, le=10**6)],
             }
             | {"grace": amount, "eta": amount, "scheduler": str, "sampler": str, "seed": int, "fixed": anything}
             | {"arms": dict[str, anything], "space": dict[str, str] | str, "model": str | dict[str, str]}

@@ -23,9 +23,10 @@ def training_seconds(entries: Iterable[Entry]) -> float:
     return sum(entry.seconds or 0.0 for entry in entries)
 
 
-def epochs_of(entries: list[Entry], budget: float) -> EpochCount:
+def epochs_of(entries: list[Entry], snapshot: Snapshot) -> EpochCount:
     """Epochs trained by trials that ended, and without early stopping."""
-    return epoch_count(((entry.trial, entry.epochs or 0.0) for entry in entries), budget)
+    reached = ((entry.trial, entry.epochs or 0.0) for entry in entries)
+    return epoch_count(reached, snapshot.epochs, snapshot.definition.folds)
 
 
 def totals(snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -43,7 +44,7 @@ def phase_table(snapshot: Snapshot) -> Table:
     rows = []
     for phase in dict.fromkeys(entry.trial.phase for entry in snapshot.entries):
         entries = [entry for entry in snapshot.entries if entry.trial.phase == phase]
-        trials = epochs_of(entries, snapshot.epochs)
+        trials = epochs_of(entries, snapshot)
         saved = "" if trials.saved is None else percent(trials.saved)
         trained, full = count(trials.trained), count(trials.full)
         rows.append((phase, len(entries), trained, full, saved, duration(training_seconds(entries))))

@@ -14,7 +14,19 @@ from rungwise.results.record.types import Session
 from rungwise.results.report.page import Table, label, values
 from rungwise.results.report.snapshot import Snapshot
 
-_BUDGET = ("trials", "epochs", "reports_per_epoch", "scheduler", "grace", "eta", "sampler", "seed", "metric", "mode")
+_BUDGET = (
+    "trials",
+    "epochs",
+    "reports_per_epoch",
+    "folds",
+    "scheduler",
+    "grace",
+    "eta",
+    "sampler",
+    "seed",
+    "metric",
+    "mode",
+)
 _SHOWN = {*_BUDGET, "name", "sweep", "question", "arms", "fixed", "space", "data"}
 _SESSIONS = 3  # that are shown, the last ones
 

@@ -12,11 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rungwise.results.io.formatting import format_metric
 from rungwise.results.record.definition import Definition, rung_steps
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import ended_at, session_spans, sweep_state
 from rungwise.results.record.types import NEVER_BEST, ReportRow, Session, State, SweepState, Trial
 from rungwise.results.tables.tables import tables
+from rungwise.trainable.messages import FOLD
 
 EPSILON = 1e-9  # epochs: a fraction of an epoch is a float
 MOST_RUNGS = 1000  # an eta of little more than 1 has no end of them
@@ -53,6 +55,7 @@ class Entry:
     best_epoch: float | None
     epochs: float | None  # at its last report
     seconds: float | None
+    of_folds: Sequence[str] = ()  # the objective of each fold alone, as text
 
     @property
     def number(self) -> int:
@@ -118,7 +121,7 @@ class Snapshot:
     def epochs(self) -> float:
         """The full budget of a trial; of a record without a definition, the longest curve."""
         longest = max((entry.epochs or 0.0 for entry in self.entries), default=0.0)
-        return float(self.definition.epochs) or longest
+        return float(self.definition.trial_epochs) or longest
 
     @cached_property
     def search(self) -> list[Entry]:
@@ -142,11 +145,11 @@ class Snapshot:
     def rungs(self) -> list[float]:
         """Where trials are compared, in epochs, lowest first, the full budget last."""
         rungs = {report for entry in self.entries if (report := entry.trial.stop_rung) is not None}
-        grace, eta = self.definition.grace, self.definition.eta
-        per_epoch = self.definition.reports_per_epoch or 1
-        if self.definition.scheduler in ("asha", "hyperband") and grace and eta > 1:
-            steps = rung_steps(max(1, round(grace * per_epoch)), self.epochs * per_epoch - EPSILON, eta)
-            rungs |= {step / per_epoch for step in islice(steps, MOST_RUNGS)}
+        asked = self.definition
+        if asked.scheduler in ("asha", "hyperband") and asked.grace and asked.eta > 1:
+            reports = asked.trial_reports or self.epochs * asked.reports_per_epoch
+            steps = rung_steps(asked.to_reports(asked.grace), reports - EPSILON, asked.eta)
+            rungs |= {asked.to_epochs(step) for step in islice(steps, MOST_RUNGS)}
         below = sorted(rung for rung in rungs if rung < self.epochs - EPSILON)
         return [*below, self.epochs] if self.epochs else below
 
@@ -191,6 +194,11 @@ def read(reader: Reader) -> Snapshot:
     for trial in trials:
         row = rows.get(trial.trial, {})
         summary = {name: row.get(name) for name in ("rank", "epochs", "seconds", "best_epoch")}
+        of_folds = [
+            format_metric(report.metrics.get(f"{FOLD}{definition.metric}"), definition.metric)
+            for _, report in sorted(last_reports.get(trial.trial, {}).items() if definition.folds else ())
+        ]
+        summary["of_folds"] = of_folds
         entries.append(Entry(trial, curves.get(trial.trial, []), best=row.get("best_value"), **summary))
     ended = ended_at(reader)
     return Snapshot(

@@ -46,7 +46,7 @@ def headlines(snapshot: Snapshot, answer: Answer) -> tuple[Sequence[str], str]:
 
 def tiles(snapshot: Snapshot, answer: Answer) -> list[tuple[str, str, str]]:
     """(name, value, what explains it) of each. The score is that of the answer; before there is one, the best seen."""
-    searched = cost.epochs_of(snapshot.search, snapshot.epochs)
+    searched = cost.epochs_of(snapshot.search, snapshot)
     again = again_text((entry.trial, entry.epochs or 0.0) for entry in snapshot.entries)
     planned = snapshot.definition.trials
     planned_text = f" of {planned}" if planned > len(snapshot.search) else ""

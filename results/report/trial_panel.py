@@ -57,6 +57,7 @@ def _about(entry: Entry, snapshot: Snapshot) -> list[tuple[str, str]]:
     if entry.best is not None and entry.best_epoch is not None:
         score = f"{format_metric(entry.best, snapshot.metric)} after {epochs(entry.best_epoch)}"
         rows.append((f"best {metric_label(snapshot.metric)}", score))
+    rows.append((f"{metric_label(snapshot.metric)} of its folds", ", ".join(entry.of_folds)))
     rows.append(("rank", f"{entry.rank} of its phase" if entry.rank else ""))
     rows.append(("epochs", short(entry.epochs)))
     rows.append(("training time", "" if entry.seconds is None else duration(entry.seconds)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,8 +11,10 @@ import pyarrow.compute as pc
 
 from rungwise.results.record.definition import Definition
 from rungwise.results.record.types import State
+from rungwise.trainable.messages import FOLD
 
 UTC = pa.timestamp("us", tz="UTC")
+
 PHASE_ORDER = {"search": 0, "confirm": 1, "refit": 2, "untuned": 3}  # of lists of trials; the others follow
 
 # name -> (unit, description) of the metrics that every trial of ours reports; they are columns even when empty
@@ -84,6 +87,12 @@ def schema_field(name: str, kind: pa.DataType, unit: str, description: str) -> p
 
 def metric_about(name: str, definition: Definition) -> tuple[str, str]:
     """Unit and description."""
+    if name.startswith(FOLD) and definition.folds:
+        unit, text = metric_about(name.removeprefix(FOLD), replace(definition, folds=0))
+        return unit, f"{text}, in the last fold alone"
+    if definition.folds and name.startswith(("val_", "train_")):
+        unit, text = metric_about(name, replace(definition, folds=0))
+        return unit, f"{text}, mean over the folds so far"
     if definition.is_own:
         return _OF_OWN.get(name, ("", "metric reported by the trial"))
     descriptions = {**METRICS, **_OTHERS, **(_OF_REGRESSION if definition.is_regression else {})}

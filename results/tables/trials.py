@@ -43,11 +43,12 @@ def trials_table(
     copied = set(TRIAL_FIELDS) - {"rank", "best_value", "best_step", "best_epoch", "epochs", "seconds", "seed"}
     values: dict[str, list[Any] | pa.Array] = {name: [getattr(trial, name) for trial in trials] for name in copied}
     values["seed"] = [trial.config.get("seed") for trial in trials]
-    summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, metric, mode)
+    summary = _summary(np.array([trial.trial for trial in trials], dtype=np.int64), reports, definition)
     values.update(summary)
     breaches = _breaches(summary, definition)
     excluded = [breach or trial.trial in superseded for trial, breach in zip(trials, breaches, strict=True)]
-    values["rank"] = _ranks(trials, summary["best_value"], excluded, mode)
+    steps = summary["best_step"].to_pylist() if definition.folds else [0] * len(trials)
+    values["rank"] = _ranks(trials, summary["best_value"], excluded, steps, mode)
     fields = [schema_field(name, *spec) for name, spec in TRIAL_FIELDS.items()]
     at = 1 + [field.name for field in fields].index("reason")
     for name, kind, column in _hyperparameters(trials, described):
@@ -116,8 +117,9 @@ def _about(metric: str, what: str, definition: Definition) -> tuple[str, str]:
     return unit, f"{what} {metric}: {description}"
 
 
-def _summary(trials: np.ndarray, reports: pa.Table, metric: str, mode: str) -> dict[str, pa.Array]:
+def _summary(trials: np.ndarray, reports: pa.Table, definition: Definition) -> dict[str, pa.Array]:
     """best_*, last_*, epochs and seconds of each trial; `trials` is sorted, and so are `reports` by their key."""
+    metric, mode = definition.metric, definition.mode
     trial, attempt, step = (reports[name].to_numpy() for name in ("trial", "attempt", "step"))
     names = [field.name for field in reports.schema if field.name not in REPORT_FIELDS]
     columns = {name: reports[name].to_numpy() for name in names}  # NULL reads as NaN here
@@ -135,7 +137,10 @@ def _summary(trials: np.ndarray, reports: pa.Table, metric: str, mode: str) -> d
     result = {"seconds": pa.array(seconds, mask=last < 0), "epochs": _take(reports, "epoch", last)}
     objective = columns.get(metric, np.full(len(trial), np.nan))
     finite = rows[np.isfinite(objective[rows])]
-    best_first = np.lexsort((step[finite], -objective[finite] if mode == "max" else objective[finite], slot[finite]))
+    better = step[finite], -objective[finite] if mode == "max" else objective[finite]
+    if definition.folds:  # the mean over most of them
+        better = better[1], -step[finite]
+    best_first = np.lexsort((*better, slot[finite]))
     best = _pick(slot[finite][best_first][::-1], finite[best_first][::-1], len(trials))
     known = metric in columns
     result["best_value"] = _take(reports, metric, best) if known else pa.nulls(len(trials), pa.float64())
@@ -158,9 +163,11 @@ def _take(reports: pa.Table, name: str, rows: np.ndarray) -> pa.Array:
     return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
 
 
-def _ranks(trials: Sequence[Trial], best: pa.Array, excluded: Sequence[bool], mode: str) -> list[int | None]:
+def _ranks(
+    trials: Sequence[Trial], best: pa.Array, excluded: Sequence[bool], steps: Sequence[int], mode: str
+) -> list[int | None]:
     """1 = best of its phase; equal values in the order of dealing. A diverged, failed or lost trial has none, nor has
-    one that is `excluded`."""
+    one that is `excluded`. Those with the most `steps` come first: values compare after equally many folds."""
     sign = -1.0 if mode == "max" else 1.0
     ranks: list[int | None] = [None] * len(trials)
     last_rank: dict[str, int] = {}
@@ -170,7 +177,7 @@ def _ranks(trials: Sequence[Trial], best: pa.Array, excluded: Sequence[bool], mo
         for i, trial in enumerate(trials)
         if trial.state not in NEVER_BEST and values[i] is not None and not excluded[i]
     ]
-    for i in sorted(rankable, key=lambda i: (sign * values[i], i)):
+    for i in sorted(rankable, key=lambda i: (-steps[i], sign * values[i], i)):
         ranks[i] = last_rank[trials[i].phase] = last_rank.get(trials[i].phase, 0) + 1
     return ranks
 

@@ -102,7 +102,8 @@ def _define_models(record: Record, experiment: Experiment, options: Options, dat
     for trial in in_flight:  # nothing is imported because a record names it
         models.trusted(trial.config, own)
     begun = bool(trials)
-    tries = models.tried(experiment, data.full, before if begun else None)
+    example = experiment.trained_by.data_of(data.full, 1)
+    tries = models.tried(experiment, example, before if begun else None)
     refuse(models.problems(tries))
     if begun:
         changed, notes = models.changes(before, tries), models.notes(before, tries)

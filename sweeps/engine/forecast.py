@@ -92,7 +92,7 @@ def forecast(experiment: Experiment, options: Options, slots: int | None = None)
     probes = _probes(experiment, options, here, concurrency.trials_per_worker)
     paces, state = [probe.seconds for probe in probes], max(probe.bytes for probe in probes)
     repeats = experiment.repeats
-    counts = [searched + repeats * experiment.epochs for searched in _searched_epochs(experiment)]
+    counts = [searched + repeats * experiment.repeat_epochs for searched in _searched_epochs(experiment)]
     epochs, seconds = statistics.mean(counts), statistics.mean(paces)
     fewest, *_, most = statistics.quantiles(counts, n=20)
 
@@ -109,7 +109,7 @@ def forecast(experiment: Experiment, options: Options, slots: int | None = None)
         seconds_range=(wall_seconds(fewest, max(min(paces), seconds - error)), wall_seconds(most, seconds + error)),
         device_hours=hours,
         bytes=int(
-            REPORT_BYTES * epochs * experiment.reports_per_epoch
+            REPORT_BYTES * epochs * experiment.trial_reports / experiment.trial_epochs
             + TRIAL_BYTES * (experiment.all_trials + repeats)
             + (MODEL_BYTES + state if repeats else 0)
             + repeats * state * _states(experiment, options, seconds)
@@ -238,4 +238,4 @@ def _simulate_search(experiment: Experiment, seed: int) -> float:
             score = quality + rng.gauss(0, NOISE)
             if rungs.judge(studies[number % len(studies)], number, step, score) == TrialScheduler.STOP:
                 break
-    return reports / experiment.reports_per_epoch
+    return experiment.to_epochs(reports)

@@ -21,7 +21,7 @@ def fix_worth(record: Record, experiment: Experiment) -> None:
     with Reader(record.path.parent) as reader:
         if reader.scores():
             return
-        result, samples = answer(reader), reader.definition().data.samples("test")
+        result, samples = answer(reader), reader.definition().tested_samples
     given = experiment.worth
     value = _default(result, samples) if given is None else given / result.format.scale
     if value is not None:

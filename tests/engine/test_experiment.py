@@ -178,6 +178,7 @@ DEFINING = {
     "max_parameters": ("--max-parameters", "10", {"max_parameters": 10}),
     "seed": ("--seed", "9", {"seed": 9}),
     "preprocess": ("--preprocess", "none", {"training": {"kind": "built-in", "preprocess": "none"}}),
+    "folds": ("--folds", "5", {"folds": 5}),
     "precision": ("--precision", "bf16", {"fixed": {"precision": "bf16"}}),
 }
 # What is trained again after the search: the experiment's, and no part of the definition.

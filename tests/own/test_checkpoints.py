@@ -21,7 +21,7 @@ from rungwise import FloatDistribution, Sweep
 from rungwise.results.cli import doctor
 from rungwise.results.exporters.mirror import Mirror
 from rungwise.results.model.model_folder import described
-from rungwise.trainable.messages import TrialEnd
+from rungwise.trainable.messages import StudyKey, TrialEnd
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
 from rungwise.trainable.own.objective import ObjectiveTraining
@@ -29,6 +29,8 @@ from rungwise.trainable.own.trial import TestProcess, Trial
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
 from rungwise.trainable.storage import install
+
+STUDIES = {1: StudyKey("all")}
 
 FOUR = {"seed": 7, "epochs": 4, "reports_per_epoch": 1}
 
@@ -203,7 +205,7 @@ def test_what_a_confirmed_trial_saves_after_its_last_report_is_what_test_is_give
     (file,) = files(tmp_path)
     training = FunctionTraining(OwnData(), "loss", test, train)
     kept, config = (str(file), last.checkpoint.sha256), {**FOUR, "lr": 0.1}
-    found = training.score({1: kept}, {1: config}, {1: "all"}, None, ONE_CORE)
+    found = training.score({1: kept}, {1: config}, STUDIES, None, ONE_CORE)
     assert found.scores == {1: {"loss": 0.5}}
     assert given == [(4, "test", "all", 0.1)]
     saved = training.export(kept, config, {"trial": 1}, None, ONE_CORE)
@@ -225,7 +227,7 @@ def test_a_confirmed_trial_that_returned_early_and_saved_nothing_is_named_as_the
     assert last.checkpoint is not None
     (file,) = files(tmp_path)
     training = FunctionTraining(OwnData(), "loss", test, train)
-    given = {1: (str(file), last.checkpoint.sha256)}, {1: FOUR}, {1: "all"}, None, ONE_CORE
+    given = {1: (str(file), last.checkpoint.sha256)}, {1: FOUR}, STUDIES, None, ONE_CORE
     if reports == FOUR["epochs"]:  # that it saves nothing is a fault of the script at any length
         with pytest.raises(TypeError):
             training.score(*given)
@@ -242,7 +244,7 @@ def test_an_error_of_test_on_an_objective_which_saves_nothing_is_its_own(tmp_pat
     kept = str(file), hashlib.sha256(file.read_bytes()).hexdigest()
     training = ObjectiveTraining(OwnData(), "loss", test, lambda trial: 1.0)
     with pytest.raises(ValueError, match="of its own"):
-        training.score({1: kept}, {1: FOUR}, {1: "all"}, None, ONE_CORE)
+        training.score({1: kept}, {1: FOUR}, STUDIES, None, ONE_CORE)
 
 
 def test_what_test_saves_is_the_model_in_place_of_what_train_saved(tmp_path: Path) -> None:

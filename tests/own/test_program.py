@@ -20,9 +20,11 @@ from rungwise import FloatDistribution, Sweep
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
 from rungwise.storage import beside
-from rungwise.trainable.messages import TrialEnd
+from rungwise.trainable.messages import StudyKey, TrialEnd
 from rungwise.trainable.own.program.command import command
 from rungwise.trainable.own.program.supervisor import HEAD, TAIL, Log
+
+STUDIES = {1: StudyKey("all")}
 
 IMPORTS = "import json, os, signal, subprocess, sys, time\n"
 CONFIG = {"lr": 1e-05, "batch_size": 32, "nesterov": True, "smote": False, "hidden": [64, 8], "opt": "a b", "x": None}
@@ -150,7 +152,7 @@ state = json.load(open(os.environ["RUNGWISE_CHECKPOINT"] + "/state.json"))
     assert last.checkpoint.step == 3
     file = Checkpoints(tmp_path / "checkpoints", 1).file(3)
     config = {"seed": 7, "epochs": 3, "reports_per_epoch": 1}
-    scores = training.score({1: (file, last.checkpoint.sha256)}, {1: config}, {1: "all"}, None, ONE_CORE)
+    scores = training.score({1: (file, last.checkpoint.sha256)}, {1: config}, STUDIES, None, ONE_CORE)
     assert scores.scores == {1: {"score": 3.0}}
     assert file is not None
     model = Checkpoints(tmp_path / "checkpoints", 1).file(4)

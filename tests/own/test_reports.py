@@ -21,12 +21,14 @@ from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.validation import check
 from rungwise.results.record.definition import Definition
 from rungwise.results.tables.schema import REPORT_FIELDS, metric_about
-from rungwise.trainable.messages import FailureKind, TrialEnd, TrialResult
+from rungwise.trainable.messages import FailureKind, StudyKey, TrialEnd, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.function import FunctionTraining
 from rungwise.trainable.own.report_numbers import OUR_NAMES, ReportError
 from rungwise.trainable.own.worker_data import OwnData
 from rungwise.trainable.resources import ONE_CORE
+
+STUDIES = {1: StudyKey("all")}
 
 
 def yields(*reports: Any) -> Callable[..., Any]:
@@ -281,7 +283,11 @@ def test_test_is_seeded_as_the_trial_was(tmp_path: Path) -> None:
     *_, last = Trials(train, tmp_path).run(phase="confirm")
     assert last.checkpoint is not None
     training, (file,) = FunctionTraining(OwnData(), "loss", test, train), (tmp_path / "1").glob("*.tar")
-    given = {1: (str(file), last.checkpoint.sha256)}, {1: {"seed": 7, "epochs": 3, "reports_per_epoch": 1}}, {1: "all"}
+    given = (
+        {1: (str(file), last.checkpoint.sha256)},
+        {1: {"seed": 7, "epochs": 3, "reports_per_epoch": 1}},
+        STUDIES,
+    )
     first, again = (training.score(*given, None, ONE_CORE).scores for _ in range(2))
     assert first == again
 
@@ -396,12 +402,12 @@ def test_an_accuracy_in_percent_is_refused_because_shares_are_shown_in_percent(
     files = {1: (str(tmp_path / "file.tar"), hashlib.sha256((tmp_path / "file.tar").read_bytes()).hexdigest())}
     config = {"seed": 1, "epochs": 1, "reports_per_epoch": 1}
     if is_share:
-        assert training.score(files, {1: config}, {1: "all"}, None, ONE_CORE).scores == {1: {"accuracy": value}}
+        assert training.score(files, {1: config}, STUDIES, None, ONE_CORE).scores == {1: {"accuracy": value}}
         return
     assert last.failure is not None
     assert "must be a share from 0 to 1" in last.failure.message
     with pytest.raises(ReportError, match="accuracy must be a share from 0 to 1"):
-        training.score(files, {1: config}, {1: "all"}, None, ONE_CORE)
+        training.score(files, {1: config}, STUDIES, None, ONE_CORE)
 
 
 def test_data_of_a_worker_process_that_cannot_be_loaded_fails_its_trial_with_the_reason(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Here(Confirmation):
     """Its workers are this process."""
 
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
-        return work(*given, self._data.full, self._process.resources)
+        return work(*given, self._process.resources)
 
 
 class Bench:

@@ -9,6 +9,7 @@ the driver loads data, and never imports it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -137,33 +138,68 @@ def load(source: DataSource | str) -> Dataset:
         train, validation = _draw(train, share, SPLIT_SEED)
     splits = [part for part in (train, validation, test) if part is not None]
     require_one_shape(name, splits)
-    splits, offset = in_float32(splits) if source.is_standardised else (splits, None)
-    if offset is not None:
-        changes.append(
-            f"{np.count_nonzero(offset)} of {len(offset)} columns contain numbers so large beside their spread that "
-            "float32 would lose their digits: their mean is taken away first"
-        )
-    if source.is_standardised:
-        changes += note_of_whole_numbers(train.x) if raw.encoder is None else []
-    else:
+    if raw.encoder is None and source.is_standardised:
+        changes += note_of_whole_numbers(train.x)
+    if not source.is_standardised:
         changes.append(f"samples are {train.x.dtype} {train.x.shape[1:]} and go to the model as they are")
+    classes = raw.classes
+    if not is_regression(splits):
+        splits, classes = name_classes(name, splits, raw.classes)
+    found = Description(name, classes, raw.source, raw.pictures, (*raw.notes, *changes), source.is_standardised)
+    return assemble(splits, found, raw.encoder)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a dataset is, however it is divided."""
+
+    name: str
+    classes: tuple[str, ...]
+    source: str
+    pictures: bool  # read from image files, whose range is 0..255
+    notes: tuple[str, ...]
+    is_standardised: bool
+
+
+def assemble(splits: list[Split], about: Description, encoder: TableEncoder | None = None) -> Dataset:
+    """A dataset of checked splits: training, validation and, where there is one, test. What is fitted to samples is
+    fitted to the first.
+
+    Args:
+        splits: with labels 0..K-1, or targets.
+        about: what they are of.
+        encoder: by which the columns of a table became numbers.
+    """
+    splits, offset = in_float32(splits) if about.is_standardised else (splits, None)
+    lost = [] if offset is None else [_note_of_offset(offset)]
     train = splits[0]
-    target, classes = None, raw.classes
-    if train.y.dtype == np.float32:
+    target = None
+    if is_regression(splits):
         target = (float(train.y.mean(dtype=np.float64)), float(train.y.std(dtype=np.float64)) or 1.0)
-    else:
-        splits, classes = _classes(name, splits, raw.classes)
-    mean, std = _statistics(train.x) if source.is_standardised else ((), ())
-    if raw.encoder is not None:
-        mean = tuple(np.where(raw.encoder.scaled, mean, 0.0).tolist())
-        std = tuple(np.where(raw.encoder.scaled, std, 1.0).tolist())
-    frozen = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
-    highest = 255.0 if raw.pictures or train.x.max() >= DIM else float(train.x.max())
-    notes = (*raw.notes, *changes)
-    train, validation, *rest = frozen
+    mean, std = _statistics(train.x) if about.is_standardised else ((), ())
+    if encoder is not None:
+        mean = tuple(np.where(encoder.scaled, mean, 0.0).tolist())
+        std = tuple(np.where(encoder.scaled, std, 1.0).tolist())
+    train, validation, *rest = [Split(_frozen(part.x), _frozen(part.y)) for part in splits]
     return Dataset(
-        *(name, train, validation, rest[0], mean, std, classes, raw.source, target, offset, highest, notes),
-        encoder=raw.encoder,
+        *(about.name, train, validation, rest[0] if rest else None, mean, std, about.classes, about.source),
+        target=target,
+        offset=offset,
+        highest=255.0 if about.pictures or train.x.max() >= DIM else float(train.x.max()),
+        changes=(*about.notes, *lost),
+        encoder=encoder,
+    )
+
+
+def is_regression(splits: Sequence[Split]) -> bool:
+    """Whether the labels are targets."""
+    return bool(splits[0].y.dtype == np.float32)
+
+
+def _note_of_offset(offset: tuple[float, ...]) -> str:
+    return (
+        f"{np.count_nonzero(offset)} of {len(offset)} columns contain numbers so large beside their spread that "
+        "float32 would lose their digits: their mean is taken away first"
     )
 
 
@@ -236,7 +272,7 @@ def _draw(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     return Split(split.x[rest], split.y[rest]), Split(split.x[drawn], split.y[drawn])
 
 
-def _classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[list[Split], tuple[str, ...]]:
+def name_classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tuple[list[Split], tuple[str, ...]]:
     """The splits with labels 0..K-1, and the names of the classes; of labels that are text, in their order."""
     labels = np.unique(np.concatenate([part.y for part in splits]))
     if labels.dtype.kind == "U":

@@ -63,6 +63,11 @@ def read(source: DataSource, seed: int) -> Raw:
     return _read_npz(path) if suffix_of(path) == ".npz" else read_parquet(path)
 
 
+def is_table(source: DataSource) -> bool:
+    """Whether it is a table of the user's, in which `file_problems` finds nothing."""
+    return source.name not in NAMES and _is_table(Path(source.name), source.columns)
+
+
 def _is_table(path: Path, columns: Columns) -> bool:
     """Whether the columns of a user's file are of any kind. A Parquet file that is all numbers, and one of images, is
     read as it stands."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from rungwise.metric_names import without_split
 from rungwise.trainable.faults import ordinary, reason
-from rungwise.trainable.messages import CheckpointSaved, TrialAssignment, TrialResult
+from rungwise.trainable.messages import CheckpointSaved, StudyKey, TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
 from rungwise.trainable.own.arguments import Arguments, FunctionError
 from rungwise.trainable.own.report_numbers import ReportError, numbers, require_shares
@@ -165,7 +165,7 @@ class OwnTraining(Training):
         self,
         files: Mapping[int, File],
         configs: Mapping[int, Mapping[str, Any]],
-        arms: Mapping[int, str],
+        studies: Mapping[int, StudyKey],
         data: Any,
         resources: TrialResources,
     ) -> TestScores:
@@ -180,7 +180,7 @@ class OwnTraining(Training):
                 snapshot = archive.unpack(str(file), digest, Path(temporary) / "checkpoint")
                 process = TestProcess(Path(temporary))
                 trial = Trial.of(
-                    configs[number], number=number, arm=arms[number], phase="test", attempt=1, device=device,
+                    configs[number], number=number, arm=studies[number].arm, phase="test", attempt=1, device=device,
                     data=prepared, checkpoint=snapshot.folder, reported=snapshot.step, process=process,
                 )  # fmt: skip
                 seed_everything(trial.seed)

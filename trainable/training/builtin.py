@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rungwise.trainable import config as hyper
 from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import reason
-from rungwise.trainable.messages import TrialAssignment
+from rungwise.trainable.messages import StudyKey, TrialAssignment
 from rungwise.trainable.protocol import File, SavedModel, SweepData, TestScores, Training
 from rungwise.trainable.report import MODES
 from rungwise.trainable.resources import TrialResources
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from rungwise.trainable.data.dataset import Dataset
-    from rungwise.trainable.data.tensors import Tensors
+    from rungwise.trainable.data.raw import Array
     from rungwise.trainable.worker.state_run import StateRun
     from rungwise.trainable.worker.trial_run import WorkerContext
 
@@ -86,16 +86,16 @@ class BuiltInTraining(Training):
         if lines or (name in dataset.DATASETS and name not in dataset.SMALL):
             return lines
         try:
-            data = self._dataset
+            classes, tests = self._labels
         except dataset.DataError as error:
             return [str(error)]
-        regression = data.target is not None
+        regression = not classes
         wrong = ("val_accuracy",) if regression else ("val_mse", "val_mae", "val_r2")
         kind, way = ("real numbers", "metric='val_r2'") if regression else ("classes", "metric='val_accuracy'")
         lines = [f"labels are {kind}, so there is no {name}; say {way}" for name in objectives if name in wrong]
-        held = set(data.test.y.tolist()) if data.test is not None else set()
+        held = min((set(labels.tolist()) for labels in tests), key=len)
         if not regression and len(held) < 2:
-            which = f"only {data.classes[held.pop()]!r}" if held else "none"
+            which = f"only {classes[held.pop()]!r}" if held else "none"
             lines.append(
                 f"the test split must contain samples of two classes, but contains {which}; split the data otherwise "
                 "(docs/data.md)"
@@ -104,7 +104,7 @@ class BuiltInTraining(Training):
             lines.append(
                 "the test split must contain samples, but contains none; split the data otherwise (docs/data.md)"
             )
-        if packed and data.encoder is not None and data.encoder.embedded:
+        if packed and self.source.columns.embed:
             lines.append("--pack trains without embedded columns, but --embed names some; leave one of them off")
         if regression and packed:
             lines.append("--pack trains classifications only, but the labels are real numbers; leave it off")
@@ -117,12 +117,18 @@ class BuiltInTraining(Training):
 
         return replace(load(self.source), functions=self.functions)
 
+    @property
+    def _labels(self) -> tuple[tuple[str, ...], list[Array]]:
+        """Names of the classes, none of a regression; and the labels of every test split that there is."""
+        test = self._dataset.test
+        return self._dataset.classes, [self._dataset.train.y[:0] if test is None else test.y]
+
     def load(self) -> SweepData:
         return describe_data(self._dataset)
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         config = hyper.parse_config(values)
-        if "embedding" in values and not (data.full.encoder and data.full.encoder.embedded):
+        if "embedding" in values and not self.source.columns.embed:
             return ["embedding is the size of the vectors of columns that --embed names, but no column is embedded"]
         if not self.source.is_standardised and config.model in hyper.MODELS:
             return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
@@ -137,7 +143,7 @@ class BuiltInTraining(Training):
         if config.model in hyper.MODELS:
             return []
         try:
-            rehearse(config, data.search)
+            rehearse(config, self.data_of(data.search, 1))
         except OutputError as error:
             return [str(error)]
         except Exception:  # comes again, where a debugger can stop at it
@@ -152,14 +158,15 @@ class BuiltInTraining(Training):
             return []
         from rungwise.trainable.export.saved_model import unexportable
 
-        problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, data.full)))
+        example = self.data_of(data.full, 1)
+        problems = dict.fromkeys(problem for model in own if (problem := unexportable(model, example)))
         return [
             f"the model can be trained and scored, but torch.export refuses it, so model/ will contain its weights and "
             f"no program: {problem}"
             for problem in problems
         ]
 
-    def prepare(self, data: Any, resources: TrialResources) -> tuple[Tensors, str]:
+    def prepare(self, data: Any, resources: TrialResources) -> tuple[Any, str]:
         """See `Training`. Raises ValueError for data with a test split."""
         from rungwise.trainable.data.tensors import Tensors
 
@@ -178,14 +185,19 @@ class BuiltInTraining(Training):
     ) -> tuple[list[float], list[int]]:
         from rungwise.trainable.worker.timing import probe
 
-        return probe(configs, self.source, resources, together, limit)
+        return probe(configs, self._timed_data(), resources, together, limit)
+
+    def _timed_data(self) -> Dataset:
+        from rungwise.trainable.data.dataset import load
+
+        return load(self.source).without_test()
 
     def score(
         self,
         files: Mapping[int, File],
         configs: Mapping[int, Mapping[str, Any]],
-        arms: Mapping[int, str],
-        data: Dataset,
+        studies: Mapping[int, StudyKey],
+        data: Any,
         resources: TrialResources,
     ) -> TestScores:
         from rungwise.trainable.export.test_evaluation import score, score_samples
@@ -221,7 +233,7 @@ class BuiltInTraining(Training):
 
         return diagnose(file, config, data, _device(resources))
 
-    def constant_scores(self, data: Dataset) -> dict[str, float]:
+    def constant_scores(self, data: Any) -> dict[str, float]:
         from rungwise.trainable.export.constant_prediction import constant_scores
 
         return constant_scores(data) if data.test else {}

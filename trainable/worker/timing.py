@@ -22,11 +22,13 @@ import pickle
 import sys
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.faults import ordinary, refusing_exit
 from rungwise.trainable.resources import TrialResources
+
+if TYPE_CHECKING:
+    from rungwise.trainable.data.dataset import Dataset
 
 SHARE = 8  # a probe trains on one eighth of the training split
 
@@ -34,7 +36,7 @@ SHARE = 8  # a probe trains on one eighth of the training split
 @ordinary()
 def probe(
     configs: list[dict[str, Any]],
-    source: DataSource,
+    full: Dataset,
     resources: TrialResources,
     together: int = 1,
     limit: int = 1,
@@ -43,20 +45,19 @@ def probe(
 
     Args:
         configs: hyperparameters, as JSON.
-        source: of the data.
+        full: the data, without its test split.
         resources: of a trial.
         together: trials in a pack; 0 = as many as train fastest.
         limit: of those.
     """
     from rungwise.trainable.config import parse_config
-    from rungwise.trainable.data.dataset import Split, load
+    from rungwise.trainable.data.dataset import Split
     from rungwise.trainable.data.tensors import Tensors
     from rungwise.trainable.packing.pack import fastest, scored_together, train_together, unpackable
     from rungwise.trainable.train import prepare_process, scores, train
     from rungwise.trainable.training.state import State
 
     device = prepare_process(resources.threads, resources.device)
-    full = load(source).without_test()
     count = max(len(full.train) // SHARE, 1)
     part = replace(full, train=Split(full.train.x[:count], full.train.y[:count]))
     tensors = Tensors.of(part, device)

@@ -102,7 +102,8 @@ def _outcomes(trials: Sequence[Trial], curves: Curves, definition: Definition) -
         curve = curves.get(trial.trial, {})
         values = [
             row.metrics[definition.metric]
-            for row in curve.values()
+            for step, row in curve.items()
+            if step >= definition.folds  # all of them, where there are folds
             if abs(row.metrics.get(definition.metric, math.nan)) <= LARGEST and definition.breach(row.metrics) is None
         ]
         best = max(values, key=lambda value: definition.sign * value, default=None)

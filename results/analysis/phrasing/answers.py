@@ -43,7 +43,7 @@ def details(findings: Findings) -> str:
     best = next((arm for arm in findings.arms if arm.arm == findings.best), None)
     if best and best.chosen and best.score:
         of = f"Best by validation is {best.arm}: " if len(findings.arms) > 1 else ""
-        level = level_text(best.score, findings.format, findings.replicate)
+        level = level_text(best.score, findings.format, findings.replicate, shared=findings.test_parts is not None)
         parts.append(f"{of}{level}, with {settings(best.chosen.params)}.")
         parts += _ahead_on_test(best, findings)
     if findings.gain:
@@ -69,10 +69,12 @@ def _ahead_on_test(best: Arm, findings: Findings) -> list[str]:
     return [f"On the test split, by which nothing is chosen, {ahead} is ahead: {score.value(scored[ahead])}."]
 
 
-def level_text(score: Estimate, score_format: MetricFormat, replicate: Replicate = Replicate.SEED) -> str:
-    """'98.31% test accuracy (n=5 seeds, 95% interval 98.23 to 98.39%)'"""
+def level_text(
+    score: Estimate, score_format: MetricFormat, replicate: Replicate = Replicate.SEED, *, shared: bool = False
+) -> str:
+    """'98.31% test accuracy (n=5 seeds, 95% interval 98.23 to 98.39%)'. `shared`: as for `counted`."""
     value = f"{score_format.value(score.mean)} {score_format.measure}"
-    count = f"n={score.n} {counted(score.n, replicate)}"
+    count = f"n={score.n} {counted(score.n, replicate, shared=shared)}"
     if score.low is None or score.high is None:
         return f"{value} ({count}, so no interval)"
     if score.low == score.high:

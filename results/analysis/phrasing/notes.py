@@ -8,6 +8,7 @@ from rungwise.results.analysis.findings import (
     AsGoodAsNone,
     BrokenConstraint,
     BudgetDecides,
+    CrossValidation,
     EdgeOfSpace,
     FailedSearches,
     FailedSeeds,
@@ -25,7 +26,7 @@ from rungwise.results.analysis.findings import (
     UntilSure,
     WinnersCurse,
 )
-from rungwise.results.analysis.phrasing.parts import PERCENT, states_text
+from rungwise.results.analysis.phrasing.parts import PERCENT, ordinal, states_text
 from rungwise.results.analysis.statistics import CONFIDENCE
 from rungwise.results.io.formatting import conjunction
 from rungwise.results.io.formatting import epochs as epochs_text
@@ -117,6 +118,14 @@ def note_text(note: Note, findings: Findings) -> str:
             if max(epochs.values()) > UNEQUAL * min(epochs.values()):
                 text += " --budget epochs gives every search equally many epochs."
             return text
+        case CrossValidation(folds, parts):
+            text = f"Validation scores are means over {folds} folds; of a trial that was stopped, over fewer."
+            if parts is None:
+                return f"{text} The models that are tested are trained on all folds."
+            return (
+                f"{text} Each search has another {ordinal(parts)} of the samples as its test split, and never sees it; "
+                "the models that are tested are trained on all the others."
+            )
         case ArrivalOrder():
             return (
                 "Trials were suggested in the order in which others ended (--order arrival): the same command may "
@@ -150,6 +159,12 @@ def _scope(scope: IntervalScope, findings: Findings) -> str:
         if comparisons > 1
         else ""
     )
+    if scope.ratio:
+        paired = " (differences: of searches with the same test split)" if comparisons else ""
+        return (
+            f"Intervals are {PERCENT} t-intervals over searches{paired}, corrected for the samples that searches share "
+            f"(Nadeau and Bengio 2003). They hold for other samples like these, too.{together}"
+        )
     if replicate is Replicate.SEARCH:
         split = f"this {findings.split} split"
         where = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rungwise.results.analysis.findings import (
     Arm,
+    Findings,
     Replicate,
 )
 from rungwise.results.analysis.statistics import CONFIDENCE
@@ -32,8 +33,21 @@ def signed(mean: float, score_format: MetricFormat) -> str:
     return f"{score_format.amount(mean)} {'less' if mean < 0 else 'more'} {score_format.measure}"
 
 
-def counted(count: int, replicate: Replicate) -> str:
-    return _COUNTED[replicate][count > 1]
+def counted(count: int, replicate: Replicate, *, shared: bool = False) -> str:
+    """The unit of `count` of them. `shared`: searches train on each other's test samples, and are not independent."""
+    unit = _COUNTED[replicate][count > 1]
+    return unit.removeprefix("independent ") if shared else unit
+
+
+def judged_text(findings: Findings, searches: int) -> str:
+    """' by 5-fold cross-validation, each tested on another fifth of the samples'; "" without folds."""
+    if not findings.folds:
+        return ""
+    text = f" by {findings.folds}-fold cross-validation"
+    if findings.test_parts is None or findings.replicate is Replicate.SEED:
+        return text
+    another = "another" if searches <= findings.test_parts else "a"
+    return f"{text}, each tested on {another} {ordinal(findings.test_parts)} of the samples"
 
 
 def states_text(states: Mapping[State, int]) -> str:
@@ -48,3 +62,8 @@ def failure_text(arm: Arm) -> str:
     if count == 1:
         return f"its only {what} {next(iter(arm.failed)).lower()}"
     return f"of its {plural(count, what)}, {states_text(arm.failed)}"
+
+
+def ordinal(parts: int) -> str:
+    """What one of so many equal parts is called: 'fifth'."""
+    return {2: "half", 3: "third", 4: "quarter", 5: "fifth", 10: "tenth"}.get(parts, f"1/{parts}")

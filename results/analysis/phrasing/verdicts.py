@@ -7,7 +7,7 @@ from rungwise.results.analysis.findings import (
     Findings,
     Verdict,
 )
-from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, signed
+from rungwise.results.analysis.phrasing.parts import PERCENT, counted, failure_text, judged_text, signed
 from rungwise.results.analysis.statistics import (
     ADVISED,
     CONFIDENCE,
@@ -49,11 +49,9 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
     """A verdict over independent searches, with the budget that it holds for."""
     arm, control, score = comparison.arm, comparison.against, findings.format
     budget = f"with {findings.budget} each" if findings.budget else "of this budget"
-    searches = (
-        f"{found.n} independent searches per arm"
-        if found.n == found.n_other
-        else f"{found.n} and {found.n_other} independent searches"
-    )
+    kind = "searches" if found.ratio else "independent searches"
+    searches = f"{found.n} {kind} per arm" if found.n == found.n_other else f"{found.n} and {found.n_other} {kind}"
+    searches += judged_text(findings, found.n)
     worth = None if findings.worth is None else score.amount(findings.worth)
     match comparison.verdict:
         case Verdict.NO_DIFFERENCE:
@@ -110,6 +108,8 @@ def _needed(comparison: Comparison, found: Difference, findings: Findings) -> st
     if findings.worth is None:
         return ""
     worth = findings.format.amount(findings.worth)
+    if comparison.needed is None and found.ratio:
+        return f"However many searches there are, so few samples do not show a difference of {worth}."
     if comparison.needed is None and not samples_suffice(found, findings.worth):
         return f"This test split is too small to resolve {worth}, however many searches there are: use a larger one."
     if comparison.needed is None:
@@ -119,7 +119,8 @@ def _needed(comparison: Comparison, found: Difference, findings: Findings) -> st
         )
     more = comparison.needed - min(found.n, found.n_other)
     most = max(REPEATED_LEVELS)
-    until_sure = f", or --until-sure {most}, which stops when the answer is clear" if comparison.needed <= most else ""
+    is_offered = comparison.needed <= most and not findings.folds
+    until_sure = f", or --until-sure {most}, which stops when the answer is clear" if is_offered else ""
     return (
         f"Resolving a difference of {worth} would take about {comparison.needed} searches ({more} more): "
         f"--searches {comparison.needed}{until_sure}."

@@ -150,6 +150,8 @@ def _words(answer: Answer, one: Comparison) -> str:
 def _dots(answer: Answer) -> str:
     if answer.replicate is Replicate.SEED:
         return "pairs of the same seed"
+    if answer.test_parts is not None:
+        return "searches of the same number, tested on the same samples (the interval is that of these pairs)"
     return "searches of the same number (they are independent: the interval is not that of pairs)"
 
 

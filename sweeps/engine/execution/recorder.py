@@ -168,7 +168,7 @@ class Recorder(Callback):
             reason = decision.why
         elif decision and decision.cutoff is not None:
             score, cutoff = (format_metric(value, self.metric) for value in (result.objective, decision.cutoff))
-            reason = f"{score} against a cutoff of {cutoff} at epoch {decision.rung:g}"
+            reason = f"{score} against a cutoff of {cutoff} {self._rungs.schedule.place(decision.rung)}"
         if state in (State.COMPLETED, State.STOPPED) and (breach := self.breach(result.metrics)):
             reason = breach if reason is None else f"{reason}; {breach}"
         self._record.end_trial(

@@ -122,8 +122,9 @@ class Confirmation:
             self._record.set_meta(CONSTANT_SCORES, constant)
         files = self._due().scores
         with Reader(self._folder) as reader:
-            arms = {trial.trial: trial.arm for trial in reader.trials()}
-        made = self._on_worker(self._training.score, files, self._configs(files), arms) if files else None
+            studies = {trial.trial: trial.study for trial in reader.trials()}
+        full = self._data.full
+        made = self._on_worker(self._training.score, files, self._configs(files), studies, full) if files else None
         scored = made or TestScores({})
         unfit = scored.unfit
         for trial, of_metric in scored.samples.items():
@@ -150,10 +151,12 @@ class Confirmation:
         configs = self._configs([*left.model, *left.diagnosis])
         with Reader(self._folder) as reader:
             arm, scores = answer(reader).best, reader.scores()
+            search = {trial.trial: trial.search for trial in reader.trials()}
         for trial, file in left.model.items():
             about = {"arm": arm, "trial": trial, "test": scores.get(trial, {})}
+            data = self._data_of(search[trial])
             try:
-                if made := self._on_worker(self._training.export, file, configs[trial], about):
+                if made := self._on_worker(self._training.export, file, configs[trial], about, data):
                     install(made.files, self._folder / FOLDER)
                     if made.unexported:
                         yield (
@@ -165,8 +168,9 @@ class Confirmation:
                     self._record.event("unfit", trials=[trial])
                 yield f"the answer is complete, but the model of trial {trial} could not be kept: {problem}"
         for trial, file in left.diagnosis.items():
+            data = self._data_of(search[trial])
             try:
-                if diagnosis := self._on_worker(self._training.diagnose, file, configs[trial]):
+                if diagnosis := self._on_worker(self._training.diagnose, file, configs[trial], data):
                     self._record.set_meta("test", {"arm": arm, "trial": trial, **diagnosis})
             except Unmade as problem:
                 yield f"the answer is complete, but where the model of trial {trial} errs could not be said: {problem}"
@@ -187,11 +191,14 @@ class Confirmation:
             configs = {trial.trial: trial.config for trial in reader.trials()}
         return {trial: trusted(configs[trial], self._own) for trial in needed}
 
+    def _data_of(self, search: int) -> Any:
+        return self._training.data_of(self._data.full, search)
+
     def _on_worker(self, work: Callable[..., Any], *given: Any) -> Any:
         """Call `work` on a machine that trains. Returns its result, or None once told to stop. Raises Unmade."""
         from ray.exceptions import RayError
 
         try:
-            return self._process.call(work, *given, self._data.full, self._process.resources)
+            return self._process.call(work, *given, self._process.resources)
         except (RungwiseError, RayError) as error:
             raise Unmade.of(error, self._folder) from error

@@ -24,7 +24,7 @@ GROUPS = {  # what --help-all shows: every option, once
     "search": "sampler sampler_options seed order enqueue warm_start",
     "early_stopping": "scheduler grace eta patience audit",
     "confirmation": "worth confirm confirm_configs confirm_seeds refit_seeds untuned_seeds",
-    "data_and_model": "data preprocess data_root model max_parameters precision",
+    "data_and_model": "data folds preprocess data_root model max_parameters precision",
     "columns_of_a_table": "target drop categorical embed numeric group time task",
     "resources": "concurrency cpus_per_trial gpus_per_trial device pack address",
     "storage_and_tracking": "name out mirror loggers tracking_uri experiment tags checkpoint_seconds",

@@ -17,6 +17,7 @@ from rungwise.engine.experiment.space import Space, is_distribution
 from rungwise.engine.experiment.sweep import Sampler, Sweep
 from rungwise.results.io.redaction import redacted_values
 from rungwise.results.record.definition import DatasetSummary, Definition
+from rungwise.trainable.folds.training import FoldedTraining
 from rungwise.trainable.protocol import SweepData, Training
 from rungwise.trainable.training.builtin import BuiltInTraining
 from rungwise.trainable.training.loop_functions import LoopFunctions
@@ -127,6 +128,7 @@ def resolve(sweep: Sweep, options: Options | None = None) -> Experiment:
         order=_order(len(sweep.arms) * options.searches, options),
         epochs=options.epochs,
         reports_per_epoch=sweep.reports_per_epoch,
+        folds=options.folds,
         grace=options.grace,
         eta=options.eta,
         scheduler=options.scheduler,
@@ -172,6 +174,8 @@ def _or(number: int | None, default: int) -> int:
 def _training(sweep: Sweep, options: Options) -> Training:
     """What trains the trials: the user's function, objective or program, or the built-in network."""
     functions = LoopFunctions(sweep.metrics, sweep.loss, sweep.optimizer, sweep.schedule)
+    if not sweep.trainings and options.folds:
+        return FoldedTraining(options.source, functions, folds=options.folds)
     if not sweep.trainings:
         return BuiltInTraining(options.source, functions)
     from rungwise.trainable.own.function import FunctionTraining

@@ -100,6 +100,9 @@ class Options:
     """Column of a table that orders its rows in time: the latest rows are the test split."""
     task: str | None = None
     """Of a table: classification or regression, where the target leaves it open."""
+    folds: int = 0
+    """Models that a trial trains, each validated on another fold of the samples; its score is the mean over them. For
+    small data; 0 = one model, validated on one split."""
     preprocess: str = STANDARDISE
     """standardise, or none: arrays of any shape and type go to a model of your own as they are."""
     out: Path = Path("runs")
@@ -241,6 +244,7 @@ def default_options(sweep: Sweep) -> Options:
         data=sweep.data_name,
         precision=sweep.precision,
         preprocess=sweep.preprocess,
+        folds=sweep.folds,
         **{each.name: getattr(sweep.columns, each.name) for each in fields(Columns)},
     )
 

@@ -86,6 +86,8 @@ class Sweep:
         worth: The smallest difference that is worth having, in the metric's unit (percentage points of an accuracy);
             None: 5% of the control's error, or of its loss.
         epochs: Epochs of a trial that is not stopped.
+        folds: Models that a trial trains, each validated on another fold of the samples; its score is the mean over
+            them. 0: one model, validated on one split (docs/small-tables.md).
         reports_per_epoch: Evaluations, and therefore reports, per epoch.
         grace: Epochs before the first rung.
         eta: Reduction factor: about 1/eta of the trials pass a rung.
@@ -129,6 +131,7 @@ class Sweep:
     searches: int | None = None
     worth: float | None = None
     epochs: int = 6
+    folds: int = 0
     reports_per_epoch: int = 1
     grace: float = 1.0
     eta: float = 3.0

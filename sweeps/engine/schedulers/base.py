@@ -59,6 +59,7 @@ class RungSchedule:
     reports_per_epoch: int
     scheduler: str = "asha"
     patience: int | None = None
+    fold_epochs: int | None = None  # epochs of a report, where a report is a fold
 
     def steps(self) -> list[float]:
         """The rungs in reports, lowest first, the full budget last. A rung may lie between two reports."""
@@ -68,4 +69,12 @@ class RungSchedule:
 
     def epochs(self) -> list[float]:
         """The rungs in epochs."""
-        return [step / self.reports_per_epoch for step in self.steps()]
+        return [self.to_epochs(step) for step in self.steps()]
+
+    def to_epochs(self, step: float) -> float:
+        """The epochs that a trial has trained at its report `step`."""
+        return step * (self.fold_epochs or 1) / self.reports_per_epoch
+
+    def place(self, epochs: float) -> str:
+        """'at epoch 3', or 'after fold 2'."""
+        return f"at epoch {epochs:g}" if self.fold_epochs is None else f"after fold {epochs / self.fold_epochs:g}"

@@ -23,7 +23,7 @@ class SearchBudget:
     def __init__(self, experiment: Experiment) -> None:
         self._studies, self._per_epoch = experiment.studies, experiment.reports_per_epoch
         self._by_epochs, self._trials = experiment.budget == "epochs", experiment.trials
-        self._reports = experiment.epochs_of_search * experiment.reports_per_epoch
+        self._reports = experiment.trials * experiment.trial_reports
         self._steps: dict[StudyKey, dict[int, int]] = {}  # study -> trial -> last step
         self.is_over = False  # whether no search may go on, whatever it has had
 

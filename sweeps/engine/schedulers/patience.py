@@ -35,7 +35,7 @@ class Patience:
         if score > best:
             self._best[trial] = (score, step)
         elif step - best_step >= self._patience and step < self._schedule.budget:
-            epochs = (step - best_step) / self._schedule.reports_per_epoch
+            epochs = self._schedule.to_epochs(step - best_step)
             reason = f"not better than {self._sign * best:.6g} for {epochs:g} epochs"
             return Verdict(True, Decision(float(step), self._sign * best, True, reason))
         return CONTINUE

@@ -1,7 +1,7 @@
 """Tune's scheduler: one stopping rule per search. Its state is rebuilt from the record when a run resumes.
 
 The unit of the resource here is the report: rungs are whole numbers of reports, so that a fraction of an epoch compares
-exactly.
+exactly, and a fold is a report.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Rungs(FIFOScheduler):
         verdicts = [rule.on_report(number, step, value, pending) for rule in self._rules[study]]
         verdict = next((verdict for verdict in verdicts if verdict.stop), verdicts[0])
         if (decision := verdict.decision) is not None:
-            self._decisions[number] = replace(decision, rung=decision.rung / self.schedule.reports_per_epoch)
+            self._decisions[number] = replace(decision, rung=self.schedule.to_epochs(decision.rung))
         return str(TrialScheduler.STOP if verdict.stop else TrialScheduler.CONTINUE)
 
     def register_batch(self, cohort: Iterable[tuple[TrialAssignment, TrialResult]]) -> None:
@@ -103,7 +103,7 @@ class Rungs(FIFOScheduler):
             why = "the time budget ended the search" if self.budget.is_over else "its search has trained all its epochs"
         else:
             return False
-        rung = result.step / self.schedule.reports_per_epoch
+        rung = self.schedule.to_epochs(result.step)
         self._decisions[assignment.trial] = Decision(rung, None, True, why)
         return True
 
@@ -126,12 +126,13 @@ class Rungs(FIFOScheduler):
 
 def rung_schedule(experiment: Experiment) -> RungSchedule:
     """The experiment's rungs, in reports."""
-    per_epoch, patience = experiment.reports_per_epoch, experiment.patience
+    patience = experiment.patience
     return RungSchedule(
-        budget=experiment.epochs * per_epoch,
-        grace=None if experiment.scheduler == "none" else max(1, round(experiment.grace * per_epoch)),
+        budget=experiment.trial_reports,
+        grace=None if experiment.scheduler == "none" else experiment.to_reports(experiment.grace),
         eta=experiment.eta,
-        reports_per_epoch=per_epoch,
+        reports_per_epoch=experiment.reports_per_epoch,
         scheduler=experiment.scheduler,
-        patience=None if patience is None else max(1, round(patience * per_epoch)),
+        fold_epochs=experiment.epochs if experiment.folds else None,
+        patience=None if patience is None else experiment.to_reports(patience),
     )

@@ -174,6 +174,11 @@ def _require_comparable(experiment: Experiment, run: Path, definition: Definitio
             f"--warm-start needs runs of the same objective, but {run} has {definition.objectives} and this sweep "
             f"{experiment.objectives}"
         )
+    if definition.folds != experiment.folds:
+        raise WarmStartError(
+            f"--warm-start needs runs with as many folds, but {run} has {definition.folds} and this sweep "
+            f"{experiment.folds}"
+        )
     if definition.reports_per_epoch != experiment.reports_per_epoch:
         raise WarmStartError(
             f"--warm-start needs runs with as many reports an epoch, but {run} has {definition.reports_per_epoch} and "
@@ -224,7 +229,7 @@ def _to_study_trial(
 
     `definition`: of the run that the trial is of.
     """
-    names, budget = list(experiment.objectives), experiment.epochs * experiment.reports_per_epoch
+    names, budget = list(experiment.objectives), experiment.trial_reports
     reports = [(step, row.metrics) for step, row in sorted(curve.items()) if step <= budget]
     rows = [(step, metrics) for step, metrics in reports if all(name in metrics for name in names)]
     if not rows:

@@ -54,8 +54,11 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
          "--price-per-hour must be at least 0", options.price_per_hour),
     ]  # fmt: skip
     lines = [f"{rule} (got {value})" for holds, rule, value in rules if not holds]
-    if not experiment.grace <= experiment.epochs:  # a NaN is refused too
-        lines.append(f"grace must be at most epochs (got grace={experiment.grace:g}, epochs={experiment.epochs})")
+    if not experiment.grace <= experiment.trial_epochs:  # a NaN is refused too
+        of = f" of all {experiment.folds} folds together" if experiment.folds else ""
+        lines.append(
+            f"grace must be at most epochs{of} (got grace={experiment.grace:g}, epochs={experiment.trial_epochs})"
+        )
     if experiment.grace * experiment.reports_per_epoch < 1:
         lines.append(
             f"grace must be at least one report (got grace={experiment.grace:g}, and "

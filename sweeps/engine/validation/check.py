@@ -20,7 +20,7 @@ from rungwise.trainable.protocol import BUDGET, RESERVED
 def problems(experiment: Experiment, options: Options) -> list[str]:
     """One line for each problem; [] when the sweep can start."""
     training = experiment.trained_by
-    if wrong_training := training.own_problems():
+    if wrong_training := [*_fold_count(experiment), *training.own_problems()]:
         return wrong_training  # the other checks ask it
     lines = [*bounds.problems(experiment, options), *choices.problems(experiment, options)]
     lines += training.data_problems(list(experiment.objectives), packed=options.pack != "off")
@@ -28,6 +28,7 @@ def problems(experiment: Experiment, options: Options) -> list[str]:
     lines += hyperparameters.problems(experiment)
     lines += [] if lines else choices.search_problems(experiment, options)
     lines += _of_the_built_in(experiment, options)
+    lines += _of_folds(experiment, options)
     lines += _names_of_ours(experiment)
     lines += hyperparameters.duplicate_keys(Path(sys.argv[0]))
     lines += machine.resource_problems(experiment, options)
@@ -47,11 +48,12 @@ def one_problems(experiment: Experiment, options: Options) -> list[str]:
         return [f"--one takes a JSON object (got {options.one!r}: {error})"]
     if not isinstance(values, dict):
         return [f"--one takes a JSON object such as '{{\"lr\": 0.1}}' (got {options.one!r})"]
-    if wrong_training := experiment.trained_by.own_problems():
+    if wrong_training := [*_fold_count(experiment), *experiment.trained_by.own_problems()]:
         return wrong_training
     lines = [f"{name} is the sweep's budget; say --epochs" for name in BUDGET if name in values]
     lines += _undeclared(experiment, values)
     lines += _of_the_built_in(experiment, options)
+    lines += _of_folds(experiment, options)
     lines += _names_of_ours(experiment)
     values = {"seed": experiment.seed, **experiment.single, **values, "epochs": experiment.epochs}
     lines += experiment.trained_by.problems(values)
@@ -81,6 +83,29 @@ def _names_of_ours(experiment: Experiment) -> list[str]:
         f"what your training reports under this name is called 'reported_{name}'"
         for name, field in first.items()
     ]
+
+
+def _fold_count(experiment: Experiment) -> list[str]:
+    is_count = experiment.folds == 0 or experiment.folds >= 2
+    return [] if is_count else [f"--folds must be 2 or more, or 0 for one split (got {experiment.folds})"]
+
+
+def _of_folds(experiment: Experiment, options: Options) -> list[str]:
+    """What folds do not go with."""
+    if not experiment.folds:
+        return []
+    if experiment.trained_by.is_own:
+        return [
+            "--folds divides the data of the built-in training, and a training of your own reads its own: report the "
+            "mean after each of its folds (docs/own-training.md), and leave --folds out"
+        ]
+    given = [
+        (experiment.reports_per_epoch != 1, "reports_per_epoch", "a report is a fold"),
+        (experiment.patience is not None, "--patience", "a later fold is no improvement of an earlier one"),
+        (options.until_sure > 0, "--until-sure",
+         "its levels hold for independent searches, and those of --folds share samples; ask for --searches"),
+    ]  # fmt: skip
+    return [f"{name} does not go with --folds: {why}" for wrong, name, why in given if wrong]
 
 
 def _of_the_built_in(experiment: Experiment, options: Options) -> list[str]:

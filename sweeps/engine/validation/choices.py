@@ -66,6 +66,8 @@ def search_problems(experiment: Experiment, options: Options) -> list[str]:
 
 def unpackable(experiment: Experiment) -> list[str]:
     """What a process would train one at a time, which it does as well without --pack."""
+    if experiment.folds:
+        return ["--pack trains trials of the same samples, but with --folds each model has other ones; leave it off"]
     if not experiment.trained_by.packs:
         has = "a training of its own" if experiment.trained_by.is_own else "functions of its own in the loop"
         return [f"--pack trains the built-in network in the built-in loop, but the sweep has {has}; leave it off"]

@@ -112,6 +112,7 @@ RULES: dict[str, Rule] = {
     "searches": (_or_none(_whole), "a whole number"),
     "worth": (_or_none(_number), "a number"),
     "epochs": WHOLE,
+    "folds": WHOLE,
     "reports_per_epoch": WHOLE,
     "grace": NUMBER,
     "eta": NUMBER,

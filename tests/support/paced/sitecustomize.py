@@ -45,6 +45,17 @@ def pace_reports(course):
     course.StateRun.result = paced
 
 
+def pace_folds(run):
+    result = run.FoldRun._result_of
+
+    @wraps(result)
+    def paced(self, *given):
+        wait_turn(Path(os.environ["PACE"]))
+        return result(self, *given)
+
+    run.FoldRun._result_of = paced
+
+
 def pace_own_reports(run):
     finalize = run.OwnRun.finalize_result
 
@@ -71,6 +82,7 @@ CHANGES = {
 if "PACE" in os.environ:
     CHANGES["rungwise.trainable.worker.state_run"] = pace_reports
     CHANGES["rungwise.trainable.own.run"] = pace_own_reports
+    CHANGES["rungwise.trainable.folds.fold_run"] = pace_folds
 
 
 class Finder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def _spread(count: int, share: float, rows: float | None = None) -> Array:
     return np.floor((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(np.int64)
 
 
-def random_ranks(count: int, seed: int) -> Array:
+def random_ranks(count: int, seed: int | Sequence[int]) -> Array:
     """Numbers (count,) whose order is random: PCG64's raw stream, which NumPy keeps for ever;
     `Generator.permutation` may change (NEP 19)."""
     return np.asarray(np.random.PCG64(seed).random_raw(count))
