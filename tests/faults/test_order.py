@@ -41,6 +41,7 @@ def kill(run: Run, reports: int, *flags: str) -> None:
     run.allow(None)
 
 
+@pytest.mark.long
 def test_concurrency_pauses_and_a_kill_change_neither_the_tables_nor_the_sentence(tmp_path: Path) -> None:
     with stopping(Run(tmp_path, script=SCRIPT)) as run:
         run.environment["JITTER"] = LONGEST_PAUSE

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rungwise import Columns, Sweep, main
 from rungwise.results.model.model import load as load_model
 from rungwise.results.model.tables import read
-from rungwise.trainable.config import Config
+from rungwise.trainable.config import Config, hyperparameter
 from rungwise.trainable.data.data_source import DataSource
 from rungwise.trainable.data.dataset import Dataset, load, notes
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.export.saved_model import export
 from rungwise.trainable.train import train
+from rungwise.trainable.training.builtin import BuiltInTraining
 from rungwise.trainable.training.state import State
 
 TOWNS = 120
@@ -90,6 +92,20 @@ def test_a_state_that_is_read_back_continues_alike(table: str, tmp_path: Path) -
     (last,) = course
     (other,) = train(config, tensors, state=again)
     assert last.val_loss == other.val_loss
+
+
+class Words(Config):
+    embedding: int = hyperparameter(32, "numbers", "size of a word's vector, of a model of one's own", ge=1)
+
+
+def words(config: Words) -> torch.nn.Module:
+    return torch.nn.Linear(config.embedding, 2)
+
+
+def test_a_model_of_ones_own_may_have_a_hyperparameter_of_this_name(table: str) -> None:
+    training = BuiltInTraining(DataSource(table))
+    values = {"model": f"{__file__}:words", "embedding": 16}
+    assert training.problems(values) == training.unfit(values, training.load()) == []
 
 
 @pytest.mark.parametrize(

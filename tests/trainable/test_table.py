@@ -275,13 +275,6 @@ def test_rare_categories_share_a_column(tmp_path: Path) -> None:
     assert len(names) == 11
 
 
-def test_five_thousand_columns(tmp_path: Path, random: np.random.Generator) -> None:
-    table = random.normal(size=(30, 5000))
-    rows = [[f"{value:.3f}" for value in row] + [n % 2] for n, row in enumerate(table)]
-    data = load(write(tmp_path / "t.csv", [f"gene{n}" for n in range(5000)] + ["label"], rows))
-    assert data.shape == (5000,)
-
-
 def test_a_constant_column_and_an_empty_one_are_left_out(tmp_path: Path) -> None:
     rows = [[7, "", "same", n, n % 2] for n in range(40)]
     data = load(

@@ -128,7 +128,9 @@ class BuiltInTraining(Training):
 
     def unfit(self, values: Mapping[str, Any], data: SweepData) -> list[str]:
         config = hyper.parse_config(values)
-        if "embedding" in values and not self.source.columns.embed:
+        # A trial's configuration in the record has all fields; a model of the user's own may have one of this name.
+        chosen = config.model in hyper.MODELS and config.embedding != hyper.Config().embedding
+        if chosen and not self.source.columns.embed:
             return ["embedding is the size of the vectors of columns that --embed names, but no column is embedded"]
         if not self.source.is_standardised and config.model in hyper.MODELS:
             return [f"--preprocess none is for a model of your own, but the model is {config.model}"]
