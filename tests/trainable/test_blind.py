@@ -13,6 +13,7 @@ from rungwise.trainable.worker.worker import TrialWorker
 ROOT = Path(__file__).parents[2]
 MAY = {
     "trainable/data/dataset.py",  # makes it, and takes it away
+    "trainable/folds/folded_data.py",  # likewise, where the data has one; else each search has a part of its own
     "sweeps/engine/experiment/experiment.py",  # these name the user's own function that scores
     "sweeps/engine/validation/fields.py",
     "trainable/own/objective.py",
