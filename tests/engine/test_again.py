@@ -65,11 +65,11 @@ SETTINGS = {"metric": "loss", "mode": "min", "trials": 2, "confirm_configs": 1, 
 import optuna, ray, ray.tune  # what they set when they are imported is theirs
 before = state()
 print(sys.argv)
-main(sweep("digits"), ["--no-confirm"])
+main(sweep("digits"), ["--no-confirm", "--loggers"])
 """,
-    """run(Sweep("endless", SPACE, train=waits, epochs=10**6, **SETTINGS))""",
+    """run(Sweep("endless", SPACE, train=waits, epochs=10**6, **SETTINGS), loggers=())""",
     """
-found = run(Sweep("typed", SPACE, train=train, epochs=2, **SETTINGS))
+found = run(Sweep("typed", SPACE, train=train, epochs=2, **SETTINGS), loggers=())
 print(found.trials.column("state").to_pylist(), found.answer.sentence)
 """,
     """

@@ -104,7 +104,7 @@ if __name__ == "__main__":
 
 def test_a_sweep_by_folds_goes_on_after_a_kill_and_tests_each_search_on_its_own_part(tmp_path: Path) -> None:
     flags = ("--confirm-seeds", "1", "--refit-seeds", "1", "--untuned-seeds", "0", "--checkpoint-seconds", "0")
-    with stopping(Run(tmp_path, script=SCRIPT)) as run:
+    with stopping(Run(tmp_path, script=SCRIPT, logged=False)) as run:
         run.allow(2)
         killed = run.start(*flags, "--concurrency", "1")
         assert run.await_pause(killed), run.said  # the first trial has trained its third fold, and has not said so

@@ -25,7 +25,7 @@ SWEEP = Sweep(
     space={"lr": FloatDistribution(1e-3, 1e-1, log=True)},
     arms={"all": {}},
 )
-QUICK = {"confirm": False, "quiet": True, "concurrency": 1}
+QUICK = {"confirm": False, "quiet": True, "concurrency": 1, "loggers": ()}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_at_the_deadline_all_stops_but_not_before_something_was_trained_nor_once
 
 @pytest.mark.long  # two minutes
 def test_a_sweep_whose_budget_is_shorter_than_its_start_ends_when_it_is_resumed_often_enough(tmp_path: Path) -> None:
-    with stopping(Run(tmp_path)) as run:
+    with stopping(Run(tmp_path, logged=False)) as run:
         flags = "--trials 3 --epochs 2 --concurrency 1 --time-budget 0.01 --confirm-seeds 1"
         ended = -1
         while "finished" not in run.said:

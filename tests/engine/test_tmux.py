@@ -31,6 +31,7 @@ FLAGS = (
     "2",
     "--untuned-seeds",
     "0",
+    "--loggers",
 )
 CLOCK = r"(\d+ h )?(\d+ min )?\d+ (s|min) elapsed"
 

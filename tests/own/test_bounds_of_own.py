@@ -402,7 +402,7 @@ if __name__ == "__main__":
 
 
 def test_each_bad_trial_ends_alone_and_leaves_no_process(tmp_path: Path) -> None:
-    with stopping(Run(tmp_path, script=SWEEP)) as run:
+    with stopping(Run(tmp_path, script=SWEEP, logged=False)) as run:
         assert run.finish("--concurrency", "1", "--trial-timeout", "0.3") == 0, run.said
         run.await_silence()
         with Reader(run.folder) as reader:

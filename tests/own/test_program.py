@@ -421,7 +421,7 @@ for epoch in range(first, 4):
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     (tmp_path / "train.py").write_text(IMPORTS + WAITING)
-    with stopping(Run(tmp_path, script=SWEEP)) as run:
+    with stopping(Run(tmp_path, script=SWEEP, logged=False)) as run:
         yield run
 
 

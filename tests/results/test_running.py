@@ -258,7 +258,7 @@ def test_a_browser_gets_the_last_page_before_the_address_is_gone(
 
 
 def test_another_terminal_watches_a_sweep_and_its_page_and_stops_a_trial_and_then_the_sweep(tmp_path: Path) -> None:
-    with stopping(Run(tmp_path)) as run:
+    with stopping(Run(tmp_path, logged=False)) as run:
         run.allow(2)
         driver = run.start("--concurrency", "1", "--checkpoint-seconds", "0")
         assert run.await_pause(driver), run.said
