@@ -48,9 +48,10 @@ def tiles(snapshot: Snapshot, answer: Answer) -> list[tuple[str, str, str]]:
     """(name, value, what explains it) of each. The score is that of the answer; before there is one, the best seen."""
     searched = cost.epochs_of(snapshot.search, snapshot)
     again = again_text((entry.trial, entry.epochs or 0.0) for entry in snapshot.entries)
-    planned = snapshot.definition.trials
-    planned_text = f" of {planned}" if planned > len(snapshot.search) else ""
-    made = [("search trials", f"{len(snapshot.search)}{planned_text}", states(snapshot.search))]
+    planned = snapshot.definition.all_trials
+    is_known = snapshot.definition.budget == "trials"  # how many trials a budget of epochs pays for is seen at its end
+    planned_text = f" of {planned:,}" if is_known and planned > len(snapshot.search) else ""
+    made = [("search trials", f"{len(snapshot.search):,}{planned_text}", states(snapshot.search))]
     if answer.best is not None and (score_of_best := answer.arm(answer.best).score):
         over = f"mean of {plural(score_of_best.n, *_REPLICATES[answer.replicate])}"
         explained = f"{answer.best}, {over}" if len(answer.arms) > 1 else over

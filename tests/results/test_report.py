@@ -36,6 +36,7 @@ from rungwise.results.report.plots.arms import plot_arms
 from rungwise.results.report.plots.history import plot_history
 from rungwise.results.report.report import render, write
 from rungwise.results.report.snapshot import FrozenReader, Snapshot, read
+from rungwise.results.report.summary import tiles
 
 ODD = {
     "empty": (showcase.empty, "This sweep is empty: no trial has started yet."),
@@ -147,6 +148,16 @@ def test_every_state_has_its_curve_and_the_diverged_one_is_never_best(run: Path)
     assert done["meta"]["trials"] == [1, 1, 1, 1, None, 6, 6, 6, 6, None]
     assert "no L2 90.00%, L2 85.00%" in words(page)  # not the 99% of the diverged trial 3
     assert data["hover"]["1"] == "trial 1 · no L2 · completed<br>lr = 0.01<br>hidden = 128-64<br>reached 4 epochs"
+
+
+@pytest.mark.parametrize(("budget", "planned"), [("trials", "8 of 80"), ("epochs", "8")])
+def test_the_trials_of_a_sweep_in_progress_are_out_of_those_of_all_searches_of_all_arms(
+    run: Path, budget: str, planned: str
+) -> None:
+    read_run, findings = snapshot(run), answer(Reader(run))
+    definition = replace(read_run.definition, trials=8, searches=5, budget=budget)
+    name, value, _ = tiles(replace(read_run, definition=definition), findings)[0]
+    assert (name, value) == ("search trials", planned)
 
 
 def test_rungs_are_those_of_asha(run: Path) -> None:
