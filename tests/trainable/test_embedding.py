@@ -66,6 +66,8 @@ def test_vectors_know_more_towns_than_columns_do_and_stay_with_the_model(table: 
     data = load(DataSource(table, Columns(embed="town")))
     one_hot = load(table)
     assert any("rare categories share a column: 'town'; --embed" in note for note in notes(one_hot))
+    assert "a vector is learned for each category: 'town'" in notes(data)
+    assert "categories with fewer than 10 training rows share one vector: 'town'" in notes(data)
     state, accuracy = trained(data, embedding=4, input_dropout=0.01)
     assert accuracy > 0.9 > trained(one_hot)[1]
     file = (tmp_path / "1.safetensors", state.save(tmp_path / "1.safetensors"))

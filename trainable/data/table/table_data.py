@@ -182,6 +182,10 @@ def encoder_notes(encoder: TableEncoder) -> list[str]:
     columns = plural(len(encoder.features), "column")
     numbers = plural(len(encoder.names), "column of numbers", "columns of numbers")
     lines = [f"{columns} ({made}) become{'s' if len(encoder.features) == 1 else ''} {numbers}"]
+    if embedded := [feature.name for feature in encoder.features if feature.kind == "embedding"]:
+        lines.append(f"a vector is learned for each category: {_some(embedded)}")
+    if rare := [feature.name for feature in encoder.features if feature.kind == "embedding" and feature.other]:
+        lines.append(f"categories with fewer than {FEWEST_ROWS} training rows share one vector: {_some(rare)}")
     if filled := [feature.name for feature in encoder.features if feature.missing]:
         lines.append(f"missing values are marked, those of numbers and dates filled by the median: {_some(filled)}")
     if many := [feature.name for feature in encoder.features if feature.kind == "category" and feature.other]:

@@ -73,9 +73,11 @@ def _order(study: optuna.Study, objectives: Mapping[str, str], name: str) -> tup
     names = study.metric_names or list(objectives)
     theirs = dict(zip(names, ("min" if way.name == "MINIMIZE" else "max" for way in study.directions), strict=False))
     if len(names) != len(study.directions) or theirs != dict(objectives):
-        has = theirs if study.metric_names else [way.name.lower() for way in study.directions]
+        named = [f"{metric} ({way})" for metric, way in theirs.items()]
+        has = ", ".join(named if study.metric_names else [way.name.lower() for way in study.directions])
+        asked = ", ".join(f"{metric} ({way})" for metric, way in objectives.items())
         raise WarmStartError(
-            f"--warm-start needs studies of the same objectives, but {name} has {has} and this sweep {dict(objectives)}"
+            f"--warm-start needs studies of the same objectives, but {name} has {has} and this sweep {asked}"
         )
     assumed = f"its values count as {', '.join(names)}, as it names none"
     return names, () if study.metric_names else (assumed,)
