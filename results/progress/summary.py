@@ -54,6 +54,8 @@ def summarise(
     state = reader.state().lower()
     worked = duration(worked_seconds(reader))
     after = f"already {state}, nothing to do; it took {worked}" if idle else f"{state} after {worked}"
+    if not idle and _ends_by_time_budget(reader):
+        after = f"ended by its time budget after {worked}"
     lines = [f"{definition.name or definition.sweep}: {after}"]
     if result.model is not None:
         lines += ["", result.sentence, ""]
@@ -83,6 +85,14 @@ def summarise(
     if reader.state() is not SweepState.FINISHED:
         lines.append(f"resume  {_resume(reader.sessions()[-1].info['command'])}")
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _ends_by_time_budget(reader: Reader) -> bool:
+    """Whether the last session ended since its time was up, with the confirmation of what was found."""
+    if reader.state() is not SweepState.INTERRUPTED:
+        return False
+    began = reader.sessions()[-1].started
+    return any(kind == "time budget" and at >= began for at, kind, *_ in reader.events())
 
 
 def _wrapped(line: str) -> str:

@@ -14,6 +14,7 @@ from support.sweeping import Run, stopping
 from rungwise.distributions import FloatDistribution
 from rungwise.engine.execution.signals import Signals
 from rungwise.engine.execution.stopping import Stop
+from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.sweep import Sweep
 from rungwise.engine.search.reruns import repeats
@@ -77,6 +78,12 @@ def test_at_the_deadline_all_stops_but_not_before_something_was_trained_nor_once
     assert stop.interrupted
 
 
+@pytest.mark.parametrize(("written", "minutes"), [("90s", 1.5), ("20m", 20.0), ("1.5h", 90.0), ("7", 7.0)])
+def test_a_budget_may_have_a_unit(written: str, minutes: float) -> None:
+    assert parse(SWEEP, ["--time-budget", written]).time_budget == minutes
+    assert parse(SWEEP, [f"--time-budget={written}"]).time_budget == minutes
+
+
 @pytest.mark.long  # two minutes
 def test_a_sweep_whose_budget_is_shorter_than_its_start_ends_when_it_is_resumed_often_enough(tmp_path: Path) -> None:
     with stopping(Run(tmp_path, logged=False)) as run:
@@ -86,7 +93,7 @@ def test_a_sweep_whose_budget_is_shorter_than_its_start_ends_when_it_is_resumed_
             before, ended = ended, len(run.query("SELECT trial FROM trials WHERE state IN ('COMPLETED', 'STOPPED')"))
             assert ended > before, run.said
             assert run.finish(*flags.split()) == 0
-        assert "tiny: interrupted" in run.said
+        assert "tiny: interrupted" in run.said or "tiny: ended by its time budget" in run.said
         states = run.query("SELECT DISTINCT state FROM trials WHERE phase = 'search'")
         assert {state for (state,) in states} <= {"COMPLETED", "STOPPED"}
 

@@ -190,7 +190,8 @@ def mean_of_folds(rows: list[dict[str, Any]]) -> dict[str, float]:
     """
     last = {name: value for name, value in rows[-1].items() if name not in ("step", "epoch", "parameters")}
     averaged = [name for name in last if name not in ("lr", "seconds")]
-    means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in averaged}
+    # Rounded, so that trials with equal scores in another order are a tie, and none is stopped for its last digit.
+    means = {name: float(f"{math.fsum(row[name] for row in rows) / len(rows):.12g}") for name in averaged}
     return {**last, **means, **{f"{FOLD}{name}": last[name] for name in averaged if name.startswith("val_")}}
 
 

@@ -67,7 +67,8 @@ def _verdict_text(comparison: Comparison, found: Difference, findings: Findings)
             between = f"{between_text(found.low, found.high, control, score)} ({PERCENT} interval)"
             if not score.tells(found.low, found.high):
                 between = "its searches score too differently for an interval"
-            text = f"Cannot tell yet whether {arm} makes a difference: {between}, {budget}; "
+            yet = " yet" if comparison.needed or findings.worth is None else ""  # no number of searches would tell
+            text = f"Cannot tell{yet} whether {arm} makes a difference: {between}, {budget}; "
             return f"{text}{searches.replace('independent ', '')}. {_needed(comparison, found, findings)}".rstrip()
     assert found.low is not None
     assert found.high is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
@@ -32,6 +33,7 @@ GROUPS = {  # what --help-all shows: every option, once
     "other": "plan price_per_hour one quiet",
 }
 HELP_ALL = "--help-all"
+IN_MINUTES = ("--time-budget", "--trial-timeout")
 
 
 def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
@@ -45,7 +47,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
     default = default_options(sweep)
     filled: Any = command_line.parse(
         _form(default, COMMON if short else GROUPS),
-        ["--help"] if every else _with_number(given, "--until-sure", UNTIL_SURE),
+        ["--help"] if every else _in_minutes(_with_number(given, "--until-sure", UNTIL_SURE)),
         _command(),
         flags={each.name: getattr(default, each.name) for each in fields(Options)},
         hints=_hints(sweep),
@@ -102,6 +104,21 @@ def _with_number(arguments: list[str], flag: str, default: int) -> list[str]:
         f"{argument}={default}" if argument == flag and following.startswith("--") else argument
         for argument, following in followed
     ]
+
+
+def _in_minutes(arguments: list[str]) -> list[str]:
+    """`arguments`, in which a time such as `90s`, `20m` or `1.5h` is the number of minutes that its flag takes."""
+    changed = list(arguments)
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in IN_MINUTES:
+            continue
+        at = place if equals else place + 1
+        written = value if equals else "".join(arguments[at : at + 1])
+        if found := re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h)", written):
+            minutes = float(found[1]) * {"s": 1 / 60, "h": 60.0}.get(found[2], 1.0)
+            changed[at] = f"{flag}={minutes:.12g}" if equals else f"{minutes:.12g}"
+    return changed
 
 
 def _form(default: Options, grouped: Mapping[str, str]) -> type:

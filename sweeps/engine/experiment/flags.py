@@ -153,8 +153,8 @@ class Options:
     data_root: Path | None = None
     """Folder of torchvision datasets; missing ones are downloaded to it."""
     time_budget: float | None = None
-    """Minutes that the sweep may take, approximately. The search ends early enough for the confirmation, so that there
-    is an answer. The same command continues the search."""
+    """Minutes, or 90s, 20m, 1.5h, that the sweep may take, approximately. The search ends early enough for the
+    confirmation, so that there is an answer. The same command continues the search."""
     trial_timeout: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
     """Minutes without a report after which a trial counts as hung and fails; by default never."""
     confirm: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: confirm)")] = True
