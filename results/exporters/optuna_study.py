@@ -31,8 +31,9 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
     Intermediate steps are report steps; non-finite values are left out. Of a step reported by several attempts the
     last attempt's value counts. A study of several objectives has no intermediate values, which Optuna does not take.
 
-    A study begins with the trials of other runs that `--warm-start` named, which have no user attribute `trial`; and it
-    has what its sampler kept of its trials and itself. What an objective set by `set_user_attr` is a user attribute.
+    A study begins with the trials of other runs that `--warm-start` named, which have no user attribute `trial`; by
+    nested folds with those of the search of its number alone. And it has what its sampler kept of its trials and
+    itself. What an objective set by `set_user_attr` is a user attribute.
     """
     import optuna
     from optuna.study import StudyDirection
@@ -53,7 +54,8 @@ def studies(reader: Reader) -> dict[StudyKey, optuna.Study]:
     with reader.refusing(), _known_to_optuna():
         for key, study in made.items():
             for one in earlier.get(key.arm, []):
-                study.add_trial(_of_another_run(one))
+                if one.get("search", key.search) == key.search:
+                    study.add_trial(_of_another_run(one))
         set_by_user: dict[int, dict[str, Any]] = {}
         for kind, number, data in told:
             if kind == ATTRIBUTES:

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import distribution_to_json
 from support.sweeping import Run, interrupt, stopping
 
 from rungwise import FloatDistribution, Sweep
 from rungwise.engine.experiment.command_line import parse
 from rungwise.engine.experiment.experiment import resolve
 from rungwise.engine.experiment.resume_check import differences
+from rungwise.engine.experiment.space import distributions
 from rungwise.engine.forecast import _searched_epochs
 from rungwise.engine.schedulers.per_arm import rung_schedule
+from rungwise.engine.search.earlier.trial import WarmStartError
+from rungwise.engine.search.warm_start import earlier_trials
 from rungwise.engine.validation import check
 from rungwise.results.analysis.answer import answer
+from rungwise.results.exporters.optuna_study import studies
 from rungwise.results.record.definition import DatasetSummary, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import State
+from rungwise.results.record.writer import Record
 
 SPACE = {"lr": FloatDistribution(1e-3, 1e-1)}
 
@@ -129,3 +135,43 @@ def test_a_sweep_by_folds_goes_on_after_a_kill_and_tests_each_search_on_its_own_
     assert "each tested on another fifth of the samples" in found.sentence
     assert {trial.trial for trial in trials if trial.phase == "confirm"} <= tested.keys()
     assert (run.folder / "model" / "model.pt2").exists()
+
+
+def earlier_run(folder: Path) -> Path:
+    """A run by folds with a trial in each of two searches, which have test parts of their own."""
+    experiment = resolve(Sweep(name="old", space=SPACE, data="wine", folds=3, epochs=2))
+    data = {"name": "wine", "digest": "d", "test": 36, "test_parts": 5}
+    kinds = {name: distribution_to_json(kind) for name, kind in distributions(experiment.space_of("all")).items()}
+    with Record(folder) as record:
+        record.set_meta("definition", {**experiment.to_json(), "data": data, "searches": 2})
+        for search in (1, 2):
+            params = {"lr": search / 100}
+            config = {**experiment.given("all"), **params}
+            record.add_trial(
+                search, arm="all", phase="search", search=search, config=config, params=params, distributions=kinds
+            )
+            record.start_attempt(search)
+            for step in (1, 2, 3):
+                record.add_report(search, 1, step, {"val_accuracy": search / 10})
+            record.end_trial(search, State.COMPLETED)
+    return folder
+
+
+def test_a_search_learns_from_earlier_trials_that_had_its_test_part(tmp_path: Path) -> None:
+    sweep, notes = Sweep(name="new", space=SPACE, data="wine", folds=3, epochs=2, searches=3), list[str]()
+    found = earlier_trials(resolve(sweep), [earlier_run(tmp_path)], "d", notes=notes)
+    assert "each search takes those of the search with its number" in notes[0]
+    new = tmp_path / "new"
+    new.mkdir()
+    with Record(new) as record:
+        record.set_meta("definition", {"name": "new", "arms": {"all": {}}, "folds": 3, "searches": 3})
+        record.set_meta("earlier", found)
+    with Reader(new) as reader:
+        known = {key.search: [trial.values for trial in study.trials] for key, study in studies(reader).items()}
+    assert known == {1: [[0.1]], 2: [[0.2]], 3: []}
+
+
+def test_folds_of_another_number_of_epochs_are_no_earlier_trials(tmp_path: Path) -> None:
+    longer = resolve(Sweep(name="new", space=SPACE, data="wine", folds=3, epochs=4))
+    with pytest.raises(WarmStartError, match="as many epochs a fold"):
+        earlier_trials(longer, [earlier_run(tmp_path)], "d")

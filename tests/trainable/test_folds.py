@@ -36,9 +36,19 @@ def test_parts_have_equal_shares_of_every_class_and_do_not_depend_on_the_order_o
 
 def test_no_group_is_in_two_parts_and_parts_are_of_about_one_size() -> None:
     groups = np.repeat(np.arange(30), np.random.default_rng(0).integers(1, 12, 30))
-    parts = divide_groups(groups, 5, (0,))
+    parts = divide_groups(groups, np.zeros(len(groups), np.int64), 5, (0,))
     assert all(len(set(parts[groups == group])) == 1 for group in range(30))
     assert np.ptp(np.bincount(parts)) <= 11
+
+
+@pytest.mark.parametrize("of_class", [(5, 5), (20, 5), (5, 10, 15)])
+def test_groups_of_one_class_are_divided_as_evenly_as_samples_are(of_class: tuple[int, ...]) -> None:
+    """Patients who are ill or not: five of them give each of five parts one."""
+    strata = np.repeat(np.repeat(np.arange(len(of_class)), of_class), 4)
+    for seed in range(20):
+        parts = divide_groups(np.arange(len(strata)) // 4, strata, 5, (seed,))
+        shares = np.array([np.bincount(strata[parts == part], minlength=len(of_class)) for part in range(5)])
+        assert (shares == np.array(of_class) * 4 // 5).all()
 
 
 def test_five_searches_are_tested_on_every_sample_once_and_never_train_on_their_own() -> None:
@@ -112,13 +122,15 @@ def test_groups_stay_together_in_test_parts_and_folds(tmp_path: Path) -> None:
         ({"label": [0] * 95 + [1] * 5}, 5, "needs 7 samples or more of each class.*'1' has 5"),
         ({}, 50, "needs 100 samples or more besides those of the test, 2 a fold, but .* has 80: take fewer folds"),
         ({"group": ["a", "b", "c", "d"] * 25}, 5, "needs more groups.*but --group makes 4 groups"),
+        ({"group": [*range(10)], "label": [0, 1] * 5}, 5, "needs more groups.*makes 10 groups of 10 samples"),
+        ({"group": [*range(20)] * 5, "label": ([1] + [0] * 19) * 5}, 5, "leaves one with '0' alone: only 1 group has"),
         ({"time": [*range(100)]}, 5, "--folds validates on samples of any time, with models trained on later ones"),
     ],
 )
 def test_samples_that_cannot_be_divided_are_refused_in_one_line(
     tmp_path: Path, columns: dict[str, Any], folds: int, says: str
 ) -> None:
-    source = table(tmp_path / "t.csv", **columns)
+    source = table(tmp_path / "t.csv", len(next(iter(columns.values()), range(100))), **columns)
     roles = Columns(**{name: name for name in ("group", "time") if name in columns})
     with pytest.raises(DataError, match=says):
         load_folded(DataSource(source.name, roles), folds)

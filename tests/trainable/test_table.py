@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_whatever_is_fitted_is_fitted_on_the_training_rows(passengers: str) -> N
     assert data.test is not None
     assert set(data.test.x[data.test.x[:, place + 1] == 1, place]) == set(train[gone])
     assert data.mean[place] == pytest.approx(train.mean(), rel=1e-6)
+
+
+def test_a_run_whose_categories_were_standardised_is_not_resumed(passengers: str) -> None:
+    """The samples are those of an earlier version; its checkpoints are of models that saw them otherwise."""
+    data = load(DataSource(passengers, columns=Columns(target="Survived")))
+    assert data.encoder is not None
+    assert not data.encoder.scaled.all()
+    assert data.digest != replace(data, encoder=None).digest  # as that version has it
 
 
 def test_numbers_are_standardised_and_categories_and_marks_of_gaps_are_not(passengers: str) -> None:

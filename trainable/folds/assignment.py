@@ -8,6 +8,7 @@ division. Searches of one number have the same test part and the same folds in e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class FoldPlan:
     Args:
         folds: How many models a trial trains, each validated on another fold.
         strata: (N,) whole numbers: the classes, of which every part has the same share; of a regression all 0.
-        groups: (N,) whole numbers: samples of one group are in one part, and classes are not balanced then.
+        groups: (N,) whole numbers: those of one group are in one part; classes are balanced as far as that allows.
         given_test: (N,) bool: the test split that the data has; None: every search has its own.
     """
 
@@ -65,7 +66,7 @@ class FoldPlan:
     def require(self, name: str, classes: tuple[str, ...]) -> None:
         """Raise DataError, with the rule and a way out, when a part would lack samples, groups or a class."""
         if self.groups is not None:
-            self._require_groups()
+            self._require_groups(self.groups, classes)
             return
         rest = len(self.strata) - (int(self.is_test(1).sum()) if self.given_test is None else self.given_test.sum())
         if rest < self.folds * FEWEST:
@@ -90,23 +91,30 @@ class FoldPlan:
                     "classes"
                 )
 
-    def _require_groups(self) -> None:
-        assert self.groups is not None
+    def _require_groups(self, groups: Array, classes: tuple[str, ...]) -> None:
         searches = range(1, TEST_PARTS + 1) if self.is_nested else (1,)
-        left = min(len(np.unique(self.groups[~self.is_test(search)])) for search in searches)
-        tested = all(self.is_test(search).any() for search in searches)
-        if left < self.folds or not tested:
-            needed = "so that every fold and every test part has a group"
+        tested = [np.unique(self.strata[self.is_test(search)]) for search in searches]
+        # `TESTED` is -1: the first number of `sizes` is that of the test samples.
+        sizes = [np.bincount(self.folds_of(search) + 1, minlength=self.folds + 1) for search in searches]
+        if min(map(min, sizes)) < FEWEST:
             raise DataError(
-                f"--folds {self.folds} needs more groups, {needed}, but --group makes "
-                f"{plural(len(np.unique(self.groups)), 'group')}: take fewer folds"
+                f"--folds {self.folds} needs more groups, so that every fold and every test part has one, and "
+                f"{FEWEST} samples, but --group makes {plural(len(np.unique(groups)), 'group')} of "
+                f"{plural(len(groups), 'sample')}: take fewer folds"
+            )
+        if classes and (alone := next((labels[0] for labels in tested if len(labels) == 1), None)) is not None:
+            others = len(np.unique(groups[self.strata != alone]))
+            raise DataError(
+                f"--folds tests on each of {TEST_PARTS} parts, which need samples of two classes, but --group leaves "
+                f"one with {classes[alone]!r} alone: only {plural(others, 'group has', 'groups have')} others. Leave "
+                "out --folds, or --group if its rows are independent"
             )
 
     def _divided(self, samples: Array, count: int, seed: tuple[int, ...]) -> Array:
         """The part, 0..count-1, of each of `samples` (indices)."""
         if self.groups is None:
             return divide(self.strata[samples], count, seed)
-        return divide_groups(self.groups[samples], count, seed)
+        return divide_groups(self.groups[samples], self.strata[samples], count, seed)
 
 
 def divide(strata: Array, count: int, seed: tuple[int, ...]) -> Array:
@@ -123,14 +131,31 @@ def divide(strata: Array, count: int, seed: tuple[int, ...]) -> Array:
     return parts
 
 
-def divide_groups(groups: Array, count: int, seed: tuple[int, ...]) -> Array:
-    """Parts (N,) 0..count-1 of whole groups: the largest first, each into the part with the fewest samples so far;
-    equal ones in random order."""
+def divide_groups(groups: Array, strata: Array, count: int, seed: tuple[int, ...]) -> Array:
+    """Parts (N,) 0..count-1 of whole groups: the largest first, each into the part that has the least of its strata so
+    far, and of such parts into the one with the fewest samples; equal ones in random order.
+
+    Args:
+        groups: (N,) whose samples stay together.
+        strata: (N,) whole numbers from 0, as for `divide`.
+        count: how many parts.
+        seed: of the draw.
+    """
     _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    part_of, filled = np.empty(len(sizes), np.int64), np.zeros(count, np.int64)
+    totals = np.bincount(strata)
+    pairs, amounts = np.unique(index * len(totals) + strata, return_counts=True)
+    owners, held = np.divmod(pairs, len(totals))
+    first = np.searchsorted(owners, np.arange(len(sizes) + 1))
+    part_of = np.empty(len(sizes), np.int64)
+    filled, samples = np.zeros((count, len(totals)), np.int64), np.zeros(count, np.int64)
     for group in np.lexsort((random_ranks(len(sizes), seed), -sizes)):
-        part_of[group] = filled.argmin()
-        filled[part_of[group]] += sizes[group]
+        own = slice(first[group], first[group + 1])
+        # By this weight the sum of squares of all shares grows least. `fsum` is exact: the same on every machine.
+        crowded = filled[:, held[own]] * (amounts[own] / totals[held[own]] ** 2)
+        part = min(range(count), key=lambda each: (math.fsum(crowded[each]), samples[each]))
+        part_of[group] = part
+        filled[part, held[own]] += amounts[own]
+        samples[part] += sizes[group]
     return np.asarray(part_of[index])
 
 

@@ -32,7 +32,7 @@ class ScoringProcess:
             RayError: The process died, and so did those in which the call was tried again.
         """
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         if self._is_stopped():
             return None
@@ -51,6 +51,9 @@ class ScoringProcess:
             return ray.get(pending)
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, RungwiseError) else error) from error
+        except RayError:  # the actor is dead for good, and another call may be one that does not kill it
+            self.end()
+            raise
 
     def end(self) -> None:
         """End the process; another call starts another one."""
@@ -69,10 +72,11 @@ class _Caller:
 
 
 def call(work: Callable[..., Any], *given: Any) -> Any:
-    """`work(*given)`. Not every exception of a user can be pickled: it becomes a `Fault`."""
+    """`work(*given)`. Not every exception of a user can be pickled, and `sys.exit` would end the actor: they become a
+    `Fault`."""
     try:
         return work(*given)
     except RungwiseError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Fault(reason(error)) from None

@@ -21,6 +21,7 @@ from rungwise.results.record.reader import Reader
 from rungwise.results.record.types import RecordError, ReportRow, State, Trial
 from rungwise.text import one_line, some_of, unknown
 
+OF_ITS_NUMBER = "each search takes those of the search with its number, which had the same test samples"
 LONGEST = 200  # characters of a reason, which may hold any value of the user's
 
 Points = dict[str, list[dict[str, Any]]]  # arm -> what it tries first
@@ -134,6 +135,8 @@ def _of_run(
         raise WarmStartError(f"--warm-start takes the folder of a run, but {error}") from None
     _require_comparable(experiment, run, definition, digest)
     found: dict[str, list[dict[str, Any] | str]] = {arm: [] for arm in experiment.arms}
+    # Other searches validated on the samples that a search is tested on: it learns from those of its number alone.
+    is_nested = definition.data.test_parts is not None
     for trial in trials:
         for arm in experiment.arms:
             if trial.state not in (State.COMPLETED, State.STOPPED):
@@ -143,10 +146,13 @@ def _of_run(
             if isinstance(fitting, str):
                 found[arm].append(fitting)
             elif outcome := _to_study_trial(trial, curves.get(trial.trial, {}), experiment, definition):
-                found[arm].append({"run": run.name, **outcome, "params": fitting[0], "distributions": fitting[1]})
+                found[arm].append(
+                    {"run": run.name, **outcome, "params": fitting[0], "distributions": fitting[1]}
+                    | ({"search": trial.search} if is_nested else {})
+                )
             else:
                 found[arm].append("it reported nothing within this budget")
-    return str(run), len(trials), found, []
+    return str(run), len(trials), found, [OF_ITS_NUMBER] if is_nested else []
 
 
 def _of_source(experiment: Experiment, source: Source) -> tuple[dict[str, list[dict[str, Any] | str]], list[str]]:
@@ -178,6 +184,11 @@ def _require_comparable(experiment: Experiment, run: Path, definition: Definitio
         raise WarmStartError(
             f"--warm-start needs runs with as many folds, but {run} has {definition.folds} and this sweep "
             f"{experiment.folds}"
+        )
+    if experiment.folds and definition.epochs != experiment.epochs:
+        raise WarmStartError(
+            f"--warm-start needs runs with as many epochs a fold, but {run} has {definition.epochs} and this sweep "
+            f"{experiment.epochs}"
         )
     if definition.reports_per_epoch != experiment.reports_per_epoch:
         raise WarmStartError(
