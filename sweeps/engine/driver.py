@@ -159,9 +159,11 @@ def _plan(experiment: Experiment, options: Options) -> int:
     """Forecast; the record keeps it, so that the report can compare it with what the same command then costs."""
     from rungwise.engine.forecast import forecast
     from rungwise.engine.validation import hints
+    from rungwise.engine.validation.data import unsuited
     from rungwise.results.analysis.epochs import trials_text
 
     data = load_data(experiment)
+    refuse(unsuited(experiment, data))
     with Record(options.folder) as record:
         define_run(record, experiment.with_data(data), options, data)  # tries the user's own models
         hints.print_notes(options, [*hints.gpu_notes(experiment, options, data), *_export_notes(experiment, data)])

@@ -277,9 +277,10 @@ def test_a_bad_flag_is_refused(refused: Any, arguments: list[str], says: list[st
     ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),  # xdist: the same names in every process
 )
 def test_a_bad_sweep_is_refused(refused: Any, changes: dict[str, Any], says: list[str]) -> None:
-    lines = refused(replace(SWEEP, **changes))
-    for part in says:
-        assert part in lines[0]
+    for plan in ([], ["--plan"]):
+        lines = refused(replace(SWEEP, **changes), *plan)
+        for part in says:
+            assert part in lines[0]
 
 
 @pytest.mark.parametrize("bad", ["\x1b[31mred", "caf\udce9", "\ud800", "two\nlines", "a\ttab", "\u202edesrever"])
