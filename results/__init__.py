@@ -20,6 +20,6 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "results":  # imported by its old name, from a checkout
-    from rungwise._old_names import redirect
+    from rungwise.packages.old_names import redirect
 
     redirect(__name__, "rungwise.results")

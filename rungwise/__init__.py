@@ -61,7 +61,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from rungwise.versions import package_version
+        from rungwise.packages.versions import package_version
 
         return package_version("rungwise")
     if name not in _HOMES:

@@ -1,6 +1,6 @@
 """How a sweep runs, on the driver. A sweep script needs these names only."""
 
-from rungwise.shadowed_packages import refuse_shadowed_packages
+from rungwise.packages.shadowed import refuse_shadowed_packages
 
 refuse_shadowed_packages()  # before anything imports one of them
 
@@ -15,6 +15,6 @@ with ending_at_once():
 __all__ = ["CategoricalDistribution", "FloatDistribution", "IntDistribution", "Sweep", "main", "run"]
 
 if __name__ == "sweeps.engine":  # imported by its old name, from a checkout
-    from rungwise._old_names import redirect
+    from rungwise.packages.old_names import redirect
 
     redirect(__name__, "rungwise.engine")

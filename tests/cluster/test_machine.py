@@ -81,7 +81,9 @@ def test_without_a_checkout_around_it_the_version_is_unknown(bare: dict[str, str
             project.unlink()
         else:
             project.write_text(text)
-        said = python("from rungwise.versions import package_version; print(package_version('rungwise'))", bare)
+        said = python(
+            "from rungwise.packages.versions import package_version; print(package_version('rungwise'))", bare
+        )
         assert said == "unknown\n"
 
 

@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from rungwise.packages.versions import package_version
 from rungwise.trainable.config import Config, parse_config
 from rungwise.trainable.data.dataset import Dataset, Split
 from rungwise.trainable.data.tensors import Tensors
@@ -36,7 +37,6 @@ from rungwise.trainable.export.test_evaluation import File, load
 from rungwise.trainable.faults import ordinary
 from rungwise.trainable.storage import take_place
 from rungwise.trainable.training.state import State, separate
-from rungwise.versions import package_version
 
 FORMAT = 1
 CONFIG, WEIGHTS, PROGRAM, EXAMPLES = "config.json", "weights.safetensors", "model.pt2", "examples.safetensors"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rungwise.metric_names import without_split
+from rungwise.packages.versions import package_version
 from rungwise.trainable.faults import ordinary, reason
 from rungwise.trainable.messages import CheckpointSaved, StudyKey, TrialAssignment, TrialResult
 from rungwise.trainable.own import archive
@@ -30,7 +31,6 @@ from rungwise.trainable.training.loop_functions import name_of
 from rungwise.trainable.training.seeding import seed_everything
 from rungwise.trainable.worker.checkpoints import save_after
 from rungwise.trainable.worker.trial_run import WorkerContext
-from rungwise.versions import package_version
 
 CONFIG = "config.json"
 PROBED_REPORTS = 2  # of a trial that `--plan` times

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rungwise.packages.versions import package_version
 from rungwise.results.io.redaction import redacted, redacted_uri
-from rungwise.versions import package_version
 
 _INSTRUCTIONS = ("avx", "fma", "amx", "sve", "asimd", "bf16")  # how flags of such instruction sets begin
 _PACKAGES = ("rungwise", "ray", "optuna", "torch", "mlflow", "pyarrow", "numpy")

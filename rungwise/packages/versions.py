@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 _OURS = "rungwise"
-_PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+_PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def package_version(package: str) -> str:

@@ -1,0 +1,1 @@
+"""Python packages: versions, names that hide them, and our own earlier names."""
