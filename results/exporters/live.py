@@ -5,8 +5,8 @@ end, gives it so many seconds to finish. The follower lives as long as its stand
 the last export of a driver that was killed.
 
 Its whole protocol: a number of seconds on standard input, then end of file; one JSON line on standard output:
-`{"parquet": true or error text, "mlflow": "complete" or error text, "trials": 32, "metrics": 1234, "notes": []}`, with
-a key for each logger.
+`{"parquet": true or error text, "mlflow": "complete" or error text, "trials": 32, "metrics": 1234, "notes": [],
+"pages": {}}`, with a key for each logger.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ class _Reached:
     trials: int = 0  # that are there
     metrics: int = 0  # that were logged
     notes: tuple[str, ...] = ()  # what it could not take as it is
+    page: str = ""  # as in `Logged`
 
 
 @dataclass(slots=True)
@@ -179,6 +180,7 @@ class _Progress:
             "trials": max((reached.trials for reached in self.loggers.values()), default=0),
             "metrics": sum(reached.metrics for reached in self.loggers.values()),
             "notes": [f"{name}: {line}" for name, reached in self.loggers.items() for line in reached.notes],
+            "pages": {name: reached.page for name, reached in self.loggers.items() if reached.page},
         }
 
 
@@ -337,7 +339,7 @@ def _feed(
             return reached.state
         finally:
             _collect_garbage()
-        reached.state, reached.trials, reached.notes = COMPLETE, done.trials, done.notes
+        reached.state, reached.trials, reached.notes, reached.page = COMPLETE, done.trials, done.notes, done.page
         reached.metrics += done.metrics
         return None
 

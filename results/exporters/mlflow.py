@@ -66,6 +66,10 @@ SWEEP_STATUS = {
 REPORT = "report.html"
 
 
+# MLflow 3.17 opens an experiment as one of GenAI, where it has no runs, unless the address says otherwise.
+PAGE = "#/experiments/{experiment}/runs?workflowType=machine_learning"
+
+
 @dataclass(frozen=True, slots=True)
 class Exported(Logged):
     """What is in MLflow now: nested runs, and how many metrics were new."""
@@ -164,7 +168,8 @@ class MlflowLogger:
                 self._sync_trial(view, trial, self._store, self._parent.run_id)
         self._store.set_status(self._parent, SWEEP_STATUS[view.state], milliseconds(view.ended))
         logged, uri = self._logged - before, redacted_uri(self.uri)
-        return Exported(uri, len(self._children), logged, self._notes(self._settings), self._parent.run_id)
+        notes, page = self._notes(self._settings), PAGE.format(experiment=self._experiment)
+        return Exported(uri, len(self._children), logged, notes, page, run_id=self._parent.run_id)
 
     def _notes(self, settings: LogSettings) -> tuple[str, ...]:
         """What MLflow could not take as it is."""

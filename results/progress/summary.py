@@ -37,6 +37,7 @@ from rungwise.results.record.sessions import trial_state_text, worked_seconds
 from rungwise.results.record.types import ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
+MLFLOW_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 WIDEST = 110  # characters of a line: longer ones are hard to read
 FILES = ("report.html", "trials.parquet", "reports.parquet", "answer.parquet", "sweep.sqlite", "model")
 
@@ -167,19 +168,23 @@ def _logger_lines(folder: Path, exported: Mapping[str, Any], loggers: Sequence[s
             again = f"{shlex.quote(_beside_python('rungwise'))} export {shlex.quote(str(folder))}{where}"
             yield f"{label:<7} incomplete ({exported.get(name)}); later: {again}"
         elif name == MLFLOW:
-            yield f"mlflow  {_mlflow(folder, uri)}"
+            yield from _mlflow(folder, uri, exported.get("pages", {}).get(name, ""))
         else:
             command = LOGGERS[name].shown_by if name in LOGGERS else None
             yield f"{label:<7} {(command or 'complete').replace('{folder}', shlex.quote(str(folder)))}"
     yield from (f"note    {line}" for line in exported.get("notes", ()))
 
 
-def _mlflow(folder: Path, uri: str) -> str:
+def _mlflow(folder: Path, uri: str, page: str) -> Iterator[str]:
+    """The address of the sweep's `page`, or what starts a server and where the page is then."""
     if uri.startswith("http"):
-        return redacted_uri(uri)
+        yield f"mlflow  {redacted_uri(uri).rstrip('/')}/{page}".rstrip("/")
+        return
     if uri == tracking_uri(folder, None) and not folder.is_absolute() and ".." not in folder.parts:
         uri = sqlite_uri(folder.parent / DATABASE)
-    return f"{shlex.quote(_beside_python('mlflow'))} ui --backend-store-uri {shlex.quote(redacted_uri(uri))}"
+    yield f"mlflow  {shlex.quote(_beside_python('mlflow'))} ui --backend-store-uri {shlex.quote(redacted_uri(uri))}"
+    if page:
+        yield f"        and open {MLFLOW_UI}/{page}"
 
 
 def _beside_python(program: str) -> str:

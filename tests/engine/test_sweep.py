@@ -372,6 +372,8 @@ def test_a_piped_sweep_prints_plain_lines_and_a_summary_from_the_record(ends: Co
     )
     (mlflow,) = [line for line in lines if line.startswith("mlflow  ")]
     assert mlflow.endswith(f"mlflow ui --backend-store-uri sqlite:///{ends.folder}/mlflow.db")
+    page = lines[lines.index(mlflow) + 1].strip()
+    assert page == "and open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 
 
 def test_a_finished_sweep_leaves_its_results_and_nothing_else(ends: Command) -> None:

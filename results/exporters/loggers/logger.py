@@ -48,6 +48,7 @@ class Logged:
     trials: int  # that are there
     metrics: int  # numbers logged by this pass; 0 when all was there
     notes: tuple[str, ...] = ()  # what the place could not take as it is, a line each
+    page: str = ""  # of the sweep, below the address of the server that shows the place
 
 
 class Logger(Protocol):
