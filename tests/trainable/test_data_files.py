@@ -132,7 +132,7 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": X.astype(str), "y": Y}, "x must be uint8 .* or numbers"),
     "unknown array": ({"x": X, "y": Y, "z": Y}, "must contain the arrays x, y or .*, but contains x, y, z"),
     "half a split": ({"x": X, "y": Y, "x_test": X, "y_test": Y}, "must contain the arrays"),
-    "pickled objects": ({"x": np.array([{}] * 200), "y": Y}, "must be readable and whole"),
+    "pickled objects": ({"x": np.array([{}] * 200), "y": Y}, "must be of numbers or text"),
     "other shape in test": (
         {"x": X, "y": Y, "x_validation": X, "y_validation": Y, "x_test": X[:, 1:], "y_test": Y},
         r"every split must have one shape, but .* \[\(4,\), \(5,\)\]",

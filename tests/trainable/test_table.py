@@ -347,7 +347,7 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(
         (b"a,a\n1,2\n", "comes twice"),
         (b"1,2\n3,4\n", "must name the columns"),
         (b"a,label\n1,2\n3\n", "readable and whole"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "readable and whole|--target"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:

@@ -148,6 +148,7 @@ def load(source: DataSource | str) -> Dataset:
     classes = raw.classes
     if not is_regression(splits):
         splits, classes = name_classes(name, splits, raw.classes)
+    _require_something_to_learn(name, splits[0], classes)
     found = Description(name, classes, raw.source, raw.pictures, (*raw.notes, *changes), source.is_standardised)
     return assemble(splits, found, raw.encoder)
 
@@ -192,6 +193,16 @@ def assemble(splits: list[Split], about: Description, encoder: TableEncoder | No
         changes=(*about.notes, *lost),
         encoder=encoder,
     )
+
+
+def _require_something_to_learn(name: str, train: Split, classes: tuple[str, ...]) -> None:
+    """Raises DataError when all training samples have one label."""
+    if (train.y == train.y[0]).all():
+        what, value = ("classes", repr(classes[train.y[0]])) if classes else ("targets", f"{train.y[0]:g}")
+        raise DataError(
+            f"the training split must have two {what} or more, but all {len(train):,} training samples of {name!r} are "
+            f"{value}: split the samples otherwise"
+        )
 
 
 def is_regression(splits: Sequence[Split]) -> bool:
@@ -285,7 +296,7 @@ def name_classes(name: str, splits: list[Split], classes: tuple[str, ...]) -> tu
     if count < 2 or not np.array_equal(labels, np.arange(count)):
         raise DataError(
             f"labels must be 0..K-1 with each of K >= 2 present, but {name!r} has {len(labels)} labels from "
-            f"{labels.min()} to {labels.max()}"
+            f"{labels.min()} to {labels.max()}{'; labels saved as text may be any' if len(labels) > 1 else ''}"
         )
     return splits, classes or tuple(str(label) for label in labels)
 

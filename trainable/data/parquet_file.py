@@ -61,6 +61,7 @@ def read_parquet(path: Path) -> Raw:
         notes += changes
     else:
         x = np.column_stack([require_exact(path, name, _numbers(table[name])) for name in names])
+        _require_finite(path, table, names)
     y = table[TARGET].to_numpy()
     if y.dtype == object:  # text
         y = y.astype(str)
@@ -82,6 +83,20 @@ def read_parquet(path: Path) -> Raw:
         raise DataError(f"column {SPLIT!r} of {str(path)!r} must say {', '.join(PARTS)}, but says {values}")
     train, validation, test = ((x[split == part], y[split == part]) for part in PARTS)
     return replace(raw, train=train, validation=validation, test=test)
+
+
+def _require_finite(path: Path, table: pa.Table, names: list[str]) -> None:
+    """Raises DataError, which names the first column with a number that is none: Polars and NumPy keep NaN."""
+    for name in (*names, TARGET):
+        if pa.types.is_floating(table[name].type):
+            wrong = np.flatnonzero(~np.isfinite(table[name].to_numpy()))
+            if len(wrong):
+                value = table[name][int(wrong[0])].as_py()
+                way = f"--target {TARGET!r} takes NaN as a missing value" if value != value else f"--drop {name!r}"
+                raise DataError(
+                    f"columns of {str(path)!r} must contain finite numbers, but row {wrong[0] + 1} of {name!r} has "
+                    f"{value}{f' (and {len(wrong) - 1} more)' if len(wrong) > 1 else ''}: {way}"
+                )
 
 
 def _numbers(column: pa.ChunkedArray) -> Array:
@@ -121,6 +136,19 @@ def index_columns(schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name in index or re.fullmatch(r"__index_level_\d+__", name)]
 
 
+def category_columns(schema: pa.Schema) -> set[str]:
+    """Columns of numbers that stand for categories: by their type, or by what pandas says of them."""
+    try:
+        said = (schema.pandas_metadata or {}).get("columns", [])
+        named = {each.get("field_name") for each in said if each.get("pandas_type") == "categorical"}
+    except (ValueError, AttributeError, TypeError):  # not JSON, or of another form
+        named = set()
+    types = {field.name: field.type for field in schema}
+    coded = {name: kind.value_type for name, kind in types.items() if pa.types.is_dictionary(kind)}
+    plain = {name: kind for name, kind in types.items() if name in named}
+    return {name for name, kind in (plain | coded).items() if _numeric(kind)}
+
+
 def check_columns(path: Path, schema: pa.Schema) -> list[str]:
     """The feature columns: `image` alone, or every column but `label` and `split`: numbers or booleans."""
     index = index_columns(schema)
@@ -153,6 +181,8 @@ def is_all_numbers_or_images(path: Path) -> bool:
     schema = footer.schema.to_arrow_schema()
     if "image" in schema.names:
         return True
+    if category_columns(schema):
+        return False
     groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
     statistics = [group.column(place).statistics for group in groups for place in range(group.num_columns)]
     try:

@@ -55,12 +55,18 @@ def part_of(word: object) -> str | None:
     return _PART_OF.get(str(word).strip().casefold())
 
 
+def text_of_number(number: float) -> str:
+    """All digits, whole numbers without decimals; -0.0 is 0."""
+    return f"{number + 0.0:.17g}"
+
+
 def unreadable(path: Path, error: Exception) -> str:
     """The message for a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return f"a data file must exist, but there is none at {str(path)!r}"
     text = " ".join(str(error).split())
-    return f"a data file must be readable and whole, but {str(path)!r} is not: {type(error).__name__}: {text}"
+    way = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+    return f"a data file must be readable and whole, but {str(path)!r} is not: {type(error).__name__}: {text}{way}"
 
 
 def require_exact(path: Path, name: str, column: Array) -> Array:

@@ -28,8 +28,8 @@ class Split:
 
 
 def as_they_are(name: str, pair: Pair, kind: str) -> Split:
-    """A split whose samples go to a model of the user's own as they are: whole numbers as int64 (uint8 stays), real
-    numbers as float32, of any shape (N, ...). Raises DataError."""
+    """A split whose samples go to a model of the user's own as they are: whole numbers as int64 (uint8 stays, unless it
+    is (N, L), of tokens), real numbers as float32, of any shape (N, ...). Raises DataError."""
     x, y = pair
     if x.ndim < 2 or x.dtype.kind not in "biuf":
         raise DataError(f"x must be numbers (N, ...), but {name!r} has {x.dtype} {x.shape}")
@@ -39,7 +39,7 @@ def as_they_are(name: str, pair: Pair, kind: str) -> Split:
         if wrong := int(np.sum(~np.isfinite(samples))):
             raise DataError(f"x must be finite in float32, but {name!r} has {wrong} values that are not")
     else:
-        samples = x if x.dtype == np.uint8 else x.astype(np.int64, copy=False)
+        samples = x if x.dtype == np.uint8 and x.ndim > 2 else x.astype(np.int64, copy=False)
     labels = checked(name, (np.zeros((len(x), 1)), y), kind)
     return Split(samples, labels.y)
 

@@ -111,9 +111,17 @@ def _file_problem(path: Path) -> str | None:
         groups = (footer.row_group(index) for index in range(footer.num_row_groups))
         return memory.problem(str(path), sum(group.total_byte_size for group in groups))
     except (DataError, PictureError) as error:
-        return printable(str(error))
+        return printable(f"{error}{_way_to_tables(path)}")
     except (OSError, zipfile.BadZipFile, pa.ArrowException) as error:
         return unreadable(path, error)
+
+
+def _way_to_tables(path: Path) -> str:
+    """What makes a folder of tables one that is read; "" for other folders and files."""
+    found = next((file for file in path.rglob("*") if suffix_of(file) in (*TEXT, *ARROW, ".parquet")), None)
+    if found is None:
+        return ""
+    return f"; of tables such as {found.relative_to(path)}, a folder must contain Parquet files and nothing else"
 
 
 def _read_folder(path: Path) -> Raw:
@@ -150,8 +158,14 @@ def _read_npz(path: Path) -> Raw:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"arrays must be of numbers or text, but {str(path)!r} has one of objects: pad sequences to one "
+                "length, and save text as np.array(..., dtype=str)"
+            ) from error
         raise DataError(unreadable(path, error)) from error
     _check_keys(path, arrays)
+    arrays = {key: array.astype(np.int64) if array.dtype == bool else array for key, array in arrays.items()}
     arrays = {key: require_exact(path, key, array) for key, array in arrays.items()}
     parts = [(arrays["x" + end], arrays["y" + end]) for end in ("", "_validation", "_test") if "x" + end in arrays]
     source = f"{printable_name(path.name)}, the user's file"

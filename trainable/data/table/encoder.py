@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from rungwise.trainable.data.raw import Array, DataError
+from rungwise.trainable.data.raw import Array, DataError, text_of_number
 
 Kind = Literal["number", "category", "embedding", "date"]
 Table = Mapping[str, Array]  # column -> float64 (NaN), datetime64[us] (NaT) or objects (None), each (N,)
@@ -173,7 +173,7 @@ def as_text(values: Array) -> Array:
         return np.where(is_missing(values), "", values)
     if values.dtype.kind == "M":
         return values.astype(str).astype(object)
-    return np.array(["" if np.isnan(v) else f"{v:.17g}" for v in values.tolist()], object)
+    return np.array(["" if np.isnan(v) else text_of_number(v) for v in values.tolist()], object)
 
 
 def _fit(name: str, values: Array, embed: bool) -> Feature | str:

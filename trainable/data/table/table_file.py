@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from rungwise.trainable.data.raw import Array, DataError, require_exact, unreadable
+from rungwise.trainable.data.raw import Array, DataError, require_exact, text_of_number, unreadable
 from rungwise.trainable.data.table import text_columns
 from rungwise.trainable.data.table.columns import Columns
 from rungwise.trainable.data.table.text_columns import TextColumn
@@ -41,6 +41,7 @@ class TableFile:
     is_text: bool
     decimal: str = "."
     notes: tuple[str, ...] = ()
+    categories: frozenset[str] = frozenset()  # columns of numbers that the file says are categories
 
     def holds_truths(self, name: str) -> bool:
         """Whether a column is of truth values."""
@@ -57,7 +58,8 @@ class TableFile:
             form: how dates are written, where another file has shown it.
         """
         column = self.columns[name]
-        categorical, numeric = name in (*roles.categorical, *roles.embed), name in roles.numeric
+        numeric = name in roles.numeric
+        categorical = name in (*roles.categorical, *roles.embed) or (name in self.categories and not numeric)
         if self.is_text:
             values = self.texts[name].typed(decimal or self.decimal, form, categorical=categorical, numeric=numeric)
         elif name in self.texts:
@@ -139,6 +141,13 @@ def _opened(path: Path) -> tuple[str, str, list[str]]:
     with path.open("rb") as file:
         head = file.read(_HEAD) + file.readline()  # of thousands of columns the names alone may take more
     whole = len(head) < _HEAD
+    if head.startswith(b"\x1f\x8b"):
+        raise DataError(f"a data file must be text, but {str(path)!r} is compressed: unpack it first (gunzip)")
+    if b"\0" in head and (head[2:4] == b"\0\0" or not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))):
+        raise DataError(
+            f"a data file must be text, but {str(path)!r} has bytes of zero, as UTF-16 without its mark, UTF-32 and "
+            "files of other kinds have: save it as UTF-8"
+        )
     for mark, encoding in _ENCODINGS.items():
         if head.startswith(mark):
             return _cut(head.decode(encoding, "ignore"), whole), encoding.replace("-sig", ""), []
@@ -191,7 +200,7 @@ def _require_closed_quotes(path: Path, encoding: str, table: pa.Table, delimiter
 
 def _delimiter(lines: list[str], path: Path) -> str:
     """The delimiter by which most lines have the same number of fields, and that more than one."""
-    if suffix_of(path) == ".tsv":
+    if suffix_of(path) == ".tsv" and any("\t" in line for line in lines):
         return "\t"
 
     def fit(delimiter: str) -> tuple[float, int]:
@@ -242,25 +251,37 @@ def _arrow_reader(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader | pa.ip
 
 
 def _read_binary(path: Path) -> TableFile:
-    from rungwise.trainable.data.parquet_file import index_columns, index_note, read_table
+    from rungwise.trainable.data.parquet_file import category_columns, index_columns, index_note, read_table
 
     if suffix_of(path) in ARROW:
         with pa.memory_map(str(path)) as source:
-            table = _arrow_reader(source).read_all()
+            tables = [_arrow_reader(source).read_all()]
     else:
-        table = pa.concat_tables([read_table(part) for part in _parts(path)], promote_options="permissive")
+        tables = [read_table(part) for part in _parts(path)]
+    categories = {name for part in tables for name in category_columns(part.schema)}
+    try:
+        table = pa.concat_tables([_without_codes(part) for part in tables], promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        raise DataError(f"a column must have one type in all files of {str(path)!r}: {error}") from error
     if len(set(table.column_names)) < len(table.column_names):
         raise DataError(f"columns of {str(path)!r} must have different names, but got {', '.join(table.column_names)}")
     index = index_columns(table.schema)
     notes = (index_note(index),) if index else ()
     columns = {name: _one_array(table[name]) for name in table.column_names if name not in index}
     texts = {name: TextColumn(name, column) for name, column in columns.items() if _is_text(column.type)}
-    return TableFile(columns, texts, False, notes=notes)
+    return TableFile(columns, texts, False, notes=notes, categories=frozenset(categories - set(index)))
+
+
+def _without_codes(table: pa.Table) -> pa.Table:
+    """Values in place of the codes of a dictionary, which another file may not have."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+    return table
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    found = pa.concat_arrays(column.unify_dictionaries().chunks) if column.num_chunks else pa.array([], column.type)
-    return found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _typed(name: str, column: pa.Array, categorical: bool) -> Array:
@@ -289,7 +310,7 @@ def _typed(name: str, column: pa.Array, categorical: bool) -> Array:
         return text_columns.objects(column.cast(pa.string()))
     numbers = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     if categorical:
-        return np.array([None if np.isnan(value) else f"{value:.17g}" for value in numbers.tolist()], object)
+        return np.array([None if np.isnan(value) else text_of_number(value) for value in numbers.tolist()], object)
     return numbers
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rungwise.trainable.data.raw import Array, DataError
+from rungwise.trainable.data.raw import EXACT, Array, DataError
 
 MISSING = ("", "?", "-", "NA", "N/A", "n/a", "na", "#N/A", "NaN", "nan", "NULL", "null", "None", "none", "<NA>")
 _TRUTH = (("false", "true"), ("False", "True"), ("FALSE", "TRUE"))
@@ -26,6 +26,7 @@ NUMBER_LIKE = re.compile(rf"{NUMBER['.']}|{NUMBER[',']}")
 _SPACE = r"[ \x{a0}\x{202f}]"
 UNITS = ("%", "$", "€", "£", "¥")
 _LEADING_ZERO = r"^[+-]?0\d+$"  # of a postcode, an account: a number would lose it
+_LONG = r"^[+-]?\d{16,}$"
 DAY_FIRST, MONTH_FIRST = "day first", "month first"
 _TIME = r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 _ISO = rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]{_TIME})?(Z|[+-]\d{{2}}:?\d{{2}})?$"
@@ -89,8 +90,9 @@ class TextColumn:
         return text
 
     def is_number(self, decimal: str) -> bool:
-        """Whether all that is there are numbers, none of which would lose a leading zero."""
-        return _all_match(self._plain, NUMBER[decimal]) and not _any_matches(self._plain, _LEADING_ZERO)
+        """Whether all that is there are numbers, none of which would lose a leading zero or a digit."""
+        plain = self._plain
+        return _all_match(plain, NUMBER[decimal]) and not _any_matches(plain, _LEADING_ZERO) and not _too_long(plain)
 
     def typed(self, decimal: str, form: str = "", *, categorical: bool = False, numeric: bool = False) -> Array:
         """The column as float64 (NaN: missing), datetime64[us] (NaT: missing) or objects of text (None: missing), (N,).
@@ -110,6 +112,11 @@ class TextColumn:
             return cast(Array, pc.equal(text, self.truths[1]).cast(pa.float64()).to_numpy(zero_copy_only=False))
         if numeric:
             _require_numbers(name, text, self._plain, decimal)
+            if long := _too_long(self._plain):
+                raise DataError(
+                    f"column {name!r} must contain whole numbers within +-2^53, which keep their digits, but has "
+                    f"{long}: subtract a constant, or --drop {name!r}"
+                )
         if numeric or self.is_number(decimal):
             return _numbers(self._plain, decimal)
         if not _all_match(text, _DATE_LIKE):
@@ -159,6 +166,14 @@ def _require_numbers(name: str, text: pa.Array, plain: pa.Array, decimal: str) -
             f"column {name!r} must contain numbers, but row {rows[0] + 1} has {text[int(rows[0])].as_py()!r}"
             f"{f' (and {len(rows) - 1} more)' if len(rows) > 1 else ''}"
         )
+
+
+def _too_long(plain: pa.Array) -> str | None:
+    """A whole number of which float64 would lose digits: of an account, or of a post."""
+    if not _any_matches(plain, _LONG):
+        return None
+    long = plain.filter(pc.match_substring_regex(plain, _LONG)).to_pylist()
+    return next((number for number in long if abs(int(number)) > EXACT), None)
 
 
 def _numbers(plain: pa.Array, decimal: str) -> Array:

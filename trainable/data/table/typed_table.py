@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rungwise.text import plural, printable_name
-from rungwise.trainable.data.raw import FEW_ROWS, MOST_CLASSES, Array, DataError
+from rungwise.trainable.data.raw import FEW_ROWS, MOST_CLASSES, Array, DataError, text_of_number
 from rungwise.trainable.data.table import split
 from rungwise.trainable.data.table.columns import SPLIT, Columns
 from rungwise.trainable.data.table.encoder import TableEncoder, as_text, is_missing
@@ -119,7 +120,9 @@ def _labels(roles: Columns, target: Array) -> tuple[Array, tuple[str, ...]]:
             )
         if not whole:
             return target, ()
-    texts = [str(value) for value in distinct] if target.dtype == object else [f"{value:.17g}" for value in distinct]
+    texts = (
+        [str(value) for value in distinct] if target.dtype == object else [text_of_number(value) for value in distinct]
+    )
     if (longest := max(map(len, texts))) > LONGEST_CLASS:
         raise DataError(f"the target {name!r} must contain names of classes, but has a text of {longest:,} characters")
     labels = np.searchsorted(distinct, target)
@@ -150,6 +153,7 @@ def _given_parts(file: TableFile, roles: Columns, known: Array) -> Array:
 def _groups(file: TableFile, column: str, known: Array) -> Array:
     """The group of each row whose target is `known`, as text (N,)."""
     groups = as_text(file.typed(column, Columns(categorical=(column,))))[known]
+    groups = np.array([re.sub(r"(?<=^\d)(\d*)\.0+$", r"\1", group) for group in groups], object)  # 1.0 is 1
     if (groups == "").any():
         raise DataError(f"--group must name a column without gaps, but {column!r} has {(groups == '').sum()}")
     return groups
