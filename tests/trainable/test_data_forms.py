@@ -16,7 +16,7 @@ import pytest
 
 from rungwise import Columns
 from rungwise.trainable.data.data_source import DataSource
-from rungwise.trainable.data.dataset import DataError, Dataset, load
+from rungwise.trainable.data.dataset import DataError, Dataset, load, notes
 from rungwise.trainable.data.table.encoder import TableEncoder
 from rungwise.trainable.data.table.table_data import read_rows
 
@@ -50,6 +50,19 @@ def test_numbers_that_pandas_calls_categories_are_categories(tmp_path: Path, suf
     rows, said = read_rows(tmp_path / "new.csv", encoder_of(data))
     assert rows[:, :3].tolist() == [[0, 0, 1], [0, 1, 0]]
     assert not said
+
+
+def test_a_category_is_the_same_number_in_files_of_other_kinds(tmp_path: Path) -> None:
+    (tmp_path / "text.csv").write_text(
+        "c,label\n" + "".join(f"{(0.1, 2, '007')[n % 3]},{CLASSES[n]}\n" for n in range(60))
+    )
+    typed = parquet(tmp_path / "typed.parquet", c=np.array([0.1, 2.0, 7.0] * 20), label=CLASSES)
+    named = Columns(categorical=("c",))
+    of_text, of_numbers = (encoder_of(load(DataSource(str(path), named))) for path in (tmp_path / "text.csv", typed))
+    (tmp_path / "new.csv").write_text("c\n0.10\n2.0\n007\n")
+    assert read_rows(tmp_path / "new.csv", of_numbers)[0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert of_text.names == ["c = 0.1", "c = 007", "c = 2"]
+    assert read_rows(Path(typed), of_text)[0][:3].tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_a_negative_zero_is_the_category_of_zero(tmp_path: Path) -> None:
@@ -130,6 +143,16 @@ def test_a_text_in_another_encoding_is_refused_with_the_way_out(tmp_path: Path, 
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError, match=said):
         load(str(tmp_path / "t.csv"))
+
+
+def test_signs_of_other_countries_in_numbers(tmp_path: Path) -> None:
+    rows = (f'\u2212{n % 7}.5,{n % 5 + 1}\'200.50,"{n % 3},5",{CLASSES[n]}' for n in range(ROWS))
+    (tmp_path / "t.csv").write_text("\n".join(["minus,swiss,comma,label", *rows]), encoding="utf-8")
+    data = load(str(tmp_path / "t.csv"))
+    assert encoder_of(data).names == ["minus", "swiss", "comma = 0,5", "comma = 1,5", "comma = 2,5"]
+    assert set(data.train.x[:, 0].tolist()) == {-n - 0.5 for n in range(7)}
+    assert set(data.train.x[:, 1].tolist()) == {1000 * n + 200.5 for n in range(1, 6)}
+    assert "column 'comma' has numbers with a decimal comma, and is taken as categories: write a point" in notes(data)
 
 
 def test_a_tsv_without_tabs_has_another_delimiter(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from rungwise.trainable.data.table.table_file import TableFile, column_names, nb
 from rungwise.trainable.data.table.text_columns import TextColumn
 from rungwise.trainable.data.table.typed_table import SHOWN, TypedTable, read_typed
 
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d+)?(e[+-]?\d+)?")  # that text stands for, with all its digits
 USUAL_TARGETS = ("target", "class", "y", "outcome", "response", "labels", "category", "price")  # besides `TARGET`
 
 
@@ -132,9 +134,10 @@ def _of_kind(file: TableFile, feature: Feature, decimal: str) -> Array:
     name, text = feature.name, file.texts.get(feature.name)
     if feature.is_categorical:
         values = as_text(file.typed(name, Columns(categorical=(name,)), decimal))
+        numbers = {float(known): known for known in feature.categories if _NUMBER.fullmatch(known)}
         for row in np.flatnonzero(~np.isin(values, ["", *feature.categories])):
-            if values[row].removesuffix(".0") in feature.categories:  # pandas makes 1 a 1.0 where a value is missing
-                values[row] = values[row].removesuffix(".0")
+            if _NUMBER.fullmatch(values[row]):  # 1.0 is 1, which pandas makes of it where a value is missing
+                values[row] = numbers.get(float(values[row]), values[row])
         values[values == ""] = None
         return values
     if feature.kind == "number":

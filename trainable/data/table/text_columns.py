@@ -23,7 +23,8 @@ NUMBER = {
     ",": rf"^[+-]?((\d+|\d{{1,3}}(\.\d{{3}})+)(,\d*)?|,\d+){_EXPONENT}$",
 }
 NUMBER_LIKE = re.compile(rf"{NUMBER['.']}|{NUMBER[',']}")
-_SPACE = r"[ \x{a0}\x{202f}]"
+_SPACE = r"[ \x{a0}\x{202f}'\x{2019}]"  # and the Swiss apostrophe
+_MINUS = r"^\x{2212}([.,]?\d)"  # as typesetting and some statistics offices write it
 UNITS = ("%", "$", "€", "£", "¥")
 _LEADING_ZERO = r"^[+-]?0\d+$"  # of a postcode, an account: a number would lose it
 _LONG = r"^[+-]?\d{16,}$"
@@ -41,6 +42,8 @@ def clean(text: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The text without spaces around it; null where it stands for no value."""
     whole = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     trimmed = pc.utf8_trim_whitespace(whole.cast(pa.large_string()))
+    if _any_matches(trimmed, _MINUS):
+        trimmed = pc.replace_substring_regex(trimmed, _MINUS, r"-\1")
     missing = pc.is_in(trimmed, value_set=pa.array(MISSING, pa.large_string()))
     return pc.if_else(missing, pa.scalar(None, pa.large_string()), trimmed)
 
@@ -80,7 +83,7 @@ class TextColumn:
 
     @cached_property
     def _plain(self) -> pa.Array:
-        """The text without the unit that all values have, and without the spaces that separate thousands."""
+        """The text without the unit that all values have, and without what separates thousands."""
         text = self.text
         if self.unit:
             sign = re.escape(self.unit)

@@ -202,6 +202,8 @@ def _odd_values(file: TableFile, table: Mapping[str, Array]) -> list[str]:
                 f"column {name!r} is taken as text, since row {odd[0] + 1} has {odd[1][:40]!r} where most have numbers "
                 "or dates; leave such cells empty if they mean no value"
             )
+        elif file.is_text and file.decimal == "." and text.is_number(","):
+            lines.append(f"column {name!r} has numbers with a decimal comma, and is taken as categories: write a point")
         elif not file.is_text and text.is_number("."):
             lines.append(f"column {name!r} has numbers as text, and is taken as categories; --numeric {name!r} if not")
     return [
