@@ -1,14 +1,18 @@
-"""Folders that are complete or absent, and errors of checkpoints."""
+"""Folders that are complete or absent; checkpoint files, and their errors."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rungwise.errors import RungwiseError
 from rungwise.files import naming, sync
+from rungwise.storage import read
 
 
 class CheckpointError(RungwiseError, ValueError):
@@ -17,6 +21,24 @@ class CheckpointError(RungwiseError, ValueError):
 
 class MisfitError(CheckpointError):
     """A whole checkpoint of another network than the one that is built now."""
+
+
+def read_checkpoint(file: str | Path, sha256: str | None) -> bytes:
+    """The content of a checkpoint at a path or URI. Raises CheckpointError when it cannot be read, or is altered."""
+    try:
+        content = read(file)
+    except OSError as error:
+        raise CheckpointError(f"a checkpoint must be readable, but {str(file)!r} is not: {error}") from error
+    if sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != sha256:
+        raise CheckpointError(f"checkpoint {str(file)!r} must have SHA-256 {sha256}, but has {digest}")
+    return content
+
+
+def checkpoint_header(content: bytes) -> dict[str, Any]:
+    """The JSON that a safetensors file of ours holds beside its tensors. Raises ValueError or KeyError."""
+    size = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["rungwise"])
+    return header
 
 
 def install(content: Mapping[str, bytes], folder: Path) -> None:

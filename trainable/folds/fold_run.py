@@ -21,14 +21,13 @@ from rungwise.trainable.messages import (
     FOLD,
     SCORED_PHASES,
     CheckpointSaved,
-    Constraint,
     TrialAssignment,
     TrialEnd,
     TrialResult,
 )
 from rungwise.trainable.report import Report
-from rungwise.trainable.storage import CheckpointError
-from rungwise.trainable.worker.trial_run import Infeasible, TrialRun, WorkerContext, diverged, failure_from
+from rungwise.trainable.storage import CheckpointError, checkpoint_header, read_checkpoint
+from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged, failure_from
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
     import torch
@@ -143,9 +142,8 @@ class FoldRun(TrialRun):
         from rungwise.trainable.training.state import State
 
         started = time.perf_counter()
-        state, limit = State.fresh(config, tensors), self._context.max_parameters
-        if limit is not None and (count := self._parameters_of(state)) > limit:
-            raise Infeasible(Constraint("parameters", limit, count))
+        state = State.fresh(config, tensors)
+        self._require_few(self._parameters_of(state))
         *_, report = train(config, tensors, state=state)
         return state, replace(report, seconds=time.perf_counter() - started)
 
@@ -197,14 +195,9 @@ def mean_of_folds(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def _read_rows(file: str, sha256: str) -> list[dict[str, Any]]:
     """The rows of a checkpoint. Raises CheckpointError."""
-    from rungwise.storage import read
-
-    content = read(file)
-    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise CheckpointError(f"checkpoint {file!r} must have SHA-256 {sha256}, but has {digest}")
+    content = read_checkpoint(file, sha256)
     try:
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["rungwise"])
+        header = checkpoint_header(content)
         if header["format"] == FORMAT:
             return list(header["folds"])
     except (ValueError, KeyError) as error:

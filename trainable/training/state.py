@@ -20,13 +20,12 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from rungwise.files import write_whole
-from rungwise.storage import read
 from rungwise.trainable import faults
 from rungwise.trainable.config import Config
 from rungwise.trainable.data.tensors import Tensors
 from rungwise.trainable.model import build, derived, penalty, weights
 from rungwise.trainable.report import SCORES, Report
-from rungwise.trainable.storage import CheckpointError, MisfitError
+from rungwise.trainable.storage import CheckpointError, MisfitError, checkpoint_header, read_checkpoint
 from rungwise.trainable.training.loop_functions import LoopFunctionError
 from rungwise.trainable.training.new_weights import require_new_weights
 from rungwise.trainable.training.optimizers import build_optimizer
@@ -130,16 +129,10 @@ class State:
             CheckpointError: if the file is torn, altered or of another trial.
             MisfitError: if it holds another network than the config's model.
         """
-        try:
-            content = read(path)
-        except OSError as error:
-            raise CheckpointError(f"a checkpoint must be readable, but {str(path)!r} is not: {error}") from error
-        if sha256 is not None and (digest := hashlib.sha256(content).hexdigest()) != sha256:
-            raise CheckpointError(f"checkpoint {str(path)!r} must have SHA-256 {sha256}, but has {digest}")
+        content = read_checkpoint(path, sha256)
         try:
             flat = parse(content)
-            size = int.from_bytes(content[:8], "little")
-            header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["rungwise"])
+            header = checkpoint_header(content)
         except (SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {str(path)!r} must be whole, but is not: {error}") from error
         state = cls.fresh(config, tensors)

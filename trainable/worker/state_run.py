@@ -13,14 +13,13 @@ from rungwise.trainable.config import parse_config
 from rungwise.trainable.messages import (
     SCORED_PHASES,
     CheckpointSaved,
-    Constraint,
     TrialAssignment,
     TrialEnd,
     TrialResult,
 )
 from rungwise.trainable.report import Report
 from rungwise.trainable.storage import CheckpointError
-from rungwise.trainable.worker.trial_run import Infeasible, TrialRun, WorkerContext, diverged, failure_from
+from rungwise.trainable.worker.trial_run import TrialRun, WorkerContext, diverged, failure_from
 
 if TYPE_CHECKING:  # torch is imported where training happens, never on the driver
     from rungwise.trainable.training.state import State
@@ -67,8 +66,7 @@ class StateRun(TrialRun):
         self._refused = tuple(refused)
         self.state = self.state or State.fresh(config, context.data)
         self._parameters = parameters(self.state.model)
-        if context.max_parameters is not None and self._parameters > context.max_parameters:
-            raise Infeasible(Constraint("parameters", context.max_parameters, self._parameters))
+        self._require_few(self._parameters)
         self._resumed_at = self.state.step
         rows = [row for row in self.state.history if row["step"] > assignment.reported]
         return [Report.from_dict(row) for row in rows]

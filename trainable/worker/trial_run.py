@@ -86,6 +86,12 @@ class TrialRun(ABC):
         assignment = self.assignment
         return TrialResult(assignment.trial, assignment.attempt, state=TrialEnd.FAILED, failure=failure_from(error))
 
+    def _require_few(self, parameters: int) -> None:
+        """Raises Infeasible for a model of more parameters than may be trained."""
+        most = self._context.max_parameters
+        if most is not None and parameters > most:
+            raise Infeasible(Constraint("parameters", most, parameters))
+
     def _result(self, step: int, metrics: Mapping[str, float], resumed_at: int) -> TrialResult:
         """The message of a report to the driver; not finite objectives are for the caller.
 
