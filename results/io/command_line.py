@@ -9,6 +9,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -25,6 +26,12 @@ class CommandLineError(RungwiseError, ValueError):
     """A command line that cannot be read; one line."""
 
     code = 2
+
+
+def is_rungwise(program: str) -> bool:
+    """Whether a command line's first word is the command `rungwise`, and not a script of the user's."""
+    path = Path(program)
+    return path.name == "rungwise" or path.parts[-2:] == ("rungwise", "__main__.py")
 
 
 def parse(

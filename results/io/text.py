@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 
-_AT_SPACES: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}  # a path or flag stays whole
+# Of textwrap: a path or flag stays whole.
+AT_SPACES: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def say(text: object, file: TextIO | None = None) -> None:
@@ -30,7 +31,7 @@ def say_prose(text: str) -> None:
     columns = shutil.get_terminal_size().columns
     lines = redacted(text).splitlines()  # first, as a secret may contain spaces
     if sys.stderr.isatty():
-        lines = [part for line in lines for part in textwrap.wrap(line, columns, **_AT_SPACES) or [""]]
+        lines = [part for line in lines for part in textwrap.wrap(line, columns, **AT_SPACES) or [""]]
     say("\n".join(lines), sys.stderr)
 
 

@@ -29,12 +29,14 @@ from rungwise.results.analysis.phrasing.notes import note_text
 from rungwise.results.exporters.loggers.registry import LOGGERS
 from rungwise.results.exporters.loggers.settings import MLFLOW, LogSettings
 from rungwise.results.exporters.tracking_uri import DATABASE, sqlite_uri, tracking_uri
+from rungwise.results.io.command_line import is_rungwise
 from rungwise.results.io.formatting import duration, format_metric, settings
 from rungwise.results.io.redaction import redacted_uri
+from rungwise.results.io.text import AT_SPACES
 from rungwise.results.record.definition import SEARCHES, Definition
 from rungwise.results.record.reader import Reader
 from rungwise.results.record.sessions import trial_state_text, worked_seconds
-from rungwise.results.record.types import ReportRow, SweepState, Trial
+from rungwise.results.record.types import TIME_BUDGET, ReportRow, SweepState, Trial
 from rungwise.trainable.messages import FailureKind
 
 MLFLOW_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
@@ -93,7 +95,7 @@ def _ends_by_time_budget(reader: Reader) -> bool:
     if reader.state() is not SweepState.INTERRUPTED:
         return False
     began = reader.sessions()[-1].started
-    return any(kind == "time budget" and at >= began for at, kind, *_ in reader.events())
+    return any(kind == TIME_BUDGET and at >= began for at, kind, *_ in reader.events())
 
 
 def _wrapped(line: str) -> str:
@@ -107,8 +109,7 @@ def _wrapped(line: str) -> str:
         line,
         columns,
         subsequent_indent=" " * label.end() if label else "",
-        break_long_words=False,
-        break_on_hyphens=False,
+        **AT_SPACES,
     )
 
 
@@ -117,7 +118,7 @@ def _resume(command: Sequence[str]) -> str:
     _, script, *arguments = command
     if Path(script).name.startswith(("ipykernel", "colab_kernel")):
         return "run the same cell again"
-    if (path := Path(script)).name == "rungwise" or path.parts[-2:] == ("rungwise", "__main__.py"):
+    if is_rungwise(script):
         return shlex.join([_beside_python("rungwise"), *arguments])
     return shlex.join([_beside_python("python"), script, *arguments])
 

@@ -56,6 +56,9 @@ class SweepState(StrEnum):
     FAILED = "FAILED"
 
 
+TIME_BUDGET = "time budget"  # an event: it ended the search, and what was found is confirmed
+
+
 class RecordError(RungwiseError, RuntimeError):
     """The record cannot be read or is not ours; the message names the file."""
 

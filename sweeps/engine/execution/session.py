@@ -30,7 +30,7 @@ from rungwise.engine.validation.hints import print_wait
 from rungwise.engine.worth import add_search, fix_worth, record_look
 from rungwise.results.io.text import say
 from rungwise.results.record.reader import Reader
-from rungwise.results.record.types import RecordError, State, SweepState, Trial
+from rungwise.results.record.types import TIME_BUDGET, RecordError, State, SweepState, Trial
 from rungwise.results.record.writer import Record
 from rungwise.storage import Folder
 from rungwise.trainable.messages import SCORED_PHASES
@@ -142,7 +142,7 @@ class Session:
 
     def _end_search(self, search: Search, view: View) -> None:
         search.budget.is_over = view.board.is_confirming = True
-        self.record.event("time budget", after="search")
+        self.record.event(TIME_BUDGET, after="search")
         view.note("the time budget ends the search; what it found is confirmed now. The same command searches on.")
 
     def _attach_cluster(self, view: View) -> None:

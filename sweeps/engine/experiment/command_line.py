@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
 from itertools import pairwise
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -60,8 +59,7 @@ def parse(sweep: Sweep, arguments: list[str] | None = None) -> Options:
 def _command() -> str:
     """`rungwise demo`, where the sweep is that of a command of `rungwise`; "" of a script."""
     program, *words = sys.argv
-    is_ours = Path(program).name == "rungwise" or Path(program).parts[-2:] == ("rungwise", "__main__.py")
-    return f"rungwise {words[0]}" if is_ours and words else ""
+    return f"rungwise {words[0]}" if words and command_line.is_rungwise(program) else ""
 
 
 def _description(sweep: Sweep) -> str:
