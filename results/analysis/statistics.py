@@ -223,7 +223,6 @@ def resampled_difference(
         ValueError: for no difference.
     """
     import numpy as np
-    from scipy import stats
 
     if not differences:
         raise ValueError("a mean difference must have a value, but got none")
@@ -235,14 +234,7 @@ def resampled_difference(
     total, freedom = max(_spread(differences) ** 2 * (1 / count + ratio), floor), count - 1
     if total == 0:
         return Difference(count, count, mean, mean, mean, None, comparisons, mean, mean, 0.0, ratio=ratio)
-
-    def bounds(alpha: float) -> tuple[float, float]:
-        margin = float(stats.t.ppf(1 - alpha / comparisons / 2, freedom)) * total**0.5
-        low, high = mean - margin, mean + margin
-        return (max(low, -1.0), min(high, 1.0)) if share else (low, high)
-
-    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / total**0.5, freedom)))
-    outer, inner = bounds(1 - CONFIDENCE), bounds(2 * (1 - CONFIDENCE))
+    outer, p, inner = _t_test(mean, total, freedom, comparisons, None, share=share)
     spread = total / (1 / count + ratio)
     return Difference(
         *(count, count, mean, *outer, p, comparisons, *inner),
@@ -310,8 +302,6 @@ def _welch(
     """`sides`: the variance of each side's mean, and how many values it has."""
     import math
 
-    from scipy import stats
-
     (_, n), (_, n_other) = sides
     variance = sum(error for error, _ in sides)
     total = variance + sample_variance
@@ -321,18 +311,33 @@ def _welch(
     spread = sum(error**2 / (count - 1) for error, count in sides)
     freedom = variance**2 / spread if spread else math.inf
     total_freedom = total**2 / spread if spread else math.inf
+    outer, p, inner = _t_test(mean, total, total_freedom, comparisons, level, share=share)
+    return Difference(n, n_other, mean, *outer, p, comparisons, *inner, variance, sample_variance, freedom)
+
+
+def _t_test(
+    mean: float, variance: float, freedom: float, comparisons: int, level: float | None, *, share: bool
+) -> tuple[tuple[float, float], float, tuple[float, float]]:
+    """The interval of a difference, p, and the narrower interval of the equivalence test.
+
+    Args:
+        mean: the difference.
+        variance: of it, above 0.
+        freedom: degrees of freedom of its t-distribution.
+        comparisons: how many are made together.
+        level: as for `crossed_difference`.
+        share: they are of shares; the intervals stay within -1..1.
+    """
+    from scipy import stats
 
     def bounds(alpha: float) -> tuple[float, float]:
-        margin = float(stats.t.ppf(1 - alpha / comparisons / 2, total_freedom)) * total**0.5
+        margin = float(stats.t.ppf(1 - alpha / comparisons / 2, freedom)) * variance**0.5
         low, high = mean - margin, mean + margin
         return (max(low, -1.0), min(high, 1.0)) if share else (low, high)
 
-    low, high = bounds(1 - CONFIDENCE if level is None else level)
-    inner_low, inner_high = bounds(2 * (1 - CONFIDENCE)) if level is None else (low, high)
-    p = min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / total**0.5, total_freedom)))
-    return Difference(
-        n, n_other, mean, low, high, p, comparisons, inner_low, inner_high, variance, sample_variance, freedom
-    )
+    outer = bounds(1 - CONFIDENCE if level is None else level)
+    inner = bounds(2 * (1 - CONFIDENCE)) if level is None else outer
+    return outer, min(1.0, comparisons * 2 * float(stats.t.sf(abs(mean) / variance**0.5, freedom))), inner
 
 
 def _on_logits(mean: float, margin: float) -> tuple[float, float]:
